@@ -1,0 +1,64 @@
+import pino from 'pino';
+
+export type Log = pino.Logger;
+
+export type LogFormat = 'json' | 'pretty';
+
+export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const;
+export type LogLevel = (typeof logLevels)[number];
+
+/** Writes one line for a person: time, level, message, then the fields as key=value. */
+function prettyStream(): pino.DestinationStream {
+  return {
+    write(line: string): void {
+      const {
+        level,
+        time,
+        msg,
+        pid: _pid,
+        hostname: _hostname,
+        ...fields
+      } = JSON.parse(line) as Record<string, unknown>;
+      const label = (pino.levels.labels[level as number] ?? '').toUpperCase().padEnd(5);
+      const rest = Object.entries(fields)
+        .map(([key, value]) => ` ${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`)
+        .join('');
+      process.stderr.write(
+        `${new Date(time as number).toISOString().slice(11, 23)} ${label} ${msg}${rest}\n`,
+      );
+    },
+  };
+}
+
+/** A logger on standard error. Logging is synchronous, so that the last words of a dying process are kept. */
+export function makeLog(options: { level: LogLevel; format: LogFormat; name: string }): Log {
+  const settings: pino.LoggerOptions = { level: options.level, base: { component: options.name } };
+  return options.format === 'pretty'
+    ? pino(settings, prettyStream())
+    : pino(settings, pino.destination({ dest: 2, sync: true }));
+}
+
+/**
+ * Limits repeated log lines: `allow(key)` is true the first time and then at most once per `intervalMs` for each key,
+ * and says how often the line was held back since.
+ */
+export class LogLimiter {
+  private readonly intervalMs: number;
+  private readonly seen = new Map<string, { at: number; suppressed: number }>();
+
+  constructor(intervalMs = 60_000) {
+    this.intervalMs = intervalMs;
+  }
+
+  /** @returns undefined to stay silent, else the number of lines held back since the last one */
+  allow(key: string, now = Date.now()): number | undefined {
+    const entry = this.seen.get(key);
+    if (entry !== undefined && now - entry.at < this.intervalMs) {
+      entry.suppressed++;
+      return undefined;
+    }
+    if (this.seen.size > 1000) this.seen.clear();
+    this.seen.set(key, { at: now, suppressed: 0 });
+    return entry?.suppressed ?? 0;
+  }
+}

@@ -1,0 +1,91 @@
+import type { Family } from '../model/address.ts';
+import { TwillError } from '../model/error.ts';
+import { run, runChecked } from './process.ts';
+
+/** Which of the two kernel interfaces the iptables tools speak: nf_tables or the older x_tables. */
+export type IptablesVariant = 'nft' | 'legacy';
+
+/** Chains whose presence shows which variant the rest of the node (kubelet, kube-proxy, flannel) uses. */
+const hints = /^:(KUBE-IPTABLES-HINT|KUBE-KUBELET-CANARY|KUBE-SERVICES|FLANNEL-POSTRTG|CNI-HOSTPORT-DNAT) /m;
+
+/** Text in, text out: the only way Twill changes iptables. One call is one transaction. */
+export interface Iptables {
+  readonly family: Family;
+  readonly variant: IptablesVariant;
+  /** The document `iptables-save -t TABLE` prints; with counters as `[0:0]` only on chains. */
+  save(table: string): Promise<string>;
+  /**
+   * Applies an iptables-restore document without flushing chains it does not name.
+   * @throws TwillError `invalid` with iptables' message when the document is refused (nothing was changed),
+   *   `timeout` when another program held the lock too long
+   */
+  restore(document: string): Promise<void>;
+}
+
+const LOCK_WAIT_SECONDS = 5;
+
+class IptablesProgram implements Iptables {
+  readonly family: Family;
+  readonly variant: IptablesVariant;
+  private readonly program: string;
+
+  constructor(family: Family, variant: IptablesVariant) {
+    this.family = family;
+    this.variant = variant;
+    this.program = `${family.iptables}-${variant}`;
+  }
+
+  save(table: string): Promise<string> {
+    return runChecked(`${this.program}-save`, ['-t', table]);
+  }
+
+  async restore(document: string): Promise<void> {
+    // iptables-nft has no lock of its own and ignores -w; with legacy it waits for /run/xtables.lock.
+    const args = this.variant === 'legacy' ? ['-w', String(LOCK_WAIT_SECONDS), '--noflush'] : ['--noflush'];
+    const result = await run(`${this.program}-restore`, args, { input: document });
+    if (result.status === 0) return;
+    const detail = result.stderr.trim();
+    // Exit status 4 is RESOURCE_PROBLEM: the lock was not got (legacy), or the transaction raced (nft).
+    const code = result.status === 4 ? 'timeout' : /permission/i.test(detail) ? 'permission' : 'invalid';
+    throw new TwillError(code, `${this.program}-restore refused the rules: ${detail}`);
+  }
+}
+
+async function saved(family: Family, variant: IptablesVariant): Promise<string | undefined> {
+  try {
+    const result = await run(`${family.iptables}-${variant}-save`, []);
+    return result.status === 0 ? result.stdout : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * The variant this node already uses: the one in which kubelet's, kube-proxy's or flannel's chains stand, else the
+ * one with more rules, else the one the plain `iptables` command means.
+ * @throws TwillError `missing-program` when iptables is not installed
+ */
+export async function detectVariant(family: Family): Promise<{ variant: IptablesVariant; why: string }> {
+  const [nft, legacy] = await Promise.all([saved(family, 'nft'), saved(family, 'legacy')]);
+  if (nft === undefined && legacy === undefined) {
+    throw new TwillError(
+      'missing-program',
+      `neither ${family.iptables}-nft nor ${family.iptables}-legacy works: install iptables`,
+    );
+  }
+  if (nft === undefined) return { variant: 'legacy', why: `${family.iptables}-nft does not work here` };
+  if (legacy === undefined) return { variant: 'nft', why: `${family.iptables}-legacy does not work here` };
+  if (hints.test(nft)) return { variant: 'nft', why: 'Kubernetes or flannel chains stand there' };
+  if (hints.test(legacy)) return { variant: 'legacy', why: 'Kubernetes or flannel chains stand there' };
+  const rules = (text: string): number => text.match(/^-A /gm)?.length ?? 0;
+  if (rules(nft) > rules(legacy)) return { variant: 'nft', why: 'most rules stand there' };
+  if (rules(legacy) > rules(nft)) return { variant: 'legacy', why: 'most rules stand there' };
+  const version = await run(family.iptables, ['--version']).catch(() => undefined);
+  const variant = version?.stdout.includes('legacy') ? 'legacy' : 'nft';
+  return { variant, why: `${family.iptables} means it on this node` };
+}
+
+/** The iptables of one family and variant in the current network namespace. */
+export function openIptables(family: Family, variant: IptablesVariant): Iptables {
+  return new IptablesProgram(family, variant);
+}

@@ -1,0 +1,223 @@
+import { RawNetlinkSocket } from 'netlink/dist/raw.js';
+import { describeError, TwillError } from '../../model/error.ts';
+import { kernelError } from '../errno.ts';
+import { type Message, parseMessages } from './codec.ts';
+import {
+  NLM_F_ACK,
+  NLM_F_DUMP,
+  NLM_F_DUMP_INTR,
+  NLM_F_REQUEST,
+  NLMSG_DONE,
+  NLMSG_ERROR,
+} from './constants.ts';
+
+const NETLINK_ROUTE = 0;
+/**
+ * Messages in one send. The kernel handles a send synchronously and queues one reply per failure, so the size is
+ * bounded by what fits the default receive buffer (208 KiB, about 768 bytes a reply) even if every message fails.
+ */
+const BATCH = 200;
+const DUMP_RETRIES = 5;
+const REPLY_TIMEOUT_MS = 10_000;
+
+/** One change to the kernel: an encoded message, and words for the error if it is refused. */
+export interface Change {
+  readonly message: Buffer;
+  readonly what: string;
+}
+
+interface Pending {
+  onMessage(message: Message): void;
+  fail(error: Error): void;
+}
+
+/**
+ * An rtnetlink socket, bound to the network namespace that is current when it is opened; it stays there, so a socket
+ * opened inside {@link inNetns} serves that namespace from anywhere.
+ */
+export class RtSocket {
+  private readonly raw: RawNetlinkSocket;
+  private readonly pending = new Map<number, Pending>();
+  private eventHandlers: ((message: Message) => void)[] = [];
+  private overflowHandlers: ((error: Error) => void)[] = [];
+  private seq = 1;
+  private referenced = false;
+  private closed = false;
+
+  constructor() {
+    this.raw = new RawNetlinkSocket(NETLINK_ROUTE);
+    this.raw.unref();
+    this.raw.on('message', (data) => this.receive(data));
+    this.raw.on('error', (error) => this.overflow(error));
+  }
+
+  /**
+   * Calls `onEvent` for each notification of the multicast groups, and `onLost` when the kernel had to drop some
+   * (ENOBUFS): the listener must then look at everything again. Keeps the event loop alive.
+   */
+  subscribe(
+    groups: readonly number[],
+    onEvent: (message: Message) => void,
+    onLost: (error: Error) => void,
+  ): void {
+    for (const group of groups) this.raw.addMembership(group);
+    this.eventHandlers.push(onEvent);
+    this.overflowHandlers.push(onLost);
+    this.referenced = true;
+    this.raw.ref();
+  }
+
+  /** Sends one change and waits for the acknowledgement. @throws TwillError by errno */
+  async request(change: Change): Promise<void> {
+    const [error] = await this.batch([change]);
+    if (error !== undefined) throw error;
+  }
+
+  /**
+   * Sends changes in few system calls, in order; a refused one does not stop the others.
+   * @returns per change undefined or the kernel's refusal
+   */
+  async batch(changes: readonly Change[]): Promise<(TwillError | undefined)[]> {
+    const results: (TwillError | undefined)[] = new Array(changes.length);
+    for (let start = 0; start < changes.length; start += BATCH) {
+      const part = changes.slice(start, start + BATCH);
+      await this.sendBatch(part, (index, errno) => {
+        const change = part[index];
+        if (errno !== 0 && change !== undefined) results[start + index] = kernelError(change.what, errno);
+      });
+    }
+    return results;
+  }
+
+  private sendBatch(
+    part: readonly Change[],
+    onResult: (index: number, errno: number) => void,
+  ): Promise<void> {
+    const first = this.nextSeq(part.length);
+    const last = first + part.length - 1;
+    const buffers = part.map(({ message }, index) => {
+      const flags = message.readUInt16LE(6) | NLM_F_REQUEST | (index === part.length - 1 ? NLM_F_ACK : 0);
+      message.writeUInt16LE(flags, 6);
+      message.writeUInt32LE(first + index, 8);
+      return message;
+    });
+    return new Promise<void>((resolve, reject) => {
+      const done = (error?: Error): void => {
+        clearTimeout(timer);
+        for (let seq = first; seq <= last; seq++) this.forget(seq);
+        error === undefined ? resolve() : reject(error);
+      };
+      const timer = setTimeout(
+        () =>
+          done(
+            new TwillError('timeout', `the kernel did not answer ${part[0]?.what ?? 'a request'} in time`),
+          ),
+        REPLY_TIMEOUT_MS,
+      );
+      for (let seq = first; seq <= last; seq++) {
+        this.expect(seq, {
+          onMessage: (message) => {
+            if (message.type !== NLMSG_ERROR) return;
+            onResult(seq - first, -message.payload.readInt32LE(0));
+            if (seq === last) done();
+          },
+          fail: done,
+        });
+      }
+      this.send(Buffer.concat(buffers), done);
+    });
+  }
+
+  /**
+   * Lists objects: sends a dump request and calls `onMessage` for every answer. A dump that the kernel marks as
+   * interrupted (the table changed meanwhile) is repeated, so `reset` is called before each attempt.
+   */
+  async dump(request: Change, reset: () => void, onMessage: (message: Message) => void): Promise<void> {
+    for (let attempt = 0; ; attempt++) {
+      reset();
+      const interrupted = await this.dumpOnce(request, onMessage);
+      if (!interrupted || attempt === DUMP_RETRIES) return;
+    }
+  }
+
+  private dumpOnce(request: Change, onMessage: (message: Message) => void): Promise<boolean> {
+    const seq = this.nextSeq(1);
+    const message = Buffer.from(request.message);
+    message.writeUInt16LE(NLM_F_REQUEST | NLM_F_DUMP, 6);
+    message.writeUInt32LE(seq, 8);
+    return new Promise<boolean>((resolve, reject) => {
+      let interrupted = false;
+      const finish = (error?: Error): void => {
+        clearTimeout(timer);
+        this.forget(seq);
+        error === undefined ? resolve(interrupted) : reject(error);
+      };
+      const timer = setTimeout(
+        () => finish(new TwillError('timeout', `the kernel did not answer ${request.what} in time`)),
+        REPLY_TIMEOUT_MS,
+      );
+      this.expect(seq, {
+        onMessage: (answer) => {
+          if ((answer.flags & NLM_F_DUMP_INTR) !== 0) interrupted = true;
+          if (answer.type === NLMSG_DONE) finish();
+          else if (answer.type === NLMSG_ERROR)
+            finish(kernelError(request.what, -answer.payload.readInt32LE(0)));
+          else onMessage(answer);
+        },
+        fail: finish,
+      });
+      this.send(message, finish);
+    });
+  }
+
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.raw.close();
+    const error = new TwillError('unavailable', 'the netlink socket was closed');
+    for (const pending of [...this.pending.values()]) pending.fail(error);
+  }
+
+  private nextSeq(count: number): number {
+    if (this.seq + count > 0x7fffffff) this.seq = 1;
+    const first = this.seq;
+    this.seq += count;
+    return first;
+  }
+
+  private send(data: Buffer, onError: (error: Error) => void): void {
+    this.raw.send(data, undefined, (error) => {
+      if (error) onError(new TwillError('kernel', `netlink send failed: ${error.message}`, error));
+    });
+  }
+
+  private expect(seq: number, pending: Pending): void {
+    if (this.closed) {
+      pending.fail(new TwillError('unavailable', 'the netlink socket was closed'));
+      return;
+    }
+    if (this.pending.size === 0) this.raw.ref();
+    this.pending.set(seq, pending);
+  }
+
+  private forget(seq: number): void {
+    if (!this.pending.delete(seq) || this.closed) return;
+    if (this.pending.size === 0 && !this.referenced) this.raw.unref();
+  }
+
+  private receive(data: Buffer): void {
+    for (const message of parseMessages(data)) {
+      // Notifications caused by our own requests carry our sequence number too; only replies and dump parts are
+      // answers, and a socket that subscribes is not used for requests.
+      const pending = this.pending.get(message.seq);
+      if (pending !== undefined) pending.onMessage(message);
+      else for (const handler of this.eventHandlers) handler(message);
+    }
+  }
+
+  private overflow(cause: Error): void {
+    const error = new TwillError('unavailable', `netlink messages were lost: ${describeError(cause)}`, cause);
+    for (const pending of [...this.pending.values()]) pending.fail(error);
+    for (const handler of this.overflowHandlers) handler(error);
+  }
+}

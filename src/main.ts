@@ -1,0 +1,22 @@
+import { Command } from 'commander';
+import { addAgentCommand } from './commands/agent.ts';
+import { addProxyCommand } from './commands/proxy.ts';
+import { version } from './config/version.ts';
+import { describeError } from './model/error.ts';
+
+const program = new Command('twill')
+  .description('A pod network for Kubernetes and plain Linux hosts.')
+  .version(version)
+  .showHelpAfterError('(run with --help for the flags)');
+
+// A command declares its flags here and imports its implementation when it is called, so that start-up time and
+// memory are those of what runs.
+addAgentCommand(program);
+addProxyCommand(program);
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  process.stderr.write(`twill: ${describeError(error)}\n`);
+  process.exitCode = 1;
+}

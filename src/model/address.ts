@@ -1,0 +1,192 @@
+import { collapseIPv6Number, IPv4, IPv6 } from 'ip-num';
+import { TwillError } from './error.ts';
+
+/** Everything that differs between IPv4 and IPv6, so that one code path serves both. */
+export interface Family {
+  readonly name: 'ipv4' | 'ipv6';
+  /** Address length in bits. */
+  readonly bits: 32 | 128;
+  /** Address length in bytes. */
+  readonly bytes: 4 | 16;
+  /** `AF_INET` or `AF_INET6` as the Linux kernel numbers them. */
+  readonly af: 2 | 10;
+  /** The word Kubernetes uses (`EndpointSlice.addressType`, `Service.spec.ipFamilies`). */
+  readonly kubeName: 'IPv4' | 'IPv6';
+  /** Bytes that VXLAN encapsulation adds to a packet: outer IP, UDP, VXLAN and inner Ethernet headers. */
+  readonly vxlanOverhead: 50 | 70;
+  /** Prefix of the iptables tools' names. */
+  readonly iptables: 'iptables' | 'ip6tables';
+  /** The family's name in nftables. */
+  readonly nft: 'ip' | 'ip6';
+}
+
+export const ipv4: Family = {
+  name: 'ipv4',
+  bits: 32,
+  bytes: 4,
+  af: 2,
+  kubeName: 'IPv4',
+  vxlanOverhead: 50,
+  iptables: 'iptables',
+  nft: 'ip',
+};
+
+export const ipv6: Family = {
+  name: 'ipv6',
+  bits: 128,
+  bytes: 16,
+  af: 10,
+  kubeName: 'IPv6',
+  vxlanOverhead: 70,
+  iptables: 'ip6tables',
+  nft: 'ip6',
+};
+
+export const families: readonly Family[] = [ipv4, ipv6];
+
+/** One IP address. `text` is canonical (RFC 5952 for IPv6), so it serves as a key. */
+export interface Address {
+  readonly family: Family;
+  readonly value: bigint;
+  readonly text: string;
+}
+
+/** A network: the address part has no bits set beyond `length`. `text` is canonical CIDR notation. */
+export interface Prefix {
+  readonly family: Family;
+  readonly address: Address;
+  readonly length: number;
+  readonly text: string;
+}
+
+/** The address with this numeric value (network byte order read as one big-endian integer). */
+export function makeAddress(family: Family, value: bigint): Address {
+  if (value < 0n || value >> BigInt(family.bits) !== 0n) {
+    throw new TwillError('invalid', `${value} is outside the range of ${family.kubeName} addresses`);
+  }
+  const text =
+    family === ipv4
+      ? `${value >> 24n}.${(value >> 16n) & 255n}.${(value >> 8n) & 255n}.${value & 255n}`
+      : collapseIPv6Number(new IPv6(value).toString());
+  return { family, value, text };
+}
+
+/**
+ * Parses dotted-decimal IPv4 or colon-hexadecimal IPv6 text, without zone or prefix length.
+ * @throws TwillError `invalid` naming the text
+ */
+export function parseAddress(text: string): Address {
+  try {
+    if (text.includes(':')) {
+      if (!/^[0-9a-fA-F:.]+$/.test(text)) throw new Error('unexpected character');
+      return makeAddress(ipv6, IPv6.fromString(text).value);
+    }
+    const { value } = IPv4.fromString(text);
+    return { family: ipv4, value, text };
+  } catch (cause) {
+    throw new TwillError('invalid', `'${text}' is not an IP address`, cause);
+  }
+}
+
+/** Like {@link parseAddress}, undefined instead of an error. */
+export function tryParseAddress(text: unknown): Address | undefined {
+  if (typeof text !== 'string') return undefined;
+  try {
+    return parseAddress(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** The network of `length` bits that `address` is in. */
+export function makePrefix(address: Address, length: number): Prefix {
+  const { family } = address;
+  if (!Number.isInteger(length) || length < 0 || length > family.bits) {
+    throw new TwillError('invalid', `${length} is not a prefix length for ${family.kubeName}`);
+  }
+  const shift = BigInt(family.bits - length);
+  const base = (address.value >> shift) << shift;
+  const network = base === address.value ? address : makeAddress(family, base);
+  return { family, address: network, length, text: `${network.text}/${length}` };
+}
+
+/** Splits `a.b.c.d/n` into the address as written and its network. @throws TwillError `invalid` */
+export function parseCidr(text: string): { address: Address; prefix: Prefix } {
+  const [host, length, ...rest] = text.split('/');
+  if (host === undefined || length === undefined || rest.length > 0 || !/^\d{1,3}$/.test(length)) {
+    throw new TwillError(
+      'invalid',
+      `'${text}' is not a network in CIDR notation (for example 10.244.0.0/16)`,
+    );
+  }
+  const address = parseAddress(host);
+  return { address, prefix: makePrefix(address, Number(length)) };
+}
+
+/** Parses a network; host bits that are set are cleared, as Go's net.ParseCIDR does. @throws TwillError `invalid` */
+export function parsePrefix(text: string): Prefix {
+  return parseCidr(text).prefix;
+}
+
+/** Number of addresses in the network. */
+export function prefixSize(prefix: Prefix): bigint {
+  return 1n << BigInt(prefix.family.bits - prefix.length);
+}
+
+/** The address at `offset` within the network; negative offsets count from behind (-1 is the last). */
+export function prefixHost(prefix: Prefix, offset: number | bigint): Address {
+  const size = prefixSize(prefix);
+  const index = BigInt(offset) < 0n ? size + BigInt(offset) : BigInt(offset);
+  if (index < 0n || index >= size)
+    throw new TwillError('invalid', `${prefix.text} has no address number ${offset}`);
+  return makeAddress(prefix.family, prefix.address.value + index);
+}
+
+export function prefixContains(prefix: Prefix, address: Address): boolean {
+  if (prefix.family !== address.family) return false;
+  const shift = BigInt(prefix.family.bits - prefix.length);
+  return prefix.address.value >> shift === address.value >> shift;
+}
+
+export function prefixesOverlap(a: Prefix, b: Prefix): boolean {
+  return a.length <= b.length ? prefixContains(a, b.address) : prefixContains(b, a.address);
+}
+
+/** The address as the kernel wants it: 4 or 16 bytes, network byte order. */
+export function addressBytes(address: Address): Uint8Array {
+  const bytes = new Uint8Array(address.family.bytes);
+  let rest = address.value;
+  for (let i = bytes.length - 1; i >= 0; i--) {
+    bytes[i] = Number(rest & 255n);
+    rest >>= 8n;
+  }
+  return bytes;
+}
+
+/** The inverse of {@link addressBytes}; the family follows from the length. @throws TwillError `invalid` */
+export function addressFromBytes(bytes: Uint8Array): Address {
+  const family = bytes.length === 4 ? ipv4 : bytes.length === 16 ? ipv6 : undefined;
+  if (family === undefined)
+    throw new TwillError('invalid', `an address has 4 or 16 bytes, not ${bytes.length}`);
+  let value = 0n;
+  for (const byte of bytes) value = (value << 8n) | BigInt(byte);
+  return makeAddress(family, value);
+}
+
+/** MAC addresses are lower-case colon-separated text. */
+const macPattern = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/;
+
+/** Parses a MAC address into its canonical lower-case text. @throws TwillError `invalid` */
+export function parseMac(text: string): string {
+  const mac = text.toLowerCase();
+  if (!macPattern.test(mac)) throw new TwillError('invalid', `'${text}' is not a MAC address`);
+  return mac;
+}
+
+export function macBytes(mac: string): Uint8Array {
+  return Uint8Array.from(parseMac(mac).split(':'), (part) => Number.parseInt(part, 16));
+}
+
+export function macFromBytes(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(':');
+}

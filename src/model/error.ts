@@ -1,0 +1,53 @@
+/**
+ * What went wrong, as a closed set: callers decide on the code, people read the message.
+ *
+ * - `invalid`: input (configuration, netconf, key, object) that will stay wrong until somebody changes it
+ * - `unavailable`: something we depend on does not answer now; trying again may help
+ * - `not-found` / `exists`: the object is absent / already there
+ * - `conflict`: somebody else changed or owns the object
+ * - `exhausted`: a range, table or limit is full
+ * - `permission`: the kernel or a server refuses us
+ * - `missing-program`: an executable we need is not installed
+ * - `timeout`: no answer within the deadline
+ * - `kernel`: any other refusal by the kernel
+ * - `internal`: a bug in Twill
+ */
+export type ErrorCode =
+  | 'invalid'
+  | 'unavailable'
+  | 'not-found'
+  | 'exists'
+  | 'conflict'
+  | 'exhausted'
+  | 'permission'
+  | 'missing-program'
+  | 'timeout'
+  | 'kernel'
+  | 'internal';
+
+/** The one error class. `message` names the thing and says what to do; `cause` keeps what was underneath. */
+export class TwillError extends Error {
+  override readonly name = 'TwillError';
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.code = code;
+  }
+}
+
+/** True when `error` is a TwillError, and of one of `codes` if any are given. */
+export function isTwillError(error: unknown, ...codes: ErrorCode[]): error is TwillError {
+  return error instanceof TwillError && (codes.length === 0 || codes.includes(error.code));
+}
+
+/** One line for a log or a status page: the message and those of the causes beneath it. */
+export function describeError(error: unknown): string {
+  const parts: string[] = [];
+  let current: unknown = error;
+  while (current instanceof Error && parts.length < 5) {
+    if (!parts.some((part) => part.includes((current as Error).message))) parts.push(current.message);
+    current = current.cause;
+  }
+  return parts.length > 0 ? parts.join(': ') : String(error);
+}

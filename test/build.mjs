@@ -1,0 +1,102 @@
+// Builds build/ (plain JavaScript of every source, for the tests), dist/main.js (the program) and dist/cni/twill (the
+// self-contained CNI executable).
+import { execFileSync } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { build } from 'esbuild';
+
+const root = dirname(import.meta.dirname);
+const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+const require = createRequire(import.meta.url);
+
+/** etcd3 reads its protocol definition from a path beside its own files; in the bundle it lies in dist/proto. */
+const etcdProto = {
+  name: 'etcd3-proto',
+  setup({ onLoad }) {
+    onLoad({ filter: /etcd3\/lib\/connection-pool\.js$/ }, (args) => {
+      const source = readFileSync(args.path, 'utf8');
+      const contents = source.replace(
+        /`\$\{__dirname\}\/\.\.\/proto\/rpc\.proto`/,
+        "require('node:path').join(__dirname, 'proto/rpc.proto')",
+      );
+      if (contents === source)
+        throw new Error('etcd3 changed: test/build.mjs no longer finds its proto path');
+      return { contents, loader: 'js' };
+    });
+  },
+};
+
+function compileTypes() {
+  rmSync(join(root, 'build'), { recursive: true, force: true });
+  execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', root], {
+    stdio: 'inherit',
+  });
+}
+
+async function bundleProgram() {
+  await build({
+    entryPoints: [join(root, 'src/main.ts')],
+    outdir: join(root, 'dist'),
+    bundle: true,
+    splitting: true,
+    chunkNames: 'chunks/[name]-[hash]',
+    platform: 'node',
+    target: 'node20',
+    format: 'esm',
+    sourcemap: false,
+    keepNames: true,
+    minifyWhitespace: true,
+    minifySyntax: true,
+    legalComments: 'none',
+    logLevel: 'warning',
+    // Native addons stay in node_modules.
+    external: ['koffi', 'netlink', 'netlink/*'],
+    plugins: [etcdProto],
+    define: { TWILL_VERSION: JSON.stringify(version) },
+    banner: {
+      js: [
+        "import { createRequire as __createRequire } from 'node:module';",
+        'const require = __createRequire(import.meta.url);',
+        `const __dirname = ${'new URL(/\\/chunks\\//.test(import.meta.url) ? ".." : ".", import.meta.url).pathname'};`,
+        "const __filename = __dirname + 'main.js';",
+      ].join('\n'),
+    },
+  });
+  cpSync(join(root, 'node_modules/etcd3/proto'), join(root, 'dist/proto'), { recursive: true });
+}
+
+/** Compiles cni-bin with Bun, which is only a build tool here; left alone while the executable is newer than its sources. */
+function compileCni() {
+  const arch = { x64: 'x64', arm64: 'aarch64' }[process.arch];
+  const output = join(root, 'dist/cni/twill');
+  const sources = ['cni-bin/main.ts', 'src/cni/protocol.ts', 'package.json', 'test/build.mjs'].map((file) =>
+    join(root, file),
+  );
+  if (!existsSync(sources[0])) return;
+  const built = existsSync(output) ? statSync(output).mtimeMs : 0;
+  if (sources.every((file) => statSync(file).mtimeMs < built)) return;
+  const bun = require.resolve(`@oven/bun-linux-${arch}/bin/bun`);
+  mkdirSync(dirname(output), { recursive: true });
+  execFileSync(
+    bun,
+    [
+      'build',
+      '--compile',
+      '--minify',
+      '--bytecode',
+      sources[0],
+      '--outfile',
+      `${output}.new`,
+      '--define',
+      `TWILL_VERSION=${JSON.stringify(version)}`,
+    ],
+    { stdio: ['ignore', 'ignore', 'inherit'], cwd: join(root, 'dist') },
+  );
+  renameSync(`${output}.new`, output);
+}
+
+rmSync(join(root, 'dist/chunks'), { recursive: true, force: true });
+compileTypes();
+await bundleProgram();
+compileCni();

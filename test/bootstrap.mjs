@@ -1,7 +1,8 @@
 // What every npm script runs: needs nothing but Node, npm and (for what touches the kernel) root. Installs what is
 // missing, builds, and hands over to the command.
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 
 const root = dirname(import.meta.dirname);
@@ -17,14 +18,16 @@ const { engines } = JSON.parse(readFileSync('package.json', 'utf8'));
 if (major < 20 || (major === 20 && minor < 20))
   fail(`Twill needs Node ${engines.node}; this is ${process.version}`);
 
-/** npm writes node_modules/.package-lock.json last: older than the lock file means the packages are not the pinned ones. */
+/** Installs the pinned packages unless the ones of this very lock file are there. */
 function installPackages() {
-  const marker = 'node_modules/.package-lock.json';
-  if (existsSync(marker) && statSync(marker).mtimeMs >= statSync('package-lock.json').mtimeMs) return;
+  const marker = 'node_modules/.twill-lock';
+  const wanted = createHash('sha256').update(readFileSync('package-lock.json')).digest('hex');
+  if (existsSync(marker) && readFileSync(marker, 'utf8') === wanted) return;
   process.stderr.write('installing npm packages…\n');
   execFileSync('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'], {
     stdio: ['ignore', 2, 2],
   });
+  writeFileSync(marker, wanted);
 }
 
 const programs = [

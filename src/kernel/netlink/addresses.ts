@@ -1,0 +1,84 @@
+import { type Address, addressBytes, addressFromBytes, type Family, ipv4 } from '../../model/address.ts';
+import { attributeU32, type Message, MessageWriter, parseAttributes } from './codec.ts';
+import * as nl from './constants.ts';
+import type { Change, RtSocket } from './socket.ts';
+
+/** An address on a device. `length` is the prefix length in bits, `scope` an RT_SCOPE_* number. */
+export interface InterfaceAddress {
+  readonly index: number;
+  readonly address: Address;
+  readonly length: number;
+  readonly scope: number;
+  readonly flags: number;
+}
+
+/** struct ifaddrmsg */
+function ifaddr(family: Family, length: number, scope: number, index: number): Buffer {
+  const struct = Buffer.from([family.af, length, 0, scope, 0, 0, 0, 0]);
+  struct.writeUInt32LE(index, 4);
+  return struct;
+}
+
+/** Reads RTM_NEWADDR or RTM_DELADDR; undefined for other messages. */
+export function parseInterfaceAddress(message: Message): InterfaceAddress | undefined {
+  if (message.type !== nl.RTM_NEWADDR && message.type !== nl.RTM_DELADDR) return undefined;
+  const { payload } = message;
+  if (payload.length < 8 || (payload[0] !== nl.AF_INET && payload[0] !== nl.AF_INET6)) return undefined;
+  const attributes = parseAttributes(payload, 8);
+  const bytes = attributes.get(nl.IFA_LOCAL) ?? attributes.get(nl.IFA_ADDRESS);
+  if (bytes === undefined) return undefined;
+  return {
+    index: payload.readUInt32LE(4),
+    address: addressFromBytes(bytes),
+    length: payload.readUInt8(1),
+    scope: payload.readUInt8(3),
+    flags: attributeU32(attributes.get(nl.IFA_FLAGS)) ?? payload.readUInt8(2),
+  };
+}
+
+/** All addresses of both families in the socket's namespace, or those of one family. */
+export async function listAddresses(socket: RtSocket, family?: Family): Promise<InterfaceAddress[]> {
+  const addresses: InterfaceAddress[] = [];
+  const struct = Buffer.alloc(8);
+  struct.writeUInt8(family?.af ?? nl.AF_UNSPEC, 0);
+  const message = new MessageWriter(nl.RTM_GETADDR, 0).struct(struct).finish();
+  await socket.dump(
+    { message, what: 'list addresses' },
+    () => addresses.splice(0),
+    (answer) => {
+      const address = parseInterfaceAddress(answer);
+      if (address !== undefined) addresses.push(address);
+    },
+  );
+  return addresses;
+}
+
+export interface AddressPlan {
+  readonly index: number;
+  readonly address: Address;
+  /** Prefix length in bits. */
+  readonly length: number;
+  /** RT_SCOPE_*; default universe. */
+  readonly scope?: number;
+}
+
+function writeAddress(type: number, flags: number, plan: AddressPlan): Buffer {
+  const { address, length, index, scope = nl.RT_SCOPE_UNIVERSE } = plan;
+  const writer = new MessageWriter(type, flags).struct(ifaddr(address.family, length, scope, index));
+  const bytes = addressBytes(address);
+  writer.bytes(nl.IFA_LOCAL, bytes).bytes(nl.IFA_ADDRESS, bytes);
+  // Our own allocator guarantees uniqueness; duplicate address detection would delay IPv6 by seconds.
+  if (address.family !== ipv4 && type === nl.RTM_NEWADDR) writer.u32(nl.IFA_FLAGS, nl.IFA_F_NODAD);
+  return writer.finish();
+}
+
+/** Adds the address, or changes its scope if it is there already. IPv6 without duplicate address detection. */
+export function addAddress(plan: AddressPlan): Change {
+  const message = writeAddress(nl.RTM_NEWADDR, nl.NLM_F_CREATE | nl.NLM_F_REPLACE, plan);
+  return { message, what: `add address ${plan.address.text}/${plan.length} to device ${plan.index}` };
+}
+
+export function deleteAddress(plan: AddressPlan): Change {
+  const message = writeAddress(nl.RTM_DELADDR, 0, plan);
+  return { message, what: `delete address ${plan.address.text}/${plan.length} from device ${plan.index}` };
+}

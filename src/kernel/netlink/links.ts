@@ -1,0 +1,219 @@
+import {
+  type Address,
+  addressBytes,
+  addressFromBytes,
+  ipv4,
+  macBytes,
+  macFromBytes,
+} from '../../model/address.ts';
+import { attributeString, attributeU32, type Message, MessageWriter, parseAttributes } from './codec.ts';
+import * as nl from './constants.ts';
+import type { Change, RtSocket } from './socket.ts';
+
+/** Parameters of a VXLAN device (IFLA_INFO_DATA of kind vxlan). `port` is the UDP destination port. */
+export interface VxlanParameters {
+  readonly vni: number;
+  readonly port: number;
+  readonly local: Address | undefined;
+  readonly underlayIndex: number;
+  readonly learning: boolean;
+  readonly gbp: boolean;
+}
+
+/** A network device as RTM_NEWLINK shows it. `master`, `peerIndex` (IFLA_LINK) and `group` are 0 when unset. */
+export interface Link {
+  readonly index: number;
+  readonly name: string;
+  readonly kind: string | undefined;
+  readonly up: boolean;
+  readonly running: boolean;
+  readonly mtu: number;
+  readonly mac: string;
+  readonly master: number;
+  readonly peerIndex: number;
+  readonly group: number;
+  readonly alias: string | undefined;
+  readonly vxlan: VxlanParameters | undefined;
+  /** Hairpin mode of a bridge port; undefined when the device is not one. */
+  readonly hairpin: boolean | undefined;
+}
+
+/** struct ifinfomsg: family, type 0, index, flags and the mask of flags to change. */
+function ifinfo(index: number, flags = 0, change = 0, family = nl.AF_UNSPEC): Buffer {
+  const struct = Buffer.alloc(16);
+  struct.writeUInt8(family, 0);
+  struct.writeInt32LE(index, 4);
+  struct.writeUInt32LE(flags, 8);
+  struct.writeUInt32LE(change, 12);
+  return struct;
+}
+
+function parseVxlan(data: Buffer): VxlanParameters {
+  const attributes = parseAttributes(data);
+  const local = attributes.get(nl.IFLA_VXLAN_LOCAL) ?? attributes.get(nl.IFLA_VXLAN_LOCAL6);
+  return {
+    vni: attributeU32(attributes.get(nl.IFLA_VXLAN_ID)) ?? 0,
+    port: attributes.get(nl.IFLA_VXLAN_PORT)?.readUInt16BE(0) ?? 0,
+    local: local === undefined ? undefined : addressFromBytes(local),
+    underlayIndex: attributeU32(attributes.get(nl.IFLA_VXLAN_LINK)) ?? 0,
+    learning: attributes.get(nl.IFLA_VXLAN_LEARNING)?.[0] === 1,
+    gbp: attributes.has(nl.IFLA_VXLAN_GBP),
+  };
+}
+
+/** Reads RTM_NEWLINK or RTM_DELLINK; undefined for other messages and for the bridge's own per-port notices. */
+export function parseLink(message: Message): Link | undefined {
+  if (message.type !== nl.RTM_NEWLINK && message.type !== nl.RTM_DELLINK) return undefined;
+  const { payload } = message;
+  if (payload.length < 16 || payload[0] === nl.AF_BRIDGE) return undefined;
+  const attributes = parseAttributes(payload, 16);
+  const info = parseAttributes(attributes.get(nl.IFLA_LINKINFO) ?? Buffer.alloc(0));
+  const kind = attributeString(info.get(nl.IFLA_INFO_KIND));
+  const data = info.get(nl.IFLA_INFO_DATA);
+  const isPort = attributeString(info.get(nl.IFLA_INFO_SLAVE_KIND)) === 'bridge';
+  const port = isPort ? parseAttributes(info.get(nl.IFLA_INFO_SLAVE_DATA) ?? Buffer.alloc(0)) : undefined;
+  const flags = payload.readUInt32LE(8);
+  return {
+    index: payload.readInt32LE(4),
+    name: attributeString(attributes.get(nl.IFLA_IFNAME)) ?? '',
+    kind,
+    up: (flags & nl.IFF_UP) !== 0,
+    running: (flags & nl.IFF_LOWER_UP) !== 0,
+    mtu: attributeU32(attributes.get(nl.IFLA_MTU)) ?? 0,
+    mac: macFromBytes(attributes.get(nl.IFLA_ADDRESS) ?? Buffer.alloc(0)),
+    master: attributeU32(attributes.get(nl.IFLA_MASTER)) ?? 0,
+    peerIndex: attributeU32(attributes.get(nl.IFLA_LINK)) ?? 0,
+    group: attributeU32(attributes.get(nl.IFLA_GROUP)) ?? 0,
+    alias: attributeString(attributes.get(nl.IFLA_IFALIAS)),
+    vxlan: kind === 'vxlan' && data !== undefined ? parseVxlan(data) : undefined,
+    hairpin:
+      port?.get(nl.IFLA_BRPORT_MODE) === undefined ? undefined : port.get(nl.IFLA_BRPORT_MODE)?.[0] === 1,
+  };
+}
+
+/** All devices of the socket's namespace. */
+export async function listLinks(socket: RtSocket): Promise<Link[]> {
+  const links: Link[] = [];
+  const message = new MessageWriter(nl.RTM_GETLINK, 0).struct(ifinfo(0)).finish();
+  await socket.dump(
+    { message, what: 'list devices' },
+    () => links.splice(0),
+    (answer) => {
+      const link = parseLink(answer);
+      if (link !== undefined) links.push(link);
+    },
+  );
+  return links;
+}
+
+/** What {@link setLink} can change; absent fields stay as they are. `master` 0 takes the device out of its bridge. */
+export interface LinkSettings {
+  readonly up?: boolean;
+  readonly mtu?: number;
+  readonly mac?: string;
+  readonly master?: number;
+  readonly name?: string;
+  readonly group?: number;
+  readonly alias?: string;
+  /** File descriptor of the network namespace to move the device to. */
+  readonly netnsFd?: number;
+  /**
+   * IN6_ADDR_GEN_MODE_*: NONE keeps the kernel from making a link-local address. Only for a device that exists: in
+   * the message that creates it the kernel answers EAFNOSUPPORT.
+   */
+  readonly addressGenMode?: number;
+}
+
+function writeSettings(writer: MessageWriter, settings: LinkSettings): MessageWriter {
+  if (settings.name !== undefined) writer.string(nl.IFLA_IFNAME, settings.name);
+  if (settings.mtu !== undefined) writer.u32(nl.IFLA_MTU, settings.mtu);
+  if (settings.mac !== undefined) writer.bytes(nl.IFLA_ADDRESS, macBytes(settings.mac));
+  if (settings.master !== undefined) writer.u32(nl.IFLA_MASTER, settings.master);
+  if (settings.group !== undefined) writer.u32(nl.IFLA_GROUP, settings.group);
+  if (settings.alias !== undefined) writer.string(nl.IFLA_IFALIAS, settings.alias);
+  if (settings.netnsFd !== undefined) writer.u32(nl.IFLA_NET_NS_FD, settings.netnsFd);
+  if (settings.addressGenMode !== undefined) {
+    writer
+      .begin(nl.IFLA_AF_SPEC)
+      .begin(nl.AF_INET6)
+      .u8(nl.IFLA_INET6_ADDR_GEN_MODE, settings.addressGenMode)
+      .end()
+      .end();
+  }
+  return writer;
+}
+
+const upFlags = (up: boolean | undefined): [number, number] => [
+  up === true ? nl.IFF_UP : 0,
+  up === undefined ? 0 : nl.IFF_UP,
+];
+
+export function setLink(index: number, settings: LinkSettings, label = `device ${index}`): Change {
+  const writer = new MessageWriter(nl.RTM_NEWLINK, 0).struct(ifinfo(index, ...upFlags(settings.up)));
+  return { message: writeSettings(writer, settings).finish(), what: `change ${label}` };
+}
+
+function createLink(settings: LinkSettings & { readonly name: string }): MessageWriter {
+  const writer = new MessageWriter(nl.RTM_NEWLINK, nl.NLM_F_CREATE | nl.NLM_F_EXCL);
+  return writeSettings(writer.struct(ifinfo(0, ...upFlags(settings.up))), settings);
+}
+
+export function createBridge(settings: LinkSettings & { readonly name: string }): Change {
+  const writer = createLink(settings).begin(nl.IFLA_LINKINFO).string(nl.IFLA_INFO_KIND, 'bridge').end();
+  return { message: writer.finish(), what: `create bridge ${settings.name}` };
+}
+
+export function createVxlan(
+  settings: LinkSettings & { readonly name: string },
+  vxlan: VxlanParameters,
+): Change {
+  const writer = createLink(settings).begin(nl.IFLA_LINKINFO).string(nl.IFLA_INFO_KIND, 'vxlan');
+  writer.begin(nl.IFLA_INFO_DATA).u32(nl.IFLA_VXLAN_ID, vxlan.vni).u16be(nl.IFLA_VXLAN_PORT, vxlan.port);
+  writer.u8(nl.IFLA_VXLAN_LEARNING, vxlan.learning ? 1 : 0).u32(nl.IFLA_VXLAN_LINK, vxlan.underlayIndex);
+  if (vxlan.local !== undefined) {
+    const type = vxlan.local.family === ipv4 ? nl.IFLA_VXLAN_LOCAL : nl.IFLA_VXLAN_LOCAL6;
+    writer.bytes(type, addressBytes(vxlan.local));
+  }
+  if (vxlan.gbp) writer.bytes(nl.IFLA_VXLAN_GBP, new Uint8Array(0));
+  return { message: writer.end().end().finish(), what: `create VXLAN device ${settings.name}` };
+}
+
+/**
+ * A veth pair: `settings` describe this end, `peer` the other. With `peer.netnsFd` the other end is born inside that
+ * namespace, so it never shows up in ours.
+ */
+export function createVeth(
+  settings: LinkSettings & { readonly name: string },
+  peer: LinkSettings & { readonly name: string },
+): Change {
+  const writer = createLink(settings).begin(nl.IFLA_LINKINFO).string(nl.IFLA_INFO_KIND, 'veth');
+  writer
+    .begin(nl.IFLA_INFO_DATA)
+    .begin(nl.VETH_INFO_PEER)
+    .struct(ifinfo(0, ...upFlags(peer.up)));
+  writeSettings(writer, peer).end().end().end();
+  return { message: writer.finish(), what: `create veth pair ${settings.name}/${peer.name}` };
+}
+
+export function deleteLink(index: number, label = `device ${index}`): Change {
+  return {
+    message: new MessageWriter(nl.RTM_DELLINK, 0).struct(ifinfo(index)).finish(),
+    what: `delete ${label}`,
+  };
+}
+
+/** Deletes every device of the group in one kernel grace period (rtnl_group_dellink). `group` must not be 0. */
+export function deleteLinkGroup(group: number): Change {
+  const writer = new MessageWriter(nl.RTM_DELLINK, 0).struct(ifinfo(0)).u32(nl.IFLA_GROUP, group);
+  return { message: writer.finish(), what: `delete devices of group ${group}` };
+}
+
+/** Hairpin mode lets a bridge send a frame back out of the port it came in on. */
+export function setHairpin(index: number, on: boolean, label = `device ${index}`): Change {
+  const writer = new MessageWriter(nl.RTM_SETLINK, 0).struct(ifinfo(index, 0, 0, nl.AF_BRIDGE));
+  writer
+    .begin(nl.IFLA_PROTINFO)
+    .u8(nl.IFLA_BRPORT_MODE, on ? 1 : 0)
+    .end();
+  return { message: writer.finish(), what: `set hairpin mode of ${label}` };
+}

@@ -1,0 +1,154 @@
+import {
+  type Address,
+  addressBytes,
+  addressFromBytes,
+  type Family,
+  macBytes,
+  macFromBytes,
+} from '../../model/address.ts';
+import { type Message, MessageWriter, parseAttributes } from './codec.ts';
+import * as nl from './constants.ts';
+import type { Change, RtSocket } from './socket.ts';
+
+/** An ARP or NDP entry: `state` is a set of NUD_* bits. */
+export interface Neighbour {
+  readonly device: number;
+  readonly address: Address;
+  readonly mac: string | undefined;
+  readonly state: number;
+}
+
+/** A VXLAN forwarding entry: frames to `mac` are sent to `destination`. One MAC may have several destinations. */
+export interface FdbEntry {
+  readonly device: number;
+  readonly mac: string;
+  readonly destination: Address | undefined;
+  readonly state: number;
+}
+
+/** struct ndmsg */
+function ndmsg(family: number, device: number, state: number, flags: number): Buffer {
+  const struct = Buffer.alloc(12);
+  struct.writeUInt8(family, 0);
+  struct.writeInt32LE(device, 4);
+  struct.writeUInt16LE(state, 8);
+  struct.writeUInt8(flags, 10);
+  return struct;
+}
+
+/** Reads RTM_NEWNEIGH or RTM_DELNEIGH as an ARP or NDP entry; undefined for everything else. */
+export function parseNeighbour(message: Message): Neighbour | undefined {
+  if (message.type !== nl.RTM_NEWNEIGH && message.type !== nl.RTM_DELNEIGH) return undefined;
+  const { payload } = message;
+  if (payload.length < 12 || (payload[0] !== nl.AF_INET && payload[0] !== nl.AF_INET6)) return undefined;
+  const attributes = parseAttributes(payload, 12);
+  const address = attributes.get(nl.NDA_DST);
+  if (address === undefined) return undefined;
+  const mac = attributes.get(nl.NDA_LLADDR);
+  return {
+    device: payload.readInt32LE(4),
+    address: addressFromBytes(address),
+    mac: mac === undefined ? undefined : macFromBytes(mac),
+    state: payload.readUInt16LE(8),
+  };
+}
+
+/** Reads RTM_NEWNEIGH or RTM_DELNEIGH as a VXLAN device's own forwarding entry; undefined for everything else. */
+export function parseFdbEntry(message: Message): FdbEntry | undefined {
+  if (message.type !== nl.RTM_NEWNEIGH && message.type !== nl.RTM_DELNEIGH) return undefined;
+  const { payload } = message;
+  if (payload.length < 12 || payload[0] !== nl.AF_BRIDGE) return undefined;
+  if ((payload.readUInt8(10) & nl.NTF_SELF) === 0) return undefined;
+  const attributes = parseAttributes(payload, 12);
+  const mac = attributes.get(nl.NDA_LLADDR);
+  const destination = attributes.get(nl.NDA_DST);
+  if (mac === undefined) return undefined;
+  return {
+    device: payload.readInt32LE(4),
+    mac: macFromBytes(mac),
+    destination: destination === undefined ? undefined : addressFromBytes(destination),
+    state: payload.readUInt16LE(8),
+  };
+}
+
+/** ARP (IPv4) or NDP (IPv6) entries of one device. */
+export async function listNeighbours(socket: RtSocket, family: Family, device: number): Promise<Neighbour[]> {
+  const found: Neighbour[] = [];
+  const message = new MessageWriter(nl.RTM_GETNEIGH, 0)
+    .struct(ndmsg(family.af, 0, 0, 0))
+    .u32(nl.NDA_IFINDEX, device)
+    .finish();
+  await socket.dump(
+    { message, what: 'list neighbours' },
+    () => found.splice(0),
+    (answer) => {
+      const entry = parseNeighbour(answer);
+      if (entry?.device === device) found.push(entry);
+    },
+  );
+  return found;
+}
+
+/** Forwarding entries of one VXLAN device. */
+export async function listFdb(socket: RtSocket, device: number): Promise<FdbEntry[]> {
+  const found: FdbEntry[] = [];
+  // For PF_BRIDGE the kernel reads the header as struct ifinfomsg and filters by its index (valid_fdb_dump_legacy).
+  const header = Buffer.alloc(16);
+  header.writeUInt8(nl.AF_BRIDGE, 0);
+  header.writeInt32LE(device, 4);
+  const message = new MessageWriter(nl.RTM_GETNEIGH, 0).struct(header).finish();
+  await socket.dump(
+    { message, what: 'list forwarding entries' },
+    () => found.splice(0),
+    (answer) => {
+      const entry = parseFdbEntry(answer);
+      if (entry?.device === device) found.push(entry);
+    },
+  );
+  return found;
+}
+
+/** Sets a permanent entry, replacing whatever is there for the address. */
+export function setNeighbour(device: number, address: Address, mac: string): Change {
+  const writer = new MessageWriter(nl.RTM_NEWNEIGH, nl.NLM_F_CREATE | nl.NLM_F_REPLACE, 64)
+    .struct(ndmsg(address.family.af, device, nl.NUD_PERMANENT, 0))
+    .bytes(nl.NDA_DST, addressBytes(address))
+    .bytes(nl.NDA_LLADDR, macBytes(mac));
+  return { message: writer.finish(), what: `set neighbour ${address.text}` };
+}
+
+export function deleteNeighbour(device: number, address: Address): Change {
+  const writer = new MessageWriter(nl.RTM_DELNEIGH, 0, 64)
+    .struct(ndmsg(address.family.af, device, 0, 0))
+    .bytes(nl.NDA_DST, addressBytes(address));
+  return { message: writer.finish(), what: `delete neighbour ${address.text}` };
+}
+
+function writeFdb(
+  type: number,
+  flags: number,
+  device: number,
+  mac: string,
+  destination: Address | undefined,
+): Buffer {
+  const writer = new MessageWriter(type, flags, 64)
+    .struct(ndmsg(nl.AF_BRIDGE, device, nl.NUD_NOARP | nl.NUD_PERMANENT, nl.NTF_SELF))
+    .bytes(nl.NDA_LLADDR, macBytes(mac));
+  if (destination !== undefined) writer.bytes(nl.NDA_DST, addressBytes(destination));
+  return writer.finish();
+}
+
+/**
+ * Makes `destination` the only place frames to `mac` go to (NLM_F_REPLACE on a unicast MAC). The kernel refuses to
+ * replace an entry that has several destinations; delete those first.
+ */
+export function setFdb(device: number, mac: string, destination: Address): Change {
+  const message = writeFdb(nl.RTM_NEWNEIGH, nl.NLM_F_CREATE | nl.NLM_F_REPLACE, device, mac, destination);
+  return { message, what: `set forwarding of ${mac} to ${destination.text}` };
+}
+
+/** Deletes one (MAC, destination) entry. */
+export function deleteFdb(device: number, mac: string, destination: Address | undefined): Change {
+  const message = writeFdb(nl.RTM_DELNEIGH, 0, device, mac, destination);
+  return { message, what: `delete forwarding of ${mac} to ${destination?.text ?? 'nowhere'}` };
+}

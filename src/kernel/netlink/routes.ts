@@ -1,0 +1,136 @@
+import {
+  type Address,
+  addressBytes,
+  addressFromBytes,
+  type Family,
+  families,
+  ipv4,
+  makeAddress,
+  makePrefix,
+  type Prefix,
+} from '../../model/address.ts';
+import { attributeU32, type Message, MessageWriter, parseAttributes } from './codec.ts';
+import * as nl from './constants.ts';
+import type { Change, RtSocket } from './socket.ts';
+
+/** A unicast route of the main table. `device` is an interface index, 0 for a multipath or blackhole route. */
+export interface Route {
+  readonly destination: Prefix;
+  readonly gateway: Address | undefined;
+  readonly device: number;
+  readonly onlink: boolean;
+  /** RTPROT_*: who made it. */
+  readonly protocol: number;
+  readonly scope: number;
+  readonly source: Address | undefined;
+  /** 0 for IPv4's default; the kernel shows IPv6's default as 1024. */
+  readonly metric: number;
+}
+
+/** struct rtmsg */
+function rtmsg(
+  family: number,
+  length: number,
+  protocol: number,
+  scope: number,
+  type: number,
+  flags: number,
+): Buffer {
+  const struct = Buffer.from([family, length, 0, 0, nl.RT_TABLE_MAIN, protocol, scope, type, 0, 0, 0, 0]);
+  struct.writeUInt32LE(flags >>> 0, 8);
+  return struct;
+}
+
+/** Reads a unicast route of the main table from RTM_NEWROUTE or RTM_DELROUTE; undefined for everything else. */
+export function parseRoute(message: Message): Route | undefined {
+  if (message.type !== nl.RTM_NEWROUTE && message.type !== nl.RTM_DELROUTE) return undefined;
+  const { payload } = message;
+  const family = families.find((candidate) => candidate.af === payload[0]);
+  if (family === undefined || payload.length < 12 || payload.readUInt8(7) !== nl.RTN_UNICAST)
+    return undefined;
+  // Neighbour-like cache entries (RTM_F_CLONED) are not configuration.
+  const flags = payload.readUInt32LE(8);
+  if ((flags & 0x200) !== 0) return undefined;
+  const attributes = parseAttributes(payload, 12);
+  const table = attributeU32(attributes.get(nl.RTA_TABLE)) ?? payload.readUInt8(4);
+  if (table !== nl.RT_TABLE_MAIN) return undefined;
+  const destination = attributes.get(nl.RTA_DST);
+  const gateway = attributes.get(nl.RTA_GATEWAY);
+  const source = attributes.get(nl.RTA_PREFSRC);
+  return {
+    destination: makePrefix(
+      destination === undefined ? makeAddress(family, 0n) : addressFromBytes(destination),
+      payload.readUInt8(1),
+    ),
+    gateway: gateway === undefined ? undefined : addressFromBytes(gateway),
+    device: attributeU32(attributes.get(nl.RTA_OIF)) ?? 0,
+    onlink: (flags & nl.RTNH_F_ONLINK) !== 0,
+    protocol: payload.readUInt8(5),
+    scope: payload.readUInt8(6),
+    source: source === undefined ? undefined : addressFromBytes(source),
+    metric: attributeU32(attributes.get(nl.RTA_PRIORITY)) ?? 0,
+  };
+}
+
+/** All unicast routes of the main table, of one family. */
+export async function listRoutes(socket: RtSocket, family: Family): Promise<Route[]> {
+  const routes: Route[] = [];
+  const message = new MessageWriter(nl.RTM_GETROUTE, 0).struct(rtmsg(family.af, 0, 0, 0, 0, 0)).finish();
+  await socket.dump(
+    { message, what: 'list routes' },
+    () => routes.splice(0),
+    (answer) => {
+      const route = parseRoute(answer);
+      if (route !== undefined) routes.push(route);
+    },
+  );
+  return routes;
+}
+
+export interface RoutePlan {
+  readonly destination: Prefix;
+  readonly device: number;
+  readonly gateway?: Address;
+  /** The gateway is on the device even though no address of the device says so. */
+  readonly onlink?: boolean;
+  readonly source?: Address;
+  readonly protocol: number;
+  /** Default: universe with a gateway, link without. */
+  readonly scope?: number;
+  readonly metric?: number;
+}
+
+function writeRoute(type: number, flags: number, plan: RoutePlan): Buffer {
+  const { destination, gateway } = plan;
+  const family = destination.family;
+  const natural = gateway === undefined && family === ipv4 ? nl.RT_SCOPE_LINK : nl.RT_SCOPE_UNIVERSE;
+  const routeFlags = plan.onlink === true ? nl.RTNH_F_ONLINK : 0;
+  const writer = new MessageWriter(type, flags, 96).struct(
+    rtmsg(family.af, destination.length, plan.protocol, plan.scope ?? natural, nl.RTN_UNICAST, routeFlags),
+  );
+  if (destination.length > 0) writer.bytes(nl.RTA_DST, addressBytes(destination.address));
+  writer.u32(nl.RTA_OIF, plan.device);
+  if (gateway !== undefined) writer.bytes(nl.RTA_GATEWAY, addressBytes(gateway));
+  if (plan.source !== undefined) writer.bytes(nl.RTA_PREFSRC, addressBytes(plan.source));
+  if (plan.metric !== undefined) writer.u32(nl.RTA_PRIORITY, plan.metric);
+  return writer.finish();
+}
+
+/** Adds the route, or puts it in the place of one with the same destination and metric. */
+export function replaceRoute(plan: RoutePlan): Change {
+  const message = writeRoute(nl.RTM_NEWROUTE, nl.NLM_F_CREATE | nl.NLM_F_REPLACE, plan);
+  return { message, what: `set route ${plan.destination.text}` };
+}
+
+/** Deletes the one route that matches every given field. */
+export function deleteRoute(route: Route): Change {
+  const { destination, gateway, source, metric, ...rest } = route;
+  const plan: RoutePlan = {
+    ...rest,
+    destination,
+    ...(gateway === undefined ? {} : { gateway }),
+    ...(source === undefined ? {} : { source }),
+    ...(metric === 0 ? {} : { metric }),
+  };
+  return { message: writeRoute(nl.RTM_DELROUTE, 0, plan), what: `delete route ${destination.text}` };
+}

@@ -1,0 +1,34 @@
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { TwillError } from '../model/error.ts';
+
+/** `name` in slashes or dots; interface names may hold dots, so slashes are the safe form: `net/ipv4/ip_forward`. */
+function pathOf(name: string): string {
+  return `/proc/sys/${name.includes('/') ? name : name.replaceAll('.', '/')}`;
+}
+
+/** The value in the calling thread's network namespace; undefined when the kernel has no such setting. */
+export function readSysctl(name: string): string | undefined {
+  const path = pathOf(name);
+  return existsSync(path) ? readFileSync(path, 'utf8').trim() : undefined;
+}
+
+/**
+ * Sets the value unless it is set already. Synchronous, so it works inside {@link inNetns}.
+ * @returns false when it was right before
+ * @throws TwillError `not-found` when the kernel has no such setting, `permission`
+ */
+export function writeSysctl(name: string, value: string): boolean {
+  const current = readSysctl(name);
+  if (current === undefined) throw new TwillError('not-found', `the kernel has no sysctl ${name}`);
+  if (current === value) return false;
+  try {
+    writeFileSync(pathOf(name), value);
+  } catch (cause) {
+    throw new TwillError(
+      'permission',
+      `cannot set sysctl ${name}=${value}: run privileged, with /proc/sys writable`,
+      cause,
+    );
+  }
+  return true;
+}

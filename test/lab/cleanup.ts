@@ -1,0 +1,131 @@
+import { randomBytes } from 'node:crypto';
+import {
+  existsSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { run } from '../../src/kernel/process.ts';
+
+/** Everything of the owner ID carries it: namespaces `twID-…`, the directory `/tmp/twill-lab-ID`, processes' environment. */
+export const ownerVariable = 'TWILL_LAB';
+export const namespaceFolder = '/run/netns';
+
+const directoryPrefix = '/tmp/twill-lab-';
+const createdMark = 'created-run-netns';
+
+export function makeOwnerId(): string {
+  return randomBytes(4).toString('hex');
+}
+
+export function ownerDirectory(id: string): string {
+  return directoryPrefix + id;
+}
+
+export function namespacePrefix(id: string): string {
+  return `tw${id}-`;
+}
+
+function list(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return [];
+  }
+}
+
+/** The ids of all owners that have a directory on this machine. */
+export function listOwners(): string[] {
+  const name = directoryPrefix.slice('/tmp/'.length);
+  return list('/tmp')
+    .filter((entry) => entry.startsWith(name))
+    .map((entry) => entry.slice(name.length));
+}
+
+export function listNamespaces(id: string): string[] {
+  return list(namespaceFolder).filter((name) => name.startsWith(namespacePrefix(id)));
+}
+
+/** Runs `ip netns …` alone among all labs: /run/netns itself comes and goes with the first and the last of them. */
+export async function ipNetns(...args: string[]): Promise<void> {
+  const result = await run('flock', ['/run', 'ip', 'netns', ...args]);
+  if (result.status !== 0) throw new Error(`ip netns ${args.join(' ')}: ${result.stderr.trim()}`);
+}
+
+/**
+ * Remembers that /run/netns is there only because of labs, so that the last one removes it: it was absent, or
+ * another lab that is still there found it absent.
+ */
+export function markNamespaceFolder(id: string): void {
+  const created = listOwners().some((owner) => existsSync(join(ownerDirectory(owner), createdMark)));
+  if (created || !existsSync(namespaceFolder)) writeFileSync(join(ownerDirectory(id), createdMark), '');
+}
+
+/** Everything that runs in one of the namespaces or was started with the owner's id in its environment. */
+function listProcesses(id: string): number[] {
+  const namespaces = new Set(
+    listNamespaces(id).map((name) => {
+      try {
+        return `net:[${statSync(join(namespaceFolder, name)).ino}]`;
+      } catch {
+        return '';
+      }
+    }),
+  );
+  const mark = `${ownerVariable}=${id}`;
+  return list('/proc')
+    .map(Number)
+    .filter((pid) => {
+      if (!(pid > 0) || pid === process.pid) return false;
+      try {
+        if (namespaces.has(readlinkSync(`/proc/${pid}/ns/net`))) return true;
+        return readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0').includes(mark);
+      } catch {
+        return false; // it ended meanwhile
+      }
+    });
+}
+
+function killAll(pids: readonly number[]): void {
+  for (const pid of pids) {
+    try {
+      process.kill(pid, 'SIGKILL');
+    } catch {
+      // it ended meanwhile
+    }
+  }
+}
+
+async function removeNamespaceFolder(id: string): Promise<void> {
+  if (!existsSync(join(ownerDirectory(id), createdMark))) return;
+  const script = `rmdir ${namespaceFolder} 2>/dev/null && exit
+    [ -z "$(ls -A ${namespaceFolder} 2>/dev/null)" ] && umount ${namespaceFolder} && rmdir ${namespaceFolder}`;
+  await run('flock', ['/run', 'sh', '-c', script]);
+}
+
+/**
+ * Removes every process, namespace and file of an owner. What a dying owner had just begun (`ip netns add`) may
+ * still finish, so it looks again until nothing is found.
+ */
+export async function cleanUp(id: string): Promise<void> {
+  const deadline = Date.now() + 30_000;
+  for (;;) {
+    const processes = listProcesses(id);
+    killAll(processes);
+    const namespaces = listNamespaces(id);
+    if (processes.length === 0) {
+      if (namespaces.length === 0) break;
+      await Promise.all(namespaces.map((name) => ipNetns('del', name)));
+    }
+    if (Date.now() > deadline)
+      throw new Error(`lab ${id}: still there: ${[...processes, ...namespaces].join(' ')}`);
+    await sleep(processes.length > 0 ? 10 : 0);
+  }
+  await removeNamespaceFolder(id);
+  rmSync(ownerDirectory(id), { recursive: true, force: true });
+}

@@ -1,0 +1,92 @@
+import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { type RunOptions, type RunResult, run, runChecked } from '../../src/kernel/process.ts';
+import { ipNetns, namespaceFolder } from './cleanup.ts';
+import { type Guard, sharedGuard } from './guard.ts';
+
+/** One network namespace with its loopback up. Everything in it ends with it, and it ends with its guard. */
+export class Namespace {
+  readonly name: string;
+  readonly path: string;
+  private readonly guard: Guard;
+
+  private constructor(name: string, guard: Guard) {
+    this.name = name;
+    this.path = join(namespaceFolder, name);
+    this.guard = guard;
+  }
+
+  /** @param label ends the name, which starts with the guard's prefix */
+  static async make(label: string, guard: Guard): Promise<Namespace> {
+    const namespace = new Namespace(guard.namespacePrefix + label, guard);
+    await ipNetns('add', namespace.name);
+    await runChecked('ip', ['-n', namespace.name, 'link', 'set', 'lo', 'up'], { env: guard.environment });
+    return namespace;
+  }
+
+  /** Runs a program inside to its end. @returns its standard output @throws TwillError `kernel` with its standard error */
+  exec(program: string, args: readonly string[], options: RunOptions = {}): Promise<string> {
+    return runChecked('ip', this.command(program, args), this.withOwner(options));
+  }
+
+  /** Like `exec`, and returns the exit status and both outputs whatever the status. */
+  run(program: string, args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+    return run('ip', this.command(program, args), this.withOwner(options));
+  }
+
+  /** Starts a program inside. `ip netns exec` replaces itself by it, so the child's number is the program's. */
+  spawn(program: string, args: readonly string[], options: SpawnOptions = {}): ChildProcess {
+    return spawn('ip', this.command(program, args), this.withOwner(options));
+  }
+
+  /** Runs a list of `ip` commands inside in one process, e.g. `link add dummy0 type dummy`. */
+  async ip(...commands: string[]): Promise<string> {
+    return await runChecked('ip', ['-n', this.name, '-batch', '-'], {
+      input: `${commands.join('\n')}\n`,
+      env: this.guard.environment,
+    });
+  }
+
+  /** Ends what runs inside and removes it; removing it twice is fine. */
+  async remove(): Promise<void> {
+    const pids = await run('ip', ['netns', 'pids', this.name]);
+    for (const pid of pids.stdout.split('\n').filter((line) => line !== '')) {
+      try {
+        process.kill(Number(pid), 'SIGKILL');
+      } catch {
+        // it ended meanwhile
+      }
+    }
+    if (pids.status === 0) await ipNetns('del', this.name);
+  }
+
+  private command(program: string, args: readonly string[]): string[] {
+    return ['netns', 'exec', this.name, program, ...args];
+  }
+
+  private withOwner<T extends { env?: NodeJS.ProcessEnv | undefined }>(
+    options: T,
+  ): T & { env: NodeJS.ProcessEnv } {
+    return { ...options, env: { ...this.guard.environment, ...options.env } };
+  }
+}
+
+let counter = 0;
+
+/** A fresh namespace for a test; removed by `remove()`, at the latest when this process ends. */
+export async function makeNamespace(label = 'test'): Promise<Namespace> {
+  return Namespace.make(`${label}${++counter}`, await sharedGuard());
+}
+
+/** Runs `work` with a fresh namespace and removes it whatever happens. */
+export async function withNamespace<T>(
+  label: string,
+  work: (namespace: Namespace) => Promise<T>,
+): Promise<T> {
+  const namespace = await makeNamespace(label);
+  try {
+    return await work(namespace);
+  } finally {
+    await namespace.remove();
+  }
+}

@@ -1,0 +1,230 @@
+import assert from 'node:assert/strict';
+import { closeSync, openSync, readlinkSync } from 'node:fs';
+import { it } from 'node:test';
+import { addAddress, listAddresses } from '../../src/kernel/netlink/addresses.ts';
+import * as links from '../../src/kernel/netlink/links.ts';
+import * as neighbours from '../../src/kernel/netlink/neighbours.ts';
+import { deleteRoute, listRoutes, replaceRoute } from '../../src/kernel/netlink/routes.ts';
+import { type Change, RtSocket } from '../../src/kernel/netlink/socket.ts';
+import { inNetns } from '../../src/kernel/netns.ts';
+import { ipv4, ipv6, parseAddress, parsePrefix } from '../../src/model/address.ts';
+import { isTwillError } from '../../src/model/error.ts';
+import { type Namespace, withNamespace } from '../lab/namespace.ts';
+
+const MARK = 200;
+
+function withSocket(work: (socket: RtSocket, namespace: Namespace) => Promise<void>): () => Promise<void> {
+  return () =>
+    withNamespace('netlink', async (namespace) => {
+      const socket = inNetns(namespace.path, () => new RtSocket());
+      try {
+        await work(socket, namespace);
+      } finally {
+        socket.close();
+      }
+    });
+}
+
+async function apply(socket: RtSocket, ...changes: Change[]): Promise<void> {
+  assert.deepEqual(
+    (await socket.batch(changes)).filter((error) => error !== undefined),
+    [],
+  );
+}
+
+async function link(socket: RtSocket, name: string): Promise<links.Link> {
+  const found = (await links.listLinks(socket)).find((candidate) => candidate.name === name);
+  assert.ok(found, `no device ${name}`);
+  return found;
+}
+
+it(
+  'creates a VXLAN device that reads back with the parameters it was given',
+  withSocket(async (socket, namespace) => {
+    await apply(socket, links.createBridge({ name: 'under', up: true }));
+    const under = await link(socket, 'under');
+    for (const [name, local] of [
+      ['flannel.7', '192.0.2.1'],
+      ['flannel-v6.7', 'fd00::1'],
+    ] as const) {
+      const parameters = {
+        vni: 7,
+        port: name === 'flannel.7' ? 8472 : 8473,
+        local: parseAddress(local),
+        underlayIndex: under.index,
+        learning: false,
+        gbp: false,
+      };
+      await apply(socket, links.createVxlan({ name, mtu: 1430, mac: '0e:11:22:33:44:55' }, parameters));
+      const made = await link(socket, name);
+      assert.deepEqual(made.vxlan, parameters);
+      assert.equal(made.mtu, 1430);
+      assert.equal(made.mac, '0e:11:22:33:44:55');
+      assert.equal(made.up, false);
+      assert.match(await namespace.exec('ip', ['-d', 'link', 'show', name]), /nolearning/);
+    }
+  }),
+);
+
+it(
+  'sets, lists and deletes routes, neighbours and forwarding entries of both families',
+  withSocket(async (socket) => {
+    await apply(socket, links.createBridge({ name: 'under', up: true }));
+    const underlayIndex = (await link(socket, 'under')).index;
+    const vxlan = {
+      vni: 1,
+      port: 8472,
+      local: parseAddress('192.0.2.1'),
+      underlayIndex,
+      learning: false,
+      gbp: false,
+    };
+    await apply(socket, links.createVxlan({ name: 'flannel.1', up: true }, vxlan));
+    const device = (await link(socket, 'flannel.1')).index;
+    await apply(socket, addAddress({ index: device, address: parseAddress('10.244.0.0'), length: 32 }));
+    await apply(socket, addAddress({ index: device, address: parseAddress('fd00:f::'), length: 128 }));
+    assert.deepEqual(
+      (await listAddresses(socket, ipv4))
+        .filter((entry) => entry.index === device)
+        .map((entry) => `${entry.address.text}/${entry.length}`),
+      ['10.244.0.0/32'],
+    );
+    for (const [family, subnet] of [
+      [ipv4, '10.244.7.0/24'],
+      [ipv6, 'fd00:f:7::/64'],
+    ] as const) {
+      const destination = parsePrefix(subnet);
+      const gateway = destination.address;
+      await apply(
+        socket,
+        neighbours.setNeighbour(device, gateway, '0e:00:00:00:00:07'),
+        replaceRoute({ destination, gateway, device, onlink: true, protocol: MARK }),
+      );
+      const route = (await listRoutes(socket, family)).find((entry) => entry.destination.text === subnet);
+      assert.ok(route);
+      assert.equal(route.gateway?.text, gateway.text);
+      assert.equal(route.device, device);
+      assert.equal(route.protocol, MARK);
+      const found = await neighbours.listNeighbours(socket, family, device);
+      assert.deepEqual(
+        found.filter((entry) => entry.mac === '0e:00:00:00:00:07').map((entry) => entry.address.text),
+        [gateway.text],
+      );
+      await apply(socket, deleteRoute(route), neighbours.deleteNeighbour(device, gateway));
+      assert.ok(!(await listRoutes(socket, family)).some((entry) => entry.destination.text === subnet));
+    }
+    const to = parseAddress('192.0.2.7');
+    await apply(socket, neighbours.setFdb(device, '0e:00:00:00:00:07', to));
+    const entries = await neighbours.listFdb(socket, device);
+    assert.deepEqual(
+      entries.map((entry) => [entry.mac, entry.destination?.text]),
+      [['0e:00:00:00:00:07', '192.0.2.7']],
+    );
+    await apply(socket, neighbours.setFdb(device, '0e:00:00:00:00:07', parseAddress('192.0.2.8')));
+    assert.deepEqual(
+      (await neighbours.listFdb(socket, device)).map((entry) => entry.destination?.text),
+      ['192.0.2.8'],
+    );
+    await apply(socket, neighbours.deleteFdb(device, '0e:00:00:00:00:07', parseAddress('192.0.2.8')));
+    assert.deepEqual(await neighbours.listFdb(socket, device), []);
+  }),
+);
+
+it(
+  'bears the far end of a veth pair inside another namespace, and deletes a group at once',
+  withSocket(async (socket) => {
+    await withNamespace('pod', async (pod) => {
+      const fd = openSync(pod.path, 'r');
+      const inside = inNetns(pod.path, () => new RtSocket());
+      try {
+        const peer = { name: 'eth0', mtu: 1450, mac: '0a:58:0a:f4:00:02', netnsFd: fd };
+        await apply(
+          socket,
+          links.createBridge({ name: 'cni0', up: true }),
+          links.createVeth({ name: 'veth1', mtu: 1450 }, peer),
+        );
+        assert.equal((await link(inside, 'eth0')).mac, '0a:58:0a:f4:00:02');
+        const host = await link(socket, 'veth1');
+        const master = (await link(socket, 'cni0')).index;
+        await apply(
+          socket,
+          links.setLink(host.index, { master, group: 77, up: true }),
+          links.setHairpin(host.index, true),
+        );
+        const port = await link(socket, 'veth1');
+        assert.deepEqual([port.master, port.group, port.hairpin, port.up], [master, 77, true, true]);
+        await apply(socket, links.deleteLinkGroup(77));
+        assert.deepEqual(
+          (await links.listLinks(socket)).map((entry) => entry.name),
+          ['lo', 'cni0'],
+        );
+        assert.deepEqual(
+          (await links.listLinks(inside)).map((entry) => entry.name),
+          ['lo'],
+        );
+      } finally {
+        inside.close();
+        closeSync(fd);
+      }
+    });
+  }),
+);
+
+it(
+  'reports each refused change of a large batch by name and applies the others',
+  withSocket(async (socket) => {
+    const name = (index: number): string => `br${index % 300}`;
+    const changes = Array.from({ length: 450 }, (_, index) => links.createBridge({ name: name(index) }));
+    const results = await socket.batch(changes);
+    assert.equal(results.filter((error) => error !== undefined).length, 150);
+    const refused = results[449];
+    assert.ok(isTwillError(refused, 'exists'));
+    assert.match(refused.message, /create bridge br149: EEXIST/);
+    assert.equal((await links.listLinks(socket)).length, 301);
+  }),
+);
+
+it(
+  'tells subscribers about changes made by others',
+  withSocket(async (socket, namespace) => {
+    const events = inNetns(namespace.path, () => new RtSocket());
+    try {
+      const seen = new Promise<links.Link>((resolve, reject) => {
+        events.subscribe(
+          [1],
+          (message) => {
+            const changed = links.parseLink(message);
+            if (changed?.name === 'br9') resolve(changed);
+          },
+          reject,
+        );
+      });
+      await apply(socket, links.createBridge({ name: 'br9', up: true }));
+      assert.equal((await seen).kind, 'bridge');
+    } finally {
+      events.close();
+    }
+  }),
+);
+
+it('comes back from a namespace whatever the work does, and names a path that is none', async () => {
+  const home = readlinkSync('/proc/thread-self/ns/net');
+  await withNamespace('netlink', async (namespace) => {
+    const inside = inNetns(namespace.path, () => readlinkSync('/proc/thread-self/ns/net'));
+    assert.notEqual(inside, home);
+    assert.throws(() =>
+      inNetns(namespace.path, () => {
+        throw new Error('work failed');
+      }),
+    );
+    assert.equal(readlinkSync('/proc/thread-self/ns/net'), home);
+  });
+  assert.throws(
+    () => inNetns('/run/netns/no-such', () => 1),
+    (error) => isTwillError(error, 'not-found'),
+  );
+  assert.throws(
+    () => inNetns('/proc/self/status', () => 1),
+    (error: Error) => isTwillError(error, 'invalid') && error.message.includes("'/proc/self/status'"),
+  );
+});

@@ -70,9 +70,13 @@ async function bundleProgram() {
 function compileCni() {
   const arch = { x64: 'x64', arm64: 'aarch64' }[process.arch];
   const output = join(root, 'dist/cni/twill');
-  const sources = ['cni-bin/main.ts', 'src/cni/protocol.ts', 'package.json', 'test/build.mjs'].map((file) =>
-    join(root, file),
-  );
+  const sources = [
+    'cni-bin/main.ts',
+    'src/cni/protocol.ts',
+    'src/cni/durable.ts',
+    'package.json',
+    'test/build.mjs',
+  ].map((file) => join(root, file));
   if (!existsSync(sources[0])) return;
   const built = existsSync(output) ? statSync(output).mtimeMs : 0;
   if (sources.every((file) => statSync(file).mtimeMs < built)) return;

@@ -1,0 +1,95 @@
+// The CNI executable. It is started anew for every call, so it is thin: it passes the call to the agent's socket and
+// prints the answer. What it decides itself is what to do when the agent cannot be asked.
+import { readFileSync, writeSync } from 'node:fs';
+import { createConnection } from 'node:net';
+import {
+  type CniAnswer,
+  type CniCall,
+  type CniEnvironment,
+  callDeadlineMs,
+  cniErrors,
+  cniVariables,
+  defaultSocket,
+  failureAnswer,
+  queueDeletion,
+  versionAnswer,
+} from '../src/cni/protocol.ts';
+
+declare const TWILL_VERSION: string;
+
+function finish(answer: CniAnswer): never {
+  if (answer.output.length > 0) writeSync(1, answer.output);
+  process.exit(answer.status);
+}
+
+function readEnvironment(): CniEnvironment {
+  const environment: CniEnvironment = {};
+  for (const name of cniVariables) {
+    const value = process.env[name];
+    if (value !== undefined) environment[name] = value;
+  }
+  return environment;
+}
+
+/** Asks the agent; rejects with the reason when there is no whole answer within the deadline. */
+function ask(socketPath: string, call: CniCall): Promise<CniAnswer> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    const socket = createConnection(socketPath);
+    setTimeout(() => reject(new Error(`no answer within ${callDeadlineMs} ms`)), callDeadlineMs);
+    socket.on('connect', () => socket.write(`${JSON.stringify(call)}\n`));
+    socket.on('data', (chunk: Buffer) => {
+      chunks.push(chunk);
+      if (chunk.at(-1) === 10) resolve(JSON.parse(Buffer.concat(chunks).toString()) as CniAnswer);
+    });
+    socket.on('error', reject);
+    socket.on('close', () => reject(new Error('the agent closed the connection without an answer')));
+  });
+}
+
+function withoutAgent(call: CniCall, socketPath: string, version: unknown, reason: string): CniAnswer {
+  const command = call.environment.CNI_COMMAND;
+  const unreachable = `the Twill agent does not answer on ${socketPath}: ${reason}`;
+  if (command !== 'DEL') {
+    const code = command === 'STATUS' ? cniErrors.notAvailable : cniErrors.tryAgainLater;
+    return failureAnswer({ code, msg: `${unreachable}; is it running on this node?` }, version);
+  }
+  try {
+    queueDeletion(socketPath, call);
+    return { status: 0, output: '' };
+  } catch (error) {
+    const msg = `${unreachable}, and the deletion could not be queued: ${(error as Error).message}`;
+    return failureAnswer({ code: cniErrors.ioFailure, msg }, version);
+  }
+}
+
+async function main(): Promise<CniAnswer> {
+  const environment = readEnvironment();
+  if (environment.CNI_COMMAND === undefined) {
+    const msg = `CNI_COMMAND is not set: twill ${TWILL_VERSION} is a CNI plugin, called by a container runtime`;
+    return failureAnswer({ code: cniErrors.invalidEnvironment, msg }, undefined);
+  }
+  let input = '';
+  let config: { cniVersion?: unknown; socket?: unknown };
+  try {
+    input = readFileSync(0, 'utf8');
+    config = JSON.parse(input);
+    if (typeof config !== 'object' || config === null || Array.isArray(config))
+      throw new Error('not an object');
+  } catch (error) {
+    if (environment.CNI_COMMAND === 'VERSION' && input.trim() === '') return versionAnswer(undefined);
+    const msg = `the network configuration on standard input is not a JSON object: ${(error as Error).message}`;
+    return failureAnswer({ code: cniErrors.decodeFailure, msg }, undefined);
+  }
+  const version = config.cniVersion;
+  if (environment.CNI_COMMAND === 'VERSION') return versionAnswer(version);
+  const socketPath = typeof config.socket === 'string' ? config.socket : defaultSocket;
+  const call: CniCall = { environment, input };
+  try {
+    return await ask(socketPath, call);
+  } catch (error) {
+    return withoutAgent(call, socketPath, version, (error as Error).message);
+  }
+}
+
+main().then(finish);

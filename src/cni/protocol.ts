@@ -1,0 +1,98 @@
+import { mkdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { writeDurably } from './durable.ts';
+
+/** What the CNI executable and the agent say to each other, one JSON document per line each way. */
+
+/** Where the agent listens unless the network configuration's `socket` says otherwise. */
+export const defaultSocket = '/run/twill/cni.sock';
+
+/** Versions of the CNI specification that are spoken, oldest first. */
+export const supportedVersions = ['0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'] as const;
+export const latestVersion = '1.1.0';
+
+/** Error codes of the CNI specification (section 5, "Error"); 100 and above are ours. */
+export const cniErrors = {
+  incompatibleVersion: 1,
+  unsupportedField: 2,
+  unknownContainer: 3,
+  invalidEnvironment: 4,
+  ioFailure: 5,
+  decodeFailure: 6,
+  invalidConfig: 7,
+  tryAgainLater: 11,
+  /** STATUS: ADD cannot be served now. */
+  notAvailable: 50,
+  /** STATUS: ADD cannot be served, and pods that exist may have limited connectivity. */
+  notAvailableLimited: 51,
+  failed: 100,
+  rangeFull: 101,
+} as const;
+
+/** The variables that make a call (CNI specification, section 2, "Parameters"). */
+export const cniVariables = [
+  'CNI_COMMAND',
+  'CNI_CONTAINERID',
+  'CNI_NETNS',
+  'CNI_IFNAME',
+  'CNI_ARGS',
+  'CNI_PATH',
+] as const;
+
+export type CniEnvironment = Partial<Record<(typeof cniVariables)[number], string>>;
+
+/** One run of the executable: its CNI variables and its standard input. */
+export interface CniCall {
+  readonly environment: CniEnvironment;
+  readonly input: string;
+  /** Milliseconds since the epoch at which a deletion was put on the queue; absent for a call that came by socket. */
+  readonly queuedAt?: number;
+}
+
+/** A question about the agent's pods, asked through the same socket. */
+export interface InspectCall {
+  readonly inspect: 'pods';
+}
+
+/** What the executable prints on standard output, and its exit status. */
+export interface CniAnswer {
+  readonly status: 0 | 1;
+  readonly output: string;
+}
+
+export interface CniFailure {
+  readonly code: number;
+  readonly msg: string;
+  readonly details?: string;
+}
+
+/**
+ * Milliseconds after which the executable stops waiting for the agent. Kubelet gives a sandbox 4 minutes and
+ * containerd's own calls 2; whoever is stuck should learn it from us, with a reason.
+ */
+export const callDeadlineMs = 60_000;
+
+/** The answer to a call that failed; `version` is the configuration's, if it is one we speak. */
+export function failureAnswer(failure: CniFailure, version: unknown): CniAnswer {
+  const cniVersion = supportedVersions.some((known) => known === version) ? version : latestVersion;
+  return { status: 1, output: `${JSON.stringify({ cniVersion, ...failure }, undefined, 2)}\n` };
+}
+
+/** The answer to VERSION: the caller's own version (or ours), and all that are supported. */
+export function versionAnswer(version: unknown): CniAnswer {
+  const cniVersion = typeof version === 'string' ? version : latestVersion;
+  return { status: 0, output: `${JSON.stringify({ cniVersion, supportedVersions })}\n` };
+}
+
+/** Where deletions wait while the agent is away. Both sides derive it from the socket, so they cannot disagree. */
+export function queueDirectory(socketPath: string): string {
+  return join(dirname(socketPath), 'del-queue');
+}
+
+/** Puts a deletion where the agent will find it, also after a crash of everything but the kernel. */
+export function queueDeletion(socketPath: string, call: CniCall): void {
+  const directory = queueDirectory(socketPath);
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const queuedAt = Date.now();
+  writeDurably(join(directory, `${queuedAt}-${process.pid}.json`), JSON.stringify({ ...call, queuedAt }));
+}

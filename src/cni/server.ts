@@ -1,0 +1,191 @@
+import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { createConnection, createServer, type Server, type Socket } from 'node:net';
+import { dirname } from 'node:path';
+import type { Log } from '../config/log.ts';
+import { RtSocket } from '../kernel/netlink/socket.ts';
+import { describeError, type ErrorCode, isTwillError, TwillError } from '../model/error.ts';
+import type { PodRecord } from '../model/pod.ts';
+import type { PodNetworkState } from '../model/pod-network.ts';
+import { type CniRequest, parseCall } from './call.ts';
+import { PodManager } from './pods.ts';
+import { type CniAnswer, type CniCall, cniErrors, failureAnswer, type InspectCall } from './protocol.ts';
+import { drainQueue } from './queue.ts';
+
+export interface CniServerOptions {
+  readonly socketPath: string;
+  /** Folder of the pod records; must not outlive a boot. */
+  readonly stateDir: string;
+  /** Name of the bridge the pods are on. */
+  readonly bridge: string;
+  readonly log: Log;
+  /** What pods get now; asked anew for every call. */
+  readonly podNetwork: () => PodNetworkState;
+}
+
+export interface CniServer {
+  /** The attachments that stand. */
+  pods(): readonly PodRecord[];
+  /** Stops taking calls and waits for those under way. The pods stay as they are. */
+  close(): Promise<void>;
+}
+
+/** Longest request line in bytes; a configuration with prevResult has some kilobytes. */
+const MAX_REQUEST = 1 << 20;
+const QUEUE_INTERVAL_MS = 5000;
+
+const failureCodes: Readonly<Partial<Record<ErrorCode, number>>> = {
+  invalid: cniErrors.invalidEnvironment,
+  'not-found': cniErrors.unknownContainer,
+  unavailable: cniErrors.tryAgainLater,
+  timeout: cniErrors.tryAgainLater,
+  exhausted: cniErrors.rangeFull,
+};
+
+class Handler {
+  readonly manager: PodManager;
+  private readonly log: Log;
+
+  constructor(manager: PodManager, log: Log) {
+    this.manager = manager;
+    this.log = log;
+  }
+
+  async answer(call: CniCall, abandoned: () => boolean): Promise<CniAnswer> {
+    const started = performance.now();
+    const parsed = parseCall(call);
+    if (!parsed.ok) {
+      this.log.warn({ command: call.environment.CNI_COMMAND, ...parsed.failure }, 'CNI call refused');
+      return failureAnswer(parsed.failure, parsed.version);
+    }
+    const { request } = parsed;
+    const { command, containerId, ifname } = request;
+    const fields = { command, containerId, ifname };
+    try {
+      const result = await this.run(request, abandoned);
+      const ms = Math.round((performance.now() - started) * 10) / 10;
+      this.log[command === 'STATUS' ? 'debug' : 'info']({ ...fields, ms }, 'CNI call done');
+      return { status: 0, output: result === undefined ? '' : `${JSON.stringify(result, undefined, 2)}\n` };
+    } catch (error) {
+      this.log.warn({ ...fields, error: describeError(error) }, 'CNI call failed');
+      return failureAnswer(
+        { code: this.codeOf(command, error), msg: describeError(error) },
+        request.config.cniVersion,
+      );
+    }
+  }
+
+  private codeOf(command: string, error: unknown): number {
+    if (command === 'STATUS') return cniErrors.notAvailable;
+    return (isTwillError(error) ? failureCodes[error.code] : undefined) ?? cniErrors.failed;
+  }
+
+  private async run(request: CniRequest, abandoned: () => boolean): Promise<object | undefined> {
+    switch (request.command) {
+      case 'ADD':
+        return await this.manager.add(request, abandoned);
+      case 'DEL':
+        await this.manager.delete(request);
+        return undefined;
+      case 'STATUS':
+        this.manager.status();
+        return undefined;
+      default:
+        throw new TwillError('invalid', `CNI_COMMAND ${request.command} is not supported yet`);
+    }
+  }
+}
+
+/** One connection carries one call: a line with the request, a line with the answer. */
+function serveConnection(socket: Socket, handler: Handler, running: Set<Promise<void>>): void {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  let gone = false;
+  socket.on('error', () => {}); // the caller may be killed at any moment; 'close' follows
+  socket.on('close', () => {
+    gone = true;
+  });
+  const serve = async (line: string): Promise<void> => {
+    let request: CniCall | InspectCall;
+    try {
+      request = JSON.parse(line);
+    } catch {
+      socket.destroy();
+      return;
+    }
+    const answer =
+      'inspect' in request ? handler.manager.store.list() : await handler.answer(request, () => gone);
+    socket.end(`${JSON.stringify(answer)}\n`);
+  };
+  const receive = (chunk: Buffer): void => {
+    chunks.push(chunk);
+    length += chunk.length;
+    if (length > MAX_REQUEST) socket.destroy();
+    if (!chunk.includes(10)) return;
+    socket.off('data', receive);
+    socket.resume(); // so that a caller that goes away is noticed
+    const task = serve(Buffer.concat(chunks).toString()).catch((error: unknown) => {
+      socket.destroy(error as Error);
+    });
+    running.add(task);
+    void task.finally(() => running.delete(task));
+  };
+  socket.on('data', receive);
+}
+
+/** @throws TwillError `conflict` when another agent listens there */
+async function refuseSecondServer(socketPath: string): Promise<void> {
+  const answered = await new Promise<boolean>((resolve) => {
+    const probe = createConnection(socketPath);
+    probe.once('connect', () => {
+      probe.destroy();
+      resolve(true);
+    });
+    probe.once('error', () => resolve(false));
+  });
+  if (answered)
+    throw new TwillError('conflict', `another Twill agent listens on ${socketPath}: stop it first`);
+}
+
+function listen(server: Server, socketPath: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (cause) =>
+      reject(new TwillError('unavailable', `cannot listen on ${socketPath}`, cause)),
+    );
+    server.listen(socketPath, () => {
+      chmodSync(socketPath, 0o600);
+      resolve();
+    });
+  });
+}
+
+/**
+ * Serves CNI calls on a Unix socket, in the network namespace of the calling thread. Deletions that were queued while
+ * nobody served are carried out first.
+ */
+export async function startCniServer(options: CniServerOptions): Promise<CniServer> {
+  const { socketPath, stateDir, bridge, log, podNetwork } = options;
+  mkdirSync(dirname(socketPath), { recursive: true, mode: 0o755 });
+  await refuseSecondServer(socketPath);
+  const netlink = new RtSocket();
+  const manager = new PodManager({ stateDir, bridge, log, podNetwork, socket: netlink });
+  const handler = new Handler(manager, log);
+  const drain = (): Promise<void> => drainQueue(socketPath, (call) => handler.answer(call, () => false), log);
+  await drain();
+  const running = new Set<Promise<void>>();
+  const server = createServer((socket) => serveConnection(socket, handler, running));
+  rmSync(socketPath, { force: true });
+  await listen(server, socketPath);
+  // An executable that found nobody listening may write its deletion a moment after we began to.
+  const timer = setInterval(() => void drain(), QUEUE_INTERVAL_MS);
+  timer.unref();
+  log.info({ socket: socketPath, pods: manager.store.list().length }, 'serving CNI calls');
+  return {
+    pods: () => manager.store.list(),
+    async close() {
+      clearInterval(timer);
+      server.close();
+      await Promise.all(running);
+      netlink.close();
+    },
+  };
+}

@@ -1,0 +1,50 @@
+import { macOf } from '../desired/pod-plan.ts';
+import { ipv4 } from '../model/address.ts';
+import { isTwillError, TwillError } from '../model/error.ts';
+import type { PodNetwork } from '../model/pod-network.ts';
+import { addAddress, listAddresses } from './netlink/addresses.ts';
+import { createBridge, type Link, listLinks, setLink } from './netlink/links.ts';
+import type { Change, RtSocket } from './netlink/socket.ts';
+
+async function findLink(socket: RtSocket, name: string): Promise<Link | undefined> {
+  return (await listLinks(socket)).find((link) => link.name === name);
+}
+
+/** Sends changes and throws the first refusal. */
+export async function apply(socket: RtSocket, changes: readonly Change[]): Promise<void> {
+  const failed = (await socket.batch(changes)).find((error) => error !== undefined);
+  if (failed !== undefined) throw failed;
+}
+
+/**
+ * The bridge of the pods: made if it is not there, and given the gateway addresses and the overlay's MTU. Its MAC is set
+ * to a fixed one when it is made: a bridge without takes its ports' lowest, and would change with every pod.
+ * @throws TwillError `conflict` when a device of that name is no bridge
+ */
+export async function ensureBridge(socket: RtSocket, name: string, network: PodNetwork): Promise<Link> {
+  let bridge = await findLink(socket, name);
+  if (bridge === undefined) {
+    const gateways = network.families.map(({ gateway }) => gateway);
+    const first = gateways.find(({ family }) => family === ipv4) ?? gateways[0];
+    const mac = first === undefined ? {} : { mac: macOf(first) };
+    try {
+      await socket.request(createBridge({ name, mtu: network.mtu, up: true, ...mac }));
+    } catch (error) {
+      if (!isTwillError(error, 'exists')) throw error;
+    }
+    bridge = await findLink(socket, name);
+  }
+  if (bridge?.kind !== 'bridge')
+    throw new TwillError('conflict', `device ${name} is not a bridge: remove it, or choose another --bridge`);
+  const { index } = bridge;
+  const changes: Change[] = [];
+  if (!bridge.up || bridge.mtu !== network.mtu)
+    changes.push(setLink(index, { up: true, mtu: network.mtu }, name));
+  const present = await listAddresses(socket);
+  for (const { gateway, subnet } of network.families) {
+    if (!present.some((entry) => entry.index === index && entry.address.text === gateway.text))
+      changes.push(addAddress({ index, address: gateway, length: subnet.length }));
+  }
+  if (changes.length > 0) await apply(socket, changes);
+  return bridge;
+}

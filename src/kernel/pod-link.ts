@@ -1,0 +1,100 @@
+import { closeSync, openSync } from 'node:fs';
+import type { PodPlan } from '../desired/pod-plan.ts';
+import { isTwillError, TwillError } from '../model/error.ts';
+import { addAddress } from './netlink/addresses.ts';
+import { IN6_ADDR_GEN_MODE_NONE, RTPROT_STATIC } from './netlink/constants.ts';
+import { createVeth, type Link, listLinks, setHairpin, setLink } from './netlink/links.ts';
+import { replaceRoute } from './netlink/routes.ts';
+import { type Change, RtSocket } from './netlink/socket.ts';
+import { inNetns } from './netns.ts';
+import { apply } from './pod-bridge.ts';
+import { writeSysctl } from './sysctl.ts';
+
+/** What the host-side veth's alias starts with: the mark that it is ours to delete. */
+export const aliasPrefix = 'twill:';
+
+/** Makes the kernel announce the interface's addresses to the bridge, and keeps other pods from advertising routes. */
+function prepareInterface(plan: PodPlan): void {
+  const { ifname, addresses } = plan;
+  for (const family of new Set(addresses.map(({ address }) => address.family.name))) {
+    if (family === 'ipv4') {
+      writeSysctl(`net/ipv4/conf/${ifname}/arp_notify`, '1');
+    } else {
+      writeSysctl(`net/ipv6/conf/${ifname}/disable_ipv6`, '0');
+      writeSysctl(`net/ipv6/conf/${ifname}/accept_ra`, '0');
+      writeSysctl(`net/ipv6/conf/${ifname}/ndisc_notify`, '1');
+    }
+  }
+}
+
+function interfaceChanges(plan: PodPlan, index: number): Change[] {
+  return [
+    ...plan.addresses.map(({ address, subnet }) => addAddress({ index, address, length: subnet.length })),
+    setLink(index, { up: true }, plan.ifname),
+    ...plan.routes.map((route) => replaceRoute({ ...route, device: index, protocol: RTPROT_STATIC })),
+  ];
+}
+
+async function createPair(host: RtSocket, plan: PodPlan, where: PodPlace): Promise<void> {
+  const { hostVeth, hostMac, ifname, mac, mtu } = plan;
+  let netnsFd: number;
+  try {
+    netnsFd = openSync(where.netns, 'r');
+  } catch (cause) {
+    throw new TwillError('not-found', `cannot open network namespace '${where.netns}' (CNI_NETNS)`, cause);
+  }
+  try {
+    const alias = `${aliasPrefix}${where.label}`.slice(0, 250);
+    await host.request(
+      createVeth(
+        { name: hostVeth, mac: hostMac, mtu, master: where.bridgeIndex, up: true, alias },
+        { name: ifname, mac, mtu, netnsFd },
+      ),
+    );
+  } finally {
+    closeSync(netnsFd);
+  }
+}
+
+/** Where a pod's interface goes. `label` is shown as the host-side veth's alias. */
+export interface PodPlace {
+  readonly netns: string;
+  readonly bridgeIndex: number;
+  readonly label: string;
+}
+
+async function interfaceOf(pod: RtSocket, name: string): Promise<Link> {
+  const link = (await listLinks(pod)).find((candidate) => candidate.name === name);
+  if (link === undefined) throw new TwillError('not-found', `the pod's interface ${name} is gone`);
+  return link;
+}
+
+/**
+ * Makes the veth pair and configures both ends. Whoever calls removes the host end when this fails.
+ * @throws TwillError `not-found` when the namespace does not exist, `exists` when it has such an interface already
+ */
+export async function wirePod(host: RtSocket, plan: PodPlan, where: PodPlace): Promise<void> {
+  await createPair(host, plan, where);
+  const pod = inNetns(where.netns, () => {
+    prepareInterface(plan);
+    return new RtSocket();
+  });
+  try {
+    const link = await interfaceOf(pod, plan.ifname);
+    await Promise.all([
+      apply(pod, interfaceChanges(plan, link.index)),
+      apply(host, [
+        setHairpin(link.peerIndex, true, plan.hostVeth),
+        setLink(link.peerIndex, { addressGenMode: IN6_ADDR_GEN_MODE_NONE }, plan.hostVeth),
+      ]),
+    ]);
+    // Setting the address it has makes the kernel send the gratuitous ARP and the unsolicited neighbour advertisement
+    // (NETDEV_CHANGEADDR) now that the bridge forwards from the port.
+    await pod.request(setLink(link.index, { mac: plan.mac }, plan.ifname));
+  } catch (error) {
+    if (isTwillError(error)) throw error;
+    throw new TwillError('kernel', `cannot configure ${plan.ifname} in '${where.netns}'`, error);
+  } finally {
+    pod.close();
+  }
+}

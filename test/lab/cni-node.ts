@@ -1,0 +1,123 @@
+import assert from 'node:assert/strict';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type RunResult, run } from '../../src/kernel/process.ts';
+import { makeNamespace, type Namespace } from './namespace.ts';
+
+const root = join(import.meta.dirname, '../../..');
+export const cniExecutable = join(root, 'dist/cni/twill');
+
+export interface CniOptions {
+  readonly containerId?: string;
+  /** Path; undefined leaves CNI_NETNS out. */
+  readonly netns?: string | undefined;
+  readonly ifname?: string;
+  /** Merged into the configuration; a string replaces it. */
+  readonly config?: object | string;
+  readonly environment?: NodeJS.ProcessEnv;
+}
+
+/** What the executable answered; `json` is its output, undefined when there was none. */
+export interface CniOutcome extends RunResult {
+  // biome-ignore lint/suspicious/noExplicitAny: tests look into results of every version
+  readonly json: any;
+}
+
+/** A namespace that stands for a node, with a CNI server in it, and the executable called as a runtime does. */
+export class CniNode {
+  readonly namespace: Namespace;
+  readonly directory: string;
+  readonly socketPath: string;
+  private readonly subnets: string;
+  private readonly pods: Namespace[] = [];
+  private server: ChildProcess | undefined;
+  log = '';
+
+  private constructor(namespace: Namespace, subnets: string) {
+    this.namespace = namespace;
+    this.subnets = subnets;
+    this.directory = mkdtempSync(join(tmpdir(), 'twill-cni-'));
+    this.socketPath = join(this.directory, 'cni.sock');
+  }
+
+  /** @param subnets `NETWORK=SUBNET`, comma-separated; empty for a node that has no subnet yet */
+  static async start(subnets = '10.244.0.0/16=10.244.7.0/24'): Promise<CniNode> {
+    const node = new CniNode(await makeNamespace('node'), subnets);
+    await node.startServer();
+    return node;
+  }
+
+  async startServer(subnets = this.subnets): Promise<void> {
+    const args = [join(import.meta.dirname, 'cni-server.js'), this.socketPath, this.directory, subnets];
+    const server = this.namespace.spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.server = server;
+    server.stderr?.on('data', (chunk: Buffer) => {
+      this.log += chunk.toString();
+    });
+    const ended = once(server, 'exit').then(() => {
+      throw new Error(`the CNI server ended: ${this.log}`);
+    });
+    ended.catch(() => {});
+    await Promise.race([once(server.stdout as NodeJS.ReadableStream, 'data'), ended]);
+  }
+
+  async stopServer(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    const { server } = this;
+    this.server = undefined;
+    if (server === undefined || server.exitCode !== null || server.signalCode !== null) return;
+    const ended = once(server, 'exit');
+    server.kill(signal);
+    await ended;
+  }
+
+  /** A namespace for a pod; removed with the node. */
+  async pod(): Promise<Namespace> {
+    const pod = await makeNamespace('pod');
+    this.pods.push(pod);
+    return pod;
+  }
+
+  /** Runs the executable as a container runtime does. */
+  async call(command: string, options: CniOptions = {}): Promise<CniOutcome> {
+    const { containerId = 'c1', ifname = 'eth0', netns, config = {} } = options;
+    const defaults = { cniVersion: '1.0.0', name: 'twill', type: 'twill', socket: this.socketPath };
+    const input = typeof config === 'string' ? config : JSON.stringify({ ...defaults, ...config });
+    const env: NodeJS.ProcessEnv = {
+      PATH: process.env.PATH,
+      CNI_COMMAND: command,
+      CNI_CONTAINERID: containerId,
+      CNI_IFNAME: ifname,
+      CNI_PATH: '/opt/cni/bin',
+      ...(netns === undefined ? {} : { CNI_NETNS: netns }),
+      ...options.environment,
+    };
+    const result = await run(cniExecutable, [], { input, env });
+    return { ...result, json: result.stdout.trim() === '' ? undefined : JSON.parse(result.stdout) };
+  }
+
+  async close(): Promise<void> {
+    await this.stopServer('SIGKILL');
+    for (const pod of this.pods) await pod.remove();
+    await this.namespace.remove();
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+/** Runs `work` on a fresh node and removes everything whatever happens. */
+export async function withCniNode<T>(work: (node: CniNode) => Promise<T>, subnets?: string): Promise<T> {
+  const node = await CniNode.start(subnets);
+  try {
+    return await work(node);
+  } finally {
+    await node.close();
+  }
+}
+
+/** A refused TCP connection is an answer: a packet went there and one came back. */
+export async function assertReaches(from: Namespace, address: string): Promise<void> {
+  const result = await from.run('timeout', ['3', 'bash', '-c', `exec 3<>/dev/tcp/${address}/9`]);
+  assert.match(result.stderr, /Connection refused/, `${from.name} does not reach ${address}`);
+}

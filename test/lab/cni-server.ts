@@ -1,0 +1,35 @@
+// A CNI server alone, without the agent around it: tests run this program inside a namespace.
+// Arguments: socket, state directory, subnets with their networks as `NETWORK=SUBNET`, comma-separated.
+import { startCniServer } from '../../src/cni/server.ts';
+import { makeLog } from '../../src/config/log.ts';
+import { parsePrefix, prefixHost } from '../../src/model/address.ts';
+import type { PodNetworkState } from '../../src/model/pod-network.ts';
+
+const [socketPath = '', stateDir = '', subnets = ''] = process.argv.slice(2);
+const families = subnets
+  .split(',')
+  .filter((text) => text !== '')
+  .map((text) => {
+    const [network = '', own = ''] = text.split('=');
+    const subnet = parsePrefix(own);
+    return {
+      family: subnet.family,
+      networks: [parsePrefix(network)],
+      subnet,
+      gateway: prefixHost(subnet, 1),
+    };
+  });
+const state: PodNetworkState =
+  families.length > 0
+    ? { ready: true, network: { families, mtu: 1450 } }
+    : { ready: false, reason: 'no subnet was given' };
+const server = await startCniServer({
+  socketPath,
+  stateDir,
+  bridge: 'cni0',
+  log: makeLog({ level: 'info', format: 'json', name: 'cni-server' }),
+  podNetwork: () => state,
+});
+process.stdout.write('ready\n');
+process.once('SIGTERM', () => void server.close().then(() => process.exit(0)));
+setInterval(() => {}, 1 << 30);

@@ -7,7 +7,7 @@ import * as neighbours from '../../src/kernel/netlink/neighbours.ts';
 import { deleteRoute, listRoutes, replaceRoute } from '../../src/kernel/netlink/routes.ts';
 import { type Change, RtSocket } from '../../src/kernel/netlink/socket.ts';
 import { inNetns } from '../../src/kernel/netns.ts';
-import { ipv4, ipv6, parseAddress, parsePrefix } from '../../src/model/address.ts';
+import { ipv4, ipv6, parseAddress, parsePrefix, prefixHost } from '../../src/model/address.ts';
 import { isTwillError } from '../../src/model/error.ts';
 import { type Namespace, withNamespace } from '../lab/namespace.ts';
 
@@ -173,14 +173,24 @@ it(
 it(
   'reports each refused change of a large batch by name and applies the others',
   withSocket(async (socket) => {
-    const name = (index: number): string => `br${index % 300}`;
-    const changes = Array.from({ length: 450 }, (_, index) => links.createBridge({ name: name(index) }));
+    await apply(socket, links.createBridge({ name: 'br0', up: true }));
+    const device = (await link(socket, 'br0')).index;
+    const address = (index: number) => prefixHost(parsePrefix('10.1.0.0/16'), index);
+    // Every third change deletes what is not there.
+    const changes = Array.from({ length: 450 }, (_, index) =>
+      index % 3 === 2
+        ? neighbours.deleteNeighbour(device, address(10_000 + index))
+        : neighbours.setNeighbour(device, address(index), '0e:00:00:00:00:07'),
+    );
     const results = await socket.batch(changes);
     assert.equal(results.filter((error) => error !== undefined).length, 150);
     const refused = results[449];
-    assert.ok(isTwillError(refused, 'exists'));
-    assert.match(refused.message, /create bridge br149: EEXIST/);
-    assert.equal((await links.listLinks(socket)).length, 301);
+    assert.ok(isTwillError(refused, 'not-found'));
+    assert.match(refused.message, /delete neighbour 10\.1\.40\.209: ENOENT/);
+    const set = (await neighbours.listNeighbours(socket, ipv4, device)).filter(
+      ({ mac }) => mac === '0e:00:00:00:00:07',
+    );
+    assert.equal(set.length, 300);
   }),
 );
 

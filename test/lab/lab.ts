@@ -1,0 +1,138 @@
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { LabEtcd } from './etcd.ts';
+import { Guard } from './guard.ts';
+import type { Namespace } from './namespace.ts';
+import { LabNode } from './node.ts';
+import type { Place } from './place.ts';
+import type { LabProcess } from './process.ts';
+import { buildUnderlay, planUnderlay } from './underlay.ts';
+import { type WaitOptions, waitFor } from './wait.ts';
+
+export interface LabOptions {
+  /** Default 3. */
+  readonly nodes?: number;
+  /** The JSON that is put under /coreos.com/network/config; null to put nothing. Default 10.244.0.0/16 over VXLAN. */
+  readonly networkConfig?: object | null;
+  /** Families of the underlay; default both. */
+  readonly underlay?: 'ipv4' | 'ipv6' | 'dual';
+  /** `--cluster-cidr` of the proxies; default 10.244.0.0/16. */
+  readonly clusterCidr?: string;
+}
+
+export const etcdPrefix = '/coreos.com/network';
+export const defaultNetworkConfig = { Network: '10.244.0.0/16', Backend: { Type: 'vxlan' } };
+
+/** A cluster on this machine: everything of it is in namespaces, processes and one directory of its own. */
+export class Lab {
+  readonly guard: Guard;
+  readonly etcd: LabEtcd;
+  readonly nodes: readonly LabNode[];
+  /** Outside of the cluster: behind the router that the underlay is for the nodes. */
+  readonly client: Place;
+  readonly underlay: Namespace;
+  /** The lab's temporary directory. */
+  readonly dir: string;
+  /** The directory of YAML files that the proxies watch. */
+  readonly manifests: string;
+
+  private constructor(parts: Pick<Lab, 'guard' | 'etcd' | 'nodes' | 'client' | 'underlay' | 'manifests'>) {
+    this.guard = parts.guard;
+    this.etcd = parts.etcd;
+    this.nodes = parts.nodes;
+    this.client = parts.client;
+    this.underlay = parts.underlay;
+    this.manifests = parts.manifests;
+    this.dir = parts.guard.directory;
+  }
+
+  /** Underlay, nodes, client and a running etcd with the network configuration; agents and proxies are up to you. */
+  static async start(options: LabOptions = {}): Promise<Lab> {
+    const guard = await Guard.start();
+    try {
+      const plan = planUnderlay(options.nodes ?? 3, options.underlay ?? 'dual');
+      const { underlay, nodes, client } = await buildUnderlay(guard, plan);
+      const manifests = join(guard.directory, 'manifests');
+      mkdirSync(manifests);
+      const etcd = new LabEtcd({
+        namespace: underlay,
+        directory: join(guard.directory, 'etcd'),
+        addresses: Object.values(plan.router).map((ip) => (ip.includes(':') ? `[${ip}]` : ip)),
+      });
+      await etcd.start();
+      if (options.networkConfig !== null)
+        await etcd.put(`${etcdPrefix}/config`, JSON.stringify(options.networkConfig ?? defaultNetworkConfig));
+      const clusterCidr = options.clusterCidr ?? defaultNetworkConfig.Network;
+      const shared = { guard, underlay, etcdEndpoint: etcd.endpoint, manifests, clusterCidr };
+      const labNodes = nodes.map(
+        ({ machine, namespace }) =>
+          new LabNode({ ...shared, machine, namespace, directory: join(guard.directory, machine.name) }),
+      );
+      return new Lab({ guard, etcd, nodes: labNodes, client, underlay, manifests });
+    } catch (error) {
+      await guard.close();
+      throw error;
+    }
+  }
+
+  /** Starts agent and proxy on every node and waits for the agents. */
+  async startTwill(): Promise<void> {
+    await Promise.all(
+      this.nodes.map(async (node) => {
+        await Promise.all([node.startAgent(), node.startProxy()]);
+      }),
+    );
+  }
+
+  /** Writes a YAML file that the proxies watch. */
+  writeManifest(name: string, text: string): void {
+    writeFileSync(join(this.manifests, name), text);
+  }
+
+  removeManifest(name: string): void {
+    rmSync(join(this.manifests, name));
+  }
+
+  /** Like the function of that name, and shows the last lines of every process's log when the time is over. */
+  waitFor<T>(
+    what: string,
+    check: () => T | undefined | false | Promise<T | undefined | false>,
+    options: WaitOptions = {},
+  ): Promise<T> {
+    return waitFor(what, check, { explain: () => this.tails(), ...options });
+  }
+
+  /** The last lines of every process's log. */
+  tails(): string {
+    return this.processes()
+      .map((process) => process.tail())
+      .join('\n');
+  }
+
+  /** Removes everything and resolves when it is gone. */
+  async stop(): Promise<void> {
+    this.etcd.close();
+    await this.guard.close();
+  }
+
+  /** Leaves everything standing after this process has ended; `cleanUp(lab.guard.id)` removes it. */
+  async keep(): Promise<void> {
+    this.etcd.close();
+    await this.guard.keep();
+  }
+
+  private processes(): LabProcess[] {
+    const ofNodes = this.nodes.flatMap((node) => [node.agent, node.proxy]);
+    return [this.etcd.process, ...ofNodes].filter((process) => process !== undefined);
+  }
+}
+
+/** Runs `work` with a lab and removes it whatever happens. */
+export async function withLab<T>(options: LabOptions, work: (lab: Lab) => Promise<T>): Promise<T> {
+  const lab = await Lab.start(options);
+  try {
+    return await work(lab);
+  } finally {
+    await lab.stop();
+  }
+}

@@ -1,0 +1,56 @@
+import { TwillError } from '../../src/model/error.ts';
+import { type CniCall, type CniResult, callCni } from './cni.ts';
+import { Namespace } from './namespace.ts';
+import type { LabNode } from './node.ts';
+import { type Addresses, Place } from './place.ts';
+
+function addressesOf(result: CniResult): Addresses {
+  const addresses = result.ips?.map((ip) => ip.address.split('/')[0]!) ?? [];
+  const ipv4 = addresses.find((address) => !address.includes(':'));
+  const ipv6 = addresses.find((address) => address.includes(':'));
+  return { ...(ipv4 === undefined ? {} : { ipv4 }), ...(ipv6 === undefined ? {} : { ipv6 }) };
+}
+
+/** A pod wired by the CNI executable; its interface is `eth0`. */
+export class Pod extends Place {
+  readonly node: LabNode;
+  readonly containerId: string;
+  readonly config: object;
+  readonly result: CniResult;
+
+  private constructor(node: LabNode, namespace: Namespace, call: CniCall, name: string, result: CniResult) {
+    super(name, namespace, addressesOf(result));
+    this.node = node;
+    this.containerId = call.containerId!;
+    this.config = call.config as object;
+    this.result = result;
+  }
+
+  /** @throws TwillError with the plugin's answer when ADD fails; the namespace is gone then */
+  static async add(node: LabNode, name: string, config: object): Promise<Pod> {
+    const namespace = await Namespace.make(`${node.name}-${name}`, node.guard);
+    const containerId = namespace.name;
+    const call = { command: 'ADD', containerId, netns: namespace.path, ifname: 'eth0', config };
+    const { status, stdout, stderr } = await callCni(node.namespace, call);
+    if (status !== 0) {
+      await namespace.remove();
+      const explanation = node.agent?.tail() ?? 'no agent was started';
+      throw new TwillError('internal', `CNI ADD of ${name} failed: ${stdout}${stderr}\n${explanation}`);
+    }
+    return new Pod(node, namespace, call, name, JSON.parse(stdout) as CniResult);
+  }
+
+  /** Calls CNI DEL and removes the namespace, in the order of a runtime. @throws TwillError when DEL fails */
+  async remove(): Promise<void> {
+    const { status, stdout, stderr } = await callCni(this.node.namespace, {
+      command: 'DEL',
+      containerId: this.containerId,
+      netns: this.namespace.path,
+      ifname: 'eth0',
+      config: this.config,
+    });
+    await this.namespace.remove();
+    this.node.pods.splice(this.node.pods.indexOf(this), 1);
+    if (status !== 0) throw new TwillError('internal', `CNI DEL of ${this.name} failed: ${stdout}${stderr}`);
+  }
+}

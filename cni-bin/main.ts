@@ -1,7 +1,6 @@
 // The CNI executable. It is started anew for every call, so it is thin: it passes the call to the agent's socket and
 // prints the answer. What it decides itself is what to do when the agent cannot be asked.
 import { readFileSync, writeSync } from 'node:fs';
-import { createConnection } from 'node:net';
 import {
   type CniAnswer,
   type CniCall,
@@ -31,19 +30,54 @@ function readEnvironment(): CniEnvironment {
   return environment;
 }
 
+/** The part of Bun's API that is used. Bun's own sockets start 3 ms sooner than its node:net. */
+declare const Bun: {
+  connect(options: {
+    unix: string;
+    socket: {
+      open(socket: BunSocket): void;
+      drain(socket: BunSocket): void;
+      data(socket: BunSocket, chunk: Uint8Array): void;
+      close(): void;
+      error(socket: BunSocket, error: Error): void;
+    };
+  }): Promise<unknown>;
+};
+
+interface BunSocket {
+  /** @returns the number of bytes that were taken; the rest is for `drain` */
+  write(data: Uint8Array): number;
+}
+
+const connectFailures: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such socket',
+  ECONNREFUSED: 'nobody listens on it',
+};
+
 /** Asks the agent; rejects with the reason when there is no whole answer within the deadline. */
 function ask(socketPath: string, call: CniCall): Promise<CniAnswer> {
   return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = [];
-    const socket = createConnection(socketPath);
+    let unsent: Uint8Array = Buffer.from(`${JSON.stringify(call)}\n`);
+    const chunks: Uint8Array[] = [];
+    const send = (socket: BunSocket): void => {
+      unsent = unsent.subarray(socket.write(unsent));
+    };
     setTimeout(() => reject(new Error(`no answer within ${callDeadlineMs} ms`)), callDeadlineMs);
-    socket.on('connect', () => socket.write(`${JSON.stringify(call)}\n`));
-    socket.on('data', (chunk: Buffer) => {
-      chunks.push(chunk);
-      if (chunk.at(-1) === 10) resolve(JSON.parse(Buffer.concat(chunks).toString()) as CniAnswer);
-    });
-    socket.on('error', reject);
-    socket.on('close', () => reject(new Error('the agent closed the connection without an answer')));
+    Bun.connect({
+      unix: socketPath,
+      socket: {
+        open: send,
+        drain: send,
+        data: (_socket, chunk) => {
+          chunks.push(Buffer.from(chunk));
+          if (chunk.at(-1) === 10) resolve(JSON.parse(Buffer.concat(chunks).toString()) as CniAnswer);
+        },
+        close: () => reject(new Error('the agent closed the connection without an answer')),
+        error: (_socket, error) => reject(error),
+      },
+    }).catch((error: { code?: string }) =>
+      reject(new Error(connectFailures[error.code ?? ''] ?? String(error))),
+    );
   });
 }
 

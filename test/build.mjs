@@ -89,6 +89,9 @@ function compileCni() {
       '--compile',
       '--minify',
       '--bytecode',
+      // Otherwise it would read settings from the folder the runtime happens to be in.
+      '--no-compile-autoload-dotenv',
+      '--no-compile-autoload-bunfig',
       sources[0],
       '--outfile',
       `${output}.new`,

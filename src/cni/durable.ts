@@ -1,7 +1,17 @@
-import { closeSync, fsyncSync, openSync, renameSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, renameSync, writeFileSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 
-/** Replaces `path` by `text` so that after a crash at any moment either the old or the new content is there. */
+/**
+ * Replaces `path` by `text` so that whoever reads it, also after this process was killed at any moment, finds the old
+ * content or the new one.
+ */
+export function writeAtomically(path: string, text: string): void {
+  const unfinished = `${path}.new`;
+  writeFileSync(unfinished, text, { mode: 0o600 });
+  renameSync(unfinished, path);
+}
+
+/** Like {@link writeAtomically}, and it is on the disk when the call returns. */
 export function writeDurably(path: string, text: string): void {
   const unfinished = `${path}.new`;
   const file = openSync(unfinished, 'w', 0o600);

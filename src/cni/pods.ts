@@ -3,7 +3,7 @@ import { type Stats, statSync } from 'node:fs';
 import type { Log } from '../config/log.ts';
 import { planPod } from '../desired/pod-plan.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
-import { ensureBridge } from '../kernel/pod-bridge.ts';
+import { BridgeKeeper } from '../kernel/pod-bridge.ts';
 import { wirePod } from '../kernel/pod-link.ts';
 import { LinkReaper } from '../kernel/pod-reaper.ts';
 import { macFromBytes } from '../model/address.ts';
@@ -57,6 +57,7 @@ export class PodManager {
   private readonly options: PodManagerOptions;
   private readonly ipam: Ipam;
   private readonly reaper: LinkReaper;
+  private readonly bridge: BridgeKeeper;
   private readonly locks = new KeyedLock();
 
   constructor(options: PodManagerOptions) {
@@ -64,6 +65,7 @@ export class PodManager {
     this.store = new PodStore(options.stateDir, options.log);
     this.ipam = new Ipam(this.store);
     this.reaper = new LinkReaper(options.socket);
+    this.bridge = new BridgeKeeper(options.socket, options.bridge);
   }
 
   /**
@@ -98,7 +100,7 @@ export class PodManager {
     const { socket, bridge: bridgeName } = this.options;
     const { netns, ifname, containerId, config } = request;
     const plan = planPod(network, addresses, { ifname, ...hostEnd(key) });
-    const bridge = await ensureBridge(socket, bridgeName, network);
+    const bridge = await this.bridge.get(network);
     try {
       const label = `${containerId}/${ifname}`;
       await wirePod(socket, plan, { netns, bridgeIndex: bridge.index, label });
@@ -115,6 +117,7 @@ export class PodManager {
         createdAt: new Date().toISOString(),
       });
     } catch (error) {
+      this.bridge.forget(); // it may be why: the next call looks
       await this.reaper.delete(plan.hostVeth);
       throw error;
     }

@@ -1,15 +1,12 @@
-import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Log } from '../config/log.ts';
 import { describeError } from '../model/error.ts';
 import type { PodKey, PodRecord } from '../model/pod.ts';
-import { writeDurably } from './durable.ts';
+import { writeAtomically } from './durable.ts';
 
-interface Allocation {
-  readonly bootId: string;
-  /** The address given out last, by family name. */
-  readonly last: Readonly<Record<string, string>>;
-}
+/** The address given out last, by family name. */
+type LastAddresses = Readonly<Record<string, string>>;
 
 export function podKeyText({ network, containerId, ifname }: PodKey): string {
   return `${network}/${containerId}/${ifname}`;
@@ -20,29 +17,34 @@ function currentBootId(): string {
   return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
 }
 
+function readText(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return undefined;
+  }
+}
+
 /**
- * The pod records: one file each below `STATE_DIR/pods`, named by the host-side veth, and `STATE_DIR/ipam.json`. A
- * record stands in its file before `put` returns. What an earlier boot left is forgotten: no pod outlives a boot.
+ * The pod records: one file each below `STATE_DIR/pods`, named by the host-side veth. A record stands in its file before
+ * `put` returns. What an earlier boot left is forgotten: no pod outlives a boot. So nothing here needs the disk's own
+ * durability: only a crash of the agent must lose nothing.
  */
 export class PodStore {
   private readonly directory: string;
-  private readonly allocationFile: string;
+  private readonly lastFile: string;
   private readonly records = new Map<string, PodRecord>();
-  private allocation: Allocation;
+  private last: LastAddresses;
 
   constructor(stateDir: string, log: Log) {
     this.directory = join(stateDir, 'pods');
-    this.allocationFile = join(stateDir, 'ipam.json');
+    this.lastFile = join(this.directory, 'last-addresses');
+    const bootFile = join(this.directory, 'boot-id');
     const bootId = currentBootId();
-    const before = this.readAllocation();
-    if (before?.bootId === bootId) {
-      this.allocation = before;
-    } else {
-      rmSync(this.directory, { recursive: true, force: true });
-      this.allocation = { bootId, last: {} };
-    }
+    if (readText(bootFile) !== bootId) rmSync(this.directory, { recursive: true, force: true });
     mkdirSync(this.directory, { recursive: true, mode: 0o700 });
-    writeDurably(this.allocationFile, JSON.stringify(this.allocation));
+    writeAtomically(bootFile, bootId);
+    this.last = this.readLast();
     this.load(log);
   }
 
@@ -55,7 +57,7 @@ export class PodStore {
   }
 
   put(record: PodRecord): void {
-    writeDurably(this.fileOf(record), JSON.stringify(record));
+    writeAtomically(this.fileOf(record), JSON.stringify(record));
     this.records.set(podKeyText(record), record);
   }
 
@@ -65,34 +67,32 @@ export class PodStore {
   }
 
   lastAddress(family: string): string | undefined {
-    return this.allocation.last[family];
+    return this.last[family];
   }
 
-  /** Remembers which addresses were given out last. */
-  setLast(last: Readonly<Record<string, string>>): void {
-    this.allocation = { ...this.allocation, last: { ...this.allocation.last, ...last } };
-    writeDurably(this.allocationFile, JSON.stringify(this.allocation));
+  /** Remembers which addresses were given out last. Written in place: a torn file only forgets where the round is. */
+  setLast(last: LastAddresses): void {
+    this.last = { ...this.last, ...last };
+    writeFileSync(this.lastFile, JSON.stringify(this.last));
   }
 
   private fileOf(record: PodRecord): string {
     return join(this.directory, `${record.hostVeth}.json`);
   }
 
-  private readAllocation(): Allocation | undefined {
+  private readLast(): LastAddresses {
     try {
-      return JSON.parse(readFileSync(this.allocationFile, 'utf8')) as Allocation;
+      return JSON.parse(readText(this.lastFile) ?? '{}') as LastAddresses;
     } catch {
-      return undefined;
+      return {};
     }
   }
 
   private load(log: Log): void {
     for (const name of readdirSync(this.directory)) {
       const path = join(this.directory, name);
-      if (!name.endsWith('.json')) {
-        rmSync(path, { force: true }); // a write that a crash cut short
-        continue;
-      }
+      if (name.endsWith('.new')) rmSync(path, { force: true }); // a write that a crash cut short
+      if (!name.endsWith('.json')) continue;
       try {
         const record = JSON.parse(readFileSync(path, 'utf8')) as PodRecord;
         this.records.set(podKeyText(record), record);

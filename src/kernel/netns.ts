@@ -5,15 +5,36 @@ import { kernelError } from './errno.ts';
 
 const CLONE_NEWNET = 0x40000000;
 
-let setnsFunction: ((fd: number, kind: number) => number) | undefined;
+interface Libc {
+  setns(fd: number, kind: number): number;
+  if_nametoindex(name: string): number;
+}
+
+let loadedLibc: Libc | undefined;
 
 /** Loaded on first use: only the agent enters namespaces. */
+function libc(): Libc {
+  if (loadedLibc !== undefined) return loadedLibc;
+  const library = koffi.load('libc.so.6');
+  loadedLibc = {
+    setns: library.func('int setns(int fd, int nstype)') as Libc['setns'],
+    if_nametoindex: library.func('unsigned int if_nametoindex(const char *name)') as Libc['if_nametoindex'],
+  };
+  return loadedLibc;
+}
+
 function setns(fd: number): number {
-  setnsFunction ??= koffi.load('libc.so.6').func('int setns(int fd, int nstype)') as (
-    fd: number,
-    kind: number,
-  ) => number;
-  return setnsFunction(fd, CLONE_NEWNET) === 0 ? 0 : koffi.errno();
+  return libc().setns(fd, CLONE_NEWNET) === 0 ? 0 : koffi.errno();
+}
+
+/**
+ * Index of a device in the calling thread's network namespace; synchronous, so it works inside {@link inNetns}.
+ * @throws TwillError `not-found`
+ */
+export function interfaceIndex(name: string): number {
+  const index = libc().if_nametoindex(name);
+  if (index === 0) throw new TwillError('not-found', `there is no device ${name}`);
+  return index;
 }
 
 /**

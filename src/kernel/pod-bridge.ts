@@ -48,3 +48,33 @@ export async function ensureBridge(socket: RtSocket, name: string, network: PodN
   if (changes.length > 0) await apply(socket, changes);
   return bridge;
 }
+
+/**
+ * Remembers that the bridge is as it should be, so that an ADD need not look. Whoever learns that it is not (a kernel
+ * event, a refused change) calls `forget`.
+ */
+export class BridgeKeeper {
+  private readonly socket: RtSocket;
+  private readonly name: string;
+  private known: { readonly wanted: string; readonly bridge: Promise<Link> } | undefined;
+
+  constructor(socket: RtSocket, name: string) {
+    this.socket = socket;
+    this.name = name;
+  }
+
+  /** The bridge, made right if it was not known to be. */
+  get(network: PodNetwork): Promise<Link> {
+    const gateways = network.families.map(({ gateway, subnet }) => `${gateway.text}/${subnet.length}`);
+    const wanted = `${gateways.join(' ')} mtu ${network.mtu}`;
+    if (this.known?.wanted === wanted) return this.known.bridge;
+    const bridge = ensureBridge(this.socket, this.name, network);
+    this.known = { wanted, bridge };
+    bridge.catch(() => this.forget());
+    return bridge;
+  }
+
+  forget(): void {
+    this.known = undefined;
+  }
+}

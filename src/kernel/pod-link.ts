@@ -1,12 +1,12 @@
 import { closeSync, openSync } from 'node:fs';
 import type { PodPlan } from '../desired/pod-plan.ts';
-import { isTwillError, TwillError } from '../model/error.ts';
+import { TwillError } from '../model/error.ts';
 import { addAddress } from './netlink/addresses.ts';
-import { IN6_ADDR_GEN_MODE_NONE, RTPROT_STATIC } from './netlink/constants.ts';
-import { createVeth, type Link, listLinks, setHairpin, setLink } from './netlink/links.ts';
+import { RTPROT_STATIC } from './netlink/constants.ts';
+import { createVeth, setBridgePort, setLink } from './netlink/links.ts';
 import { replaceRoute } from './netlink/routes.ts';
 import { type Change, RtSocket } from './netlink/socket.ts';
-import { inNetns } from './netns.ts';
+import { inNetns, interfaceIndex } from './netns.ts';
 import { apply } from './pod-bridge.ts';
 import { writeSysctl } from './sysctl.ts';
 
@@ -28,10 +28,14 @@ function prepareInterface(plan: PodPlan): void {
 }
 
 function interfaceChanges(plan: PodPlan, index: number): Change[] {
+  const { addresses, routes, mac, ifname } = plan;
   return [
-    ...plan.addresses.map(({ address, subnet }) => addAddress({ index, address, length: subnet.length })),
-    setLink(index, { up: true }, plan.ifname),
-    ...plan.routes.map((route) => replaceRoute({ ...route, device: index, protocol: RTPROT_STATIC })),
+    ...addresses.map(({ address, subnet }) => addAddress({ index, address, length: subnet.length })),
+    setLink(index, { up: true }, ifname),
+    ...routes.map((route) => replaceRoute({ ...route, device: index, protocol: RTPROT_STATIC })),
+    // Setting the MAC it has makes the kernel send the gratuitous ARP and the unsolicited neighbour advertisement
+    // (NETDEV_CHANGEADDR): those it sends when the device goes up may come before the bridge forwards from the port.
+    setLink(index, { mac }, ifname),
   ];
 }
 
@@ -45,12 +49,13 @@ async function createPair(host: RtSocket, plan: PodPlan, where: PodPlace): Promi
   }
   try {
     const alias = `${aliasPrefix}${where.label}`.slice(0, 250);
-    await host.request(
+    await apply(host, [
       createVeth(
         { name: hostVeth, mac: hostMac, mtu, master: where.bridgeIndex, up: true, alias },
         { name: ifname, mac, mtu, netnsFd },
       ),
-    );
+      setBridgePort(hostVeth, true),
+    ]);
   } finally {
     closeSync(netnsFd);
   }
@@ -63,37 +68,19 @@ export interface PodPlace {
   readonly label: string;
 }
 
-async function interfaceOf(pod: RtSocket, name: string): Promise<Link> {
-  const link = (await listLinks(pod)).find((candidate) => candidate.name === name);
-  if (link === undefined) throw new TwillError('not-found', `the pod's interface ${name} is gone`);
-  return link;
-}
-
 /**
  * Makes the veth pair and configures both ends. Whoever calls removes the host end when this fails.
  * @throws TwillError `not-found` when the namespace does not exist, `exists` when it has such an interface already
  */
 export async function wirePod(host: RtSocket, plan: PodPlan, where: PodPlace): Promise<void> {
   await createPair(host, plan, where);
-  const pod = inNetns(where.netns, () => {
+  const { pod, index } = inNetns(where.netns, () => {
+    const found = interfaceIndex(plan.ifname);
     prepareInterface(plan);
-    return new RtSocket();
+    return { pod: new RtSocket(), index: found };
   });
   try {
-    const link = await interfaceOf(pod, plan.ifname);
-    await Promise.all([
-      apply(pod, interfaceChanges(plan, link.index)),
-      apply(host, [
-        setHairpin(link.peerIndex, true, plan.hostVeth),
-        setLink(link.peerIndex, { addressGenMode: IN6_ADDR_GEN_MODE_NONE }, plan.hostVeth),
-      ]),
-    ]);
-    // Setting the address it has makes the kernel send the gratuitous ARP and the unsolicited neighbour advertisement
-    // (NETDEV_CHANGEADDR) now that the bridge forwards from the port.
-    await pod.request(setLink(link.index, { mac: plan.mac }, plan.ifname));
-  } catch (error) {
-    if (isTwillError(error)) throw error;
-    throw new TwillError('kernel', `cannot configure ${plan.ifname} in '${where.netns}'`, error);
+    await apply(pod, interfaceChanges(plan, index));
   } finally {
     pod.close();
   }

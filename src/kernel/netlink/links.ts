@@ -217,3 +217,15 @@ export function setHairpin(index: number, on: boolean, label = `device ${index}`
     .end();
   return { message: writer.finish(), what: `set hairpin mode of ${label}` };
 }
+
+/**
+ * Sets up a device that was just made a bridge port, found by name: hairpin mode, and no link-local address of its own
+ * (a port needs none, and would only make multicast noise).
+ */
+export function setBridgePort(name: string, hairpin: boolean): Change {
+  const writer = new MessageWriter(nl.RTM_NEWLINK, 0).struct(ifinfo(0));
+  writeSettings(writer, { name, addressGenMode: nl.IN6_ADDR_GEN_MODE_NONE });
+  writer.begin(nl.IFLA_LINKINFO).string(nl.IFLA_INFO_SLAVE_KIND, 'bridge').begin(nl.IFLA_INFO_SLAVE_DATA);
+  writer.u8(nl.IFLA_BRPORT_MODE, hairpin ? 1 : 0);
+  return { message: writer.end().end().finish(), what: `set up bridge port ${name}` };
+}

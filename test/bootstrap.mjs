@@ -1,9 +1,11 @@
 // What every npm script runs: needs nothing but Node, npm and (for what touches the kernel) root. Installs what is
 // missing, builds, and hands over to the command.
-import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { constants } from 'node:os';
+import { dirname } from 'node:path';
+import { ensurePackages } from './debian.mjs';
 
 const root = dirname(import.meta.dirname);
 process.chdir(root);
@@ -31,58 +33,49 @@ function installPackages() {
   writeFileSync(marker, wanted);
 }
 
-const programs = [
-  { package: 'iproute2', program: 'ip' },
-  { package: 'iptables', program: 'iptables-nft' },
-  { package: 'nftables', program: 'nft' },
-  { package: 'conntrack', program: 'conntrack' },
-  { package: 'etcd-server', program: 'etcd' },
-];
-
-function installed({ program }) {
-  const path = `${process.env.PATH}:/usr/sbin:/sbin`;
-  return path.split(':').some((folder) => existsSync(join(folder, program)));
-}
-
-function installDebianPackages() {
-  const missing = programs.filter((entry) => !installed(entry));
-  if (missing.length === 0) return;
-  const names = missing.map((entry) => entry.package).join(' ');
-  if (process.getuid() !== 0) fail(`missing programs; as root: apt-get install ${names}`);
-  if (!existsSync('/usr/bin/apt-get'))
-    fail(`missing programs; install these Debian packages' equivalents: ${names}`);
-  process.stderr.write(`installing Debian packages: ${names}…\n`);
-  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
-  const apt = (...args) => spawnSync('apt-get', ['-q', ...args], { env, encoding: 'utf8' });
-  apt('update');
-  const result = apt('install', '-y', '--no-install-recommends', ...names.split(' '));
-  if (result.status !== 0) fail(`could not install ${names}:\n${result.stdout}${result.stderr}`);
-}
-
 function build() {
-  execFileSync(process.execPath, ['test/build.mjs'], { stdio: 'inherit' });
+  const result = spawnSync(process.execPath, ['test/build.mjs'], { stdio: 'inherit' });
+  if (result.status !== 0) process.exit(1);
 }
 
 /** Runs a child in the foreground with this process's status and signals. */
-function hand(program, args) {
-  const child = spawn(program, args, { stdio: 'inherit' });
-  for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => child.kill(signal));
-  child.on('exit', (code, signal) => process.exit(signal === null ? code : 1));
+function hand(script, args) {
+  const child = spawn(process.execPath, ['--enable-source-maps', script, ...args], { stdio: 'inherit' });
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
+  child.on('exit', (code, signal) => process.exit(code ?? 128 + constants.signals[signal]));
 }
 
-const node = process.execPath;
-const [command, ...args] = process.argv.slice(2);
-installPackages();
-if (command === 'build') {
-  build();
-} else {
-  installDebianPackages();
-  build();
-  if (command === 'test') hand(node, ['--enable-source-maps', 'build/test/run.js', ...args]);
-  else if (command === 'demo') hand(node, ['--enable-source-maps', 'build/test/lab/demo.js', ...args]);
-  else if (command === 'bench') hand(node, ['--enable-source-maps', 'build/test/bench/run.js', ...args]);
-  else if (command === 'check') {
-    execFileSync('node_modules/.bin/biome', ['check', '--error-on-warnings', '.'], { stdio: 'inherit' });
-    hand(node, ['--enable-source-maps', 'build/test/run.js', ...args]);
-  } else fail(`unknown command '${command}'`);
+function lint() {
+  const result = spawnSync('node_modules/.bin/biome', ['check', '--error-on-warnings', '.'], {
+    stdio: 'inherit',
+  });
+  if (result.status !== 0) process.exit(1);
 }
+
+const scripts = {
+  test: 'build/test/run.js',
+  check: 'build/test/run.js',
+  demo: 'build/test/lab/demo.js',
+  bench: 'build/test/bench/run.js',
+};
+
+/** Only the pure tests: they touch nothing, and so need neither root nor Debian packages. */
+function isPure(command, args) {
+  return command === 'test' && args.length > 0 && args.every((filter) => /^(unit|golden)(\/|$)/.test(filter));
+}
+
+const [command, ...args] = process.argv.slice(2);
+if (command !== 'build' && scripts[command] === undefined) fail(`unknown command '${command}'`);
+installPackages();
+if (command === 'check') lint();
+if (command !== 'build' && !isPure(command, args)) {
+  const runsTests = command === 'test' || command === 'check';
+  const problem = ensurePackages(
+    (word) =>
+      runsTests &&
+      (args.length === 0 || args.some((filter) => word.includes(filter) || filter.includes(word))),
+  );
+  if (problem !== undefined) fail(problem);
+}
+build();
+if (command !== 'build') hand(scripts[command], args);

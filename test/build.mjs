@@ -1,7 +1,18 @@
 // Builds build/ (plain JavaScript of every source, for the tests), dist/main.js (the program) and dist/cni/twill (the
 // self-contained CNI executable).
 import { execFileSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { build } from 'esbuild';
@@ -103,7 +114,27 @@ function compileCni() {
   renameSync(`${output}.new`, output);
 }
 
-rmSync(join(root, 'dist/chunks'), { recursive: true, force: true });
-compileTypes();
-await bundleProgram();
-compileCni();
+/** A digest of everything the build reads. */
+function digestSources() {
+  const hash = createHash('sha256');
+  const folders = ['src', 'cni-bin', 'test'].filter((folder) => existsSync(join(root, folder)));
+  const files = folders.flatMap((folder) =>
+    readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map((entry) => join(entry.parentPath, entry.name)),
+  );
+  const settings = ['package.json', 'package-lock.json', 'tsconfig.json'].map((file) => join(root, file));
+  for (const file of [...files.sort(), ...settings]) hash.update(`${file}\0`).update(readFileSync(file));
+  return hash.digest('hex');
+}
+
+// What stands is left alone when nothing changed: another command may be running from it.
+const stamp = join(root, 'build/.sources');
+const digest = digestSources();
+if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== digest || !existsSync(join(root, 'dist/main.js'))) {
+  rmSync(join(root, 'dist/chunks'), { recursive: true, force: true });
+  compileTypes();
+  await bundleProgram();
+  compileCni();
+  writeFileSync(stamp, digest);
+}

@@ -7,7 +7,7 @@ import { Place } from './place.ts';
 import { Pod } from './pod.ts';
 import { LabProcess } from './process.ts';
 import { bridgeName, type Machine } from './underlay.ts';
-import { waitFor } from './wait.ts';
+import { GiveUp, waitFor } from './wait.ts';
 
 export interface NodeOptions {
   readonly machine: Machine;
@@ -86,7 +86,7 @@ export class LabNode extends Place {
     await waitFor(
       `the agent of ${this.name} to be ready`,
       async () => {
-        agent.pid; // throws, with the log, once it has ended
+        if (!agent.running) throw new GiveUp(`${agent.name} has ended\n${agent.tail()}`);
         if (!existsSync(this.subnetFile) || !existsSync(this.cniSocket)) return false;
         return (await this.namespace.run('grep', ['-q', this.cniSocket, '/proc/net/unix'])).status === 0;
       },

@@ -7,6 +7,9 @@ export interface WaitOptions {
   readonly explain?: () => string | Promise<string>;
 }
 
+/** Thrown by a check to say that waiting is of no use. */
+export class GiveUp extends Error {}
+
 /**
  * Calls `check` until it returns something other than undefined or false; its exceptions count as "not yet".
  * @param what completes the sentence "timed out waiting for …"
@@ -26,6 +29,7 @@ export async function waitFor<T>(
       if (value !== undefined && value !== false) return value;
       lastError = undefined;
     } catch (error) {
+      if (error instanceof GiveUp) throw error;
       lastError = error;
     }
     if (Date.now() >= deadline) break;

@@ -1,6 +1,47 @@
 import type { Command } from 'commander';
+import type { ProxyFlags } from '../config/proxy.ts';
 
 /** `twill proxy`: flags as kube-proxy has them. */
 export function addProxyCommand(program: Command): void {
-  program.command('proxy').description('run the service proxy: Services to iptables rules');
+  program
+    .command('proxy')
+    .description('run the service proxy: Services to iptables rules')
+    .option(
+      '--manifests <directory>',
+      'serve Services and EndpointSlices from the YAML files in this directory',
+    )
+    .option(
+      '--hostname-override <name>',
+      "this node's name, as EndpointSlices say it (default: the hostname)",
+    )
+    .option('--proxy-mode <mode>', 'how rules are programmed: iptables', 'iptables')
+    .option('--cluster-cidr <cidrs>', 'pod network, one per family: traffic from elsewhere is masqueraded')
+    .option(
+      '--detect-local-mode <mode>',
+      'how pod traffic is recognised: ClusterCIDR, BridgeInterface, InterfaceNamePrefix',
+      'ClusterCIDR',
+    )
+    .option('--pod-bridge-interface <name>', 'the pods’ bridge, for --detect-local-mode=BridgeInterface')
+    .option('--pod-interface-name-prefix <prefix>', 'for --detect-local-mode=InterfaceNamePrefix')
+    .option('--masquerade-all', 'masquerade all traffic to cluster IPs', false)
+    .option(
+      '--nodeport-addresses <cidrs>',
+      'networks whose addresses of this node serve node ports (default: all)',
+    )
+    .option('--iptables-localhost-nodeports [bool]', 'serve node ports on 127.0.0.1 too', 'true')
+    .option('--iptables-sync-period <duration>', 'how often the rules that stand are read and compared', '5m')
+    .option('--iptables-min-sync-period <duration>', 'least time between two changes of the rules', '50ms')
+    .option(
+      '--healthz-bind-address <address>',
+      'serve /healthz, /livez, /readyz here; empty for nowhere',
+      '0.0.0.0:10256',
+    )
+    .option('--metrics-bind-address <address>', 'serve /metrics here; empty for nowhere', '127.0.0.1:10249')
+    .option('--log-level <level>', 'trace, debug, info, warn, error or fatal', 'info')
+    .option('--log-format <format>', 'json or pretty', 'json')
+    .action(async (flags: ProxyFlags) => {
+      const { proxyConfig } = await import('../config/proxy.ts');
+      const { runProxy } = await import('../reconcile/proxy.ts');
+      await runProxy(proxyConfig(flags));
+    });
 }

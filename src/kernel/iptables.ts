@@ -28,21 +28,29 @@ class IptablesProgram implements Iptables {
   readonly family: Family;
   readonly variant: IptablesVariant;
   private readonly program: string;
+  private readonly namespace: string | undefined;
 
-  constructor(family: Family, variant: IptablesVariant) {
+  constructor(family: Family, variant: IptablesVariant, namespace: string | undefined) {
     this.family = family;
     this.variant = variant;
     this.program = `${family.iptables}-${variant}`;
+    this.namespace = namespace;
   }
 
   save(table: string): Promise<string> {
-    return runChecked(`${this.program}-save`, ['-t', table]);
+    return runChecked(...this.command(`${this.program}-save`, ['-t', table]));
+  }
+
+  private command(program: string, args: string[]): [program: string, args: string[]] {
+    return this.namespace === undefined
+      ? [program, args]
+      : ['ip', ['netns', 'exec', this.namespace, program, ...args]];
   }
 
   async restore(document: string): Promise<void> {
     // iptables-nft has no lock of its own and ignores -w; with legacy it waits for /run/xtables.lock.
     const args = this.variant === 'legacy' ? ['-w', String(LOCK_WAIT_SECONDS), '--noflush'] : ['--noflush'];
-    const result = await run(`${this.program}-restore`, args, { input: document });
+    const result = await run(...this.command(`${this.program}-restore`, args), { input: document });
     if (result.status === 0) return;
     const detail = result.stderr.trim();
     // Exit status 4 is RESOURCE_PROBLEM: the lock was not got (legacy), or the transaction raced (nft).
@@ -85,7 +93,7 @@ export async function detectVariant(family: Family): Promise<{ variant: Iptables
   return { variant, why: `${family.iptables} means it on this node` };
 }
 
-/** The iptables of one family and variant in the current network namespace. */
-export function openIptables(family: Family, variant: IptablesVariant): Iptables {
-  return new IptablesProgram(family, variant);
+/** The iptables of one family and variant in the current network namespace, or in the named one. */
+export function openIptables(family: Family, variant: IptablesVariant, namespace?: string): Iptables {
+  return new IptablesProgram(family, variant, namespace);
 }

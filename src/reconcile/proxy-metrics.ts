@@ -1,0 +1,95 @@
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+
+const buckets = [0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1, 2, 4, 8, 16];
+const programmingBuckets = [0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300];
+
+/** The proxy's metrics; names that start with kubeproxy_ are kube-proxy's own, so that dashboards keep working. */
+export class ProxyMetrics {
+  readonly registry = new Registry();
+  readonly sync = this.histogram('sync_proxy_rules_duration_seconds', 'Time to write rules', ['ip_family']);
+  readonly fullSync = this.histogram(
+    'sync_full_proxy_rules_duration_seconds',
+    'Time to write rules after reading those that stand',
+    ['ip_family'],
+  );
+  readonly partialSync = this.histogram(
+    'sync_partial_proxy_rules_duration_seconds',
+    'Time to write rules of what changed',
+    ['ip_family'],
+  );
+  readonly programming = new Histogram({
+    name: 'kubeproxy_network_programming_duration_seconds',
+    help: 'Time from the change of a Service or endpoint until its rules stand',
+    labelNames: ['ip_family'],
+    buckets: programmingBuckets,
+    registers: [this.registry],
+  });
+  readonly lastSync = this.gauge('sync_proxy_rules_last_timestamp_seconds', 'When rules were last in sync', [
+    'ip_family',
+  ]);
+  readonly lastQueued = this.gauge(
+    'sync_proxy_rules_last_queued_timestamp_seconds',
+    'When a sync was last asked for',
+    ['ip_family'],
+  );
+  readonly endpointChanges = this.counter(
+    'sync_proxy_rules_endpoint_changes_total',
+    'Changes of EndpointSlices',
+    ['ip_family'],
+  );
+  readonly endpointChangesPending = this.gauge(
+    'sync_proxy_rules_endpoint_changes_pending',
+    'Changes of EndpointSlices not in the rules yet',
+    ['ip_family'],
+  );
+  readonly serviceChanges = this.counter('sync_proxy_rules_service_changes_total', 'Changes of Services', [
+    'ip_family',
+  ]);
+  readonly serviceChangesPending = this.gauge(
+    'sync_proxy_rules_service_changes_pending',
+    'Changes of Services not in the rules yet',
+    ['ip_family'],
+  );
+  readonly noLocalEndpoints = this.gauge(
+    'sync_proxy_rules_no_local_endpoints_total',
+    'Service ports with policy Local and no endpoint on this node',
+    ['ip_family', 'traffic_policy'],
+  );
+  readonly restoreFailures = this.counter(
+    'sync_proxy_rules_iptables_restore_failures_total',
+    'Calls of iptables-restore that failed',
+    ['ip_family'],
+  );
+  readonly rules = this.gauge('sync_proxy_rules_iptables_total', 'Rules that stand', ['ip_family', 'table']);
+  readonly healthz = this.counter('proxy_healthz_total', 'Answers of /healthz by status', ['code']);
+  readonly livez = this.counter('proxy_livez_total', 'Answers of /livez by status', ['code']);
+  readonly skipped = new Counter({
+    name: 'twill_proxy_objects_skipped_total',
+    help: 'Services, EndpointSlices or parts of them left out because they cannot be used',
+    registers: [this.registry],
+  });
+  readonly refused = new Gauge({
+    name: 'twill_proxy_services_refused',
+    help: 'Services without rules because the kernel refused them',
+    labelNames: ['ip_family'],
+    registers: [this.registry],
+  });
+
+  private histogram<T extends string>(name: string, help: string, labelNames: T[]): Histogram<T> {
+    return new Histogram({
+      name: `kubeproxy_${name}`,
+      help,
+      labelNames,
+      buckets,
+      registers: [this.registry],
+    });
+  }
+
+  private gauge<T extends string>(name: string, help: string, labelNames: T[]): Gauge<T> {
+    return new Gauge({ name: `kubeproxy_${name}`, help, labelNames, registers: [this.registry] });
+  }
+
+  private counter<T extends string>(name: string, help: string, labelNames: T[]): Counter<T> {
+    return new Counter({ name: `kubeproxy_${name}`, help, labelNames, registers: [this.registry] });
+  }
+}

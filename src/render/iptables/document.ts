@@ -1,0 +1,130 @@
+/** What stands and what should stand, to the one iptables-restore document that leads from the first to the second. */
+import { isOwnChain, type Jump, type Table, tables } from './names.ts';
+import type { Chains } from './ruleset.ts';
+
+/** One table as iptables-save printed it: our chains, and the rules of the built-in ones. */
+export interface InstalledTable {
+  readonly chains: Chains;
+  /** Rules (after `-A CHAIN `) of chains that are not ours, by chain. */
+  readonly others: ReadonlyMap<string, readonly string[]>;
+}
+
+const tracked = new Set(['KUBE-FIREWALL']);
+const builtIn = new Set(['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING']);
+
+/** Reads what iptables-save printed for one table. */
+export function parseSaved(text: string): InstalledTable {
+  const chains: Chains = new Map();
+  const others = new Map<string, string[]>();
+  let at = 0;
+  while (at < text.length) {
+    let end = text.indexOf('\n', at);
+    if (end === -1) end = text.length;
+    if (text.startsWith(':', at)) {
+      const name = text.slice(at + 1, text.indexOf(' ', at));
+      if (isOwnChain(name) || tracked.has(name)) chains.set(name, '');
+    } else if (text.startsWith('-A ', at)) {
+      const space = text.indexOf(' ', at + 3);
+      const name = text.slice(at + 3, space === -1 || space > end ? end : space);
+      if (chains.has(name)) {
+        // The rules of one chain stand together: take them in one piece.
+        end = endOfChain(text, end, `-A ${name} `);
+        const old = chains.get(name)!;
+        const piece = text.slice(at, end);
+        chains.set(name, old === '' ? piece : `${old}\n${piece}`);
+      } else if (builtIn.has(name)) {
+        const rules = others.get(name) ?? [];
+        rules.push(text.slice(space + 1, end));
+        others.set(name, rules);
+      }
+    }
+    at = end + 1;
+  }
+  return { chains, others };
+}
+
+function endOfChain(text: string, firstEnd: number, append: string): number {
+  let end = firstEnd;
+  while (text.startsWith(append, end + 1)) {
+    const next = text.indexOf('\n', end + 1);
+    end = next === -1 ? text.length : next;
+  }
+  return end;
+}
+
+/** Rules to put in front of, or take out of, built-in chains. */
+export interface JumpChanges {
+  readonly missing: readonly Jump[];
+  /** Second copies of a jump. */
+  readonly surplus: readonly Jump[];
+}
+
+/** Compares the jumps that should stand in a table with its built-in chains' rules. */
+export function compareJumps(table: Table, wanted: readonly Jump[], installed: InstalledTable): JumpChanges {
+  const missing: Jump[] = [];
+  const surplus: Jump[] = [];
+  for (const jump of wanted) {
+    if (jump.table !== table) continue;
+    const copies = (installed.others.get(jump.chain) ?? []).filter((rule) => rule === jump.rule).length;
+    if (copies === 0) missing.push(jump);
+    for (let extra = 1; extra < copies; extra++) surplus.push(jump);
+  }
+  return { missing, surplus };
+}
+
+export interface TableChange {
+  readonly table: Table;
+  /** Chains to write anew, with their rules. */
+  readonly write: readonly (readonly [chain: string, text: string])[];
+  readonly remove: readonly string[];
+  readonly jumps: JumpChanges;
+}
+
+/** The change that makes `names` of a table stand as `desired` says. */
+export function tableChange(
+  table: Table,
+  names: Iterable<string>,
+  state: { readonly desired: Chains; readonly installed: Chains },
+  jumps: JumpChanges = { missing: [], surplus: [] },
+): TableChange {
+  const write: [string, string][] = [];
+  const remove: string[] = [];
+  for (const name of names) {
+    const text = state.desired.get(name);
+    const standing = state.installed.get(name);
+    if (text === standing) continue;
+    if (text !== undefined) write.push([name, text]);
+    else if (isOwnChain(name)) remove.push(name);
+  }
+  return { table, write, remove, jumps };
+}
+
+function isEmpty(change: TableChange): boolean {
+  return (
+    change.write.length + change.remove.length + change.jumps.missing.length + change.jumps.surplus.length ===
+    0
+  );
+}
+
+/**
+ * The document for `iptables-restore --noflush`; empty text when there is nothing to do. Each table is one transaction:
+ * chains are declared (and emptied) first, then filled, then jumps are set, then emptied chains that nothing refers to
+ * any more are deleted.
+ */
+export function renderDocument(changes: readonly TableChange[]): string {
+  const lines: string[] = [];
+  for (const table of tables) {
+    const change = changes.find((candidate) => candidate.table === table);
+    if (change === undefined || isEmpty(change)) continue;
+    lines.push(`*${table}`);
+    for (const [chain] of change.write) lines.push(`:${chain} - [0:0]`);
+    for (const chain of change.remove) lines.push(`:${chain} - [0:0]`);
+    for (const [, text] of change.write) if (text !== '') lines.push(text);
+    for (const { chain, rule } of change.jumps.surplus) lines.push(`-D ${chain} ${rule}`);
+    // Each goes to the front, so the last one written stands first.
+    for (const { chain, rule } of [...change.jumps.missing].reverse()) lines.push(`-I ${chain} ${rule}`);
+    for (const chain of change.remove) lines.push(`-X ${chain}`);
+    lines.push('COMMIT');
+  }
+  return lines.length === 0 ? '' : `${lines.join('\n')}\n`;
+}

@@ -1,0 +1,168 @@
+import { masqueradeMark, type Table } from './names.ts';
+import type { Fragment, RenderOptions } from './service-rules.ts';
+import { marksAtHead, unmark } from './service-rules.ts';
+import { SharedChain } from './shared-chain.ts';
+
+/** Chain name to its rules, one line each as iptables-save prints them (`-A CHAIN …`). */
+export type Chains = Map<string, string>;
+
+const sharedChains: readonly { readonly table: Table; readonly chain: string }[] = [
+  { table: 'nat', chain: 'KUBE-SERVICES' },
+  { table: 'nat', chain: 'KUBE-NODEPORTS' },
+  { table: 'nat', chain: 'KUBE-HAIRPIN' },
+  { table: 'filter', chain: 'KUBE-SERVICES' },
+  { table: 'filter', chain: 'KUBE-EXTERNAL-SERVICES' },
+  { table: 'filter', chain: 'KUBE-NODEPORTS' },
+  { table: 'filter', chain: 'KUBE-PROXY-FIREWALL' },
+];
+
+const mark = `${masqueradeMark}/${masqueradeMark}`;
+
+function append(chain: string, rules: readonly string[]): string {
+  return rules.map((rule) => `-A ${chain} ${rule}`).join('\n');
+}
+
+/** The rule that keeps packets forged to loopback addresses out; the kubelet makes the same one. */
+export const localnetRule =
+  '! -s 127.0.0.0/8 -d 127.0.0.0/8 -m comment --comment "block incoming localnet connections" -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP';
+
+function staticChains(options: RenderOptions): { table: Table; chain: string; text: string }[] {
+  const forward = [
+    ...(options.tolerateInvalid ? [] : ['-m conntrack --ctstate INVALID -j DROP']),
+    `-m comment --comment "kubernetes forwarding rules" -m mark --mark ${mark} -j ACCEPT`,
+    '-m comment --comment "kubernetes forwarding conntrack rule" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT',
+  ];
+  const postrouting = [
+    '-j KUBE-HAIRPIN',
+    `-m mark ! --mark ${mark} -j RETURN`,
+    // Cleared, so that a packet that comes through the stack again is not masqueraded again.
+    `-j MARK --set-xmark ${masqueradeMark}/0x0`,
+    '-m comment --comment "kubernetes service traffic requiring SNAT" -j MASQUERADE --random-fully',
+  ];
+  const chains = [
+    { table: 'filter', chain: 'KUBE-FORWARD', text: append('KUBE-FORWARD', forward) },
+    {
+      table: 'nat',
+      chain: 'KUBE-MARK-MASQ',
+      text: append('KUBE-MARK-MASQ', [`-j MARK --set-xmark ${mark}`]),
+    },
+    { table: 'nat', chain: 'KUBE-POSTROUTING', text: append('KUBE-POSTROUTING', postrouting) },
+  ] as const;
+  const localnet = {
+    table: 'filter',
+    chain: 'KUBE-FIREWALL',
+    text: append('KUBE-FIREWALL', [localnetRule]),
+  } as const;
+  return options.localhostNodePorts ? [...chains, localnet] : [...chains];
+}
+
+function servicesEnds(options: RenderOptions): { head: string[]; tail: string[] } {
+  const marking = marksAtHead(options);
+  const notFromPod = options.masqueradeAll ? '' : `! ${options.fromPod} `;
+  const comment =
+    '-m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this chain"';
+  const loopback = options.v6 ? '! -d ::1/128 ' : options.localhostNodePorts ? '' : '! -d 127.0.0.0/8 ';
+  const hostBits = options.v6 ? '/128' : '/32';
+  const nodePorts =
+    options.nodePortAddresses === undefined
+      ? [`${loopback}${comment} -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS`]
+      : options.nodePortAddresses.map((address) => `-d ${address}${hostBits} ${comment} -j KUBE-NODEPORTS`);
+  return {
+    head: marking ? [`${notFromPod}-j KUBE-MARK-MASQ`] : [],
+    // What no Service took is not masqueraded.
+    tail: [
+      ...nodePorts,
+      ...(marking ? [`${options.masqueradeAll ? '' : `! ${options.fromPod} `}${unmark}`] : []),
+    ],
+  };
+}
+
+/**
+ * All the rules that should stand, kept up to date Service by Service. {@link flush} names the chains that changed
+ * since the last call, so that the caller writes only those.
+ */
+export class Ruleset {
+  readonly chains: Readonly<Record<Table, Chains>> = { nat: new Map(), filter: new Map() };
+  private readonly shared: readonly { readonly table: Table; readonly chain: SharedChain }[];
+  private readonly fragments = new Map<string, readonly Fragment[]>();
+  /** Which Service a chain of table nat belongs to: to find the culprit when the kernel refuses it. */
+  private readonly owners = new Map<string, string>();
+  private readonly touched: Readonly<Record<Table, Set<string>>> = { nat: new Set(), filter: new Set() };
+
+  constructor(options: RenderOptions) {
+    this.shared = sharedChains.map(({ table, chain }) => ({ table, chain: new SharedChain(chain) }));
+    this.configure(options);
+  }
+
+  /** Sets what depends on the configuration and the node's addresses only. Services keep their rules. */
+  configure(options: RenderOptions): void {
+    for (const { table, chain, text } of staticChains(options)) this.set(table, chain, text);
+    const { head, tail } = servicesEnds(options);
+    this.sharedChain('nat', 'KUBE-SERVICES').setEnds(head, tail);
+  }
+
+  get serviceCount(): number {
+    return this.fragments.size;
+  }
+
+  /** The Service a line of the document comes from; undefined when it comes from none. */
+  ownerOf(line: string): string | undefined {
+    const chain = /^(?:-A |:)(\S+)/.exec(line)?.[1];
+    if (chain === undefined) return undefined;
+    const owner = this.owners.get(chain);
+    if (owner !== undefined) return owner;
+    for (const [key, fragments] of this.fragments) {
+      const rules = fragments.flatMap((fragment) => fragment.shared);
+      if (rules.some((rule) => line.includes(` ${rule.match} `) && line.endsWith(rule.action))) return key;
+    }
+    return undefined;
+  }
+
+  services(): Iterable<string> {
+    return this.fragments.keys();
+  }
+
+  /** Replaces everything one Service contributes. */
+  setService(key: string, fragments: readonly Fragment[]): void {
+    const stale = new Set<string>();
+    for (const fragment of this.fragments.get(key) ?? []) {
+      for (const rule of fragment.shared) this.sharedChain(rule.table, rule.chain).remove(rule);
+      for (const [name] of fragment.chains) stale.add(name);
+    }
+    for (const fragment of fragments) {
+      for (const rule of fragment.shared) this.sharedChain(rule.table, rule.chain).add(rule);
+      for (const [name, text] of fragment.chains) {
+        stale.delete(name);
+        this.owners.set(name, key);
+        this.set('nat', name, text);
+      }
+    }
+    for (const name of stale) {
+      this.owners.delete(name);
+      this.set('nat', name, undefined);
+    }
+    if (fragments.length === 0) this.fragments.delete(key);
+    else this.fragments.set(key, fragments);
+  }
+
+  /** The chains that changed (or are gone) since the last call. */
+  flush(): Readonly<Record<Table, ReadonlySet<string>>> {
+    for (const { table, chain } of this.shared) chain.flush((name, text) => this.set(table, name, text));
+    const changed = { nat: new Set(this.touched.nat), filter: new Set(this.touched.filter) };
+    this.touched.nat.clear();
+    this.touched.filter.clear();
+    return changed;
+  }
+
+  private sharedChain(table: Table, name: string): SharedChain {
+    return this.shared.find((entry) => entry.table === table && entry.chain.name === name)!.chain;
+  }
+
+  private set(table: Table, name: string, text: string | undefined): void {
+    const chains = this.chains[table];
+    if (chains.get(name) === text && (text !== undefined || !chains.has(name))) return;
+    if (text === undefined) chains.delete(name);
+    else chains.set(name, text);
+    this.touched[table].add(name);
+  }
+}

@@ -21,6 +21,8 @@ export interface CniRequest {
   readonly netns: string;
   /** Empty for GC and STATUS. */
   readonly ifname: string;
+  /** CNI_ARGS, taken apart. */
+  readonly args: Readonly<Record<string, string>>;
   readonly config: NetConf;
   readonly queuedAt: number | undefined;
 }
@@ -37,6 +39,23 @@ const required: Readonly<Record<Command, readonly ('CNI_CONTAINERID' | 'CNI_NETN
   GC: [],
   STATUS: [],
 };
+
+/** The version of the specification that introduced a command. */
+const since: Readonly<Partial<Record<Command, string>>> = { CHECK: '0.4.0', GC: '1.1.0', STATUS: '1.1.0' };
+
+function isOlder(version: string, other: string): boolean {
+  return version.localeCompare(other, 'en', { numeric: true }) < 0;
+}
+
+/** "Alphanumeric key-value pairs separated by semicolons"; undefined when it is not that. */
+function parseArgs(text: string): Record<string, string> | undefined {
+  const pairs = text
+    .split(';')
+    .filter((pair) => pair !== '')
+    .map((pair) => [pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)] as const);
+  if (text.split(';').some((pair) => pair !== '' && pair.indexOf('=') <= 0)) return undefined;
+  return Object.fromEntries(pairs);
+}
 
 /** What is wrong with an interface name, if anything (CNI specification, section 2, "Parameters"). */
 function interfaceNameProblem(name: string): string | undefined {
@@ -57,7 +76,10 @@ function environmentProblem(call: CniCall): string | undefined {
   if (containerId !== '' && !namePattern.test(containerId))
     return `CNI_CONTAINERID '${containerId}' must be alphanumeric with _ . and -`;
   const problem = interfaceNameProblem(ifname);
-  return problem === undefined ? undefined : `CNI_IFNAME '${ifname}' ${problem}`;
+  if (problem !== undefined) return `CNI_IFNAME '${ifname}' ${problem}`;
+  // A deletion is carried out whatever its arguments are: they say nothing about what to delete.
+  if (command === 'DEL' || parseArgs(environment.CNI_ARGS ?? '') !== undefined) return undefined;
+  return `CNI_ARGS '${environment.CNI_ARGS}' must be KEY=VALUE pairs separated by semicolons`;
 }
 
 /** Checks everything about a call that can be checked without looking at the node. */
@@ -77,26 +99,55 @@ export function parseCall(call: CniCall): ParsedCall {
   if (problem !== undefined) return refuse(cniErrors.invalidEnvironment, problem);
   try {
     const wanted = configVersion(config);
+    const oldest = since[call.environment.CNI_COMMAND as Command] ?? wanted;
     if (!isSupportedVersion(wanted)) {
+      const known = supportedVersions.join(', ');
       return refuse(
         cniErrors.incompatibleVersion,
-        `cniVersion ${wanted} is not supported; set one of ${supportedVersions.join(', ')}`,
+        `cniVersion ${wanted} is not supported; set one of ${known}`,
       );
     }
-    return { ok: true, request: { ...parameters(call), config: parseNetConf(config) } };
+    if (isOlder(wanted, oldest)) {
+      const command = call.environment.CNI_COMMAND;
+      return refuse(
+        cniErrors.incompatibleVersion,
+        `${command} came with cniVersion ${oldest}, not ${wanted}`,
+      );
+    }
+    // A deletion must not fail for a configuration that was changed or damaged since ADD.
+    const parsed = parseNetConf(call.environment.CNI_COMMAND === 'DEL' ? identity(config) : config);
+    if ('field' in parsed) {
+      const { field, value, advice } = parsed;
+      const msg = `network configuration: ${field} is ${JSON.stringify(value)}, which is not supported. ${advice}`;
+      return refuse(cniErrors.unsupportedField, msg);
+    }
+    return { ok: true, request: { ...parameters(call), config: parsed } };
   } catch (error) {
     if (!isTwillError(error, 'invalid')) throw error;
     return refuse(cniErrors.invalidConfig, error.message);
   }
 }
 
+/** The part of a configuration that says which attachment is meant. */
+function identity(config: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  const { cniVersion, name } = config;
+  return { cniVersion, name };
+}
+
 function parameters(call: CniCall): Omit<CniRequest, 'config'> {
-  const { CNI_COMMAND, CNI_CONTAINERID = '', CNI_NETNS = '', CNI_IFNAME = '' } = call.environment;
+  const {
+    CNI_COMMAND,
+    CNI_CONTAINERID = '',
+    CNI_NETNS = '',
+    CNI_IFNAME = '',
+    CNI_ARGS = '',
+  } = call.environment;
   return {
     command: CNI_COMMAND as Command,
     containerId: CNI_CONTAINERID,
     netns: CNI_NETNS,
     ifname: CNI_IFNAME,
+    args: parseArgs(CNI_ARGS) ?? {},
     queuedAt: call.queuedAt,
   };
 }

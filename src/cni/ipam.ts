@@ -1,5 +1,5 @@
-import { chooseAddress } from '../desired/pod-plan-address.ts';
-import { type Address, parseAddress } from '../model/address.ts';
+import { chooseAddress, isPodAddress } from '../desired/pod-plan-address.ts';
+import { type Address, parseAddress, prefixContains } from '../model/address.ts';
 import { TwillError } from '../model/error.ts';
 import type { PodRecord } from '../model/pod.ts';
 import type { PodNetwork } from '../model/pod-network.ts';
@@ -31,11 +31,16 @@ export class Ipam {
 
   /**
    * One address of each family, reserved until {@link release}.
-   * @throws TwillError `exhausted` naming the subnet that is full
+   * @param requested addresses that are wanted instead of the next in turn, perhaps with a prefix length
+   * @throws TwillError `exhausted` naming the subnet that is full, `invalid` or `conflict` for a requested address that is
+   *   in none of the subnets or in use
    */
-  reserve(network: PodNetwork): Address[] {
+  reserve(network: PodNetwork, requested: readonly string[] = []): Address[] {
     const used = this.used();
+    const wanted = requested.map((text) => this.checkRequested(network, used, text));
     const chosen = network.families.map((family) => {
+      const asked = wanted.find((address) => address.family === family.family);
+      if (asked !== undefined) return asked;
       const last = this.store.lastAddress(family.family.name);
       const address = chooseAddress(family, used, last === undefined ? undefined : parseAddress(last));
       if (address !== undefined) return address;
@@ -44,9 +49,34 @@ export class Ipam {
         `all pod addresses of this node's subnet ${family.subnet.text} are in use; delete pods or use a shorter SubnetLen`,
       );
     });
-    this.store.setLast(Object.fromEntries(chosen.map(({ family, text }) => [family.name, text])));
+    const inTurn = chosen.filter((address) => !wanted.includes(address));
+    if (inTurn.length > 0)
+      this.store.setLast(Object.fromEntries(inTurn.map(({ family, text }) => [family.name, text])));
     for (const { text } of chosen) this.reserved.add(text);
     return chosen;
+  }
+
+  private checkRequested(network: PodNetwork, used: ReadonlySet<string>, text: string): Address {
+    const address = parseAddress(text.split('/')[0] ?? '');
+    const family = network.families.find(({ subnet }) => prefixContains(subnet, address));
+    if (family === undefined || !isPodAddress(family, address)) {
+      const subnets = network.families.map(({ subnet }) => subnet.text).join(', ');
+      throw new TwillError('invalid', `the requested address ${text} is not a pod address of ${subnets}`);
+    }
+    if (used.has(address.text))
+      throw new TwillError('conflict', `the requested address ${address.text} is in use`);
+    return address;
+  }
+
+  /** @throws TwillError `exhausted` when a subnet has no address left */
+  assertFree(network: PodNetwork): void {
+    const used = this.used();
+    const full = network.families.find((family) => chooseAddress(family, used, undefined) === undefined);
+    if (full === undefined) return;
+    throw new TwillError(
+      'exhausted',
+      `all pod addresses of this node's subnet ${full.subnet.text} are in use`,
+    );
   }
 
   /** Ends reservations: the addresses are free unless a record holds them. */

@@ -1,26 +1,34 @@
 import { createHash } from 'node:crypto';
-import { type Stats, statSync } from 'node:fs';
 import type { Log } from '../config/log.ts';
-import { planPod } from '../desired/pod-plan.ts';
+import { type PodPlan, planPod } from '../desired/pod-plan.ts';
+import { ifbName } from '../desired/pod-plan-bandwidth.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
+import { shapePod } from '../kernel/pod-bandwidth.ts';
 import { BridgeKeeper } from '../kernel/pod-bridge.ts';
+import { checkPod } from '../kernel/pod-check.ts';
+import { forgetUdpFlows, HostPorts } from '../kernel/pod-hostports.ts';
 import { wirePod } from '../kernel/pod-link.ts';
+import { assertPodNamespace } from '../kernel/pod-namespace.ts';
 import { LinkReaper } from '../kernel/pod-reaper.ts';
 import { macFromBytes } from '../model/address.ts';
-import { TwillError } from '../model/error.ts';
+import { describeError, TwillError } from '../model/error.ts';
 import type { PodKey, PodRecord } from '../model/pod.ts';
 import type { PodNetwork, PodNetworkState } from '../model/pod-network.ts';
 import type { CniRequest } from './call.ts';
 import { Ipam } from './ipam.ts';
 import { KeyedLock } from './keyed-lock.ts';
-import { addResult } from './result.ts';
+import { isObject } from './netconf.ts';
+import { addResult, previousResult } from './result.ts';
 import { PodStore, podKeyText } from './store.ts';
 
 export interface PodManagerOptions {
   readonly stateDir: string;
+  /** The bridge of pods whose configuration names none. */
   readonly bridge: string;
   readonly log: Log;
   readonly podNetwork: () => PodNetworkState;
+  /** Whether somebody masquerades what pods send to the outside. */
+  readonly masquerade: boolean;
   /** A socket of the namespace the pods' host-side veths are in. */
   readonly socket: RtSocket;
 }
@@ -36,36 +44,51 @@ export function hostEnd(key: PodKey): { readonly hostVeth: string; readonly host
   return { hostVeth: `veth${hash.toString('hex').slice(0, 11)}`, hostMac };
 }
 
-/** @throws TwillError `not-found` when there is no such namespace, `invalid` when it is none or the agent's own */
-function checkNetns(path: string): void {
-  const own = statSync('/proc/self/ns/net');
-  let given: Stats;
-  try {
-    given = statSync(path);
-  } catch (cause) {
-    throw new TwillError('not-found', `CNI_NETNS: the network namespace '${path}' does not exist`, cause);
-  }
-  if (given.dev !== own.dev)
-    throw new TwillError('invalid', `CNI_NETNS: '${path}' is not a network namespace`);
-  if (given.ino === own.ino)
-    throw new TwillError('invalid', `CNI_NETNS: '${path}' is the node's own network namespace`);
+function makeRecord(request: CniRequest, plan: PodPlan, bridge: string): PodRecord {
+  const { args, config, netns } = request;
+  const { K8S_POD_NAMESPACE: namespace, K8S_POD_NAME: name } = args;
+  return {
+    ...keyOf(request),
+    netns,
+    addresses: plan.addresses.map(({ address, subnet, gateway }) => ({
+      address: `${address.text}/${subnet.length}`,
+      gateway: gateway.text,
+    })),
+    routes: plan.routes.map(({ destination }) => destination.text),
+    mac: plan.mac,
+    mtu: plan.mtu,
+    hostVeth: plan.hostVeth,
+    bridge,
+    portMappings: config.portMappings,
+    bandwidth: config.bandwidth,
+    pod: name === undefined ? undefined : `${namespace ?? ''}/${name}`,
+    createdAt: new Date().toISOString(),
+  };
 }
 
 /** Carries out the CNI commands on this node: addresses, records and the kernel. */
 export class PodManager {
   readonly store: PodStore;
+  readonly hostPorts: HostPorts;
   private readonly options: PodManagerOptions;
   private readonly ipam: Ipam;
   private readonly reaper: LinkReaper;
-  private readonly bridge: BridgeKeeper;
+  private readonly bridges = new Map<string, BridgeKeeper>();
   private readonly locks = new KeyedLock();
+  /** Attachments whose ADD is under way, with their keys as text. */
+  private readonly adding = new Map<string, PodRecord>();
 
   constructor(options: PodManagerOptions) {
     this.options = options;
     this.store = new PodStore(options.stateDir, options.log);
     this.ipam = new Ipam(this.store);
     this.reaper = new LinkReaper(options.socket);
-    this.bridge = new BridgeKeeper(options.socket, options.bridge);
+    this.hostPorts = new HostPorts(() => this.records(), options.log);
+  }
+
+  /** All attachments that need something of the node: those that stand and those being made. */
+  records(): PodRecord[] {
+    return [...this.store.list(), ...this.adding.values()];
   }
 
   /**
@@ -79,49 +102,61 @@ export class PodManager {
         const { containerId, ifname } = key;
         throw new TwillError('exists', `container ${containerId} has ${ifname} already: DEL must come first`);
       }
-      checkNetns(request.netns);
+      assertPodNamespace(request.netns);
+      if (request.config.ipMasq && !this.options.masquerade) {
+        const advice = 'start the agent with --ip-masq, or set ipMasq to false';
+        throw new TwillError('invalid', `network configuration: ipMasq is the agent's task here: ${advice}`);
+      }
       const network = this.network();
-      const addresses = this.ipam.reserve(network);
+      const addresses = this.ipam.reserve(network, this.requestedAddresses(request));
+      const plan = planPod(network, addresses, { ifname: key.ifname, ...hostEnd(key) }, request.config);
       try {
-        return await this.wire(request, key, network, addresses, abandoned);
+        return await this.wire(request, network, plan, abandoned);
       } finally {
+        this.adding.delete(podKeyText(key));
         this.ipam.release(addresses.map(({ text }) => text));
       }
     });
   }
 
+  private requestedAddresses({ args, config }: CniRequest): string[] {
+    const fromArgs = args.IP === undefined || args.IP === '' ? [] : args.IP.split(',');
+    return [...config.requestedIps, ...fromArgs];
+  }
+
   private async wire(
     request: CniRequest,
-    key: PodKey,
     network: PodNetwork,
-    addresses: Parameters<typeof planPod>[1],
+    plan: PodPlan,
     abandoned: () => boolean,
   ): Promise<object> {
-    const { socket, bridge: bridgeName } = this.options;
-    const { netns, ifname, containerId, config } = request;
-    const plan = planPod(network, addresses, { ifname, ...hostEnd(key) });
-    const bridge = await this.bridge.get(network);
+    const { socket, bridge: defaultBridge } = this.options;
+    const { netns, containerId, ifname, config } = request;
+    const name = config.bridge ?? defaultBridge;
+    const keeper = this.bridgeKeeper(name);
+    const bridge = await keeper.get(network);
+    const record = makeRecord(request, plan, name);
     try {
       const label = `${containerId}/${ifname}`;
       await wirePod(socket, plan, { netns, bridgeIndex: bridge.index, label });
+      this.adding.set(podKeyText(record), record);
+      await this.applyFeatures(record);
       if (abandoned()) throw new TwillError('unavailable', 'the caller went away during ADD');
-      this.store.put({
-        ...key,
-        netns,
-        addresses: plan.addresses.map(({ address, subnet, gateway }) => ({
-          address: `${address.text}/${subnet.length}`,
-          gateway: gateway.text,
-        })),
-        mac: plan.mac,
-        hostVeth: plan.hostVeth,
-        createdAt: new Date().toISOString(),
-      });
+      this.store.put(record);
     } catch (error) {
-      this.bridge.forget(); // it may be why: the next call looks
-      await this.reaper.delete(plan.hostVeth);
+      keeper.forget(); // it may be why: the next call looks
+      this.adding.delete(podKeyText(record));
+      await this.remove(record);
       throw error;
     }
-    return addResult(config, { plan, netns, bridge: bridgeName, bridgeMac: bridge.mac });
+    return addResult(config, { plan, netns, bridge: name, bridgeMac: bridge.mac });
+  }
+
+  private async applyFeatures(record: PodRecord): Promise<void> {
+    if (record.bandwidth !== undefined) await shapePod(this.options.socket, record);
+    if (record.portMappings.length === 0) return;
+    await this.hostPorts.sync();
+    await forgetUdpFlows(record, this.options.log);
   }
 
   /** DEL. What is not there needs no deleting; the addresses are free once the device is gone. */
@@ -132,20 +167,102 @@ export class PodManager {
       const { queuedAt } = request;
       // The same attachment was added again after this deletion had been queued.
       if (record !== undefined && queuedAt !== undefined && Date.parse(record.createdAt) > queuedAt) return;
-      await this.forget(key, record);
+      if (record === undefined) await this.reaper.delete(hostEnd(key).hostVeth);
+      else await this.remove(record);
     });
   }
 
-  private async forget(key: PodKey, record: PodRecord | undefined): Promise<void> {
-    await this.reaper.delete(record?.hostVeth ?? hostEnd(key).hostVeth);
-    if (record !== undefined) this.store.remove(record);
+  /** Takes away everything an attachment has; what fails does not stop the rest. */
+  private async remove(record: PodRecord): Promise<void> {
+    const devices = [record.hostVeth];
+    if (record.bandwidth !== undefined) devices.push(ifbName(record.hostVeth));
+    await Promise.all(devices.map((device) => this.reaper.delete(device)));
+    this.store.remove(record);
+    if (record.portMappings.length === 0) return;
+    try {
+      await this.hostPorts.sync();
+      await forgetUdpFlows(record, this.options.log);
+    } catch (error) {
+      // The rules are repaired later; a pod must not stay Terminating for them.
+      const { containerId } = record;
+      this.options.log.warn({ containerId, error: describeError(error) }, 'host port rules not removed yet');
+    }
+  }
+
+  /** Removes an attachment for which nobody will call DEL any more. */
+  forget(record: PodRecord): Promise<void> {
+    return this.locks.run(podKeyText(record), async () => {
+      if (this.store.get(record) === record) await this.remove(record);
+    });
+  }
+
+  /**
+   * CHECK.
+   * @throws TwillError `not-found` for an attachment that does not exist, `kernel` naming what is not as it should be
+   */
+  async check(request: CniRequest): Promise<void> {
+    const key = keyOf(request);
+    const { containerId, ifname, netns, config } = request;
+    if (!isObject(config.prevResult))
+      throw new TwillError('invalid', 'network configuration: CHECK needs the prevResult of ADD');
+    const record = this.store.get(key);
+    if (record === undefined)
+      throw new TwillError(
+        'not-found',
+        `container ${containerId} has no ${ifname} in network ${key.network}`,
+      );
+    assertPodNamespace(netns);
+    const { ips, routes } = previousResult(config.prevResult);
+    const listed = (entries: readonly unknown[], field: string): Set<unknown> =>
+      new Set(entries.map((entry) => (isObject(entry) ? entry[field] : undefined)));
+    const [addresses, destinations] = [listed(ips, 'address'), listed(routes, 'dst')];
+    const own = record.addresses.map(({ address }) => address);
+    const lost = own.find((address) => !addresses.has(address));
+    if (lost !== undefined)
+      throw new TwillError('kernel', `prevResult does not have ${lost}, which ADD gave ${containerId}`);
+    await checkPod(this.options.socket, record, netns, {
+      addresses: own,
+      routes: record.routes.filter((destination) => destinations.has(destination)),
+    });
+  }
+
+  /**
+   * GC: removes the attachments of the network that the runtime no longer knows. An ADD that began after the list was
+   * made is not in it, so only what stood when the call came is looked at.
+   * @throws TwillError `invalid` when the list is missing: it would mean all of them
+   */
+  async collectGarbage(request: CniRequest): Promise<void> {
+    const { config } = request;
+    if (config.validAttachments === undefined)
+      throw new TwillError('invalid', 'network configuration: GC needs cni.dev/valid-attachments');
+    const valid = new Set(
+      config.validAttachments.map(({ containerID, ifname }) => `${containerID}/${ifname}`),
+    );
+    const stale = this.store
+      .list()
+      .filter(
+        ({ network, containerId, ifname }) =>
+          network === config.name && !valid.has(`${containerId}/${ifname}`),
+      );
+    for (const { containerId, ifname, addresses } of stale) {
+      const held = addresses.map(({ address }) => address);
+      this.options.log.warn({ containerId, ifname, addresses: held }, 'attachment is not in use any more');
+    }
+    await Promise.all(stale.map((record) => this.forget(record)));
   }
 
   /** STATUS. @throws TwillError `unavailable` or `exhausted` when ADD could not be served now */
   status(): void {
-    const network = this.network();
-    const addresses = this.ipam.reserve(network);
-    this.ipam.release(addresses.map(({ text }) => text));
+    this.ipam.assertFree(this.network());
+  }
+
+  private bridgeKeeper(name: string): BridgeKeeper {
+    let keeper = this.bridges.get(name);
+    if (keeper === undefined) {
+      keeper = new BridgeKeeper(this.options.socket, name);
+      this.bridges.set(name, keeper);
+    }
+    return keeper;
   }
 
   private network(): PodNetwork {

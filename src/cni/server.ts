@@ -7,6 +7,7 @@ import { describeError, type ErrorCode, isTwillError, TwillError } from '../mode
 import type { PodRecord } from '../model/pod.ts';
 import type { PodNetworkState } from '../model/pod-network.ts';
 import { type CniRequest, parseCall } from './call.ts';
+import { PodWarden, removeOrphans } from './leftovers.ts';
 import { PodManager } from './pods.ts';
 import { type CniAnswer, type CniCall, cniErrors, failureAnswer, type InspectCall } from './protocol.ts';
 import { drainQueue } from './queue.ts';
@@ -20,6 +21,8 @@ export interface CniServerOptions {
   readonly log: Log;
   /** What pods get now; asked anew for every call. */
   readonly podNetwork: () => PodNetworkState;
+  /** Whether the agent masquerades what pods send to the outside (`--ip-masq`); default false. */
+  readonly masquerade?: boolean;
 }
 
 export interface CniServer {
@@ -32,6 +35,7 @@ export interface CniServer {
 /** Longest request line in bytes; a configuration with prevResult has some kilobytes. */
 const MAX_REQUEST = 1 << 20;
 const QUEUE_INTERVAL_MS = 5000;
+const WARDEN_INTERVAL_MS = 15_000;
 
 const failureCodes: Readonly<Partial<Record<ErrorCode, number>>> = {
   invalid: cniErrors.invalidEnvironment,
@@ -76,6 +80,8 @@ class Handler {
 
   private codeOf(command: string, error: unknown): number {
     if (command === 'STATUS') return cniErrors.notAvailable;
+    if (isTwillError(error, 'invalid') && error.message.startsWith('network configuration'))
+      return cniErrors.invalidConfig;
     return (isTwillError(error) ? failureCodes[error.code] : undefined) ?? cniErrors.failed;
   }
 
@@ -89,8 +95,12 @@ class Handler {
       case 'STATUS':
         this.manager.status();
         return undefined;
-      default:
-        throw new TwillError('invalid', `CNI_COMMAND ${request.command} is not supported yet`);
+      case 'CHECK':
+        await this.manager.check(request);
+        return undefined;
+      case 'GC':
+        await this.manager.collectGarbage(request);
+        return undefined;
     }
   }
 }
@@ -163,26 +173,31 @@ function listen(server: Server, socketPath: string): Promise<void> {
  * nobody served are carried out first.
  */
 export async function startCniServer(options: CniServerOptions): Promise<CniServer> {
-  const { socketPath, stateDir, bridge, log, podNetwork } = options;
+  const { socketPath, stateDir, bridge, log, podNetwork, masquerade = false } = options;
   mkdirSync(dirname(socketPath), { recursive: true, mode: 0o755 });
   await refuseSecondServer(socketPath);
   const netlink = new RtSocket();
-  const manager = new PodManager({ stateDir, bridge, log, podNetwork, socket: netlink });
+  const manager = new PodManager({ stateDir, bridge, log, podNetwork, masquerade, socket: netlink });
   const handler = new Handler(manager, log);
   const drain = (): Promise<void> => drainQueue(socketPath, (call) => handler.answer(call, () => false), log);
+  await removeOrphans(netlink, manager, log);
   await drain();
+  const warden = new PodWarden(manager, netlink, log);
+  await warden.run();
   const running = new Set<Promise<void>>();
   const server = createServer((socket) => serveConnection(socket, handler, running));
   rmSync(socketPath, { force: true });
   await listen(server, socketPath);
   // An executable that found nobody listening may write its deletion a moment after we began to.
-  const timer = setInterval(() => void drain(), QUEUE_INTERVAL_MS);
-  timer.unref();
+  const timers = [
+    setInterval(() => void drain(), QUEUE_INTERVAL_MS),
+    setInterval(() => void warden.run(), WARDEN_INTERVAL_MS),
+  ];
   log.info({ socket: socketPath, pods: manager.store.list().length }, 'serving CNI calls');
   return {
     pods: () => manager.store.list(),
     async close() {
-      clearInterval(timer);
+      timers.forEach(clearInterval);
       server.close();
       await Promise.all(running);
       netlink.close();

@@ -13,6 +13,13 @@ export function capacity(network: PodNetworkFamily): bigint {
   return last < first ? 0n : last - first; // the gateway is one of the range
 }
 
+/** True when pods may have this address of the subnet. */
+export function isPodAddress(network: PodNetworkFamily, { value }: Address): boolean {
+  const { first, last } = range(network);
+  const offset = value - network.subnet.address.value;
+  return offset >= first && offset <= last && value !== network.gateway.value;
+}
+
 /**
  * The free address that was not used for longest: the next one after `last`, round the subnet.
  * @param used addresses in use, as canonical text

@@ -6,10 +6,12 @@ import {
   makeAddress,
   makePrefix,
   type Prefix,
+  parseAddress,
+  parsePrefix,
   prefixContains,
 } from '../model/address.ts';
 import { TwillError } from '../model/error.ts';
-import type { PodNetwork } from '../model/pod-network.ts';
+import type { PodNetwork, PodNetworkFamily } from '../model/pod-network.ts';
 
 /** One address of a pod with what goes with it. */
 export interface PlannedAddress {
@@ -30,8 +32,19 @@ export interface PodPlan {
   readonly mac: string;
   readonly hostMac: string;
   readonly mtu: number;
+  readonly hairpin: boolean;
   readonly addresses: readonly PlannedAddress[];
   readonly routes: readonly PlannedRoute[];
+}
+
+/** What the network configuration may choose. */
+export interface PodOptions {
+  /** In bytes; undefined for the overlay's. */
+  readonly mtu: number | undefined;
+  readonly hairpin: boolean;
+  readonly defaultRoute: boolean;
+  /** Further routes; without `gw` by the gateway of their family. */
+  readonly routes: readonly { readonly dst: string; readonly gw: string | undefined }[];
 }
 
 /**
@@ -42,11 +55,30 @@ export function macOf(address: Address): string {
   return macFromBytes(Uint8Array.of(0x0a, 0x58, ...addressBytes(address).slice(-4)));
 }
 
+function planRoutes(families: readonly PodNetworkFamily[], options: PodOptions): PlannedRoute[] {
+  const natural = families.flatMap(({ networks, family, gateway, subnet }) => [
+    // The bridge is on the pod's own subnet already, by the address's prefix.
+    ...networks
+      .filter((destination) => destination.text !== subnet.text)
+      .map((destination): PlannedRoute => ({ destination, gateway })),
+    ...(options.defaultRoute ? [{ destination: makePrefix(makeAddress(family, 0n), 0), gateway }] : []),
+  ]);
+  const extra = options.routes.flatMap(({ dst, gw }): PlannedRoute[] => {
+    const destination = parsePrefix(dst);
+    const own = families.find(({ family }) => family === destination.family);
+    if (own === undefined) return [];
+    return [{ destination, gateway: gw === undefined ? own.gateway : parseAddress(gw) }];
+  });
+  const replaced = new Set(extra.map(({ destination }) => destination.text));
+  return [...natural.filter(({ destination }) => !replaced.has(destination.text)), ...extra];
+}
+
 /** @param names `hostVeth` and `hostMac` belong to the attachment and stay the same over its life */
 export function planPod(
   network: PodNetwork,
   addresses: readonly Address[],
   names: { readonly ifname: string; readonly hostVeth: string; readonly hostMac: string },
+  options: PodOptions,
 ): PodPlan {
   const first = addresses.find((address) => address.family === ipv4) ?? addresses[0];
   if (first === undefined) throw new TwillError('internal', 'a pod needs an address');
@@ -56,14 +88,10 @@ export function planPod(
       throw new TwillError('internal', `${address.text} is in none of this node's subnets`);
     return { address, subnet: family.subnet, gateway: family.gateway };
   });
-  const routes = network.families
-    .filter(({ family }) => planned.some(({ address }) => address.family === family))
-    .flatMap(({ networks, family, gateway, subnet }) => [
-      // The bridge is on the pod's own subnet already, by the address's prefix.
-      ...networks
-        .filter((destination) => destination.text !== subnet.text)
-        .map((destination): PlannedRoute => ({ destination, gateway })),
-      { destination: makePrefix(makeAddress(family, 0n), 0), gateway },
-    ]);
-  return { ...names, mac: macOf(first), mtu: network.mtu, addresses: planned, routes };
+  const families = network.families.filter(({ family }) =>
+    planned.some(({ address }) => address.family === family),
+  );
+  const routes = planRoutes(families, options);
+  const mtu = options.mtu ?? network.mtu;
+  return { ...names, mac: macOf(first), mtu, hairpin: options.hairpin, addresses: planned, routes };
 }

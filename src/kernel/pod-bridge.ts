@@ -1,10 +1,11 @@
 import { macOf } from '../desired/pod-plan.ts';
-import { ipv4 } from '../model/address.ts';
+import { ipv4, ipv6 } from '../model/address.ts';
 import { isTwillError, TwillError } from '../model/error.ts';
 import type { PodNetwork } from '../model/pod-network.ts';
 import { addAddress, listAddresses } from './netlink/addresses.ts';
 import { createBridge, type Link, listLinks, setLink } from './netlink/links.ts';
 import type { Change, RtSocket } from './netlink/socket.ts';
+import { writeSysctl } from './sysctl.ts';
 
 async function findLink(socket: RtSocket, name: string): Promise<Link | undefined> {
   return (await listLinks(socket)).find((link) => link.name === name);
@@ -28,7 +29,7 @@ export async function ensureBridge(socket: RtSocket, name: string, network: PodN
     const first = gateways.find(({ family }) => family === ipv4) ?? gateways[0];
     const mac = first === undefined ? {} : { mac: macOf(first) };
     try {
-      await socket.request(createBridge({ name, mtu: network.mtu, up: true, ...mac }));
+      await socket.request(createBridge({ name, mtu: network.mtu, ...mac }));
     } catch (error) {
       if (!isTwillError(error, 'exists')) throw error;
     }
@@ -36,6 +37,9 @@ export async function ensureBridge(socket: RtSocket, name: string, network: PodN
   }
   if (bridge?.kind !== 'bridge')
     throw new TwillError('conflict', `device ${name} is not a bridge: remove it, or choose another --bridge`);
+  // While its link-local address is tentative, the bridge would resolve no pod for packets from elsewhere.
+  if (network.families.some(({ family }) => family === ipv6))
+    writeSysctl(`net/ipv6/conf/${name}/accept_dad`, '0');
   const { index } = bridge;
   const changes: Change[] = [];
   if (!bridge.up || bridge.mtu !== network.mtu)

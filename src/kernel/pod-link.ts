@@ -13,7 +13,10 @@ import { writeSysctl } from './sysctl.ts';
 /** What the host-side veth's alias starts with: the mark that it is ours to delete. */
 export const aliasPrefix = 'twill:';
 
-/** Makes the kernel announce the interface's addresses to the bridge, and keeps other pods from advertising routes. */
+/**
+ * Makes the kernel announce the interface's addresses to the bridge, use its link-local address at once, and not listen
+ * to other pods that claim to be routers.
+ */
 function prepareInterface(plan: PodPlan): void {
   const { ifname, addresses } = plan;
   for (const family of new Set(addresses.map(({ address }) => address.family.name))) {
@@ -21,6 +24,7 @@ function prepareInterface(plan: PodPlan): void {
       writeSysctl(`net/ipv4/conf/${ifname}/arp_notify`, '1');
     } else {
       writeSysctl(`net/ipv6/conf/${ifname}/disable_ipv6`, '0');
+      writeSysctl(`net/ipv6/conf/${ifname}/accept_dad`, '0');
       writeSysctl(`net/ipv6/conf/${ifname}/accept_ra`, '0');
       writeSysctl(`net/ipv6/conf/${ifname}/ndisc_notify`, '1');
     }
@@ -40,7 +44,7 @@ function interfaceChanges(plan: PodPlan, index: number): Change[] {
 }
 
 async function createPair(host: RtSocket, plan: PodPlan, where: PodPlace): Promise<void> {
-  const { hostVeth, hostMac, ifname, mac, mtu } = plan;
+  const { hostVeth, hostMac, ifname, mac, mtu, hairpin } = plan;
   let netnsFd: number;
   try {
     netnsFd = openSync(where.netns, 'r');
@@ -54,7 +58,7 @@ async function createPair(host: RtSocket, plan: PodPlan, where: PodPlace): Promi
         { name: hostVeth, mac: hostMac, mtu, master: where.bridgeIndex, up: true, alias },
         { name: ifname, mac, mtu, netnsFd },
       ),
-      setBridgePort(hostVeth, true),
+      setBridgePort(hostVeth, hairpin),
     ]);
   } finally {
     closeSync(netnsFd);

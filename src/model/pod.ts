@@ -11,6 +11,23 @@ export interface PodAddress {
   readonly gateway: string;
 }
 
+/** A port of the node that leads to a port of the pod (the CNI convention `portMappings`). */
+export interface PortMapping {
+  readonly hostPort: number;
+  readonly containerPort: number;
+  readonly protocol: 'tcp' | 'udp' | 'sctp';
+  /** The node's address it is for; undefined for all, of both families. */
+  readonly hostIP?: string | undefined;
+}
+
+/** Limits seen from the pod (the CNI convention `bandwidth`): rates in bits per second, bursts in bits. */
+export interface Bandwidth {
+  readonly ingressRate?: number | undefined;
+  readonly ingressBurst?: number | undefined;
+  readonly egressRate?: number | undefined;
+  readonly egressBurst?: number | undefined;
+}
+
 /**
  * What is kept of an attachment from its ADD to its DEL. Plain JSON: it is a file of the state directory and what
  * `twill pods -o json` shows.
@@ -19,9 +36,17 @@ export interface PodRecord extends PodKey {
   /** Path of the pod's network namespace as the runtime gave it. */
   readonly netns: string;
   readonly addresses: readonly PodAddress[];
+  /** Destinations of the routes made in the pod. */
+  readonly routes: readonly string[];
   /** MAC of the interface inside the pod. */
   readonly mac: string;
+  readonly mtu: number;
   readonly hostVeth: string;
+  readonly bridge: string;
+  readonly portMappings: readonly PortMapping[];
+  readonly bandwidth: Bandwidth | undefined;
+  /** What the runtime said in CNI_ARGS, for people: `namespace/name` of the Kubernetes pod. */
+  readonly pod: string | undefined;
   /** ISO 8601. */
   readonly createdAt: string;
 }

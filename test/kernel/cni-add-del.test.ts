@@ -73,12 +73,12 @@ test('what an ADD that failed had begun is undone', async () => {
 test('a full subnet is answered with an error that names it, by ADD and by STATUS', async () => {
   await withCniNode(async (node) => {
     const [a, b] = [await node.pod(), await node.pod()];
-    assert.equal((await node.call('STATUS')).status, 0);
+    assert.equal((await node.call('STATUS', { config: { cniVersion: '1.1.0' } })).status, 0);
     assert.equal((await node.call('ADD', { containerId: 'a', netns: a.path })).status, 0);
     const full = await node.call('ADD', { containerId: 'b', netns: b.path });
     assert.equal(full.json.code, 101);
     assert.match(full.json.msg, /10\.244\.7\.0\/30 are in use/);
-    assert.equal((await node.call('STATUS')).json.code, 50);
+    assert.equal((await node.call('STATUS', { config: { cniVersion: '1.1.0' } })).json.code, 50);
     await node.call('DEL', { containerId: 'a', netns: a.path });
     assert.equal((await node.call('ADD', { containerId: 'b', netns: b.path })).status, 0);
   }, '10.244.0.0/16=10.244.7.0/30');
@@ -120,7 +120,7 @@ test('without the agent: ADD asks to try again and names the socket, DEL is queu
     const other = await node.call('ADD', { containerId: 'c2', netns: pod.path, ifname: 'eth1' });
     assert.equal(other.json.code, 11);
     assert.match(other.json.msg, new RegExp(`${node.socketPath}`));
-    assert.equal((await node.call('STATUS')).json.code, 50);
+    assert.equal((await node.call('STATUS', { config: { cniVersion: '1.1.0' } })).json.code, 50);
     assert.equal((await node.call('DEL', { netns: pod.path })).status, 0);
     assert.equal((await hostVeths(node)).length, 1);
     await node.startServer();

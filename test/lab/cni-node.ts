@@ -121,3 +121,21 @@ export async function assertReaches(from: Namespace, address: string): Promise<v
   const result = await from.run('timeout', ['3', 'bash', '-c', `exec 3<>/dev/tcp/${address}/9`]);
   assert.match(result.stderr, /Connection refused/, `${from.name} does not reach ${address}`);
 }
+
+/** A TCP server in a namespace that says `name` to whoever connects; it ends with the namespace. */
+export async function serveName(namespace: Namespace, name: string, port: number): Promise<void> {
+  const program = `require('node:net').createServer((s) => s.on('error', () => {}).end(${JSON.stringify(name)}))
+    .listen(${port}, '::', () => console.log('ready'))`;
+  const server = namespace.spawn(process.execPath, ['-e', program], { stdio: ['ignore', 'pipe', 'inherit'] });
+  await once(server.stdout as NodeJS.ReadableStream, 'data');
+}
+
+/** What a TCP server says; undefined when it is not reached. */
+export async function fetchFrom(
+  namespace: Namespace,
+  address: string,
+  port: number,
+): Promise<string | undefined> {
+  const result = await namespace.run('timeout', ['2', 'bash', '-c', `cat </dev/tcp/${address}/${port}`]);
+  return result.status === 0 ? result.stdout : undefined;
+}

@@ -1,0 +1,147 @@
+import { attributeString, MessageWriter, parseAttributes } from './codec.ts';
+import * as nl from './constants.ts';
+import type { Change, RtSocket } from './socket.ts';
+
+/** Numbers of include/uapi/linux/pkt_sched.h, pkt_cls.h and tc_act/tc_mirred.h. */
+const TC_H_ROOT = 0xffffffff;
+const TC_H_INGRESS = 0xfffffff1;
+const INGRESS_HANDLE = 0xffff0000;
+const TCA_KIND = 1;
+const TCA_OPTIONS = 2;
+const TCA_TBF_PARMS = 1;
+const TCA_TBF_RATE64 = 4;
+const TCA_TBF_BURST = 6;
+const TC_LINKLAYER_ETHERNET = 1;
+const TCA_U32_SEL = 5;
+const TCA_U32_ACT = 7;
+const TC_U32_TERMINAL = 1;
+const TCA_ACT_KIND = 1;
+const TCA_ACT_OPTIONS = 2;
+const TCA_MIRRED_PARMS = 2;
+const TCA_EGRESS_REDIR = 1;
+const TC_ACT_STOLEN = 4;
+const ETH_P_ALL_BE = 0x0300;
+const MAX_U32 = 0xffffffff;
+
+/** struct tcmsg */
+function tcmsg(index: number, handle: number, parent: number, info = 0): Buffer {
+  const struct = Buffer.alloc(20);
+  struct.writeInt32LE(index, 4);
+  struct.writeUInt32LE(handle >>> 0, 8);
+  struct.writeUInt32LE(parent >>> 0, 12);
+  struct.writeUInt32LE(info >>> 0, 16);
+  return struct;
+}
+
+/** A token bucket. `rate` is in bytes per second, `burst` and `limit` (the longest queue) in bytes. */
+export interface TokenBucket {
+  readonly rate: number;
+  readonly burst: number;
+  readonly limit: number;
+}
+
+/** Puts a token bucket filter at a device's root, or changes the one that is there. */
+export function setTokenBucket(index: number, { rate, burst, limit }: TokenBucket): Change {
+  const flags = nl.NLM_F_CREATE | nl.NLM_F_REPLACE;
+  const writer = new MessageWriter(nl.RTM_NEWQDISC, flags).struct(tcmsg(index, 0, TC_H_ROOT));
+  // struct tc_tbf_qopt: rate and peakrate (struct tc_ratespec, 12 bytes each), limit, buffer, mtu. With a link layer
+  // given the kernel needs no rate table, and with TCA_TBF_BURST no buffer in clock ticks.
+  const options = Buffer.alloc(36);
+  options.writeUInt8(TC_LINKLAYER_ETHERNET, 1);
+  options.writeUInt32LE(Math.min(rate, MAX_U32), 8);
+  options.writeUInt32LE(Math.min(limit, MAX_U32), 24);
+  writer.string(TCA_KIND, 'tbf').begin(TCA_OPTIONS).bytes(TCA_TBF_PARMS, options);
+  if (rate > MAX_U32) {
+    const wide = Buffer.alloc(8);
+    wide.writeBigUInt64LE(BigInt(rate));
+    writer.bytes(TCA_TBF_RATE64, wide);
+  }
+  writer.u32(TCA_TBF_BURST, Math.min(burst, MAX_U32)).end();
+  return { message: writer.finish(), what: `set token bucket of device ${index}` };
+}
+
+/** Lets what a device receives be classified, which is where {@link redirectReceived} takes it. */
+export function createIngress(index: number): Change {
+  const writer = new MessageWriter(nl.RTM_NEWQDISC, nl.NLM_F_CREATE).struct(
+    tcmsg(index, INGRESS_HANDLE, TC_H_INGRESS),
+  );
+  return { message: writer.string(TCA_KIND, 'ingress').finish(), what: `create ingress of device ${index}` };
+}
+
+/** Takes the classification of received packets away, with all that {@link redirectReceived} made. */
+export function deleteIngress(index: number): Change {
+  const writer = new MessageWriter(nl.RTM_DELQDISC, 0).struct(tcmsg(index, INGRESS_HANDLE, TC_H_INGRESS));
+  return { message: writer.finish(), what: `delete ingress of device ${index}` };
+}
+
+/** Sends everything a device receives out through another device. */
+export function redirectReceived(index: number, target: number): Change {
+  const info = (1 << 16) | ETH_P_ALL_BE;
+  const flags = nl.NLM_F_CREATE | nl.NLM_F_EXCL;
+  const writer = new MessageWriter(nl.RTM_NEWTFILTER, flags).struct(tcmsg(index, 0, INGRESS_HANDLE, info));
+  // struct tc_u32_sel with one key that matches everything.
+  const selector = Buffer.alloc(32);
+  selector.writeUInt8(TC_U32_TERMINAL, 0);
+  selector.writeUInt8(1, 2);
+  // struct tc_mirred: tc_gen (index, capab, action, refcnt, bindcnt), eaction, ifindex.
+  const mirred = Buffer.alloc(28);
+  mirred.writeInt32LE(TC_ACT_STOLEN, 8);
+  mirred.writeInt32LE(TCA_EGRESS_REDIR, 20);
+  mirred.writeUInt32LE(target, 24);
+  writer.string(TCA_KIND, 'u32').begin(TCA_OPTIONS).bytes(TCA_U32_SEL, selector).begin(TCA_U32_ACT).begin(1);
+  writer.string(TCA_ACT_KIND, 'mirred').begin(TCA_ACT_OPTIONS).bytes(TCA_MIRRED_PARMS, mirred).end();
+  return { message: writer.end().end().end().finish(), what: `redirect what device ${index} receives` };
+}
+
+/** A queueing discipline as it stands. `rate` is a token bucket's, in bytes per second. */
+export interface Qdisc {
+  readonly index: number;
+  readonly kind: string;
+  readonly root: boolean;
+  readonly rate: number | undefined;
+}
+
+function parseRate(options: Buffer | undefined): number | undefined {
+  const attributes = parseAttributes(options ?? Buffer.alloc(0));
+  const wide = attributes.get(TCA_TBF_RATE64);
+  return wide === undefined
+    ? attributes.get(TCA_TBF_PARMS)?.readUInt32LE(8)
+    : Number(wide.readBigUInt64LE(0));
+}
+
+export async function listQdiscs(socket: RtSocket): Promise<Qdisc[]> {
+  const qdiscs: Qdisc[] = [];
+  const message = new MessageWriter(nl.RTM_GETQDISC, 0).struct(tcmsg(0, 0, 0)).finish();
+  await socket.dump(
+    { message, what: 'list queueing disciplines' },
+    () => qdiscs.splice(0),
+    ({ type, payload }) => {
+      if (type !== nl.RTM_NEWQDISC || payload.length < 20) return;
+      const attributes = parseAttributes(payload, 20);
+      const kind = attributeString(attributes.get(TCA_KIND)) ?? '';
+      qdiscs.push({
+        index: payload.readInt32LE(4),
+        kind,
+        root: payload.readUInt32LE(12) === TC_H_ROOT,
+        rate: kind === 'tbf' ? parseRate(attributes.get(TCA_OPTIONS)) : undefined,
+      });
+    },
+  );
+  return qdiscs;
+}
+
+/** An intermediate functional block: a device whose queue shapes what other devices receive. */
+export function createIfb(settings: {
+  readonly name: string;
+  readonly mtu: number;
+  readonly alias: string;
+}): Change {
+  const struct = Buffer.alloc(16);
+  struct.writeUInt32LE(nl.IFF_UP, 8);
+  struct.writeUInt32LE(nl.IFF_UP, 12);
+  const writer = new MessageWriter(nl.RTM_NEWLINK, nl.NLM_F_CREATE | nl.NLM_F_EXCL).struct(struct);
+  writer.string(nl.IFLA_IFNAME, settings.name).u32(nl.IFLA_MTU, settings.mtu);
+  writer.string(nl.IFLA_IFALIAS, settings.alias);
+  writer.begin(nl.IFLA_LINKINFO).string(nl.IFLA_INFO_KIND, 'ifb').end();
+  return { message: writer.finish(), what: `create ifb ${settings.name}` };
+}

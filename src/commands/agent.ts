@@ -1,6 +1,26 @@
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
+import { type AgentFlag, agentFlags, type FlagValues } from '../config/agent.ts';
+import { version } from '../config/version.ts';
+
+const collect = (value: string, earlier: string[] | undefined): string[] => [...(earlier ?? []), value];
+
+function option(flag: AgentFlag): Option {
+  const shown = flag.standard === undefined ? flag.help : `${flag.help} (default: ${flag.standard})`;
+  if (flag.kind === 'boolean') return new Option(`--${flag.name} [boolean]`, shown).preset(true);
+  const made = new Option(`--${flag.name} <${flag.kind === 'integer' ? 'number' : 'value'}>`, shown);
+  return flag.kind === 'list' ? made.argParser(collect) : made;
+}
 
 /** `twill agent`: flags and FLANNELD_* environment variables as flanneld has them. */
 export function addAgentCommand(program: Command): void {
-  program.command('agent').description('run the per-node agent: leases, overlay, CNI server');
+  const command = program
+    .command('agent')
+    .description('run the per-node agent: leases, overlay, CNI server')
+    .version(version, '--version', 'print the version')
+    .addHelpText('after', '\nEvery flag can be set as TWILL_NAME or FLANNELD_NAME in the environment.');
+  for (const flag of agentFlags) command.addOption(option(flag));
+  command.action(async (flags: FlagValues) => {
+    const { runAgent } = await import('../reconcile/agent.ts');
+    await runAgent(flags, process.env);
+  });
 }

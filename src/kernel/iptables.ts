@@ -15,6 +15,11 @@ export interface Iptables {
   /** The document `iptables-save -t TABLE` prints; with counters as `[0:0]` only on chains. */
   save(table: string): Promise<string>;
   /**
+   * The lines `iptables -t TABLE -S CHAIN` prints (`-N` or `-P`, then `-A`), undefined when there is no such chain: a
+   * read that stays cheap however many rules other chains have.
+   */
+  list(table: string, chain: string): Promise<string[] | undefined>;
+  /**
    * Applies an iptables-restore document without flushing chains it does not name.
    * @throws TwillError `invalid` with iptables' message when the document is refused (nothing was changed),
    *   `timeout` when another program held the lock too long
@@ -45,6 +50,13 @@ class IptablesProgram implements Iptables {
     return this.namespace === undefined
       ? [program, args]
       : ['ip', ['netns', 'exec', this.namespace, program, ...args]];
+  }
+
+  async list(table: string, chain: string): Promise<string[] | undefined> {
+    const result = await run(this.program, ['-t', table, '-S', chain]);
+    if (result.status === 0) return result.stdout.split('\n').filter((line) => line !== '');
+    if (/No chain\/target\/match|does not exist|incompatible/.test(result.stderr)) return undefined;
+    throw new TwillError('kernel', `${this.program} -t ${table} -S ${chain} failed: ${result.stderr.trim()}`);
   }
 
   async restore(document: string): Promise<void> {

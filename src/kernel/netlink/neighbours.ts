@@ -147,6 +147,12 @@ export function setFdb(device: number, mac: string, destination: Address): Chang
   return { message, what: `set forwarding of ${mac} to ${destination.text}` };
 }
 
+/** Adds `destination` to the places frames to `mac` go to. */
+export function appendFdb(device: number, mac: string, destination: Address): Change {
+  const message = writeFdb(nl.RTM_NEWNEIGH, nl.NLM_F_CREATE | nl.NLM_F_APPEND, device, mac, destination);
+  return { message, what: `add forwarding of ${mac} to ${destination.text}` };
+}
+
 /** Deletes one (MAC, destination) entry. */
 export function deleteFdb(device: number, mac: string, destination: Address | undefined): Change {
   const message = writeFdb(nl.RTM_DELNEIGH, 0, device, mac, destination);

@@ -1,0 +1,74 @@
+import { type EntryMap, type FdbEntryPlan, type OverlayEntry, sameEntry } from './overlay-entries.ts';
+
+/** One step towards the desired state. `append` adds a further destination to a MAC that has one already. */
+export interface OverlayChange {
+  readonly action: 'set' | 'append' | 'remove';
+  readonly key: string;
+  readonly entry: OverlayEntry;
+  /** True when the kernel held something else under this key, or nothing although it should have. */
+  readonly repair?: boolean;
+}
+
+const order = { neighbour: 0, fdb: 1, route: 2 } as const;
+
+function byMac(entries: EntryMap): Map<string, [string, FdbEntryPlan][]> {
+  const groups = new Map<string, [string, FdbEntryPlan][]>();
+  for (const [key, entry] of entries) {
+    if (entry.kind !== 'fdb') continue;
+    const group = groups.get(entry.mac);
+    if (group === undefined) groups.set(entry.mac, [[key, entry]]);
+    else group.push([key, entry]);
+  }
+  return groups;
+}
+
+/**
+ * A MAC with one destination before and after is replaced in one step, so that no packet is lost when a node changes
+ * its public IP; any other difference is removals first, then additions.
+ */
+function fdbChanges(desired: EntryMap, actual: EntryMap): OverlayChange[] {
+  const changes: OverlayChange[] = [];
+  const wantedByMac = byMac(desired);
+  const presentByMac = byMac(actual);
+  for (const [mac, present] of presentByMac) {
+    const wanted = wantedByMac.get(mac) ?? [];
+    if (wanted.length === 1 && present.length === 1) continue;
+    for (const [key, entry] of present) {
+      const kept = desired.get(key);
+      if (kept === undefined || !sameEntry(kept, entry)) changes.push({ action: 'remove', key, entry });
+    }
+  }
+  for (const [mac, wanted] of wantedByMac) {
+    const action = wanted.length === 1 ? 'set' : 'append';
+    for (const [key, entry] of wanted) {
+      const present = actual.get(key);
+      if (present !== undefined && sameEntry(present, entry)) continue;
+      changes.push({ action: presentByMac.has(mac) || action === 'set' ? action : 'append', key, entry });
+    }
+  }
+  return changes;
+}
+
+/**
+ * The changes that make `actual` equal to `desired`: neighbour and forwarding entries before the routes that need them,
+ * removals of routes before the removals of what they need.
+ * @param actual only entries that are ours to change
+ */
+export function diffEntries(desired: EntryMap, actual: EntryMap): OverlayChange[] {
+  const removals: OverlayChange[] = [];
+  const sets: OverlayChange[] = [];
+  for (const [key, entry] of actual) {
+    if (entry.kind !== 'fdb' && !desired.has(key)) removals.push({ action: 'remove', key, entry });
+  }
+  for (const [key, entry] of desired) {
+    if (entry.kind === 'fdb') continue;
+    const present = actual.get(key);
+    if (present === undefined || !sameEntry(present, entry)) sets.push({ action: 'set', key, entry });
+  }
+  for (const change of fdbChanges(desired, actual))
+    (change.action === 'remove' ? removals : sets).push(change);
+  const rank = (change: OverlayChange): number => order[change.entry.kind];
+  removals.sort((a, b) => rank(b) - rank(a));
+  sets.sort((a, b) => rank(a) - rank(b));
+  return [...removals, ...sets];
+}

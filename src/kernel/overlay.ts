@@ -1,0 +1,127 @@
+import type { OverlayChange } from '../desired/overlay-diff.ts';
+import type { KernelListing, OverlayEntry } from '../desired/overlay-entries.ts';
+import type { HostNetwork } from '../desired/overlay-underlay.ts';
+import type { Family } from '../model/address.ts';
+import type { TwillError } from '../model/error.ts';
+import { type InterfaceAddress, listAddresses } from './netlink/addresses.ts';
+import { RT_SCOPE_UNIVERSE } from './netlink/constants.ts';
+import { type Link, listLinks } from './netlink/links.ts';
+import {
+  appendFdb,
+  deleteFdb,
+  deleteNeighbour,
+  type FdbEntry,
+  listFdb,
+  listNeighbours,
+  type Neighbour,
+  setFdb,
+  setNeighbour,
+} from './netlink/neighbours.ts';
+import { deleteRoute, listRoutes, type Route, replaceRoute } from './netlink/routes.ts';
+import type { Change, RtSocket } from './netlink/socket.ts';
+
+/** RT_SCOPE_NOWHERE in a deletion matches a route of any scope. */
+const ANY_SCOPE = 255;
+
+function routeChange(change: OverlayChange, entry: Extract<OverlayEntry, { kind: 'route' }>): Change {
+  const { destination, device, gateway, onlink, protocol } = entry;
+  if (change.action === 'remove') {
+    const route: Route = {
+      destination,
+      gateway,
+      device,
+      onlink,
+      protocol,
+      scope: ANY_SCOPE,
+      source: undefined,
+      metric: 0,
+    };
+    return deleteRoute(route);
+  }
+  return replaceRoute({
+    destination,
+    device,
+    onlink,
+    protocol,
+    ...(gateway === undefined ? {} : { gateway }),
+  });
+}
+
+function encode(change: OverlayChange): Change {
+  const { entry, action } = change;
+  const remove = action === 'remove';
+  switch (entry.kind) {
+    case 'route':
+      return routeChange(change, entry);
+    case 'neighbour':
+      return remove
+        ? deleteNeighbour(entry.device, entry.address)
+        : setNeighbour(entry.device, entry.address, entry.mac);
+    case 'fdb': {
+      if (remove) return deleteFdb(entry.device, entry.mac, entry.destination);
+      const write = action === 'append' ? appendFdb : setFdb;
+      return write(entry.device, entry.mac, entry.destination);
+    }
+  }
+}
+
+/**
+ * Applies the changes in order; a refused one does not stop the others, and removing what is gone already succeeds.
+ * @returns the refusals, by position
+ */
+export async function applyOverlay(
+  socket: RtSocket,
+  changes: readonly OverlayChange[],
+): Promise<Map<OverlayChange, TwillError>> {
+  const results = await socket.batch(changes.map(encode));
+  const failures = new Map<OverlayChange, TwillError>();
+  changes.forEach((change, index) => {
+    const error = results[index];
+    if (error === undefined || (change.action === 'remove' && error.code === 'not-found')) return;
+    failures.set(change, error);
+  });
+  return failures;
+}
+
+/** Routes of the main table, and the neighbour and forwarding entries of our devices: one dump for each kind. */
+export async function listOverlay(
+  socket: RtSocket,
+  families: readonly Family[],
+  devices: ReadonlyMap<Family['name'], number>,
+): Promise<KernelListing> {
+  // One after the other: the kernel runs one dump at a time on a socket (EBUSY).
+  const routes: Route[] = [];
+  const neighbours: Neighbour[] = [];
+  const fdb: FdbEntry[] = [];
+  for (const family of families) {
+    routes.push(...(await listRoutes(socket, family)));
+    const device = devices.get(family.name);
+    if (device === undefined) continue;
+    neighbours.push(...(await listNeighbours(socket, family, device)));
+    fdb.push(...(await listFdb(socket, device)));
+  }
+  return { routes, neighbours, fdb };
+}
+
+/** What {@link listHost} finds, as the netlink layer knows it. */
+export interface ListedHost extends HostNetwork {
+  readonly links: readonly Link[];
+  readonly addresses: readonly InterfaceAddress[];
+}
+
+/** Interfaces, their universe-scope addresses and the default routes. */
+export async function listHost(socket: RtSocket, families: readonly Family[]): Promise<ListedHost> {
+  const links = await listLinks(socket);
+  const addresses = await listAddresses(socket);
+  const defaults: { family: Family; device: number; metric: number }[] = [];
+  for (const family of families) {
+    for (const { destination, device, metric } of await listRoutes(socket, family))
+      if (destination.length === 0) defaults.push({ family, device, metric });
+  }
+  return {
+    links,
+    addresses: addresses.filter(({ scope }) => scope === RT_SCOPE_UNIVERSE),
+    defaults,
+    canReach: undefined,
+  };
+}

@@ -1,0 +1,166 @@
+import { startCniServer } from '../cni/server.ts';
+import { type AgentConfig, type FlagValues, readAgentConfig } from '../config/agent.ts';
+import { type Log, makeLog } from '../config/log.ts';
+import { version } from '../config/version.ts';
+import { trafficRules } from '../desired/masquerade.ts';
+import { previousSubnets } from '../desired/subnet-file.ts';
+import { RtSocket } from '../kernel/netlink/socket.ts';
+import { leaseFamily } from '../model/lease.ts';
+import type { NetworkConfig } from '../model/network-config.ts';
+import { readFileIfPresent } from '../store/files.ts';
+import { VtepMacs } from '../store/vtep-macs.ts';
+import { EtcdSource } from './etcd-source.ts';
+import type { LeaseSource } from './lease-source.ts';
+import { Masquerade } from './masquerade.ts';
+import { Overlay } from './overlay.ts';
+import { watchKernel } from './overlay-events.ts';
+
+function openSource(config: AgentConfig, log: Log): LeaseSource {
+  const text = (name: string, value: string | undefined) => (value === undefined ? {} : { [name]: value });
+  return new EtcdSource(
+    {
+      endpoints: config.etcdEndpoints,
+      prefix: config.etcdPrefix,
+      ...text('caFile', config.etcdCaFile),
+      ...text('certFile', config.etcdCertFile),
+      ...text('keyFile', config.etcdKeyFile),
+      ...text('username', config.etcdUsername),
+      ...text('password', config.etcdPassword),
+    },
+    config.leaseRenewMarginSeconds,
+    log,
+  );
+}
+
+/** Resolves with the signal's name; a second one ends the process at once, as by default. */
+function stopSignal(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve(signal));
+  });
+}
+
+/** The running parts, in the order in which they stop. */
+class Agent {
+  private readonly config: AgentConfig;
+  private readonly log: Log;
+  private readonly source: LeaseSource;
+  private readonly abort = new AbortController();
+  private readonly closers: (() => Promise<void> | void)[] = [];
+  private overlay: Overlay | undefined;
+  private masquerade: Masquerade | undefined;
+
+  constructor(config: AgentConfig, log: Log) {
+    this.config = config;
+    this.log = log;
+    this.source = openSource(config, log);
+  }
+
+  async start(): Promise<void> {
+    // First of all: pods that come and go while we wait for etcd get an answer that says so.
+    const { cniSocket: socketPath, stateDir, bridge } = this.config;
+    const cni = await startCniServer({
+      socketPath,
+      stateDir,
+      bridge,
+      log: this.log,
+      podNetwork: () =>
+        this.overlay?.podNetwork() ?? { ready: false, reason: 'there is no network configuration yet' },
+    });
+    this.closers.push(() => cni.close());
+    const socket = new RtSocket();
+    this.closers.push(() => socket.close());
+    this.closers.push(() => this.source.stop());
+    this.source.start((change) => {
+      if (change === 'config')
+        this.log.warn('the network configuration has changed: restart the agent to apply it');
+      else if (change === 'peers') this.overlay?.peersChanged();
+      else {
+        this.overlay?.loop.trigger('own lease', true);
+        this.masquerade?.loop.trigger('own lease', true);
+      }
+    });
+    const network = await this.source.config(this.abort.signal);
+    this.startOverlay(network, socket);
+    this.startMasquerade(network);
+  }
+
+  private startOverlay(network: NetworkConfig, socket: RtSocket): void {
+    const { config, log, source } = this;
+    const overlay = new Overlay({
+      source,
+      config: network,
+      socket,
+      log,
+      macs: new VtepMacs(config.stateDir),
+      underlay: {
+        interfaces: config.interfaces,
+        interfacePatterns: config.interfacePatterns,
+        canReach: config.interfaceCanReach,
+        publicIps: config.publicIps,
+        internalIps: [],
+      },
+      subnetFile: config.subnetFile,
+      previous: previousSubnets(
+        readFileIfPresent(config.subnetFile) ?? '',
+        network.families.map(({ family }) => family),
+      ),
+      masquerade: config.ipMasq,
+      resyncMs: config.resyncMs,
+      onReady: () => {},
+    });
+    this.overlay = overlay;
+    this.closers.push(() => overlay.loop.stop());
+    overlay.loop.trigger('start');
+    // Looking at the kernel's events only now keeps our own first thousands of changes out of them; the run that
+    // follows catches what others changed meanwhile.
+    void overlay.loop.settled().then(() => {
+      if (this.abort.signal.aborted) return;
+      this.closers.push(watchKernel(overlay, log));
+      overlay.loop.trigger('kernel events are watched');
+    });
+  }
+
+  private startMasquerade(network: NetworkConfig): void {
+    const { config, log, source } = this;
+    this.masquerade = new Masquerade({
+      log,
+      resyncMs: config.rulesResyncMs,
+      rules: () =>
+        network.families.flatMap(({ family, network: pods }) => {
+          const own = source.own();
+          const subnet = own === undefined ? undefined : leaseFamily(own, family)?.subnet;
+          if (subnet === undefined) return [];
+          const { ipMasq: masquerade, forwardRules: forward, randomFully } = config;
+          return [trafficRules({ network: pods, subnet, masquerade, forward, randomFully })];
+        }),
+    });
+    const { loop } = this.masquerade;
+    this.closers.push(() => loop.stop());
+    loop.trigger('start');
+  }
+
+  /** Stops the loops. The lease, the devices, the routes and the rules stay: pods' traffic goes on. */
+  async stop(): Promise<void> {
+    this.abort.abort();
+    for (const close of this.closers.reverse()) await close();
+  }
+}
+
+/** Runs `twill agent` until a signal. @throws TwillError `invalid` for a wrong flag */
+export async function runAgent(
+  flags: FlagValues,
+  env: Readonly<Record<string, string | undefined>>,
+): Promise<void> {
+  const config = readAgentConfig(flags, env);
+  const log = makeLog({ level: config.logLevel, format: config.logFormat, name: 'agent' });
+  log.info({ version, stateDir: config.stateDir, pid: process.pid }, 'twill agent starts');
+  const agent = new Agent(config, log);
+  const stopped = stopSignal();
+  const started = agent.start().catch((error: unknown) => {
+    if ((error as Error).name !== 'AbortError') throw error;
+  });
+  const signal = await Promise.race([stopped, started.then(() => stopped)]);
+  log.info({ signal }, 'stopping; the data plane stays');
+  await agent.stop();
+  process.exit(0);
+}

@@ -1,0 +1,268 @@
+import { randomInt } from 'node:crypto';
+import type { Log } from '../config/log.ts';
+import { chooseSubnet, type NodeIdentity } from '../desired/subnet-choice.ts';
+import type { Prefix } from '../model/address.ts';
+import { describeError, TwillError } from '../model/error.ts';
+import { formatLeaseValue, type Lease, leaseKeyName, parseLease, sameLease } from '../model/lease.ts';
+import type { EtcdLeases, LeaseRecord } from '../store/etcd-leases.ts';
+import type { EtcdTracker } from './etcd-tracker.ts';
+import { type Claim, claimBackend } from './lease-source.ts';
+import { ReconcileLoop } from './loop.ts';
+
+/** Attempts to create a lease before other nodes' races are left to the loop's backoff; flannel's number. */
+const RACE_RETRIES = 10;
+
+/** A lease is renewed at least this often, so that its loss is noticed even where the watch is not. */
+const LONGEST_RENEWAL_SECONDS = 600;
+
+/** An unproven takeover that nobody has disputed for this long counts as ours. */
+const DISPUTE_MS = 60_000;
+
+interface Held {
+  readonly record: LeaseRecord;
+  readonly lease: Lease;
+  /** Taken over by public IP alone, at this time; undefined when the lease is ours beyond doubt. */
+  readonly unprovenSince: number | undefined;
+  /** We have written our content back once after another node overwrote it. */
+  readonly asserted: boolean;
+}
+
+export interface OwnershipOptions {
+  readonly store: EtcdLeases;
+  readonly tracker: EtcdTracker;
+  readonly log: Log;
+  readonly renewMarginSeconds: number;
+  /** Our lease was got, lost or changed. */
+  readonly onOwn: () => void;
+}
+
+function wanted(claim: Claim, subnets: readonly Prefix[]): Lease {
+  const { publicIps, vtepMacs } = claim.identity;
+  return {
+    name: leaseKeyName(subnets),
+    ...claimBackend(claim.config.backend),
+    families: claim.config.families.flatMap(({ family }) => {
+      const subnet = subnets.find((candidate) => candidate.family === family);
+      const publicIp = publicIps.find((candidate) => candidate.family === family);
+      if (subnet === undefined || publicIp === undefined) return [];
+      return [{ family, subnet, publicIp, vtepMac: vtepMacs.get(family.name) }];
+    }),
+  };
+}
+
+const subnetsOf = (lease: Lease): Prefix[] => lease.families.map(({ subnet }) => subnet);
+
+/**
+ * Takes this node's lease, keeps it alive and correct, and takes another when it is lost.
+ *
+ * Two nodes that are given the same public IP find the same lease. The one that held it writes its content back once;
+ * the newcomer, which took it over on no other evidence than the IP, gives way to a subnet of its own. Both then hold
+ * different subnets, and both can see and name the other: nothing flaps.
+ */
+export class EtcdOwnership {
+  private readonly options: OwnershipOptions;
+  private readonly loop: ReconcileLoop;
+  private wish: Claim | undefined;
+  private held: Held | undefined;
+  private previous: readonly Prefix[] | undefined;
+  private readonly foreign = new Set<string>();
+  private renewTimer: NodeJS.Timeout | undefined;
+  private renewAt = Number.POSITIVE_INFINITY;
+
+  constructor(options: OwnershipOptions) {
+    this.options = options;
+    this.loop = new ReconcileLoop({
+      name: 'lease',
+      log: options.log,
+      work: () => this.work(),
+      backoffMs: { first: 200, longest: 10_000 },
+    });
+  }
+
+  claim(claim: Claim): void {
+    this.wish = claim;
+    this.loop.trigger('claim', true);
+  }
+
+  own(): Lease | undefined {
+    return this.held?.lease;
+  }
+
+  /** The tracker saw these leases change. */
+  noticed(names: ReadonlySet<string>): void {
+    if (this.held !== undefined && names.has(this.held.record.name))
+      this.loop.trigger('own lease changed', true);
+  }
+
+  async stop(): Promise<void> {
+    clearTimeout(this.renewTimer);
+    await this.loop.stop();
+  }
+
+  private async work(): Promise<void> {
+    const { wish } = this;
+    if (wish === undefined) return;
+    if (this.held !== undefined) await this.keep(this.held, wish);
+    if (this.held === undefined) await this.acquire(wish);
+  }
+
+  /** Checks the lease we hold against what etcd says now. Ends with `held` undefined when it is lost. */
+  private async keep(held: Held, wish: Claim): Promise<void> {
+    const { tracker, log } = this.options;
+    const { name } = held.record;
+    const record = tracker.records.get(name);
+    if (record === undefined) {
+      this.lose(held, 'its key was deleted or has expired');
+      return;
+    }
+    const lease = wanted(wish, subnetsOf(held.lease));
+    const overwritten = record.revision > held.record.revision && record.value !== held.record.value;
+    if (overwritten && !this.says(record, lease)) {
+      await this.dispute(held, record, lease);
+      return;
+    }
+    if (overwritten || this.says(record, lease)) {
+      this.hold({ ...held, record, lease }, false);
+    } else {
+      const updated = await this.options.store.update(record, formatLeaseValue(lease));
+      if (updated === undefined) throw await this.raced(name);
+      log.info({ lease: name, value: updated.value }, 'updated our lease');
+      this.hold({ ...held, record: updated, lease }, true);
+    }
+    if (Date.now() >= this.renewAt) await this.renew(record);
+  }
+
+  private says(record: LeaseRecord, lease: Lease): boolean {
+    if (record.value === formatLeaseValue(lease)) return true;
+    try {
+      return sameLease(parseLease(record.name, record.value), lease);
+    } catch {
+      return false;
+    }
+  }
+
+  private async dispute(held: Held, record: LeaseRecord, lease: Lease): Promise<void> {
+    const { store, log } = this.options;
+    const { name } = held.record;
+    const details = { lease: name, ours: held.record.value, theirs: record.value };
+    const unproven = held.unprovenSince !== undefined && Date.now() - held.unprovenSince < DISPUTE_MS;
+    if (unproven || held.asserted) {
+      this.foreign.add(name);
+      log.error(
+        details,
+        'another node with our public IP holds this subnet: taking another; give the nodes different public IPs',
+      );
+      this.previous = undefined;
+      this.held = undefined;
+      this.options.onOwn();
+      return;
+    }
+    log.error(
+      details,
+      'another node with our public IP has overwritten our lease: writing it back once; give the nodes different public IPs',
+    );
+    const updated = await store.update(record, formatLeaseValue(lease));
+    if (updated === undefined) throw await this.raced(name);
+    this.hold({ ...held, record: updated, lease, asserted: true }, false);
+  }
+
+  private lose(held: Held, why: string): void {
+    this.options.log.error({ lease: held.record.name, why }, 'our lease is lost, taking a new one');
+    this.previous = subnetsOf(held.lease);
+    this.held = undefined;
+    this.options.onOwn();
+  }
+
+  private async acquire(wish: Claim): Promise<void> {
+    for (let attempt = 0; attempt < RACE_RETRIES; attempt++) {
+      if (attempt > 0) await this.options.tracker.refresh();
+      const held = await this.tryAcquire(wish);
+      if (held === undefined) continue;
+      this.scheduleRenewal(60);
+      this.hold(held, true);
+      return;
+    }
+    throw new TwillError('conflict', 'other nodes took every subnet that was tried first');
+  }
+
+  private async tryAcquire(wish: Claim): Promise<Held | undefined> {
+    const { store, tracker, log } = this.options;
+    const identity: NodeIdentity = { ...wish.identity, previous: this.previous ?? wish.identity.previous };
+    const choice = chooseSubnet({
+      config: wish.config,
+      leases: [...tracker.leases.values()],
+      identity,
+      blocked: tracker.blocked(),
+      foreign: this.foreign,
+      random: (below) => (below > 0 ? randomInt(below) : 0),
+    });
+    const base = { asserted: false, unprovenSince: undefined };
+    if (choice.kind === 'reuse') {
+      const lease = wanted(wish, subnetsOf(choice.lease));
+      const known = tracker.records.get(choice.lease.name);
+      const record = known === undefined ? undefined : await store.update(known, formatLeaseValue(lease));
+      if (record === undefined) return undefined;
+      log.info(
+        { lease: record.name, reservation: record.etcdLease === '0' },
+        'reusing the lease that carries our public IP',
+      );
+      return { ...base, record, lease, unprovenSince: choice.proven ? undefined : Date.now() };
+    }
+    for (const lease of choice.obsolete) await this.giveBack(lease);
+    const lease = wanted(wish, choice.subnets);
+    const record = await store.create(lease.name, formatLeaseValue(lease));
+    if (record === undefined) return undefined;
+    log.info({ lease: record.name }, 'leased a subnet');
+    return { ...base, record, lease };
+  }
+
+  private async giveBack(lease: Lease): Promise<void> {
+    const { store, tracker, log } = this.options;
+    const record = tracker.records.get(lease.name);
+    if (record === undefined) return;
+    log.warn(
+      { lease: lease.name },
+      'our lease does not fit the network configuration any more, giving it back',
+    );
+    await store.remove(record);
+    tracker.forget(lease.name);
+  }
+
+  private hold(held: Held, tell: boolean): void {
+    const changed = this.held === undefined || !sameLease(this.held.lease, held.lease);
+    this.held = held;
+    this.options.tracker.learn(held.record);
+    if (tell || changed) this.options.onOwn();
+  }
+
+  private async raced(name: string): Promise<TwillError> {
+    await this.options.tracker.refresh();
+    return new TwillError('conflict', `${this.options.store.keyOf(name)} changed while we were writing it`);
+  }
+
+  private async renew(record: LeaseRecord): Promise<void> {
+    if (record.etcdLease === '0') return this.scheduleRenewal(LONGEST_RENEWAL_SECONDS);
+    try {
+      const ttl = await this.options.store.keepAlive(record.etcdLease);
+      if (ttl === 0) {
+        await this.options.tracker.refresh();
+        if (this.held !== undefined) this.lose(this.held, 'its etcd lease has expired or was revoked');
+        return;
+      }
+      const { renewMarginSeconds } = this.options;
+      this.scheduleRenewal(
+        Math.max(1, Math.min(ttl / 3, Math.max(ttl - renewMarginSeconds, ttl / 6), LONGEST_RENEWAL_SECONDS)),
+      );
+    } catch (error) {
+      this.options.log.warn({ error: describeError(error) }, 'cannot renew our lease, will retry');
+      this.scheduleRenewal(10);
+    }
+  }
+
+  private scheduleRenewal(seconds: number): void {
+    clearTimeout(this.renewTimer);
+    this.renewAt = Date.now() + seconds * 1000;
+    this.renewTimer = setTimeout(() => this.loop.trigger('renewal is due', true), seconds * 1000 + 10);
+    this.renewTimer.unref();
+  }
+}

@@ -1,0 +1,97 @@
+import type { Log } from '../config/log.ts';
+import { describeError } from '../model/error.ts';
+import type { Lease } from '../model/lease.ts';
+import { type NetworkConfig, parseNetworkConfig } from '../model/network-config.ts';
+import type { EtcdOptions } from '../store/etcd-client.ts';
+import { EtcdLeases } from '../store/etcd-leases.ts';
+import { EtcdOwnership } from './etcd-ownership.ts';
+import { EtcdTracker } from './etcd-tracker.ts';
+import type { Claim, LeaseSource, SourceChange, SourceStatus } from './lease-source.ts';
+
+/** Leases in etcd, in flannel's schema. */
+export class EtcdSource implements LeaseSource {
+  private readonly store: EtcdLeases;
+  private readonly log: Log;
+  private readonly tracker: EtcdTracker;
+  private readonly ownership: EtcdOwnership;
+  private current: NetworkConfig | undefined;
+  private waiting: ((config: NetworkConfig) => void)[] = [];
+  private onChange: (change: SourceChange) => void = () => {};
+
+  /** @param renewMarginSeconds the lease is renewed at the latest this long before it expires */
+  constructor(options: EtcdOptions, renewMarginSeconds: number, log: Log) {
+    this.log = log;
+    this.store = new EtcdLeases(options);
+    this.tracker = new EtcdTracker(this.store, log, {
+      leases: (names) => {
+        this.ownership.noticed(names);
+        this.onChange('peers');
+      },
+      config: (text) => this.readConfig(text),
+    });
+    this.ownership = new EtcdOwnership({
+      store: this.store,
+      tracker: this.tracker,
+      log,
+      renewMarginSeconds,
+      onOwn: () => this.onChange('own'),
+    });
+  }
+
+  start(onChange: (change: SourceChange) => void): void {
+    this.onChange = onChange;
+    this.tracker.start();
+  }
+
+  private readConfig(text: string | undefined): void {
+    const key = this.store.configName;
+    if (text === undefined) {
+      this.log.warn({ key }, 'the network configuration is missing in etcd, waiting for it');
+      return;
+    }
+    let config: NetworkConfig;
+    try {
+      config = parseNetworkConfig(text);
+    } catch (error) {
+      this.log.error(
+        { key, reason: describeError(error) },
+        'the network configuration is wrong, waiting for a right one',
+      );
+      return;
+    }
+    const first = this.current === undefined;
+    this.current = config;
+    for (const resolve of this.waiting.splice(0)) resolve(config);
+    if (!first) this.onChange('config');
+  }
+
+  config(signal: AbortSignal): Promise<NetworkConfig> {
+    if (this.current !== undefined) return Promise.resolve(this.current);
+    return new Promise((resolve, reject) => {
+      this.waiting.push(resolve);
+      signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+    });
+  }
+
+  claim(claim: Claim): void {
+    this.ownership.claim(claim);
+  }
+
+  own(): Lease | undefined {
+    return this.ownership.own();
+  }
+
+  leases(): ReadonlyMap<string, Lease> {
+    return this.tracker.leases;
+  }
+
+  status(): SourceStatus {
+    const { connected, lastError, malformed } = this.tracker;
+    return { connected, lastError, malformed };
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([this.tracker.stop(), this.ownership.stop()]);
+    this.store.close();
+  }
+}

@@ -1,0 +1,43 @@
+import type { NodeIdentity } from '../desired/subnet-choice.ts';
+import type { Lease } from '../model/lease.ts';
+import type { Backend, NetworkConfig } from '../model/network-config.ts';
+
+/** What this node wants to publish about itself. */
+export interface Claim {
+  readonly identity: NodeIdentity;
+  readonly config: NetworkConfig;
+}
+
+/** Names the backend and VNI that a lease of ours carries. */
+export function claimBackend(backend: Backend): { backend: string; vni: number | undefined } {
+  return { backend: backend.type, vni: backend.type === 'vxlan' ? backend.vni : undefined };
+}
+
+/** What changed: our own lease, those of others, or the network configuration. */
+export type SourceChange = 'own' | 'peers' | 'config';
+
+/** How a source of leases is doing, for readiness, status and metrics. */
+export interface SourceStatus {
+  /** True while the source is followed live. */
+  readonly connected: boolean;
+  readonly lastError: string | undefined;
+  /** Entries that could not be read, by name, with the reason. */
+  readonly malformed: ReadonlyMap<string, string>;
+}
+
+/** Where leases come from and our own goes to: etcd or Kubernetes. */
+export interface LeaseSource {
+  /** Starts to follow; errors are retried and logged inside. */
+  start(onChange: (change: SourceChange) => void): void;
+  /** Resolves with the configuration once there is a valid one. Rejects when `signal` is aborted. */
+  config(signal: AbortSignal): Promise<NetworkConfig>;
+  /** Says what our lease should be; the source takes, keeps and renews it, and tells by `onChange('own')`. */
+  claim(claim: Claim): void;
+  /** Our lease; undefined before the first and while it is lost. */
+  own(): Lease | undefined;
+  /** All valid leases by name, ours included. Complete from the first time that `config` has resolved. */
+  leases(): ReadonlyMap<string, Lease>;
+  status(): SourceStatus;
+  /** Stops following. Leaves the lease as it is. */
+  stop(): Promise<void>;
+}

@@ -1,0 +1,119 @@
+import type { Log, LogLimiter } from '../config/log.ts';
+import { diffEntries, type OverlayChange } from '../desired/overlay-diff.ts';
+import {
+  actualEntries,
+  desiredEntries,
+  type EntryMap,
+  type FamilyPath,
+  type OverlayEntry,
+  type Ownership,
+} from '../desired/overlay-entries.ts';
+import type { RtSocket } from '../kernel/netlink/socket.ts';
+import { applyOverlay, listOverlay } from '../kernel/overlay.ts';
+import type { Family, Prefix } from '../model/address.ts';
+import { TwillError } from '../model/error.ts';
+import type { Lease } from '../model/lease.ts';
+import type { Backend } from '../model/network-config.ts';
+
+/** Everything the peers' entries follow from. */
+export interface PeersInput {
+  readonly leases: ReadonlyMap<string, Lease>;
+  readonly own: Lease;
+  readonly paths: readonly FamilyPath[];
+  readonly backend: Backend;
+  readonly networks: readonly Prefix[];
+}
+
+function sample(changes: readonly OverlayChange[]): string[] {
+  return changes.slice(0, 5).map(({ action, key }) => `${action} ${key}`);
+}
+
+/**
+ * Keeps routes, neighbour and forwarding entries of the peers. A full pass compares with what the kernel lists; a quick
+ * one with what we know to have applied, and so costs only what changed.
+ */
+export class OverlayPeers {
+  private readonly socket: RtSocket;
+  private readonly log: Log;
+  private readonly limiter: LogLimiter;
+  /** What the kernel holds as far as we know. */
+  private applied: EntryMap = new Map();
+  private ownership: Ownership = { devices: new Set(), networks: [] };
+  private listed = false;
+  /** Entries set or removed because the kernel differed although nobody's lease had changed. */
+  repairs = 0;
+
+  constructor(socket: RtSocket, log: Log, limiter: LogLimiter) {
+    this.socket = socket;
+    this.log = log;
+    this.limiter = limiter;
+  }
+
+  /** The entry that should stand under this key. */
+  expected(key: string): OverlayEntry | undefined {
+    return this.applied.get(key);
+  }
+
+  /** Which kernel objects are ours. */
+  owned(): Ownership {
+    return this.ownership;
+  }
+
+  /** Number of entries that should stand. */
+  get size(): number {
+    return this.applied.size;
+  }
+
+  /** @throws TwillError of the first refusal; everything else was applied all the same */
+  async sync(input: PeersInput, full: boolean): Promise<void> {
+    const { leases, own, paths, backend, networks } = input;
+    const { entries, skipped } = desiredEntries({ leases: leases.values(), own, paths, backend });
+    for (const { lease, reason } of skipped) {
+      if (this.limiter.allow(`skipped ${lease.name} ${reason}`) !== undefined)
+        this.log.warn({ lease: lease.name, reason }, 'no route to a node');
+    }
+    const devices = new Map<Family['name'], number>();
+    for (const { family, vxlan } of paths) if (vxlan !== undefined) devices.set(family.name, vxlan);
+    this.ownership = { devices: new Set(devices.values()), networks };
+    if (!full && this.listed) {
+      await this.apply(diffEntries(entries, this.applied), entries);
+      return;
+    }
+    const families = paths.map(({ family }) => family);
+    const listing = await listOverlay(this.socket, families, devices);
+    const changes = diffEntries(entries, actualEntries(listing, this.ownership, entries));
+    if (this.listed) this.report(changes, entries);
+    await this.apply(changes, entries);
+    this.listed = true;
+  }
+
+  private report(changes: readonly OverlayChange[], entries: EntryMap): void {
+    // A change that is not due to a lease: what should stand was already applied, or what is removed never was.
+    const repairs = changes.filter(({ action, key }) =>
+      action === 'remove' ? !this.applied.has(key) : this.applied.get(key) === entries.get(key),
+    );
+    if (repairs.length === 0) return;
+    this.repairs += repairs.length;
+    this.log.warn(
+      { count: repairs.length, changes: sample(repairs) },
+      'repaired entries that somebody else had changed',
+    );
+  }
+
+  private async apply(changes: readonly OverlayChange[], entries: EntryMap): Promise<void> {
+    // Before the kernel tells of our own changes, what we expect must be known.
+    this.applied = entries;
+    if (changes.length === 0) return;
+    const failures = await applyOverlay(this.socket, changes);
+    if (this.listed) this.log.debug({ count: changes.length, changes: sample(changes) }, 'applied changes');
+    for (const { key } of failures.keys()) this.applied.delete(key);
+    const [failure] = failures;
+    if (failure === undefined) return;
+    const [{ action, key }, error] = failure;
+    throw new TwillError(
+      error.code,
+      `${failures.size} of ${changes.length} changes were refused, the first: ${action} ${key}`,
+      error,
+    );
+  }
+}

@@ -1,0 +1,99 @@
+import { readFileSync } from 'node:fs';
+import {
+  Etcd3,
+  EtcdAuthenticationFailedError,
+  EtcdInvalidAuthTokenError,
+  EtcdLeaseInvalidError,
+  EtcdPermissionDeniedError,
+  GRPCUnauthenticatedError,
+  type IOptions,
+} from 'etcd3';
+import { isTwillError, TwillError } from '../model/error.ts';
+
+/** How to reach etcd, as flanneld's `--etcd-*` flags say it. */
+export interface EtcdOptions {
+  /** `http://HOST:PORT` or `https://HOST:PORT`. */
+  readonly endpoints: readonly string[];
+  /** Without trailing slash, e.g. `/coreos.com/network`. */
+  readonly prefix: string;
+  readonly caFile?: string;
+  readonly certFile?: string;
+  readonly keyFile?: string;
+  readonly username?: string;
+  readonly password?: string;
+}
+
+/** Milliseconds until a request that got no answer has failed. */
+const REQUEST_TIMEOUT_MS = 5000;
+
+/** 50,000 leases are about 12 MB; the library's own limit is 4 MB. */
+const RECEIVE_LIMIT = 256 * 1024 * 1024;
+
+function readCredential(path: string, flag: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (cause) {
+    throw new TwillError('invalid', `cannot read ${flag} '${path}'`, cause);
+  }
+}
+
+function credentials(options: EtcdOptions): IOptions['credentials'] {
+  const { caFile, certFile, keyFile } = options;
+  if (caFile === undefined && certFile === undefined && keyFile === undefined) return undefined;
+  if ((certFile === undefined) !== (keyFile === undefined))
+    throw new TwillError('invalid', '--etcd-certfile and --etcd-keyfile belong together: give both');
+  return {
+    // Without a CA file the system's certificates are used; etcd3's type does not say so, gRPC does.
+    rootCertificate: (caFile === undefined ? null : readCredential(caFile, '--etcd-cafile')) as Buffer,
+    ...(keyFile === undefined ? {} : { privateKey: readCredential(keyFile, '--etcd-keyfile') }),
+    ...(certFile === undefined ? {} : { certChain: readCredential(certFile, '--etcd-certfile') }),
+  };
+}
+
+/** Runs the call as it is: retrying belongs to the loops, where it is visible. */
+const passThrough = { execute: (call: (context: object) => unknown): unknown => call({}) } as never;
+
+/** @throws TwillError `invalid` when a credential cannot be read */
+export function openEtcd(options: EtcdOptions): Etcd3 {
+  const tls = credentials(options);
+  const hosts = options.endpoints.map((endpoint) =>
+    tls === undefined ? endpoint : endpoint.replace(/^(http:\/\/)?(?!https:\/\/)/, 'https://'),
+  );
+  const { username, password = '' } = options;
+  return new Etcd3({
+    hosts,
+    ...(tls === undefined ? {} : { credentials: tls }),
+    ...(username === undefined ? {} : { auth: { username, password } }),
+    grpcOptions: {
+      'grpc.max_receive_message_length': RECEIVE_LIMIT,
+      // Finds a connection that a partition or a dead machine has cut without a word.
+      'grpc.keepalive_time_ms': 10_000,
+      'grpc.keepalive_timeout_ms': 5000,
+      'grpc.initial_reconnect_backoff_ms': 200,
+      'grpc.max_reconnect_backoff_ms': 5000,
+    },
+    defaultCallOptions: ({ isStream }) => (isStream ? {} : { deadline: Date.now() + REQUEST_TIMEOUT_MS }),
+    faultHandling: { global: passThrough, host: () => passThrough },
+  });
+}
+
+/** Translates what etcd3 throws. */
+export function etcdError(what: string, endpoints: readonly string[], cause: unknown): TwillError {
+  if (isTwillError(cause)) return cause;
+  const where = endpoints.join(', ');
+  if (cause instanceof EtcdLeaseInvalidError)
+    return new TwillError('not-found', `${what}: the lease is gone`, cause);
+  if (
+    cause instanceof EtcdAuthenticationFailedError ||
+    cause instanceof EtcdInvalidAuthTokenError ||
+    cause instanceof EtcdPermissionDeniedError ||
+    cause instanceof GRPCUnauthenticatedError
+  ) {
+    return new TwillError(
+      'permission',
+      `${what}: etcd at ${where} refuses --etcd-username or its role`,
+      cause,
+    );
+  }
+  return new TwillError('unavailable', `${what}: etcd at ${where} does not answer`, cause);
+}

@@ -1,0 +1,248 @@
+import type { Etcd3, IKeyValue, IWatchResponse } from 'etcd3';
+import { type EtcdOptions, etcdError, openEtcd } from './etcd-client.ts';
+
+/** One key below `…/subnets/`. */
+export interface LeaseRecord {
+  /** The key's last part. */
+  readonly name: string;
+  readonly value: string;
+  /** Revision that last changed the key. */
+  readonly revision: bigint;
+  /** The etcd lease the key hangs on; '0' for a reservation. */
+  readonly etcdLease: string;
+}
+
+export interface LeaseListing {
+  /** The network configuration, undefined when its key is missing. */
+  readonly config: string | undefined;
+  readonly records: readonly LeaseRecord[];
+  /** The store's revision that the listing shows: watch from the next one. */
+  readonly revision: bigint;
+}
+
+export type LeaseEvent =
+  | { readonly type: 'put'; readonly record: LeaseRecord }
+  | { readonly type: 'delete'; readonly name: string; readonly revision: bigint };
+
+export interface WatchHandler {
+  /** Events of one answer, in order. `revision` is the store's: resume from the next one. */
+  events(events: readonly LeaseEvent[], revision: bigint): void;
+  /** The network configuration changed; undefined when it was deleted. */
+  config(text: string | undefined): void;
+  /** The watch stands. */
+  connected(): void;
+}
+
+/** Seconds a lease lives without renewal; flannel's value. */
+export const LEASE_TTL_SECONDS = 24 * 60 * 60;
+
+/** `[prefix, end)` selects every key that starts with `prefix`. */
+function prefixEnd(prefix: string): Buffer {
+  const end = Buffer.from(prefix);
+  end[end.length - 1]! += 1;
+  return end;
+}
+
+/** flannel's lease schema in etcd. One call is one request, except where said; errors are TwillErrors. */
+export class EtcdLeases {
+  private readonly options: EtcdOptions;
+  private readonly client: Etcd3;
+  private readonly configKey: string;
+  private readonly subnets: string;
+
+  /** @throws TwillError `invalid` when a credential file cannot be read */
+  constructor(options: EtcdOptions) {
+    this.options = options;
+    this.client = openEtcd(options);
+    this.configKey = `${options.prefix}/config`;
+    this.subnets = `${options.prefix}/subnets/`;
+  }
+
+  /** The network configuration's key, for messages. */
+  get configName(): string {
+    return this.configKey;
+  }
+
+  keyOf(name: string): string {
+    return this.subnets + name;
+  }
+
+  private async call<T>(what: string, request: () => Promise<T>): Promise<T> {
+    try {
+      return await request();
+    } catch (cause) {
+      throw etcdError(what, this.options.endpoints, cause);
+    }
+  }
+
+  private record(kv: IKeyValue): LeaseRecord {
+    return {
+      name: kv.key.toString('utf8', Buffer.byteLength(this.subnets)),
+      value: kv.value.toString(),
+      revision: BigInt(kv.mod_revision),
+      etcdLease: kv.lease,
+    };
+  }
+
+  /** Configuration and all leases as of one revision. */
+  async list(): Promise<LeaseListing> {
+    const answer = await this.call('list the leases', () =>
+      this.client.kv.txn({
+        success: [
+          { request_range: { key: Buffer.from(this.configKey) } },
+          { request_range: { key: Buffer.from(this.subnets), range_end: prefixEnd(this.subnets) } },
+        ],
+      }),
+    );
+    const [config, leases] = answer.responses.map((response) => response.response_range.kvs);
+    return {
+      config: config?.[0]?.value.toString(),
+      records: (leases ?? []).map((kv) => this.record(kv)),
+      revision: BigInt(answer.header.revision),
+    };
+  }
+
+  private async grant(): Promise<string> {
+    const answer = await this.call('grant an etcd lease', () =>
+      this.client.leaseClient.leaseGrant({ TTL: LEASE_TTL_SECONDS }),
+    );
+    return answer.ID;
+  }
+
+  private revoke(etcdLease: string): Promise<unknown> {
+    return this.client.leaseClient.leaseRevoke({ ID: etcdLease }).catch(() => undefined);
+  }
+
+  /** Puts the key if its revision is still `expected` (0: absent). @returns undefined when it is not */
+  private async putIf(
+    name: string,
+    value: string,
+    expected: bigint,
+    etcdLease: string,
+  ): Promise<LeaseRecord | undefined> {
+    const key = Buffer.from(this.keyOf(name));
+    const answer = await this.call(`write ${this.keyOf(name)}`, () =>
+      this.client.kv.txn({
+        compare: [{ key, target: 'Mod', result: 'Equal', mod_revision: String(expected) }],
+        success: [{ request_put: { key, value: Buffer.from(value), lease: etcdLease } }],
+      }),
+    );
+    return answer.succeeded
+      ? { name, value, revision: BigInt(answer.header.revision), etcdLease }
+      : undefined;
+  }
+
+  private async putWithNewLease(
+    name: string,
+    value: string,
+    expected: bigint,
+  ): Promise<LeaseRecord | undefined> {
+    const etcdLease = await this.grant();
+    let record: LeaseRecord | undefined;
+    try {
+      record = await this.putIf(name, value, expected, etcdLease);
+    } finally {
+      if (record === undefined) await this.revoke(etcdLease);
+    }
+    return record;
+  }
+
+  /** Creates the key on a new etcd lease. Two requests. @returns undefined when somebody else has it */
+  create(name: string, value: string): Promise<LeaseRecord | undefined> {
+    return this.putWithNewLease(name, value, 0n);
+  }
+
+  /**
+   * Overwrites a key that is as we know it. A reservation stays one; otherwise the key's etcd lease is kept while it
+   * lives, and is replaced by a new one.
+   * @returns undefined when somebody else changed the key meanwhile
+   */
+  async update(known: LeaseRecord, value: string): Promise<LeaseRecord | undefined> {
+    const kept = known.etcdLease === '0' || (await this.keepAlive(known.etcdLease)) > 0;
+    if (!kept) return this.putWithNewLease(known.name, value, known.revision);
+    if (known.value === value) return known;
+    return this.putIf(known.name, value, known.revision, known.etcdLease);
+  }
+
+  /** Deletes the key if it is as we know it. */
+  async remove(known: LeaseRecord): Promise<void> {
+    const key = Buffer.from(this.keyOf(known.name));
+    await this.call(`delete ${this.keyOf(known.name)}`, () =>
+      this.client.kv.txn({
+        compare: [{ key, target: 'Mod', result: 'Equal', mod_revision: String(known.revision) }],
+        success: [{ request_delete_range: { key } }],
+      }),
+    );
+  }
+
+  /** Renews an etcd lease. @returns seconds until it expires, 0 when it has already */
+  keepAlive(etcdLease: string): Promise<number> {
+    return this.call('renew the etcd lease', async () => {
+      const stream = await this.client.leaseClient.leaseKeepAlive({ deadline: Date.now() + 5000 });
+      return new Promise<number>((resolve, reject) => {
+        stream.on('data', ({ TTL }) => resolve(Number(TTL)));
+        stream.on('error', reject);
+        stream.on('end', () => reject(new Error('the stream ended')));
+        stream.write({ ID: etcdLease });
+      }).finally(() => stream.cancel());
+    });
+  }
+
+  /**
+   * Reports changes from `revision` on until `signal` is aborted.
+   * @returns `compacted` when that revision is no longer kept: list again
+   * @throws TwillError `unavailable` when the stream breaks: watch again from the revision after the last reported
+   */
+  async watch(
+    revision: bigint,
+    handler: WatchHandler,
+    signal: AbortSignal,
+  ): Promise<'compacted' | 'stopped'> {
+    const stream = await this.call('watch the leases', () => this.client.watchClient.watch());
+    const prefix = Buffer.from(this.options.prefix);
+    return this.call('watch the leases', () =>
+      new Promise<'compacted' | 'stopped'>((resolve, reject) => {
+        const stop = (): void => resolve('stopped');
+        signal.addEventListener('abort', stop, { once: true });
+        stream.on('error', reject);
+        stream.on('end', () => reject(new Error('etcd ended the watch')));
+        stream.on('data', (answer) => {
+          if (answer.canceled) {
+            if (BigInt(answer.compact_revision) > 0n) resolve('compacted');
+            else reject(new Error(answer.cancel_reason || 'etcd cancelled the watch'));
+          } else if (answer.created) handler.connected();
+          else this.dispatch(answer, handler);
+        });
+        stream.write({
+          create_request: {
+            key: Buffer.concat([prefix, Buffer.from('/')]),
+            range_end: Buffer.concat([prefix, Buffer.from('0')]),
+            start_revision: String(revision),
+            progress_notify: true,
+          },
+        });
+        if (signal.aborted) stop();
+      }).finally(() => stream.cancel()),
+    );
+  }
+
+  private dispatch(answer: IWatchResponse, handler: WatchHandler): void {
+    const events: LeaseEvent[] = [];
+    for (const { type, kv } of answer.events) {
+      const deleted = String(type) === 'Delete';
+      const key = kv.key.toString();
+      if (key === this.configKey) handler.config(deleted ? undefined : kv.value.toString());
+      if (!key.startsWith(this.subnets)) continue;
+      events.push(
+        deleted
+          ? { type: 'delete', name: key.slice(this.subnets.length), revision: BigInt(kv.mod_revision) }
+          : { type: 'put', record: this.record(kv) },
+      );
+    }
+    handler.events(events, BigInt(answer.header.revision));
+  }
+
+  close(): void {
+    this.client.close();
+  }
+}

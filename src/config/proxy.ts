@@ -7,6 +7,8 @@ import { type LogFormat, type LogLevel, logLevels } from './log.ts';
 /** The flags of `twill proxy` as commander hands them over; names as in {@link addProxyCommand}. */
 export interface ProxyFlags {
   readonly manifests?: string;
+  readonly kubeconfig?: string;
+  readonly master?: string;
   readonly hostnameOverride?: string;
   readonly proxyMode: string;
   readonly clusterCidr?: string;
@@ -32,6 +34,8 @@ export type LocalDetection =
 
 export interface ProxyConfig {
   readonly manifests: string | undefined;
+  readonly kubeconfig: string | undefined;
+  readonly master: string | undefined;
   readonly nodeName: string;
   readonly localDetection: LocalDetection;
   readonly masqueradeAll: boolean;
@@ -116,6 +120,8 @@ export function proxyConfig(flags: ProxyFlags): ProxyConfig {
   );
   return {
     manifests: flags.manifests,
+    kubeconfig: flags.kubeconfig,
+    master: flags.master,
     nodeName: (flags.hostnameOverride ?? hostname()).trim().toLowerCase(),
     localDetection: detection,
     masqueradeAll: flags.masqueradeAll,

@@ -64,6 +64,11 @@ export class ServiceTracker {
     return new Set([...this.services.keys(), ...this.slicesOf.keys()]);
   }
 
+  /** Every Service is to be looked at again. */
+  touchAll(): void {
+    for (const key of this.keys()) this.dirty.add(key);
+  }
+
   state(key: string): ServiceState {
     const names = [...(this.slicesOf.get(key) ?? [])].sort();
     return { service: this.services.get(key), slices: names.map((name) => this.slices.get(name)!) };

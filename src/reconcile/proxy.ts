@@ -7,7 +7,7 @@ import { type ServiceState, ServiceTracker } from '../desired/service-tracker.ts
 import { detectVariant, openIptables } from '../kernel/iptables.ts';
 import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
 import { type Family, ipv4, ipv6, prefixContains, tryParseAddress } from '../model/address.ts';
-import { describeError, TwillError } from '../model/error.ts';
+import { describeError } from '../model/error.ts';
 import { tables } from '../render/iptables/names.ts';
 import type { RenderOptions } from '../render/iptables/service-rules.ts';
 import { ManifestSource } from '../store/manifests.ts';
@@ -52,6 +52,11 @@ export function renderOptions(
   };
 }
 
+/** Names of objects come from outside: in a log they must not look like lines of their own. */
+function printable(text: string): string {
+  return text.replace(/[^\x20-\x7e]/g, '?');
+}
+
 /** Binds sources, tracker and rules: one loop that writes what changed. */
 export class ServiceProxy {
   readonly metrics = new ProxyMetrics();
@@ -64,6 +69,7 @@ export class ServiceProxy {
   private readonly listed = new Set<ObjectKind>();
   private readonly limiter = new LogLimiter();
   private readonly localhostNodePorts: boolean;
+  private node: NodeView;
   readonly startedAt = Date.now();
   private lastFull = 0;
   private failed = false;
@@ -78,6 +84,7 @@ export class ServiceProxy {
     this.config = options.config;
     this.log = options.log;
     this.source = options.source;
+    this.node = { name: this.config.nodeName };
     this.rules = options.rules;
     this.localhostNodePorts = options.localhostNodePorts;
     this.loop = new ReconcileLoop({
@@ -139,10 +146,16 @@ export class ServiceProxy {
         this.tracker.apply(change);
         changed(change.kind);
       },
+      node: (zone) => {
+        if (zone === this.node.zone) return;
+        this.node = { name: this.config.nodeName, zone };
+        this.tracker.touchAll();
+        changed('node');
+      },
       skipped: (where, problem) => {
         this.metrics.skipped.inc();
         const suppressed = this.limiter.allow(`${where} ${problem}`);
-        if (suppressed !== undefined) this.log.warn({ where, problem, suppressed }, 'left out');
+        if (suppressed !== undefined) this.log.warn({ where: printable(where), problem, suppressed }, 'left out');
       },
     };
   }
@@ -180,6 +193,7 @@ export class ServiceProxy {
   ): Promise<void> {
     const labels = { ip_family: rules.family.kubeName };
     const start = process.hrtime.bigint();
+    rules.setNode(this.node);
     if (full) rules.configure(renderOptions(this.config, rules.family, this.localhostNodePorts));
     const result = await rules.sync(states, full);
     const seconds = Number(process.hrtime.bigint() - start) / 1e9;
@@ -238,15 +252,18 @@ async function openFamilies(
   return opened;
 }
 
-function openSource(config: ProxyConfig): ServiceSource {
+async function openSource(config: ProxyConfig, log: Log): Promise<ServiceSource> {
   if (config.manifests !== undefined) return new ManifestSource(config.manifests);
-  throw new TwillError('invalid', 'no source of Services: give --manifests DIR');
+  const { KubeClient } = await import('../store/kube-client.ts');
+  const { KubeServiceSource } = await import('../store/kube-services.ts');
+  const client = await KubeClient.open({ kubeconfig: config.kubeconfig, master: config.master });
+  return new KubeServiceSource({ client, nodeName: config.nodeName, log });
 }
 
 /** Runs until SIGTERM or SIGINT; the rules stay. @throws TwillError when it cannot start */
 export async function runProxy(config: ProxyConfig): Promise<void> {
   const log = makeLog({ level: config.logLevel, format: config.logFormat, name: 'proxy' });
-  const source = openSource(config);
+  const source = await openSource(config, log);
   const localhostNodePorts = allowLocalnet(config, log);
   const rules = await openFamilies(config, localhostNodePorts, log);
   const proxy = new ServiceProxy({ config, log, source, rules, localhostNodePorts });

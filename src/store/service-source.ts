@@ -8,6 +8,8 @@ export interface ServiceSink {
   /** These are all objects of the kind: the first call says the source has its first full list. */
   replace(kind: ObjectKind, values: readonly (Service | EndpointSlice)[]): void;
   change(change: ObjectChange): void;
+  /** What is known of this node: its zone, for topology hints. */
+  node(zone: string | undefined): void;
   /** An object, or part of one, that was left out. @param where file or object name */
   skipped(where: string, problem: string): void;
 }

@@ -1,0 +1,95 @@
+import type { Log } from '../config/log.ts';
+import { describeError } from '../model/error.ts';
+import type { EndpointSlice, Service } from '../model/service.ts';
+import { isForAnotherProxy, type Parsed, parseEndpointSlice, parseService } from '../model/service-parse.ts';
+import type { KubeClient } from './kube-client.ts';
+import { type KubeObject, KubeWatch } from './kube-watch.ts';
+import type { ObjectKind, ServiceSink, ServiceSource } from './service-source.ts';
+
+export interface KubeServicesOptions {
+  readonly client: KubeClient;
+  readonly nodeName: string;
+  readonly log: Log;
+}
+
+/** Services of another proxy and headless ones are not even sent to us. */
+const selector = '!service.kubernetes.io/service-proxy-name,!service.kubernetes.io/headless';
+
+/** Services, EndpointSlices and this node's zone from the Kubernetes API. */
+export class KubeServiceSource implements ServiceSource {
+  readonly description: string;
+  private readonly options: KubeServicesOptions;
+  private watches: readonly { start(): void; stop(): Promise<void> }[] = [];
+
+  constructor(options: KubeServicesOptions) {
+    this.options = options;
+    this.description = `Kubernetes API at ${options.client.server}`;
+  }
+
+  async start(sink: ServiceSink): Promise<void> {
+    this.watches = [
+      this.watch(sink, 'service', 'Service', '/api/v1/services', parseService),
+      this.watch(
+        sink,
+        'slice',
+        'EndpointSlice',
+        '/apis/discovery.k8s.io/v1/endpointslices',
+        parseEndpointSlice,
+      ),
+      this.watchNode(sink),
+    ];
+    for (const watch of this.watches) watch.start();
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.watches.map((watch) => watch.stop()));
+  }
+
+  private watch<T extends Service | EndpointSlice>(
+    sink: ServiceSink,
+    kind: ObjectKind,
+    word: string,
+    path: string,
+    parse: (raw: unknown) => Parsed<T> | undefined,
+  ): KubeWatch<T> {
+    const { client, log } = this.options;
+    const parseSafely = (raw: KubeObject): T | undefined => {
+      const where = `${word} ${raw.metadata?.namespace}/${raw.metadata?.name}`.slice(0, 200);
+      try {
+        if (isForAnotherProxy(raw)) return undefined;
+        const parsed = parse(raw);
+        for (const problem of parsed?.problems ?? []) sink.skipped(where, problem);
+        return parsed?.value;
+      } catch (error) {
+        sink.skipped(where, describeError(error));
+        return undefined;
+      }
+    };
+    return new KubeWatch<T>({
+      client,
+      log,
+      path,
+      query: { labelSelector: selector },
+      parse: parseSafely,
+      onList: (values) => sink.replace(kind, values),
+      onChange: (key, value) => sink.change({ kind, key, value } as Parameters<ServiceSink['change']>[0]),
+    });
+  }
+
+  private watchNode(sink: ServiceSink): KubeWatch<{ zone: string | undefined }> {
+    const { client, log, nodeName } = this.options;
+    return new KubeWatch<{ zone: string | undefined }>({
+      client,
+      log,
+      path: '/api/v1/nodes',
+      query: { fieldSelector: `metadata.name=${nodeName}` },
+      parse: (raw) => {
+        const labels = (raw.metadata as { labels?: Record<string, unknown> } | undefined)?.labels;
+        const zone = labels?.['topology.kubernetes.io/zone'];
+        return { zone: typeof zone === 'string' && zone !== '' ? zone : undefined };
+      },
+      onList: ([node]) => sink.node(node?.zone),
+      onChange: (_key, node) => sink.node(node?.zone),
+    });
+  }
+}

@@ -1,0 +1,173 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Log } from '../config/log.ts';
+import { LogLimiter } from '../config/log.ts';
+import { describeError, isTwillError, TwillError } from '../model/error.ts';
+import type { KubeClient } from './kube-client.ts';
+
+export interface KubeObject {
+  readonly metadata?: {
+    readonly namespace?: string;
+    readonly name?: string;
+    readonly resourceVersion?: string;
+  };
+}
+
+export interface KubeWatchOptions<T> {
+  readonly client: KubeClient;
+  /** For example `/api/v1/services`. */
+  readonly path: string;
+  /** Selectors. */
+  readonly query?: Readonly<Record<string, string>>;
+  readonly log: Log;
+  /** Keeps what is needed of an object, so that the rest can be freed; undefined when it is not wanted. Must not throw. */
+  readonly parse: (object: KubeObject) => T | undefined;
+  /** All objects there are. */
+  readonly onList: (values: T[]) => void;
+  /** One object, `namespace/name`, that was added or changed; undefined when it is gone or not wanted any more. */
+  readonly onChange: (key: string, value: T | undefined) => void;
+  /** First and longest wait after a failure, milliseconds. */
+  readonly backoffMs?: { readonly first: number; readonly longest: number };
+}
+
+const PAGE_SIZE = 500;
+const WATCH_SECONDS = 300;
+
+interface ListAnswer {
+  readonly metadata?: { readonly resourceVersion?: string; readonly continue?: string };
+  readonly items?: readonly KubeObject[];
+}
+
+interface WatchEvent {
+  readonly type?: string;
+  readonly object?: KubeObject & { readonly code?: number; readonly message?: string };
+}
+
+function expired(error: unknown): boolean {
+  return isTwillError(error, 'conflict');
+}
+
+/**
+ * Lists a resource page by page, then watches it: resumes where it stopped after a broken connection, lists again only
+ * when the server has forgotten that point (410), and waits longer after each failure.
+ * https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
+ */
+export class KubeWatch<T> {
+  private readonly options: KubeWatchOptions<T>;
+  private readonly limiter = new LogLimiter();
+  private readonly abort = new AbortController();
+  private done: Promise<void> = Promise.resolve();
+  /** Where to go on watching; undefined when a list is needed. */
+  private resourceVersion: string | undefined;
+
+  constructor(options: KubeWatchOptions<T>) {
+    this.options = options;
+  }
+
+  start(): void {
+    this.done = this.run();
+  }
+
+  async stop(): Promise<void> {
+    this.abort.abort();
+    await this.done;
+  }
+
+  private get stopped(): boolean {
+    return this.abort.signal.aborted;
+  }
+
+  private async run(): Promise<void> {
+    const { first, longest } = this.options.backoffMs ?? { first: 200, longest: 30_000 };
+    let failures = 0;
+    while (!this.stopped) {
+      const started = Date.now();
+      try {
+        if (this.resourceVersion === undefined) await this.list();
+        failures = 0;
+        await this.watch();
+        // A server that ends every watch at once must not be asked without pause.
+        if (Date.now() - started < 1000) await this.pause(first);
+      } catch (error) {
+        if (this.stopped) return;
+        if (expired(error)) this.resourceVersion = undefined;
+        failures = expired(error) && failures === 0 ? 0.5 : Math.ceil(failures + 0.5);
+        // Many proxies lose one server at the same moment: they must not come back at the same moment.
+        const delay = Math.min(longest, first * 2 ** (failures - 1)) * (0.5 + Math.random() / 2);
+        this.report(error, Math.round(delay));
+        await this.pause(delay);
+      }
+    }
+  }
+
+  private report(error: unknown, retryInMs: number): void {
+    const { log, path } = this.options;
+    const suppressed = this.limiter.allow(describeError(error));
+    if (suppressed === undefined) return;
+    const fields = { path, error: describeError(error), retryInMs, suppressed };
+    if (expired(error)) log.info(fields, 'the watch is too far behind, listing again');
+    else log.warn(fields, 'Kubernetes API failed, will retry');
+  }
+
+  private async pause(ms: number): Promise<void> {
+    await sleep(ms, undefined, { signal: this.abort.signal }).catch(() => {});
+  }
+
+  private async list(): Promise<void> {
+    const { client, path, query, parse } = this.options;
+    const values: T[] = [];
+    let version: string | undefined;
+    let next: string | undefined;
+    do {
+      const page: Record<string, string> = { ...query, limit: String(PAGE_SIZE) };
+      if (next !== undefined) page.continue = next;
+      const answer = (await client.getJson(path, page, this.abort.signal)) as ListAnswer;
+      if (!Array.isArray(answer.items) || answer.metadata?.resourceVersion === undefined) {
+        throw new TwillError('unavailable', `the Kubernetes API's answer to ${path} is not a list`);
+      }
+      for (const item of answer.items) {
+        const value = parse(item);
+        if (value !== undefined) values.push(value);
+      }
+      version = answer.metadata.resourceVersion;
+      next = answer.metadata.continue || undefined;
+    } while (next !== undefined);
+    this.options.onList(values);
+    this.resourceVersion = version;
+  }
+
+  private async watch(): Promise<void> {
+    const { client, path, query } = this.options;
+    const parameters = {
+      ...query,
+      watch: 'true',
+      allowWatchBookmarks: 'true',
+      resourceVersion: this.resourceVersion!,
+      timeoutSeconds: String(Math.round(WATCH_SECONDS * (1 + Math.random()))),
+    };
+    await client.lines(path, parameters, this.abort.signal, (line) => this.take(line));
+  }
+
+  private take(line: string): void {
+    let event: WatchEvent;
+    try {
+      event = JSON.parse(line) as WatchEvent;
+    } catch (cause) {
+      throw new TwillError('unavailable', `a watch event of ${this.options.path} is not JSON`, cause);
+    }
+    const object = event.object;
+    if (event.type === 'ERROR' || object === undefined) {
+      const code = object?.code === 410 ? 'conflict' : 'unavailable';
+      throw new TwillError(
+        code,
+        `the watch of ${this.options.path} failed: ${object?.message ?? 'no reason given'}`,
+      );
+    }
+    if (event.type !== 'BOOKMARK') {
+      const { parse, onChange } = this.options;
+      const key = `${object.metadata?.namespace ?? ''}/${object.metadata?.name ?? ''}`;
+      onChange(key, event.type === 'DELETED' ? undefined : parse(object));
+    }
+    if (object.metadata?.resourceVersion !== undefined)
+      this.resourceVersion = object.metadata.resourceVersion;
+  }
+}

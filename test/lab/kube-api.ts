@@ -1,0 +1,184 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+export interface ApiObject {
+  readonly kind?: string;
+  readonly metadata: { readonly namespace?: string; readonly name: string; resourceVersion?: string };
+}
+
+const paths: Readonly<Record<string, string>> = {
+  Service: '/api/v1/services',
+  EndpointSlice: '/apis/discovery.k8s.io/v1/endpointslices',
+  Node: '/api/v1/nodes',
+};
+
+interface LoggedEvent {
+  readonly version: number;
+  readonly path: string;
+  readonly line: string;
+}
+
+interface Watcher {
+  readonly path: string;
+  readonly response: ServerResponse;
+}
+
+/**
+ * A small Kubernetes API server: lists in pages, watches with bookmarks, forgets history when told to (410), checks a
+ * token. What it stores is what {@link KubeApi.put} was given.
+ */
+export class KubeApi {
+  /** A request must carry this token; undefined for none. */
+  token: string | undefined;
+  /** Every request so far, path and query. */
+  readonly requests: string[] = [];
+  /** Answers the next requests with this status instead. */
+  failWith: number | undefined;
+  private readonly objects = new Map<string, Map<string, ApiObject>>();
+  private readonly server: Server;
+  private history: LoggedEvent[] = [];
+  private forgotten = 0;
+  private version = 100;
+  private watchers: Watcher[] = [];
+
+  private constructor() {
+    this.server = createServer((request, response) => this.answer(request, response));
+    this.server.keepAliveTimeout = 1;
+  }
+
+  static async start(port = 0, host = '127.0.0.1'): Promise<KubeApi> {
+    const api = new KubeApi();
+    await new Promise<void>((resolve) => api.server.listen(port, host, resolve));
+    return api;
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${(this.server.address() as AddressInfo).port}`;
+  }
+
+  get watcherCount(): number {
+    return this.watchers.length;
+  }
+
+  /** Creates or replaces an object, and tells the watchers. */
+  put(object: ApiObject): void {
+    const { path, key } = this.place(object);
+    const all = this.collection(path);
+    const type = all.has(key) ? 'MODIFIED' : 'ADDED';
+    const stored = { ...object, metadata: { ...object.metadata, resourceVersion: String(++this.version) } };
+    all.set(key, stored);
+    this.record(path, type, stored);
+  }
+
+  delete(object: ApiObject): void {
+    const { path, key } = this.place(object);
+    const old = this.collection(path).get(key);
+    if (old === undefined) return;
+    this.collection(path).delete(key);
+    this.record(path, 'DELETED', {
+      ...old,
+      metadata: { ...old.metadata, resourceVersion: String(++this.version) },
+    });
+  }
+
+  /** Sends every watcher a bookmark with the newest version. */
+  bookmark(): void {
+    for (const watcher of this.watchers) {
+      const metadata = { resourceVersion: String(this.version) };
+      watcher.response.write(`${JSON.stringify({ type: 'BOOKMARK', object: { metadata } })}\n`);
+    }
+  }
+
+  /** Forgets all events so far: a watch from before answers 410. */
+  compact(): void {
+    this.forgotten = this.version;
+    this.history = [];
+  }
+
+  /** Breaks every connection without a word. */
+  disconnect(): void {
+    for (const watcher of this.watchers) watcher.response.destroy();
+    this.watchers = [];
+  }
+
+  async stop(): Promise<void> {
+    this.server.closeAllConnections();
+    await new Promise((resolve) => this.server.close(resolve));
+  }
+
+  private place(object: ApiObject): { path: string; key: string } {
+    const path = paths[object.kind ?? ''];
+    if (path === undefined) throw new Error(`no path for kind ${object.kind}`);
+    return { path, key: `${object.metadata.namespace ?? ''}/${object.metadata.name}` };
+  }
+
+  private collection(path: string): Map<string, ApiObject> {
+    let all = this.objects.get(path);
+    if (all === undefined) {
+      all = new Map();
+      this.objects.set(path, all);
+    }
+    return all;
+  }
+
+  private record(path: string, type: string, object: ApiObject): void {
+    const line = `${JSON.stringify({ type, object })}\n`;
+    this.history.push({ version: this.version, path, line });
+    if (this.history.length > 20_000) {
+      this.forgotten = this.history[9_999]!.version;
+      this.history = this.history.slice(10_000);
+    }
+    for (const watcher of this.watchers) if (watcher.path === path) watcher.response.write(line);
+  }
+
+  private answer(request: IncomingMessage, response: ServerResponse): void {
+    const url = new URL(request.url ?? '/', 'http://api');
+    this.requests.push(request.url ?? '/');
+    const refusal = this.refusal(request, url);
+    if (refusal !== undefined) {
+      response.writeHead(refusal.code, { 'content-type': 'application/json' });
+      response.end(JSON.stringify({ kind: 'Status', ...refusal }));
+    } else if (url.searchParams.get('watch') === 'true') this.watch(url, response);
+    else this.list(url, response);
+  }
+
+  private refusal(request: IncomingMessage, url: URL): { code: number; message: string } | undefined {
+    if (this.failWith !== undefined) return { code: this.failWith, message: 'told to fail' };
+    if (this.token !== undefined && request.headers.authorization !== `Bearer ${this.token}`) {
+      return { code: 401, message: 'Unauthorized' };
+    }
+    return Object.values(paths).includes(url.pathname)
+      ? undefined
+      : { code: 404, message: 'no such resource' };
+  }
+
+  private list(url: URL, response: ServerResponse): void {
+    const limit = Number(url.searchParams.get('limit') ?? 0) || Number.POSITIVE_INFINITY;
+    const from = Number(url.searchParams.get('continue') ?? 0);
+    const all = [...this.collection(url.pathname).values()];
+    const items = all.slice(from, from + limit);
+    const metadata: Record<string, unknown> = { resourceVersion: String(this.version) };
+    if (from + items.length < all.length) metadata.continue = String(from + items.length);
+    response.writeHead(200, { 'content-type': 'application/json' });
+    response.end(JSON.stringify({ kind: 'List', metadata, items }));
+  }
+
+  private watch(url: URL, response: ServerResponse): void {
+    const since = Number(url.searchParams.get('resourceVersion') ?? 0);
+    response.writeHead(200, { 'content-type': 'application/json' });
+    response.flushHeaders();
+    if (since < this.forgotten) {
+      const object = { kind: 'Status', code: 410, message: 'too old resource version', metadata: {} };
+      response.end(`${JSON.stringify({ type: 'ERROR', object })}\n`);
+      return;
+    }
+    for (const event of this.history) {
+      if (event.version > since && event.path === url.pathname) response.write(event.line);
+    }
+    const watcher = { path: url.pathname, response };
+    this.watchers.push(watcher);
+    response.on('close', () => {
+      this.watchers = this.watchers.filter((other) => other !== watcher);
+    });
+  }
+}

@@ -10,6 +10,8 @@ export function addProxyCommand(program: Command): void {
       '--manifests <directory>',
       'serve Services and EndpointSlices from the YAML files in this directory',
     )
+    .option('--kubeconfig <file>', 'how to reach the Kubernetes API (default: service account, $KUBECONFIG)')
+    .option('--master <url>', 'URL of the Kubernetes API, over what the kubeconfig says')
     .option(
       '--hostname-override <name>',
       "this node's name, as EndpointSlices say it (default: the hostname)",

@@ -155,7 +155,8 @@ export class ServiceProxy {
       skipped: (where, problem) => {
         this.metrics.skipped.inc();
         const suppressed = this.limiter.allow(`${where} ${problem}`);
-        if (suppressed !== undefined) this.log.warn({ where: printable(where), problem, suppressed }, 'left out');
+        if (suppressed !== undefined)
+          this.log.warn({ where: printable(where), problem, suppressed }, 'left out');
       },
     };
   }

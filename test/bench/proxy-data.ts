@@ -1,0 +1,72 @@
+import type { ApiObject } from '../lab/kube-api.ts';
+
+export const endpointsPerService = 5;
+
+/** What real objects carry besides what a proxy needs. */
+function metadata(name: string, labels: Record<string, string>): Record<string, unknown> {
+  return {
+    name,
+    namespace: 'team',
+    uid: '8d0e5f3c-5b0f-4a2a-9a57-3c1a3a0a7c11',
+    creationTimestamp: '2026-01-01T00:00:00Z',
+    labels: { 'app.kubernetes.io/managed-by': 'helm', 'app.kubernetes.io/name': name, ...labels },
+    annotations: { 'meta.helm.sh/release-name': name, 'meta.helm.sh/release-namespace': 'default' },
+    managedFields: ['f:metadata', 'f:spec', 'f:status'].map((field) => ({
+      manager: 'kube-controller-manager',
+      operation: 'Update',
+      apiVersion: 'v1',
+      time: '2026-01-01T00:00:00Z',
+      fieldsType: 'FieldsV1',
+      fieldsV1: { [field]: { 'f:labels': { '.': {}, 'f:app': {} }, 'f:annotations': { '.': {} } } },
+    })),
+  };
+}
+
+export function serviceName(index: number): string {
+  return `service-${String(index).padStart(5, '0')}`;
+}
+
+export function benchService(index: number): ApiObject {
+  return {
+    apiVersion: 'v1',
+    kind: 'Service',
+    metadata: metadata(serviceName(index), {}),
+    spec: {
+      type: 'ClusterIP',
+      clusterIP: `10.${96 + (index >> 16)}.${(index >> 8) & 255}.${index & 255}`,
+      clusterIPs: [`10.${96 + (index >> 16)}.${(index >> 8) & 255}.${index & 255}`],
+      ipFamilies: ['IPv4'],
+      internalTrafficPolicy: 'Cluster',
+      sessionAffinity: 'None',
+      selector: { app: serviceName(index) },
+      ports: [{ name: 'http', port: 80, protocol: 'TCP', targetPort: 8080 }],
+    },
+  } as unknown as ApiObject;
+}
+
+/** @param round another number gives the first endpoint another address */
+export function benchSlice(index: number, round = 0): ApiObject {
+  const service = serviceName(index);
+  return {
+    apiVersion: 'discovery.k8s.io/v1',
+    kind: 'EndpointSlice',
+    metadata: metadata(`${service}-x7k2p`, { 'kubernetes.io/service-name': service }),
+    addressType: 'IPv4',
+    ports: [{ name: 'http', port: 8080, protocol: 'TCP' }],
+    endpoints: Array.from({ length: endpointsPerService }, (_, endpoint) => {
+      const number = index * endpointsPerService + endpoint + (endpoint === 0 ? round * 60_000 : 0);
+      return {
+        addresses: [`10.${128 + ((number >> 16) & 63)}.${(number >> 8) & 255}.${number & 255}`],
+        conditions: { ready: true, serving: true, terminating: false },
+        nodeName: `node-${number % 500}`,
+        zone: 'zone-a',
+        targetRef: {
+          kind: 'Pod',
+          namespace: 'team',
+          name: `${service}-${endpoint}-7d9c4b`,
+          uid: '0f5a3b1c-1c7e-4a4e-8f0b-0d5a3b1c1c7e',
+        },
+      };
+    }),
+  } as unknown as ApiObject;
+}

@@ -1,3 +1,4 @@
+#!/usr/bin/env node
 import { Command } from 'commander';
 import { addAgentCommand } from './commands/agent.ts';
 import { addProxyCommand } from './commands/proxy.ts';

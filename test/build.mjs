@@ -3,6 +3,7 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
+  chmodSync,
   cpSync,
   existsSync,
   mkdirSync,
@@ -92,6 +93,7 @@ async function bundleProgram() {
       ].join('\n'),
     },
   });
+  chmodSync(join(root, 'dist/main.js'), 0o755);
   cpSync(join(root, 'node_modules/etcd3/proto'), join(root, 'dist/proto'), { recursive: true });
 }
 

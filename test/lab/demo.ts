@@ -114,8 +114,10 @@ async function demo(options: { keep: boolean; json: string | undefined }): Promi
     process.exitCode = failed === 0 ? 0 : 1;
     if (options.keep) process.stdout.write(explainKept(lab));
   } finally {
-    if (options.keep) await lab.keep();
-    else {
+    if (options.keep) {
+      await lab.keep();
+      process.exit(); // what was started goes on running, and would be waited for
+    } else {
       progress('removing everything');
       await lab.stop();
       progress('done');

@@ -47,6 +47,7 @@ class Agent {
   private readonly abort = new AbortController();
   private readonly closers: (() => Promise<void> | void)[] = [];
   private overlay: Overlay | undefined;
+  private watching = false;
   private masquerade: Masquerade | undefined;
 
   constructor(config: AgentConfig, log: Log) {
@@ -106,18 +107,23 @@ class Agent {
       ),
       masquerade: config.ipMasq,
       resyncMs: config.resyncMs,
-      onReady: () => {},
+      onChange: () => this.overlayChanged(overlay),
     });
     this.overlay = overlay;
     this.closers.push(() => overlay.loop.stop());
     overlay.loop.trigger('start');
-    // Looking at the kernel's events only now keeps our own first thousands of changes out of them; the run that
-    // follows catches what others changed meanwhile.
-    void overlay.loop.settled().then(() => {
-      if (this.abort.signal.aborted) return;
-      this.closers.push(watchKernel(overlay, log));
-      overlay.loop.trigger('kernel events are watched');
-    });
+  }
+
+  /**
+   * Looking at the kernel's events only when the first state stands keeps our own first thousands of changes out of
+   * them; the run that follows catches what others changed meanwhile.
+   */
+  private overlayChanged(overlay: Overlay): void {
+    if (this.watching || !overlay.podNetwork().ready || this.abort.signal.aborted) return;
+    this.watching = true;
+    this.closers.push(watchKernel(overlay, this.log));
+    overlay.loop.trigger('kernel events are watched');
+    this.log.debug('watches the kernel');
   }
 
   private startMasquerade(network: NetworkConfig): void {

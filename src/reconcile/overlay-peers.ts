@@ -7,6 +7,7 @@ import {
   type FamilyPath,
   type OverlayEntry,
   type Ownership,
+  sameEntry,
 } from '../desired/overlay-entries.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { applyOverlay, listOverlay } from '../kernel/overlay.ts';
@@ -89,9 +90,12 @@ export class OverlayPeers {
 
   private report(changes: readonly OverlayChange[], entries: EntryMap): void {
     // A change that is not due to a lease: what should stand was already applied, or what is removed never was.
-    const repairs = changes.filter(({ action, key }) =>
-      action === 'remove' ? !this.applied.has(key) : this.applied.get(key) === entries.get(key),
-    );
+    const repairs = changes.filter(({ action, key }) => {
+      const applied = this.applied.get(key);
+      if (action === 'remove') return applied === undefined;
+      const wanted = entries.get(key);
+      return applied !== undefined && wanted !== undefined && sameEntry(applied, wanted);
+    });
     if (repairs.length === 0) return;
     this.repairs += repairs.length;
     this.log.warn(

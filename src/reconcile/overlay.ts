@@ -32,7 +32,7 @@ export interface OverlayOptions {
   readonly masquerade: boolean;
   readonly resyncMs: number;
   /** Called when the answer of {@link Overlay.podNetwork} may have changed. */
-  readonly onReady: () => void;
+  readonly onChange: () => void;
 }
 
 /** Reason of a run that needs no look at the kernel. */
@@ -91,7 +91,7 @@ export class Overlay {
 
   private setState(state: PodNetworkState): void {
     this.state = state;
-    this.options.onReady();
+    this.options.onChange();
   }
 
   private async work(reasons: readonly string[]): Promise<void> {
@@ -122,7 +122,7 @@ export class Overlay {
   /** Chooses the underlay and says what our lease should be. */
   private prepare(host: ListedHost): void {
     const { config, source, log, previous } = this.options;
-    const underlay = chooseUnderlay(host, { ...this.options.underlay, families: this.families });
+    const underlay = this.choose(host);
     if (this.current?.name !== underlay.name || this.current.why !== underlay.why)
       log.info(
         { interface: underlay.name, mtu: underlay.mtu, why: underlay.why },
@@ -133,6 +133,23 @@ export class Overlay {
       config,
       identity: { publicIps: this.publicIps(underlay), vtepMacs: this.vtepMacs(host), previous },
     });
+  }
+
+  /** While nothing fits (a default route is missing for a moment) the standing choice holds, if it still can. */
+  private choose(host: ListedHost): Underlay {
+    const wish = { ...this.options.underlay, families: this.families };
+    try {
+      return chooseUnderlay(host, wish);
+    } catch (error) {
+      if (this.current === undefined) throw error;
+      const kept = chooseUnderlay(host, { ...wish, interfaces: [this.current.name], interfacePatterns: [] });
+      if (this.limiter.allow('underlay') !== undefined)
+        this.options.log.warn(
+          { interface: kept.name, error: describeError(error) },
+          'keeping the underlay interface',
+        );
+      return { ...kept, why: this.current.why };
+    }
   }
 
   /** The IP the user set, else our address on the underlay. */

@@ -50,8 +50,10 @@ function credentials(options: EtcdOptions): IOptions['credentials'] {
   };
 }
 
-/** Runs the call as it is: retrying belongs to the loops, where it is visible. */
-const passThrough = { execute: (call: (context: object) => unknown): unknown => call({}) } as never;
+/** Runs the call as it is: retrying belongs to the loops, where it is visible. A throw must become a rejection. */
+const passThrough = {
+  execute: async (call: (context: object) => unknown): Promise<unknown> => call({}),
+} as never;
 
 /** @throws TwillError `invalid` when a credential cannot be read */
 export function openEtcd(options: EtcdOptions): Etcd3 {

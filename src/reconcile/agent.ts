@@ -1,7 +1,8 @@
 import { startCniServer } from '../cni/server.ts';
 import { type AgentConfig, type FlagValues, readAgentConfig } from '../config/agent.ts';
-import { type Log, makeLog } from '../config/log.ts';
+import { type Log, LogLimiter, makeLog } from '../config/log.ts';
 import { version } from '../config/version.ts';
+import { type LeaseConflict, leaseConflicts } from '../desired/lease-conflicts.ts';
 import { trafficRules } from '../desired/masquerade.ts';
 import { previousSubnets } from '../desired/subnet-file.ts';
 import { RtSocket } from '../kernel/netlink/socket.ts';
@@ -9,8 +10,10 @@ import { leaseFamily } from '../model/lease.ts';
 import type { NetworkConfig } from '../model/network-config.ts';
 import { readFileIfPresent } from '../store/files.ts';
 import { VtepMacs } from '../store/vtep-macs.ts';
+import { type HealthSubject, serveHealth } from './agent-health.ts';
 import { EtcdSource } from './etcd-source.ts';
 import type { LeaseSource } from './lease-source.ts';
+import { ReconcileLoop } from './loop.ts';
 import { Masquerade } from './masquerade.ts';
 import { Overlay } from './overlay.ts';
 import { watchKernel } from './overlay-events.ts';
@@ -48,12 +51,22 @@ class Agent {
   private readonly closers: (() => Promise<void> | void)[] = [];
   private overlay: Overlay | undefined;
   private watching = false;
+  private conflicts: readonly LeaseConflict[] = [];
+  private readonly limiter = new LogLimiter();
+  private readonly conflictLoop: ReconcileLoop;
   private masquerade: Masquerade | undefined;
 
   constructor(config: AgentConfig, log: Log) {
     this.config = config;
     this.log = log;
     this.source = openSource(config, log);
+    this.conflictLoop = new ReconcileLoop({
+      name: 'conflicts',
+      log,
+      work: async () => this.findConflicts(),
+      minIntervalMs: 1000,
+    });
+    this.closers.push(() => this.conflictLoop.stop());
   }
 
   async start(): Promise<void> {
@@ -68,14 +81,17 @@ class Agent {
         this.overlay?.podNetwork() ?? { ready: false, reason: 'there is no network configuration yet' },
     });
     this.closers.push(() => cni.close());
+    this.closers.push(await serveHealth(this.config, () => this.health(), this.log));
     const socket = new RtSocket();
     this.closers.push(() => socket.close());
     this.closers.push(() => this.source.stop());
     this.source.start((change) => {
       if (change === 'config')
         this.log.warn('the network configuration has changed: restart the agent to apply it');
-      else if (change === 'peers') this.overlay?.peersChanged();
-      else {
+      else if (change === 'peers') {
+        this.overlay?.peersChanged();
+        this.conflictLoop.trigger('leases changed');
+      } else {
         this.overlay?.loop.trigger('own lease', true);
         this.masquerade?.loop.trigger('own lease', true);
       }
@@ -83,6 +99,19 @@ class Agent {
     const network = await this.source.config(this.abort.signal);
     this.startOverlay(network, socket);
     this.startMasquerade(network);
+  }
+
+  private health(): HealthSubject {
+    const { source, overlay, masquerade, conflicts } = this;
+    return { source, overlay, masquerade, conflicts };
+  }
+
+  private findConflicts(): void {
+    this.conflicts = leaseConflicts(this.source.leases().values());
+    for (const { kind, leases, detail } of this.conflicts) {
+      if (this.limiter.allow(detail) !== undefined)
+        this.log.error({ kind, leases, detail }, 'leases conflict');
+    }
   }
 
   private startOverlay(network: NetworkConfig, socket: RtSocket): void {
@@ -148,7 +177,7 @@ class Agent {
   /** Stops the loops. The lease, the devices, the routes and the rules stay: pods' traffic goes on. */
   async stop(): Promise<void> {
     this.abort.abort();
-    for (const close of this.closers.reverse()) await close();
+    for (const close of [...this.closers].reverse()) await close();
   }
 }
 

@@ -88,6 +88,11 @@ export class EtcdOwnership {
     return this.held?.lease;
   }
 
+  /** Why the last attempt to get or keep the lease failed. */
+  get lastError(): string | undefined {
+    return this.loop.status().lastError;
+  }
+
   /** The tracker saw these leases change. */
   noticed(names: ReadonlySet<string>): void {
     if (this.held !== undefined && names.has(this.held.record.name))

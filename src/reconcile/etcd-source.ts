@@ -15,6 +15,7 @@ export class EtcdSource implements LeaseSource {
   private readonly tracker: EtcdTracker;
   private readonly ownership: EtcdOwnership;
   private current: NetworkConfig | undefined;
+  private configError: string | undefined = 'the network configuration is not known yet';
   private waiting: ((config: NetworkConfig) => void)[] = [];
   private onChange: (change: SourceChange) => void = () => {};
 
@@ -46,6 +47,7 @@ export class EtcdSource implements LeaseSource {
   private readConfig(text: string | undefined): void {
     const key = this.store.configName;
     if (text === undefined) {
+      this.configError = `${key} is missing in etcd`;
       this.log.warn({ key }, 'the network configuration is missing in etcd, waiting for it');
       return;
     }
@@ -53,12 +55,14 @@ export class EtcdSource implements LeaseSource {
     try {
       config = parseNetworkConfig(text);
     } catch (error) {
+      this.configError = `${key}: ${describeError(error)}`;
       this.log.error(
         { key, reason: describeError(error) },
         'the network configuration is wrong, waiting for a right one',
       );
       return;
     }
+    this.configError = undefined;
     const first = this.current === undefined;
     this.current = config;
     for (const resolve of this.waiting.splice(0)) resolve(config);
@@ -87,7 +91,8 @@ export class EtcdSource implements LeaseSource {
 
   status(): SourceStatus {
     const { connected, lastError, malformed } = this.tracker;
-    return { connected, lastError, malformed };
+    const leaseError = this.configError ?? this.ownership.lastError;
+    return { connected, lastError, leaseError, malformed };
   }
 
   async stop(): Promise<void> {

@@ -21,6 +21,8 @@ export interface SourceStatus {
   /** True while the source is followed live. */
   readonly connected: boolean;
   readonly lastError: string | undefined;
+  /** Why there is no configuration or no lease. */
+  readonly leaseError: string | undefined;
   /** Entries that could not be read, by name, with the reason. */
   readonly malformed: ReadonlyMap<string, string>;
 }

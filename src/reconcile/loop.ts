@@ -23,6 +23,8 @@ export interface LoopStatus {
   readonly lastSuccess: number | undefined;
   readonly lastError: string | undefined;
   readonly pending: boolean;
+  /** Start of the run under way; undefined between runs. */
+  readonly runningSince: number | undefined;
 }
 
 /**
@@ -71,6 +73,7 @@ export class ReconcileLoop {
       lastSuccess: this.lastSuccess,
       lastError: this.lastError,
       pending: this.reasons.size > 0 || this.running !== undefined,
+      runningSince: this.running === undefined ? undefined : this.lastStart,
     };
   }
 

@@ -48,6 +48,8 @@ const COLLECT_MS = 15;
 export class Overlay {
   readonly loop: ReconcileLoop;
   readonly peers: OverlayPeers;
+  /** Settings of our devices that had to be put right after they had stood. */
+  deviceRepairs = 0;
   private readonly options: OverlayOptions;
   private readonly families: readonly Family[];
   private readonly limiter = new LogLimiter();
@@ -185,7 +187,8 @@ export class Overlay {
       const mac = macs.get(vxlanName(family, backend.vni));
       if (subnet === undefined || mac === undefined) continue;
       const plan = planVxlan({ family, backend, underlay, mac, subnet, network });
-      const { index } = await ensureVxlan(socket, plan, host, log);
+      const { index, repairs } = await ensureVxlan(socket, plan, host, log);
+      if (this.devices.has(family.name)) this.deviceRepairs += repairs.length;
       this.devices.set(family.name, index);
     }
   }

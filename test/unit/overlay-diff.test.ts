@@ -1,0 +1,186 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { diffEntries } from '../../src/desired/overlay-diff.ts';
+import {
+  actualEntries,
+  desiredEntries,
+  type EntryMap,
+  entryKey,
+  type FamilyPath,
+  type KernelListing,
+  type OverlayEntry,
+} from '../../src/desired/overlay-entries.ts';
+import { ipv4, parseAddress, parsePrefix } from '../../src/model/address.ts';
+import { type Lease, parseLease } from '../../src/model/lease.ts';
+import { type Backend, parseNetworkConfig } from '../../src/model/network-config.ts';
+
+const backendOf = (more: object): Backend =>
+  parseNetworkConfig(JSON.stringify({ Network: '10.244.0.0/16', Backend: { Type: 'vxlan', ...more } }))
+    .backend;
+const path: FamilyPath = { family: ipv4, vxlan: 5, underlay: 2, direct: [parsePrefix('192.0.2.0/24')] };
+const lease = (
+  third: number,
+  ip = `192.0.2.${third}`,
+  mac = `02:00:00:00:00:0${third}`,
+  type = 'vxlan',
+): Lease =>
+  parseLease(
+    `10.244.${third}.0-24`,
+    `{"PublicIP":"${ip}","BackendType":"${type}","BackendData":{"VtepMAC":"${mac}"}}`,
+  );
+const own = lease(9);
+const desired = (leases: Lease[], backend = backendOf({})) =>
+  desiredEntries({ leases: [own, ...leases], own, paths: [path], backend });
+const words = (entry: OverlayEntry): string =>
+  entry.kind === 'route'
+    ? `${entryKey(entry)} via ${entry.gateway?.text} dev ${entry.device}${entry.onlink ? ' onlink' : ''}`
+    : entry.kind === 'neighbour'
+      ? `${entryKey(entry)} ${entry.mac}`
+      : entryKey(entry);
+const changes = (from: EntryMap, to: EntryMap): string[] =>
+  diffEntries(to, from).map(({ action, entry }) => `${action} ${words(entry)}`);
+
+describe('desired entries', () => {
+  it('VXLAN: neighbour, forwarding entry and onlink route for each peer, none for ourselves', () => {
+    assert.deepEqual([...desired([lease(7)]).entries.values()].map(words), [
+      'n 10.244.7.0 02:00:00:00:00:07',
+      'f 02:00:00:00:00:07 192.0.2.7',
+      'r 10.244.7.0/24 via 10.244.7.0 dev 5 onlink',
+    ]);
+  });
+
+  it('DirectRouting: a plain route where the peer is on our network, the tunnel elsewhere', () => {
+    const direct = backendOf({ DirectRouting: true });
+    assert.deepEqual([...desired([lease(7)], direct).entries.values()].map(words), [
+      'r 10.244.7.0/24 via 192.0.2.7 dev 2',
+    ]);
+    assert.equal(desired([lease(7, '198.51.100.7')], direct).entries.size, 3);
+  });
+
+  it('host-gw: plain routes, and a reason for a peer that is not directly reachable', () => {
+    const result = desired(
+      [lease(7, undefined, undefined, 'host-gw'), lease(8, '198.51.100.8', undefined, 'host-gw')],
+      { type: 'host-gw' },
+    );
+    assert.deepEqual([...result.entries.values()].map(words), ['r 10.244.7.0/24 via 192.0.2.7 dev 2']);
+    assert.match(result.skipped[0]?.reason ?? '', /198\.51\.100\.8 is not directly reachable/);
+  });
+
+  const skips: [string, Lease, RegExp][] = [
+    ['another backend', lease(7, undefined, undefined, 'wireguard'), /backend is wireguard/],
+    ['our public IP', lease(7, '192.0.2.9'), /claims our public IP 192\.0\.2\.9/],
+    [
+      'a subnet around ours',
+      parseLease(
+        '10.244.8.0-23',
+        '{"PublicIP":"192.0.2.7","BackendType":"vxlan","BackendData":{"VtepMAC":"02:00:00:00:00:07"}}',
+      ),
+      /overlaps ours/,
+    ],
+  ];
+  for (const [what, peer, reason] of skips) {
+    it(`passes over a peer with ${what}, and says why`, () => {
+      const { entries, skipped } = desired([peer]);
+      assert.equal(entries.size, 0);
+      assert.match(skipped[0]?.reason ?? '', reason);
+    });
+  }
+
+  it('does not depend on the order of the leases', () => {
+    const clash = [lease(7), { ...lease(8), families: lease(7, '192.0.2.8').families }];
+    assert.deepEqual(desired(clash).entries, new Map([...desired(clash.reverse()).entries]));
+  });
+});
+
+describe('changes', () => {
+  it('none where all is right', () => {
+    const { entries } = desired([lease(7)]);
+    assert.deepEqual(changes(entries, desired([lease(7)]).entries), []);
+  });
+
+  it('adds what a route needs before the route, removes it after', () => {
+    const { entries } = desired([lease(7)]);
+    assert.deepEqual(
+      changes(new Map(), entries).map((line) => line.slice(0, 5)),
+      ['set n', 'set f', 'set r'],
+    );
+    assert.deepEqual(
+      changes(entries, new Map()).map((line) => line.slice(0, 8)),
+      ['remove r', 'remove f', 'remove n'],
+    );
+  });
+
+  it('replaces the destination of a MAC in one step when a node changes its public IP', () => {
+    assert.deepEqual(changes(desired([lease(7)]).entries, desired([lease(7, '192.0.2.77')]).entries), [
+      'set f 02:00:00:00:00:07 192.0.2.77',
+    ]);
+  });
+
+  it('keeps both destinations of a MAC that two nodes share', () => {
+    const one = desired([lease(7)]).entries;
+    const both = desired([lease(7), lease(8, undefined, '02:00:00:00:00:07')]).entries;
+    const forwarding = (list: string[]): string[] => list.filter((line) => / f /.test(line));
+    assert.deepEqual(forwarding(changes(one, both)), ['append f 02:00:00:00:00:07 192.0.2.8']);
+    assert.deepEqual(forwarding(changes(both, one)), ['remove f 02:00:00:00:00:07 192.0.2.8']);
+    assert.deepEqual(changes(both, new Map(both)), []);
+  });
+});
+
+describe('what of the kernel is ours', () => {
+  const route = (text: string, more: Partial<KernelListing['routes'][number]>) => ({
+    destination: parsePrefix(text),
+    gateway: parseAddress('10.244.7.0'),
+    device: 5,
+    onlink: true,
+    protocol: 3,
+    metric: 0,
+    ...more,
+  });
+  const ownership = { devices: new Set([5]), networks: [parsePrefix('10.244.0.0/16')] };
+  const keys = (routes: KernelListing['routes'], wanted: EntryMap = new Map()): string[] => [
+    ...actualEntries({ routes, neighbours: [], fdb: [] }, ownership, wanted).keys(),
+  ];
+
+  it('routes with our mark, and those of an earlier flanneld through our device', () => {
+    assert.deepEqual(
+      keys([route('10.244.7.0/24', {}), route('10.244.8.0/24', { device: 2, protocol: 80 })]),
+      ['r 10.244.7.0/24', 'r 10.244.8.0/24'],
+    );
+  });
+
+  it("not the kernel's, not those outside the pod network, not others' through other devices", () => {
+    assert.deepEqual(
+      keys([
+        route('10.244.7.0/24', { protocol: 2 }),
+        route('203.0.113.0/24', {}),
+        route('10.0.0.0/8', {}),
+        route('10.244.9.0/24', { device: 2 }),
+      ]),
+      [],
+    );
+  });
+
+  it('a foreign route that stands where ours should', () => {
+    const wanted = desired([lease(7)]).entries;
+    const found = keys([route('10.244.7.0/24', { device: 2 })], wanted);
+    assert.deepEqual(found, ['r 10.244.7.0/24']);
+  });
+
+  it('not entries that the kernel made itself', () => {
+    const listing: KernelListing = {
+      routes: [],
+      neighbours: [
+        { device: 5, address: parseAddress('10.244.7.0'), mac: '02:00:00:00:00:07', state: 0x04 },
+        { device: 5, address: parseAddress('10.244.8.0'), mac: '02:00:00:00:00:08', state: 0x80 },
+      ],
+      fdb: [
+        { device: 5, mac: '02:00:00:00:00:07', destination: parseAddress('192.0.2.7'), state: 0x02 },
+        { device: 5, mac: '02:00:00:00:00:08', destination: parseAddress('192.0.2.8'), state: 0x80 },
+      ],
+    };
+    assert.deepEqual(
+      [...actualEntries(listing, ownership, new Map()).keys()],
+      ['n 10.244.8.0', 'f 02:00:00:00:00:08 192.0.2.8'],
+    );
+  });
+});

@@ -187,6 +187,13 @@ async function agentKilled(scenario: Scenario): Promise<string> {
   return `${before.subnet.replace('-', '/')} and ${before.mac} kept, ${sent} of ${sent} requests answered meanwhile`;
 }
 
+/** Nothing of the above may have ended a process. */
+async function stillRunning(scenario: Scenario): Promise<string> {
+  const processes = scenario.lab.processes();
+  for (const process of processes) assert.ok(process.running, process.tail());
+  return processes.map((process) => process.name).join(', ');
+}
+
 /** In the order in which they run. */
 export const checks: readonly Check[] = [
   { name: 'leases in etcd as flanneld writes them', run: leases },
@@ -199,4 +206,5 @@ export const checks: readonly Check[] = [
   { name: 'NodePort from outside, node without endpoint', run: nodePortFromOutside },
   { name: 'pod to itself through its Service', run: podToItself },
   { name: 'agent killed and started again', run: agentKilled },
+  { name: 'every process still runs', run: stillRunning },
 ];

@@ -19,6 +19,19 @@ export const namespaceFolder = '/run/netns';
 const directoryPrefix = '/tmp/twill-lab-';
 const createdMark = 'created-run-netns';
 
+/** In the owner's directory: the number and the start time of its guard process. */
+export const guardFile = 'guard';
+
+/** The process's start time, which tells it from a later one with the same number; undefined when there is none. */
+export function startTime(pid: number): string | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+  } catch {
+    return undefined;
+  }
+}
+
 export function makeOwnerId(): string {
   return randomBytes(4).toString('hex');
 }
@@ -54,7 +67,8 @@ export function listNamespaces(id: string): string[] {
 /** Runs `ip netns …` alone among all labs: /run/netns itself comes and goes with the first and the last of them. */
 export async function ipNetns(...args: string[]): Promise<void> {
   const result = await run('flock', ['/run', 'ip', 'netns', ...args]);
-  if (result.status !== 0) throw new Error(`ip netns ${args.join(' ')}: ${result.stderr.trim()}`);
+  if (result.status !== 0 && !(args[0] === 'del' && !existsSync(join(namespaceFolder, args[1]!))))
+    throw new Error(`ip netns ${args.join(' ')}: ${result.stderr.trim()}`);
 }
 
 /**

@@ -1,30 +1,20 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Writable } from 'node:stream';
+import type { Readable, Writable } from 'node:stream';
 import {
   cleanUp,
+  guardFile,
   listOwners,
   makeOwnerId,
-  markNamespaceFolder,
   namespacePrefix,
   ownerDirectory,
   ownerVariable,
+  startTime,
 } from './cleanup.ts';
 
-const guardFile = 'guard';
 const keptFile = 'kept';
-
-/** The process's start time, which tells it from a later one with the same number; undefined when there is none. */
-function startTime(pid: number): string | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
-  } catch {
-    return undefined;
-  }
-}
 
 function isAbandoned(id: string): boolean {
   const directory = ownerDirectory(id);
@@ -33,7 +23,7 @@ function isAbandoned(id: string): boolean {
     const [pid, started] = readFileSync(join(directory, guardFile), 'utf8').split(' ');
     return startTime(Number(pid)) !== started;
   } catch {
-    // Made a moment ago, or its owner died between making it and starting the guard.
+    // Made a moment ago, or its guard was killed in that moment.
     const made = statSync(directory, { throwIfNoEntry: false })?.mtimeMs;
     return made !== undefined && Date.now() - made > 60_000;
   }
@@ -44,14 +34,25 @@ export function listKept(): string[] {
   return listOwners().filter((id) => existsSync(join(ownerDirectory(id), keptFile)));
 }
 
-const open = new Set<Guard>();
+/** Started and not yet closed, the ones that are just being started included. */
+const open = new Set<Promise<Guard>>();
+const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /** A signal ends the process only after everything has been removed. */
-function endAfterCleaning(signal: NodeJS.Signals): void {
-  Promise.allSettled([...open].map((guard) => guard.close())).then(() => {
-    process.removeListener(signal, endAfterCleaning);
-    process.kill(process.pid, signal);
-  });
+async function endAfterCleaning(signal: NodeJS.Signals): Promise<void> {
+  await Promise.allSettled([...open].map(async (guard) => (await guard).close()));
+  for (const each of signals) process.removeListener(each, endAfterCleaning);
+  process.kill(process.pid, signal);
+}
+
+function remember(guard: Promise<Guard>): void {
+  if (open.size === 0) for (const signal of signals) process.on(signal, endAfterCleaning);
+  open.add(guard);
+}
+
+function forget(guard: Promise<Guard>): void {
+  open.delete(guard);
+  if (open.size === 0) for (const signal of signals) process.removeListener(signal, endAfterCleaning);
 }
 
 /**
@@ -78,26 +79,31 @@ export class Guard {
   }
 
   /** Sweeps what owners left whose guard was killed too, then starts a guard. */
-  static async start(): Promise<Guard> {
+  static start(): Promise<Guard> {
+    // A signal from now on waits for what is started below.
+    const guard = Promise.resolve().then(() => Guard.launch());
+    remember(guard);
+    guard.then(
+      ({ exited }) => exited.then(() => forget(guard)),
+      () => forget(guard),
+    );
+    return guard;
+  }
+
+  private static async launch(): Promise<Guard> {
     for (const abandoned of listOwners().filter(isAbandoned)) await cleanUp(abandoned);
     const id = makeOwnerId();
-    const directory = ownerDirectory(id);
-    mkdirSync(directory, { mode: 0o755 });
     const child = spawn(process.execPath, [join(import.meta.dirname, 'guard-process.js'), id], {
       detached: true,
-      stdio: ['pipe', 'inherit', 'inherit'],
+      stdio: ['pipe', 'pipe', 'inherit'],
     });
-    await once(child, 'spawn');
-    writeFileSync(join(directory, guardFile), `${child.pid} ${startTime(child.pid!)}`);
-    markNamespaceFolder(id);
-    const guard = new Guard(id, child);
+    child.stdin.on('error', () => {});
+    const ready = await Promise.race([once(child.stdout, 'data'), once(child, 'exit')]);
+    if (!Buffer.isBuffer(ready[0])) throw new Error('the guard of the lab did not start');
     child.unref();
     (child.stdin as Writable & { unref(): void }).unref();
-    child.stdin!.on('error', () => {});
-    if (open.size === 0)
-      for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, endAfterCleaning);
-    open.add(guard);
-    return guard;
+    (child.stdout as Readable & { unref(): void }).unref();
+    return new Guard(id, child);
   }
 
   /** Removes everything and resolves when it is gone. @throws Error when something could not be removed */
@@ -105,7 +111,6 @@ export class Guard {
     this.child.ref();
     this.child.stdin!.end();
     const [status] = await this.exited;
-    this.forget();
     if (status !== 0) throw new Error(`lab ${this.id}: the guard could not remove everything`);
   }
 
@@ -115,14 +120,6 @@ export class Guard {
     this.child.ref();
     this.child.stdin!.end('keep');
     await this.exited;
-    this.forget();
-  }
-
-  private forget(): void {
-    open.delete(this);
-    if (open.size > 0) return;
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
-      process.removeListener(signal, endAfterCleaning);
   }
 }
 

@@ -121,7 +121,8 @@ export class Lab {
     await this.guard.keep();
   }
 
-  private processes(): LabProcess[] {
+  /** etcd, and every agent and proxy that was started. */
+  processes(): LabProcess[] {
     const ofNodes = this.nodes.flatMap((node) => [node.agent, node.proxy]);
     return [this.etcd.process, ...ofNodes].filter((process) => process !== undefined);
   }

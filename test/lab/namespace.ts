@@ -1,4 +1,5 @@
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { join } from 'node:path';
 import { type RunOptions, type RunResult, run, runChecked } from '../../src/kernel/process.ts';
 import { ipNetns, namespaceFolder } from './cleanup.ts';
@@ -9,6 +10,8 @@ export class Namespace {
   readonly name: string;
   readonly path: string;
   private readonly guard: Guard;
+  /** What was started and still runs: it may not have entered the namespace yet. */
+  private readonly children = new Set<ChildProcess>();
 
   private constructor(name: string, guard: Guard) {
     this.name = name;
@@ -36,7 +39,10 @@ export class Namespace {
 
   /** Starts a program inside. `ip netns exec` replaces itself by it, so the child's number is the program's. */
   spawn(program: string, args: readonly string[], options: SpawnOptions = {}): ChildProcess {
-    return spawn('ip', this.command(program, args), this.withOwner(options));
+    const child = spawn('ip', this.command(program, args), this.withOwner(options));
+    this.children.add(child);
+    child.once('exit', () => this.children.delete(child));
+    return child;
   }
 
   /** Runs a list of `ip` commands inside in one process, e.g. `link add dummy0 type dummy`. */
@@ -49,6 +55,9 @@ export class Namespace {
 
   /** Ends what runs inside and removes it; removing it twice is fine. */
   async remove(): Promise<void> {
+    const exits = [...this.children].map((child) => once(child, 'exit'));
+    for (const child of this.children) child.kill('SIGKILL');
+    await Promise.all(exits);
     const pids = await run('ip', ['netns', 'pids', this.name]);
     for (const pid of pids.stdout.split('\n').filter((line) => line !== '')) {
       try {

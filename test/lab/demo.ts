@@ -1,6 +1,7 @@
 // The demo: a cluster on this machine, what it is to do, and whether it does it.
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
+import { formatTable } from '../../src/inspect/table.ts';
 import { describeError } from '../../src/model/error.ts';
 import { checks } from './checks.ts';
 import { cleanUp } from './cleanup.ts';
@@ -49,12 +50,8 @@ async function runChecks(scenario: Scenario): Promise<Outcome[]> {
 }
 
 function table(outcomes: readonly Outcome[]): string {
-  const rows = [
-    ['check', 'result', 'detail'],
-    ...outcomes.map(({ name, ok, detail }) => [name, ok ? 'ok' : 'FAILED', detail]),
-  ];
-  const widths = [0, 1].map((column) => Math.max(...rows.map((row) => row[column]!.length)));
-  return rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ')).join('\n');
+  const rows = outcomes.map(({ name, ok, detail }) => [name, ok ? 'ok' : 'FAILED', detail]);
+  return formatTable(['check', 'result', 'detail'], rows);
 }
 
 /** What stands in the kernel of one node, in the words of the tools an operator would use. */
@@ -102,7 +99,7 @@ async function demo(options: { keep: boolean; json: string | undefined }): Promi
   try {
     const outcomes = await prepare(lab);
     const state = await look(lab.nodes[0]!);
-    process.stdout.write(`\n${state}\n${table(outcomes)}\n`);
+    process.stdout.write(`\n${state}\n${table(outcomes)}`);
     if (options.json !== undefined)
       writeFileSync(options.json, `${JSON.stringify(outcomes, undefined, 2)}\n`);
     const failed = outcomes.filter(({ ok }) => !ok).length;

@@ -119,7 +119,7 @@ export function proxyConfig(flags: ProxyFlags): ProxyConfig {
     (prefix) => prefix.family === ipv4 && (prefix.length === 0 || prefix.text.startsWith('127.')),
   );
   return {
-    manifests: flags.manifests,
+    manifests: flags.manifests || undefined,
     kubeconfig: flags.kubeconfig,
     master: flags.master,
     nodeName: (flags.hostnameOverride ?? hostname()).trim().toLowerCase(),

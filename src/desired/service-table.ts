@@ -51,6 +51,8 @@ export interface ServicePortEntry {
   readonly clusterBackends: readonly Backend[];
   /** Usable for traffic with policy Local, sorted; empty when no traffic has that policy. */
   readonly localBackends: readonly Backend[];
+  /** `address|port` of all endpoints that still serve, usable for new flows or not; empty for TCP, which needs it not. */
+  readonly serving: readonly string[];
   /** Some node could serve this port, though perhaps not this one. */
   readonly hasEndpoints: boolean;
 }
@@ -154,13 +156,14 @@ function portEntry(
   const { family, node } = place;
   const externalIPs = ofFamily(family, service.externalIPs);
   const loadBalancerIPs = ofFamily(family, service.loadBalancerIPs);
-  const external = port.nodePort !== 0 || externalIPs.length > 0 || loadBalancerIPs.length > 0;
+  const external = isExternal({ nodePort: port.nodePort, externalIPs, loadBalancerIPs });
   const uses = {
     // External traffic from this cluster is served with policy Cluster even where outside traffic is Local.
     cluster: !service.internalLocal || external,
     local: service.internalLocal || (service.externalLocal && external),
   };
   const key = objectKey(service);
+  const all = candidates(state.slices, port, family, node);
   return {
     service: key,
     name: servicePortName(key, port.name),
@@ -175,8 +178,25 @@ function portEntry(
     externalLocal: service.externalLocal,
     internalLocal: service.internalLocal,
     healthCheckNodePort: service.healthCheckNodePort,
-    ...choose(candidates(state.slices, port, family, node), node, uses),
+    serving:
+      port.protocol === 'TCP' ? [] : all.filter(({ endpoint }) => endpoint.serving).map((one) => one.key),
+    ...choose(all, node, uses),
   };
+}
+
+/** True when the port is reachable from outside the cluster. */
+export function isExternal(
+  entry: Pick<ServicePortEntry, 'nodePort' | 'externalIPs' | 'loadBalancerIPs'>,
+): boolean {
+  return entry.nodePort !== 0 || entry.externalIPs.length > 0 || entry.loadBalancerIPs.length > 0;
+}
+
+/** Ready endpoints of a Service on this node, counted by address: what a load balancer's health check asks for. */
+export function localReadyCount(slices: readonly EndpointSlice[], node: NodeView): number {
+  const local = slices
+    .flatMap((slice) => slice.endpoints)
+    .filter((endpoint) => endpoint.ready && endpoint.nodeName === node.name);
+  return new Set(local.map((endpoint) => endpoint.address)).size;
 }
 
 /** The rules' raw material for one Service in one family; empty for headless, ExternalName and unknown Services. */

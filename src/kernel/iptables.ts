@@ -53,7 +53,7 @@ class IptablesProgram implements Iptables {
   }
 
   async list(table: string, chain: string): Promise<string[] | undefined> {
-    const result = await run(this.program, ['-t', table, '-S', chain]);
+    const result = await run(...this.command(this.program, ['-t', table, '-S', chain]));
     if (result.status === 0) return result.stdout.split('\n').filter((line) => line !== '');
     if (/No chain\/target\/match|does not exist|incompatible/.test(result.stderr)) return undefined;
     throw new TwillError('kernel', `${this.program} -t ${table} -S ${chain} failed: ${result.stderr.trim()}`);

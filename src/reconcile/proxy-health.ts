@@ -1,6 +1,6 @@
 import type { ProxyConfig } from '../config/proxy.ts';
 import { type HttpAnswer, type HttpServer, parseBindAddress, type Routes, startHttp } from './http.ts';
-import type { ServiceProxy } from './proxy.ts';
+import type { ServiceProxy } from './service-proxy.ts';
 
 /** Rules that could not be written for this long are not healthy any more. */
 const UNHEALTHY_MS = 60_000;

@@ -68,6 +68,12 @@ export class ProxyMetrics {
     help: 'Services, EndpointSlices or parts of them left out because they cannot be used',
     registers: [this.registry],
   });
+  readonly staleFlows = new Counter({
+    name: 'twill_proxy_stale_flows_deleted_total',
+    help: 'Tracked UDP and SCTP flows deleted because they led to an endpoint that is gone',
+    labelNames: ['ip_family'],
+    registers: [this.registry],
+  });
   readonly refused = new Gauge({
     name: 'twill_proxy_services_refused',
     help: 'Services without rules because the kernel refused them',

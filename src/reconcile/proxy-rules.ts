@@ -1,6 +1,11 @@
 import { createHash } from 'node:crypto';
 import type { Log } from '../config/log.ts';
-import { type NodeView, serviceEntries } from '../desired/service-table.ts';
+import {
+  isExternal,
+  type NodeView,
+  type ServicePortEntry,
+  serviceEntries,
+} from '../desired/service-table.ts';
 import type { ServiceState } from '../desired/service-tracker.ts';
 import type { Iptables } from '../kernel/iptables.ts';
 import type { Family } from '../model/address.ts';
@@ -27,6 +32,8 @@ export interface ProxyRulesOptions {
   readonly render: RenderOptions;
   readonly node: NodeView;
   readonly log: Log;
+  /** Told the entries of every Service whose rules are made. */
+  readonly onEntries?: (service: string, entries: readonly ServicePortEntry[]) => void;
 }
 
 /** What one sync wrote. */
@@ -51,6 +58,7 @@ export class ProxyRules {
   private readonly ruleset: Ruleset;
   private installed: Record<Table, Chains> | undefined;
   private readonly refused = new Map<string, string>();
+  private readonly lacking = new Map<string, { internal: number; external: number }>();
   private node: NodeView;
   private render: RenderOptions;
 
@@ -74,6 +82,23 @@ export class ProxyRules {
       return rules;
     };
     return { nat: count(this.ruleset.chains.nat), filter: count(this.ruleset.chains.filter) };
+  }
+
+  /** Service ports with a Local policy that have endpoints, but none on this node, by the policy's kind. */
+  get withoutLocalEndpoints(): { internal: number; external: number } {
+    const counts = { internal: 0, external: 0 };
+    for (const { internal, external } of this.lacking.values()) {
+      counts.internal += internal;
+      counts.external += external;
+    }
+    return counts;
+  }
+
+  /** A cheap look at the chain that leads to all others: false when somebody removed or changed its rules. */
+  async looksWhole(): Promise<boolean> {
+    const wanted = this.installed?.nat.get('KUBE-SERVICES');
+    const standing = await this.options.iptables.list('nat', 'KUBE-SERVICES');
+    return wanted === standing?.filter((line) => line.startsWith('-A ')).join('\n');
   }
 
   /** Forget what is known of the kernel: the next sync reads it. */
@@ -118,6 +143,12 @@ export class ProxyRules {
   private setService(key: string, state: ServiceState): void {
     this.refused.delete(key);
     const entries = serviceEntries(state, this.family, this.node);
+    this.options.onEntries?.(key, entries);
+    const lacking = entries.filter((entry) => entry.hasEndpoints && entry.localBackends.length === 0);
+    const internal = lacking.filter((entry) => entry.internalLocal).length;
+    const external = lacking.filter((entry) => entry.externalLocal && isExternal(entry)).length;
+    if (internal + external > 0) this.lacking.set(key, { internal, external });
+    else this.lacking.delete(key);
     this.ruleset.setService(
       key,
       entries.map((entry) => renderServicePort(entry, this.render)),

@@ -12,6 +12,7 @@ import {
 } from './constants.ts';
 
 const NETLINK_ROUTE = 0;
+export const NETLINK_NETFILTER = 12;
 /**
  * Messages in one send. The kernel handles a send synchronously and queues one reply per failure, so the size is
  * bounded by what fits the default receive buffer (208 KiB, about 768 bytes a reply) even if every message fails.
@@ -32,7 +33,7 @@ interface Pending {
 }
 
 /**
- * An rtnetlink socket, bound to the network namespace that is current when it is opened; it stays there, so a socket
+ * A netlink socket (rtnetlink unless another protocol is given), bound to the network namespace that is current when it is opened; it stays there, so a socket
  * opened inside {@link inNetns} serves that namespace from anywhere.
  */
 export class RtSocket {
@@ -44,8 +45,8 @@ export class RtSocket {
   private referenced = false;
   private closed = false;
 
-  constructor() {
-    this.raw = new RawNetlinkSocket(NETLINK_ROUTE);
+  constructor(protocol = NETLINK_ROUTE) {
+    this.raw = new RawNetlinkSocket(protocol);
     this.raw.unref();
     this.raw.on('message', (data) => this.receive(data));
     this.raw.on('error', (error) => this.overflow(error));
@@ -73,6 +74,24 @@ export class RtSocket {
     if (error !== undefined) throw error;
   }
 
+  /** Asks for one object, not for a list. @returns the kernel's answer @throws TwillError by errno */
+  async ask(question: Change): Promise<Message> {
+    let answer: Message | undefined;
+    let refused = 0;
+    await this.sendBatch(
+      [question],
+      (_index, errno) => {
+        refused = errno;
+      },
+      (message) => {
+        answer = message;
+      },
+    );
+    if (refused !== 0) throw kernelError(question.what, refused);
+    if (answer === undefined) throw new TwillError('kernel', `${question.what}: the kernel gave no answer`);
+    return answer;
+  }
+
   /**
    * Sends changes in few system calls, in order; a refused one does not stop the others.
    * @returns per change undefined or the kernel's refusal
@@ -92,6 +111,7 @@ export class RtSocket {
   private sendBatch(
     part: readonly Change[],
     onResult: (index: number, errno: number) => void,
+    onAnswer: (message: Message) => void = () => {},
   ): Promise<void> {
     const first = this.nextSeq(part.length);
     const last = first + part.length - 1;
@@ -117,7 +137,7 @@ export class RtSocket {
       for (let seq = first; seq <= last; seq++) {
         this.expect(seq, {
           onMessage: (message) => {
-            if (message.type !== NLMSG_ERROR) return;
+            if (message.type !== NLMSG_ERROR) return onAnswer(message);
             onResult(seq - first, -message.payload.readInt32LE(0));
             if (seq === last) done();
           },

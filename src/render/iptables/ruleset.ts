@@ -1,3 +1,4 @@
+import { GuardChain, guardChain } from './guard-chain.ts';
 import { masqueradeMark, type Table } from './names.ts';
 import type { Fragment, RenderOptions } from './service-rules.ts';
 import { marksAtHead, unmark } from './service-rules.ts';
@@ -84,6 +85,7 @@ function servicesEnds(options: RenderOptions): { head: string[]; tail: string[] 
 export class Ruleset {
   readonly chains: Readonly<Record<Table, Chains>> = { nat: new Map(), filter: new Map() };
   private readonly shared: readonly { readonly table: Table; readonly chain: SharedChain }[];
+  private readonly guard: GuardChain;
   private readonly fragments = new Map<string, readonly Fragment[]>();
   /** Which Service a chain of table nat belongs to: to find the culprit when the kernel refuses it. */
   private readonly owners = new Map<string, string>();
@@ -91,6 +93,11 @@ export class Ruleset {
 
   constructor(options: RenderOptions) {
     this.shared = sharedChains.map(({ table, chain }) => ({ table, chain: new SharedChain(chain) }));
+    this.guard = new GuardChain(options.v6);
+    this.sharedChain('filter', 'KUBE-SERVICES').setEnds(
+      [],
+      [`-m conntrack ! --ctstate DNAT -j ${guardChain}`],
+    );
     this.configure(options);
   }
 
@@ -127,10 +134,12 @@ export class Ruleset {
     const stale = new Set<string>();
     for (const fragment of this.fragments.get(key) ?? []) {
       for (const rule of fragment.shared) this.sharedChain(rule.table, rule.chain).remove(rule);
+      if (fragment.guarded !== undefined) this.guard.remove(fragment.guarded);
       for (const [name] of fragment.chains) stale.add(name);
     }
     for (const fragment of fragments) {
       for (const rule of fragment.shared) this.sharedChain(rule.table, rule.chain).add(rule);
+      if (fragment.guarded !== undefined) this.guard.add(fragment.guarded);
       for (const [name, text] of fragment.chains) {
         stale.delete(name);
         this.owners.set(name, key);
@@ -148,6 +157,8 @@ export class Ruleset {
   /** The chains that changed (or are gone) since the last call. */
   flush(): Readonly<Record<Table, ReadonlySet<string>>> {
     for (const { table, chain } of this.shared) chain.flush((name, text) => this.set(table, name, text));
+    const guard = this.guard.flush();
+    if (guard !== undefined) this.set('filter', guardChain, guard);
     const changed = { nat: new Set(this.touched.nat), filter: new Set(this.touched.filter) };
     this.touched.nat.clear();
     this.touched.filter.clear();

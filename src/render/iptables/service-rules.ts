@@ -8,7 +8,7 @@
  * - a pod that reaches itself is recognised after DNAT (source equals destination), which takes one rule per local
  *   endpoint address instead of one per endpoint and Service.
  */
-import type { Backend, ServicePortEntry } from '../../desired/service-table.ts';
+import { type Backend, isExternal, type ServicePortEntry } from '../../desired/service-table.ts';
 import { parseAddress, parsePrefix, prefixContains } from '../../model/address.ts';
 import { affinityList, masqueradeMark, type ServiceChains, type Sha256, serviceChains } from './names.ts';
 import { addressBucket, portBucket, type SharedRule } from './shared-chain.ts';
@@ -33,6 +33,8 @@ export interface RenderOptions {
 export interface Fragment {
   readonly chains: readonly (readonly [name: string, text: string])[];
   readonly shared: readonly SharedRule[];
+  /** Cluster address that no packet should leave the node with. */
+  readonly guarded: string | undefined;
 }
 
 /** Rule that takes the masquerade mark back. */
@@ -62,19 +64,18 @@ class FragmentBuilder {
 
   build(): Fragment {
     const { entry, names } = this;
-    const externallyReachable =
-      entry.nodePort !== 0 || entry.externalIPs.length > 0 || entry.loadBalancerIPs.length > 0;
     this.backendChain(names.cluster, entry.clusterBackends);
     this.backendChain(names.local, entry.localBackends);
     this.hairpins();
     this.clusterIP();
-    if (externallyReachable) {
+    if (isExternal(entry)) {
       if (entry.hasEndpoints) this.externalChain();
       this.externalAddresses();
       this.nodePort();
     }
     this.healthCheckPort();
-    return { chains: this.chains, shared: this.shared };
+    const guarded = this.servesCluster() ? entry.clusterIP : undefined;
+    return { chains: this.chains, shared: this.shared, guarded };
   }
 
   /** kube-proxy's way to spread: the i-th of n remaining rules takes 1/n of what reaches it. */
@@ -150,10 +151,14 @@ class FragmentBuilder {
     return { comment: 'has no endpoints', target: `-j REJECT --reject-with ${kind}` };
   }
 
+  private servesCluster(): boolean {
+    const { entry } = this;
+    return (entry.internalLocal ? entry.localBackends : entry.clusterBackends).length > 0;
+  }
+
   private clusterIP(): void {
     const { entry, names } = this;
-    const serving = entry.internalLocal ? entry.localBackends : entry.clusterBackends;
-    if (serving.length > 0) {
+    if (this.servesCluster()) {
       const chain = entry.internalLocal ? names.local : names.cluster;
       const place = { table: 'nat', chain: 'KUBE-SERVICES', class: 0 } as const;
       this.portRule(place, entry.clusterIP, 'cluster IP', `-j ${chain}`);

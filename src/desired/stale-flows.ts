@@ -1,0 +1,105 @@
+/**
+ * Which tracked UDP and SCTP flows go somewhere they should not go any more. A client that sends from one port for ever
+ * (a DNS resolver, say) would otherwise stay with an endpoint that is gone, or with the time when there was none.
+ */
+import type { Protocol } from '../model/service.ts';
+import type { ServicePortEntry } from './service-table.ts';
+
+/** One tracked flow: where the client sent to, and who answers (its reply's source). */
+export interface Flow {
+  readonly protocol: Protocol;
+  readonly destination: { readonly address: string; readonly port: number };
+  readonly backend: { readonly address: string; readonly port: number };
+}
+
+type Backends = ReadonlySet<string>;
+
+const none: Backends = new Set();
+
+function portKey(protocol: Protocol, port: number): string {
+  return `${protocol} ${port}`;
+}
+
+function addressKey(protocol: Protocol, address: string, port: number): string {
+  return `${protocol} ${address} ${port}`;
+}
+
+/** Destinations of one Service's UDP and SCTP ports with the endpoints that may answer for them. */
+function destinations(entries: readonly ServicePortEntry[]): Map<string, Backends> {
+  const found = new Map<string, Backends>();
+  for (const entry of entries) {
+    if (entry.protocol === 'TCP') continue;
+    const backends = new Set(entry.serving);
+    for (const address of [entry.clusterIP, ...entry.externalIPs, ...entry.loadBalancerIPs]) {
+      found.set(addressKey(entry.protocol, address, entry.port), backends);
+    }
+    if (entry.nodePort !== 0) found.set(portKey(entry.protocol, entry.nodePort), backends);
+  }
+  return found;
+}
+
+/** Knows every UDP and SCTP destination of the Services of one family, also those that are just gone. */
+export class FlowTable {
+  private readonly current = new Map<string, Backends>();
+  private readonly services = new Map<string, readonly string[]>();
+  /** Destinations that no Service has any more; their flows are stale until {@link forgetGone}. */
+  private gone = new Set<string>();
+  private changed = false;
+
+  /** True when flows may have become stale since {@link forgetGone}. */
+  get dirty(): boolean {
+    return this.changed;
+  }
+
+  get isEmpty(): boolean {
+    return this.current.size === 0 && this.gone.size === 0;
+  }
+
+  setService(key: string, entries: readonly ServicePortEntry[]): void {
+    const now = destinations(entries);
+    const before = this.services.get(key);
+    if (before === undefined && now.size === 0) return;
+    for (const destination of before ?? []) {
+      if (!now.has(destination)) {
+        this.current.delete(destination);
+        this.gone.add(destination);
+      }
+    }
+    for (const [destination, backends] of now) {
+      this.current.set(destination, backends);
+      this.gone.delete(destination);
+    }
+    if (now.size === 0) this.services.delete(key);
+    else this.services.set(key, [...now.keys()]);
+    this.changed = true;
+  }
+
+  /** Call before looking at the flows: what changes from then on counts for the next look. */
+  beginLook(): void {
+    this.changed = false;
+  }
+
+  /** Call when stale flows were deleted. */
+  forgetGone(): void {
+    if (!this.changed) this.gone.clear();
+  }
+
+  /** Call when deleting failed: the next look is needed whatever changes. */
+  lookAgain(): void {
+    this.changed = true;
+  }
+
+  /** @param isOwn tells addresses of this node, on which node ports answer */
+  isStale(flow: Flow, isOwn: (address: string) => boolean): boolean {
+    const { protocol, destination, backend } = flow;
+    const byAddress = this.backends(addressKey(protocol, destination.address, destination.port));
+    const allowed =
+      byAddress ??
+      (isOwn(destination.address) ? this.backends(portKey(protocol, destination.port)) : undefined);
+    return allowed !== undefined && !allowed.has(`${backend.address}|${backend.port}`);
+  }
+
+  private backends(key: string): Backends | undefined {
+    return this.current.get(key) ?? (this.gone.has(key) ? none : undefined);
+  }
+}

@@ -1,0 +1,124 @@
+/**
+ * The kernel's connection tracking table over ctnetlink (include/uapi/linux/netfilter/nfnetlink_conntrack.h).
+ */
+
+import type { Flow } from '../desired/stale-flows.ts';
+import { addressFromBytes, type Family } from '../model/address.ts';
+import { isTwillError } from '../model/error.ts';
+import type { Protocol } from '../model/service.ts';
+import { type Attributes, MessageWriter, parseAttributes } from './netlink/codec.ts';
+import { NETLINK_NETFILTER, RtSocket } from './netlink/socket.ts';
+
+const GET = (1 << 8) | 1;
+const DELETE = (1 << 8) | 2;
+const CTA_TUPLE_ORIG = 1;
+const CTA_TUPLE_REPLY = 2;
+const CTA_ID = 12;
+const CTA_ZONE = 18;
+const CTA_TUPLE_IP = 1;
+const CTA_TUPLE_PROTO = 2;
+const CTA_PROTO_NUM = 1;
+const CTA_PROTO_SRC_PORT = 2;
+const CTA_PROTO_DST_PORT = 3;
+/** Source of IPv4 and IPv6; the destination follows. */
+const CTA_IP_SRC = { ipv4: 1, ipv6: 3 } as const;
+
+const protocols: Readonly<Record<number, Protocol>> = { 17: 'UDP', 132: 'SCTP' };
+
+/** A flow as the kernel lists it, with what is needed to delete exactly this one. */
+export interface ListedFlow extends Flow {
+  readonly identity: {
+    readonly original: Buffer;
+    readonly id: Buffer | undefined;
+    readonly zone: Buffer | undefined;
+  };
+}
+
+function nfgenmsg(family: Family): Buffer {
+  return Buffer.from([family.af, 0, 0, 0]);
+}
+
+interface End {
+  readonly address: string;
+  readonly port: number;
+}
+
+function end(tuple: Attributes, family: Family, side: 'source' | 'destination'): End | undefined {
+  const ip = tuple.get(CTA_TUPLE_IP);
+  const proto = tuple.get(CTA_TUPLE_PROTO);
+  if (ip === undefined || proto === undefined) return undefined;
+  const address = parseAttributes(ip).get(CTA_IP_SRC[family.name] + (side === 'destination' ? 1 : 0));
+  const port = parseAttributes(proto).get(side === 'source' ? CTA_PROTO_SRC_PORT : CTA_PROTO_DST_PORT);
+  if (address === undefined || port === undefined) return undefined;
+  return { address: addressFromBytes(address).text, port: port.readUInt16BE(0) };
+}
+
+function parseFlow(payload: Buffer, family: Family): ListedFlow | undefined {
+  if (payload[0] !== family.af) return undefined;
+  const attributes = parseAttributes(payload, 4);
+  const original = attributes.get(CTA_TUPLE_ORIG);
+  const reply = attributes.get(CTA_TUPLE_REPLY);
+  if (original === undefined || reply === undefined) return undefined;
+  const tuple = parseAttributes(original);
+  const number = parseAttributes(tuple.get(CTA_TUPLE_PROTO) ?? Buffer.alloc(0)).get(CTA_PROTO_NUM)?.[0];
+  const protocol = number === undefined ? undefined : protocols[number];
+  if (protocol === undefined) return undefined;
+  const destination = end(tuple, family, 'destination');
+  const backend = end(parseAttributes(reply), family, 'source');
+  if (destination === undefined || backend === undefined) return undefined;
+  const identity = { original, id: attributes.get(CTA_ID), zone: attributes.get(CTA_ZONE) };
+  return { protocol, destination, backend, identity };
+}
+
+/** UDP and SCTP flows of the network namespace the process is in. */
+export class Conntrack {
+  private readonly socket = new RtSocket(NETLINK_NETFILTER);
+
+  /** @throws TwillError `permission` and others by errno */
+  async list(family: Family, wanted: (flow: Flow) => boolean): Promise<ListedFlow[]> {
+    let flows: ListedFlow[] = [];
+    await this.socket.dump(
+      {
+        message: new MessageWriter(GET, 0).struct(nfgenmsg(family)).finish(),
+        what: 'list tracked connections',
+      },
+      () => {
+        flows = [];
+      },
+      ({ payload }) => {
+        const flow = parseFlow(payload, family);
+        // The buffers are views of a receive buffer: only those of flows that are kept are copied.
+        if (flow !== undefined && wanted(flow)) flows.push({ ...flow, identity: copy(flow.identity) });
+      },
+    );
+    return flows;
+  }
+
+  /** Deletes flows; one that is gone already is fine. @returns how many were deleted */
+  async delete(family: Family, flows: readonly ListedFlow[]): Promise<number> {
+    const results = await this.socket.batch(
+      flows.map(({ identity }) => {
+        const writer = new MessageWriter(DELETE, 0).struct(nfgenmsg(family));
+        writer.bytes(CTA_TUPLE_ORIG | 0x8000, identity.original);
+        if (identity.id !== undefined) writer.bytes(CTA_ID, identity.id);
+        if (identity.zone !== undefined) writer.bytes(CTA_ZONE, identity.zone);
+        return { message: writer.finish(), what: 'delete a tracked connection' };
+      }),
+    );
+    const failed = results.find((error) => error !== undefined && !isTwillError(error, 'not-found'));
+    if (failed !== undefined) throw failed;
+    return flows.length - results.filter((error) => error !== undefined).length;
+  }
+
+  close(): void {
+    this.socket.close();
+  }
+}
+
+function copy(identity: ListedFlow['identity']): ListedFlow['identity'] {
+  return {
+    original: Buffer.from(identity.original),
+    id: identity.id && Buffer.from(identity.id),
+    zone: identity.zone && Buffer.from(identity.zone),
+  };
+}

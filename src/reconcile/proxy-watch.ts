@@ -1,0 +1,76 @@
+import type { Log } from '../config/log.ts';
+import type { RulesStamp } from '../kernel/rules-stamp.ts';
+import { describeError } from '../model/error.ts';
+
+const POLL_MS = 100;
+/** Others change rules of their own all the time: ours are read in full at most this often because of that. */
+const FULL_CHECK_MS = 10_000;
+
+export interface ProxyWatchOptions {
+  readonly stamp: RulesStamp;
+  /** True while the proxy itself writes. */
+  readonly busy: () => boolean;
+  /** A cheap look: do our rules seem to stand? */
+  readonly looksWhole: () => Promise<boolean>;
+  /** Read everything and repair. @param broken the cheap look found something missing */
+  readonly repair: (broken: boolean) => void;
+  readonly log: Log;
+}
+
+/**
+ * Notices within a tenth of a second when somebody else changes rules (`iptables -F`, `nft flush ruleset`, a firewall that
+ * reloads): a change counter is read, and only when it moved without our doing are rules looked at.
+ */
+export class ProxyWatch {
+  private readonly options: ProxyWatchOptions;
+  private timer: NodeJS.Timeout | undefined;
+  private known: string | undefined;
+  private looking = false;
+  private lastFullCheck = 0;
+  private fullCheckWanted = false;
+
+  constructor(options: ProxyWatchOptions) {
+    this.options = options;
+  }
+
+  start(): void {
+    this.timer = setInterval(() => void this.look(), POLL_MS);
+  }
+
+  stop(): void {
+    clearInterval(this.timer);
+    this.options.stamp.close();
+  }
+
+  /** The rules that stand now are ours. */
+  async settled(): Promise<void> {
+    this.known = await this.options.stamp.read().catch(() => undefined);
+  }
+
+  private async look(): Promise<void> {
+    const { stamp, busy, looksWhole, repair, log } = this.options;
+    if (this.looking || busy() || this.known === undefined) return;
+    this.looking = true;
+    try {
+      const before = this.known;
+      const now = await stamp.read();
+      if (now !== before && !busy() && this.known === before) {
+        this.known = now;
+        if (await looksWhole()) this.fullCheckWanted = true;
+        else if (!busy()) {
+          log.warn('rules were removed by somebody else');
+          repair(true);
+        }
+      }
+      if (this.fullCheckWanted && Date.now() - this.lastFullCheck > FULL_CHECK_MS) {
+        this.fullCheckWanted = false;
+        this.lastFullCheck = Date.now();
+        repair(false);
+      }
+    } catch (error) {
+      log.debug({ error: describeError(error) }, 'cannot look at the rules');
+    } finally {
+      this.looking = false;
+    }
+  }
+}

@@ -1,0 +1,215 @@
+import { type Log, LogLimiter } from '../config/log.ts';
+import type { ProxyConfig } from '../config/proxy.ts';
+import { localReadyCount, type NodeView } from '../desired/service-table.ts';
+import { type DirtyServices, type ServiceState, ServiceTracker } from '../desired/service-tracker.ts';
+import type { RulesStamp } from '../kernel/rules-stamp.ts';
+import { tables } from '../render/iptables/names.ts';
+import type { RenderOptions } from '../render/iptables/service-rules.ts';
+import type { ObjectKind, ServiceSink, ServiceSource } from '../store/service-source.ts';
+import { ReconcileLoop } from './loop.ts';
+import type { ProxyFlows } from './proxy-flows.ts';
+import { HealthPorts } from './proxy-health-ports.ts';
+import type { ProxyMetrics } from './proxy-metrics.ts';
+import type { ProxyRules } from './proxy-rules.ts';
+import { ProxyWatch } from './proxy-watch.ts';
+
+/** One family that is served. */
+export interface ServedFamily {
+  readonly rules: ProxyRules;
+  readonly flows: ProxyFlows;
+  readonly stamp: RulesStamp;
+  /** What rules depend on besides Services, as it is now. */
+  readonly renderOptions: () => RenderOptions;
+}
+
+export interface ServiceProxyOptions {
+  readonly config: ProxyConfig;
+  readonly log: Log;
+  readonly source: ServiceSource;
+  readonly families: readonly ServedFamily[];
+  readonly metrics: ProxyMetrics;
+}
+
+type States = readonly (readonly [key: string, state: ServiceState])[];
+
+/** Names of objects come from outside: in a log they must not look like lines of their own. */
+function printable(text: string): string {
+  return text.replace(/[^\x20-\x7e]/g, '?');
+}
+
+/** Binds sources, tracker and rules: one loop that writes what changed. */
+export class ServiceProxy {
+  readonly metrics: ProxyMetrics;
+  readonly loop: ReconcileLoop;
+  readonly startedAt = Date.now();
+  private readonly options: ServiceProxyOptions;
+  private readonly log: Log;
+  private readonly tracker = new ServiceTracker();
+  private readonly listed = new Set<ObjectKind>();
+  private readonly limiter = new LogLimiter();
+  private readonly healthPorts: HealthPorts;
+  private readonly watches: readonly ProxyWatch[];
+  private node: NodeView;
+  private lastFull = 0;
+  private fullWanted = false;
+  private writing = false;
+
+  constructor(options: ServiceProxyOptions) {
+    const { config, log, families } = options;
+    this.options = options;
+    this.log = log;
+    this.metrics = options.metrics;
+    this.node = { name: config.nodeName };
+    this.healthPorts = new HealthPorts(() => this.ready, log);
+    this.watches = families.map((family) => this.watch(family));
+    this.loop = new ReconcileLoop({
+      name: 'proxy-rules',
+      log,
+      work: () => this.sync(),
+      resyncMs: config.resyncMs,
+      minIntervalMs: config.minSyncMs,
+    });
+  }
+
+  async start(): Promise<void> {
+    await this.options.source.start(this.sink());
+    for (const watch of this.watches) watch.start();
+  }
+
+  async stop(): Promise<void> {
+    for (const watch of this.watches) watch.stop();
+    this.healthPorts.stop();
+    await this.options.source.stop();
+    await this.loop.stop();
+    await Promise.all(this.options.families.map(({ flows }) => flows.stop()));
+  }
+
+  /** True once rules of a full list stand and the last sync did not fail. */
+  get ready(): boolean {
+    const { lastSuccess, consecutiveFailures } = this.loop.status();
+    return lastSuccess !== undefined && consecutiveFailures === 0;
+  }
+
+  /** Brings gauges up to date that are costly to keep so; called when metrics are read. */
+  updateGauges(): void {
+    for (const { rules } of this.options.families) {
+      const ip_family = rules.family.kubeName;
+      for (const table of tables) this.metrics.rules.set({ ip_family, table }, rules.ruleCounts[table]);
+      for (const [traffic_policy, count] of Object.entries(rules.withoutLocalEndpoints)) {
+        this.metrics.noLocalEndpoints.set({ ip_family, traffic_policy }, count);
+      }
+    }
+  }
+
+  private watch({ rules, stamp }: ServedFamily): ProxyWatch {
+    return new ProxyWatch({
+      stamp,
+      log: this.log,
+      busy: () => this.writing || !this.ready,
+      looksWhole: () => rules.looksWhole(),
+      repair: (broken) => {
+        this.fullWanted = true;
+        this.loop.trigger('rules were changed by others', broken);
+      },
+    });
+  }
+
+  private changed(reason: string): void {
+    const { endpointChanges, serviceChanges } = this.tracker.pending;
+    for (const { rules } of this.options.families) {
+      const labels = { ip_family: rules.family.kubeName };
+      this.metrics.lastQueued.set(labels, Date.now() / 1000);
+      this.metrics.endpointChangesPending.set(labels, endpointChanges);
+      this.metrics.serviceChangesPending.set(labels, serviceChanges);
+    }
+    // Rules of a partial list would cut off Services that are merely not listed yet.
+    if (this.listed.has('service') && this.listed.has('slice')) this.loop.trigger(reason);
+  }
+
+  private sink(): ServiceSink {
+    return {
+      replace: (kind, values) => {
+        this.tracker.replace(kind, values);
+        this.listed.add(kind);
+        this.changed(`${kind} list`);
+      },
+      change: (change) => {
+        this.tracker.apply(change);
+        this.changed(change.kind);
+      },
+      node: (zone) => {
+        if (zone === this.node.zone) return;
+        this.node = { name: this.node.name, zone };
+        this.tracker.touchAll();
+        this.changed('node');
+      },
+      skipped: (where, problem) => {
+        this.metrics.skipped.inc();
+        const suppressed = this.limiter.allow(`${where} ${problem}`);
+        if (suppressed !== undefined) {
+          this.log.warn({ where: printable(where), problem: printable(problem), suppressed }, 'left out');
+        }
+      },
+    };
+  }
+
+  private async sync(): Promise<void> {
+    const now = Date.now();
+    const dirty = this.tracker.takeDirty();
+    const full = this.fullWanted || now - this.lastFull >= this.options.config.resyncMs;
+    this.fullWanted = false;
+    // What a failed sync had taken is in the rules' desired state already: only writing it is repeated.
+    const states: States = [...dirty.keys].map((key) => [key, this.tracker.state(key)] as const);
+    for (const [key, { service, slices }] of states) {
+      const count = service === undefined ? 0 : localReadyCount(slices, this.node);
+      this.healthPorts.set(key, service?.healthCheckNodePort ?? 0, count);
+    }
+    const errors: unknown[] = [];
+    this.writing = true;
+    for (const family of this.options.families) {
+      try {
+        await this.syncFamily(family, states, full);
+        this.countChanges(family, dirty);
+      } catch (error) {
+        this.metrics.restoreFailures.inc({ ip_family: family.rules.family.kubeName });
+        errors.push(error);
+      }
+    }
+    await Promise.all(this.watches.map((watch) => watch.settled()));
+    this.writing = false;
+    if (errors.length > 0) {
+      this.fullWanted = true;
+      throw errors[0];
+    }
+    if (full) this.lastFull = now;
+  }
+
+  private countChanges({ rules }: ServedFamily, dirty: DirtyServices): void {
+    const labels = { ip_family: rules.family.kubeName };
+    this.metrics.endpointChanges.inc(labels, dirty.endpointChanges);
+    this.metrics.serviceChanges.inc(labels, dirty.serviceChanges);
+    this.metrics.endpointChangesPending.set(labels, this.tracker.pending.endpointChanges);
+    this.metrics.serviceChangesPending.set(labels, this.tracker.pending.serviceChanges);
+    if (dirty.oldestChange !== undefined) {
+      this.metrics.programming.observe(labels, Math.max(0, Date.now() - dirty.oldestChange) / 1000);
+    }
+  }
+
+  private async syncFamily(family: ServedFamily, states: States, full: boolean): Promise<void> {
+    const { rules, flows, renderOptions } = family;
+    const labels = { ip_family: rules.family.kubeName };
+    const start = process.hrtime.bigint();
+    rules.setNode(this.node);
+    if (full) rules.configure(renderOptions());
+    const result = await rules.sync(states, full);
+    flows.rulesStand();
+    const seconds = Number(process.hrtime.bigint() - start) / 1e9;
+    this.metrics.sync.observe(labels, seconds);
+    (result.full ? this.metrics.fullSync : this.metrics.partialSync).observe(labels, seconds);
+    this.metrics.lastSync.set(labels, Date.now() / 1000);
+    this.metrics.refused.set(labels, rules.refusals.size);
+    const ms = Math.round(seconds * 1000);
+    const fields = { family: rules.family.name, ...result, services: states.length, ms };
+    this.log[result.bytes > 0 && result.full ? 'info' : 'debug'](fields, 'rules in sync');
+  }
+}

@@ -1,0 +1,59 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Place } from './place.ts';
+import type { Target } from './probe-protocol.ts';
+
+export interface LoadResult {
+  readonly answered: number;
+  /** Why requests failed, one line each. */
+  readonly failures: readonly string[];
+  /** Who answered, with how many. */
+  readonly servers: ReadonlyMap<string, number>;
+}
+
+/** Opens a new connection every `intervalMs`, whatever became of those before, until it is ended. */
+export class Load {
+  private readonly from: Place;
+  private readonly target: Target;
+  private readonly failures: string[] = [];
+  private readonly servers = new Map<string, number>();
+  private readonly pending = new Set<Promise<void>>();
+  private stopped = false;
+  private readonly running: Promise<void>;
+
+  constructor(from: Place, target: Target, intervalMs = 10) {
+    this.from = from;
+    this.target = { timeoutMs: 8000, ...target };
+    this.running = this.run(intervalMs);
+  }
+
+  get answered(): number {
+    let count = 0;
+    for (const answers of this.servers.values()) count += answers;
+    return count;
+  }
+
+  async end(): Promise<LoadResult> {
+    this.stopped = true;
+    await this.running;
+    await Promise.all(this.pending);
+    return { answered: this.answered, failures: this.failures, servers: this.servers };
+  }
+
+  private async run(intervalMs: number): Promise<void> {
+    while (!this.stopped) {
+      const one = this.ask();
+      this.pending.add(one);
+      void one.then(() => this.pending.delete(one));
+      await sleep(intervalMs);
+    }
+  }
+
+  private async ask(): Promise<void> {
+    try {
+      const { server } = await this.from.probe.ask(this.target);
+      this.servers.set(server, (this.servers.get(server) ?? 0) + 1);
+    } catch (error) {
+      this.failures.push(`${new Date().toISOString()} ${(error as Error).message}`);
+    }
+  }
+}

@@ -1,6 +1,8 @@
 #!/usr/bin/env node
 import { Command } from 'commander';
 import { addAgentCommand } from './commands/agent.ts';
+import { addInstallCniCommand } from './commands/install-cni.ts';
+import { addPodsCommand } from './commands/pods.ts';
 import { addProxyCommand } from './commands/proxy.ts';
 import { version } from './config/version.ts';
 import { describeError } from './model/error.ts';
@@ -14,6 +16,8 @@ const program = new Command('twill')
 // memory are those of what runs.
 addAgentCommand(program);
 addProxyCommand(program);
+addInstallCniCommand(program);
+addPodsCommand(program);
 
 try {
   await program.parseAsync();

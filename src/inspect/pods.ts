@@ -1,0 +1,49 @@
+import { askAgent } from '../cni/client.ts';
+import type { PodRecord } from '../model/pod.ts';
+import { formatTable } from './table.ts';
+
+export interface PodsFlags {
+  readonly cniSocket: string;
+  readonly output: string;
+}
+
+function age(since: string, now: number): string {
+  const seconds = Math.max(0, Math.round((now - Date.parse(since)) / 1000));
+  if (seconds < 120) return `${seconds}s`;
+  if (seconds < 7200) return `${Math.floor(seconds / 60)}m`;
+  return seconds < 172_800 ? `${Math.floor(seconds / 3600)}h` : `${Math.floor(seconds / 86_400)}d`;
+}
+
+function row(record: PodRecord, now: number): string[] {
+  const { pod, containerId, ifname, addresses, hostVeth, portMappings, createdAt } = record;
+  const ports = portMappings.map(
+    ({ hostPort, containerPort, protocol }) => `${hostPort}->${containerPort}/${protocol}`,
+  );
+  return [
+    pod ?? '-',
+    containerId.slice(0, 13),
+    ifname,
+    addresses.map(({ address }) => address).join(','),
+    hostVeth,
+    ports.join(',') || '-',
+    age(createdAt, now),
+  ];
+}
+
+/** The pods as a table, oldest first. */
+export function podTable(records: readonly PodRecord[], now: number): string {
+  const sorted = [...records].sort((a, b) => a.createdAt.localeCompare(b.createdAt));
+  const header = ['POD', 'CONTAINER', 'INTERFACE', 'ADDRESSES', 'HOST VETH', 'HOST PORTS', 'AGE'];
+  return formatTable(
+    header,
+    sorted.map((record) => row(record, now)),
+  );
+}
+
+/** `twill pods` */
+export async function showPods({ cniSocket, output }: PodsFlags): Promise<void> {
+  const records = await askAgent<PodRecord[]>(cniSocket, { inspect: 'pods' });
+  const text =
+    output === 'json' ? `${JSON.stringify(records, undefined, 2)}\n` : podTable(records, Date.now());
+  process.stdout.write(text);
+}

@@ -4,7 +4,6 @@ import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { shapePod, unshaped } from '../kernel/pod-bandwidth.ts';
 import { aliasPrefix } from '../kernel/pod-link.ts';
 import { namespaceExists } from '../kernel/pod-namespace.ts';
-import { LinkReaper } from '../kernel/pod-reaper.ts';
 import { describeError } from '../model/error.ts';
 import type { PodRecord } from '../model/pod.ts';
 import type { PodManager } from './pods.ts';
@@ -22,9 +21,8 @@ export async function removeOrphans(socket: RtSocket, manager: PodManager, log: 
   const orphans = (await listLinks(socket)).filter(
     ({ name, alias }) => alias?.startsWith(aliasPrefix) === true && !wanted.has(name.replace(/^ifb/, 'veth')),
   );
-  const reaper = new LinkReaper(socket);
   for (const { name, alias } of orphans) log.warn({ device: name, alias }, 'removing what an ADD left');
-  await Promise.all(orphans.map(({ name }) => reaper.delete(name)));
+  await Promise.all(orphans.map(({ name }) => manager.deleteDevice(name)));
 }
 
 /**

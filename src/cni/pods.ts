@@ -82,8 +82,17 @@ export class PodManager {
     this.options = options;
     this.store = new PodStore(options.stateDir, options.log);
     this.ipam = new Ipam(this.store);
-    this.reaper = new LinkReaper(options.socket);
+    this.reaper = new LinkReaper();
     this.hostPorts = new HostPorts(() => this.records(), options.log);
+  }
+
+  /** Deletes a device; those asked for at the same time go together. */
+  deleteDevice(name: string): Promise<void> {
+    return this.reaper.delete(name);
+  }
+
+  close(): void {
+    this.reaper.close();
   }
 
   /** All attachments that need something of the node: those that stand and those being made. */

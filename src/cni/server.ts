@@ -200,6 +200,7 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
       timers.forEach(clearInterval);
       server.close();
       await Promise.all(running);
+      manager.close();
       netlink.close();
     },
   };

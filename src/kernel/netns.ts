@@ -1,40 +1,21 @@
 import { closeSync, openSync } from 'node:fs';
-import koffi from 'koffi';
 import { TwillError } from '../model/error.ts';
 import { kernelError } from './errno.ts';
+import { lastErrno, libc } from './libc.ts';
 
 const CLONE_NEWNET = 0x40000000;
 
-interface Libc {
-  setns(fd: number, kind: number): number;
-  if_nametoindex(name: string): number;
-}
-
-let loadedLibc: Libc | undefined;
-
-/** Loaded on first use: only the agent enters namespaces. */
-function libc(): Libc {
-  if (loadedLibc !== undefined) return loadedLibc;
-  const library = koffi.load('libc.so.6');
-  loadedLibc = {
-    setns: library.func('int setns(int fd, int nstype)') as Libc['setns'],
-    if_nametoindex: library.func('unsigned int if_nametoindex(const char *name)') as Libc['if_nametoindex'],
-  };
-  return loadedLibc;
-}
-
 function setns(fd: number): number {
-  return libc().setns(fd, CLONE_NEWNET) === 0 ? 0 : koffi.errno();
+  return libc().setns(fd, CLONE_NEWNET) === 0 ? 0 : lastErrno();
 }
 
 /**
- * Index of a device in the calling thread's network namespace; synchronous, so it works inside {@link inNetns}.
- * @throws TwillError `not-found`
+ * Index of a device in the calling thread's network namespace, undefined when there is none of that name; synchronous,
+ * so it works inside {@link inNetns}.
  */
-export function interfaceIndex(name: string): number {
+export function findInterfaceIndex(name: string): number | undefined {
   const index = libc().if_nametoindex(name);
-  if (index === 0) throw new TwillError('not-found', `there is no device ${name}`);
-  return index;
+  return index === 0 ? undefined : index;
 }
 
 /**

@@ -6,7 +6,7 @@ import { RTPROT_STATIC } from './netlink/constants.ts';
 import { createVeth, setBridgePort, setLink } from './netlink/links.ts';
 import { replaceRoute } from './netlink/routes.ts';
 import { type Change, RtSocket } from './netlink/socket.ts';
-import { inNetns, interfaceIndex } from './netns.ts';
+import { findInterfaceIndex, inNetns } from './netns.ts';
 import { apply } from './pod-bridge.ts';
 import { writeSysctl } from './sysctl.ts';
 
@@ -79,7 +79,8 @@ export interface PodPlace {
 export async function wirePod(host: RtSocket, plan: PodPlan, where: PodPlace): Promise<void> {
   await createPair(host, plan, where);
   const { pod, index } = inNetns(where.netns, () => {
-    const found = interfaceIndex(plan.ifname);
+    const found = findInterfaceIndex(plan.ifname);
+    if (found === undefined) throw new TwillError('not-found', `the pod's interface ${plan.ifname} is gone`);
     prepareInterface(plan);
     return { pod: new RtSocket(), index: found };
   });

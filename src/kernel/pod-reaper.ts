@@ -1,54 +1,106 @@
-import { isTwillError } from '../model/error.ts';
-import { deleteLinkGroup, setLink } from './netlink/links.ts';
-import type { RtSocket } from './netlink/socket.ts';
+import { isTwillError, TwillError } from '../model/error.ts';
+import type { Message } from './netlink/codec.ts';
+import { RTM_DELLINK, RTNLGRP_LINK } from './netlink/constants.ts';
+import { deleteLinkGroup, parseLink, setLink } from './netlink/links.ts';
+import { PatientSocket } from './netlink/patient.ts';
+import { RtSocket } from './netlink/socket.ts';
+import { findInterfaceIndex } from './netns.ts';
 
 /** Devices of this group ("twil" as a number) are about to be deleted. */
 const DOOMED_GROUP = 0x7477696c;
+/** Deletions under way at a time: each holds one of the four threads of the pool. */
+const LANES = 3;
+const ATTEMPTS = 3;
 
-interface Waiting {
+interface Doomed {
   readonly name: string;
-  done(error: unknown): void;
+  readonly index: number;
+  readonly attempt: number;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
 }
 
 /**
- * Deletes devices. The kernel waits for a grace period of some 20 ms for each deletion, so those that are asked for
- * while one is under way are deleted together.
+ * Deletes devices of the namespace it was made in. The kernel takes a device out of every list within a millisecond and
+ * says so, but then waits for an RCU grace period or two, 20 ms and more, before it answers: so a deletion counts as
+ * done when the kernel has announced it, and devices that are asked for while all lanes wait are deleted together.
  */
 export class LinkReaper {
-  private readonly socket: RtSocket;
-  private waiting: Waiting[] = [];
-  private running = false;
+  private readonly idle = Array.from({ length: LANES }, () => new PatientSocket());
+  private readonly events = new RtSocket();
+  /** Asked for, and not yet told to the kernel. */
+  private queue: Doomed[] = [];
+  /** Told to the kernel, by device index. */
+  private readonly running = new Map<number, Doomed[]>();
+  private scheduled = false;
 
-  constructor(socket: RtSocket) {
-    this.socket = socket;
+  constructor() {
+    this.events.subscribe(
+      [RTNLGRP_LINK],
+      (message) => this.noticed(message),
+      // Lost announcements: the deletions' own answers come later.
+      () => {},
+    );
   }
 
-  /** Resolves when the device is gone, also when it was gone before. */
+  /**
+   * Resolves when the device is gone, also when it was gone before.
+   * @throws TwillError `kernel` when it cannot be deleted
+   */
   delete(name: string): Promise<void> {
+    const index = findInterfaceIndex(name);
+    if (index === undefined) return Promise.resolve();
     return new Promise((resolve, reject) => {
-      this.waiting.push({ name, done: (error) => (error === undefined ? resolve() : reject(error)) });
-      if (!this.running) void this.run();
+      this.queue.push({ name, index, attempt: 1, resolve, reject });
+      this.schedule();
     });
   }
 
-  private async run(): Promise<void> {
-    this.running = true;
-    // One turn of the event loop, so that what was asked for at once is deleted at once.
-    await new Promise((resolve) => setImmediate(resolve));
-    while (this.waiting.length > 0) {
-      const batch = this.waiting.splice(0);
-      const error = await this.deleteAll(batch.map(({ name }) => name)).catch((cause: unknown) => cause);
-      for (const { done } of batch) done(error);
-    }
-    this.running = false;
+  close(): void {
+    this.events.close();
+    for (const socket of this.idle) socket.close();
   }
 
-  /** @returns the kernel's refusal, if there was one other than that a device is gone */
-  private async deleteAll(names: readonly string[]): Promise<unknown> {
-    const results = await this.socket.batch([
-      ...names.map((name) => setLink(0, { name, group: DOOMED_GROUP }, name)),
-      deleteLinkGroup(DOOMED_GROUP),
-    ]);
-    return results.find((error) => error !== undefined && !isTwillError(error, 'not-found'));
+  /** One turn of the event loop, so that what is asked for at once is deleted at once. */
+  private schedule(): void {
+    if (this.scheduled || this.idle.length === 0) return;
+    this.scheduled = true;
+    setImmediate(() => {
+      this.scheduled = false;
+      const socket = this.idle.pop();
+      if (socket !== undefined) void this.run(socket, this.queue.splice(0));
+    });
+  }
+
+  private async run(socket: PatientSocket, batch: readonly Doomed[]): Promise<void> {
+    for (const doomed of batch)
+      this.running.set(doomed.index, [...(this.running.get(doomed.index) ?? []), doomed]);
+    let failure: unknown;
+    try {
+      const refusals = await socket.apply([
+        ...batch.map(({ index, name }) => setLink(index, { group: DOOMED_GROUP }, name)),
+        deleteLinkGroup(DOOMED_GROUP),
+      ]);
+      failure = refusals.find((error) => !isTwillError(error, 'not-found'));
+    } catch (error) {
+      failure = error;
+    }
+    for (const doomed of batch) this.settle(doomed, failure);
+    this.idle.push(socket);
+    if (this.queue.length > 0) this.schedule();
+  }
+
+  private settle(doomed: Doomed, failure: unknown): void {
+    const { name, index, attempt, resolve, reject } = doomed;
+    this.running.delete(index);
+    if (findInterfaceIndex(name) !== index) resolve();
+    else if (attempt < ATTEMPTS) this.queue.push({ ...doomed, attempt: attempt + 1 });
+    else reject(failure ?? new TwillError('kernel', `the kernel does not delete ${name}`));
+  }
+
+  private noticed(message: Message): void {
+    if (message.type !== RTM_DELLINK || this.running.size === 0) return;
+    const index = parseLink(message)?.index ?? 0;
+    for (const { resolve } of this.running.get(index) ?? []) resolve();
   }
 }

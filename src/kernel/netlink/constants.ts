@@ -37,6 +37,7 @@ export const AF_UNSPEC = 0;
 export const AF_INET = 2;
 export const AF_BRIDGE = 7;
 export const AF_INET6 = 10;
+export const AF_NETLINK = 16;
 
 export const IFF_UP = 0x1;
 export const IFF_LOWER_UP = 0x10000;

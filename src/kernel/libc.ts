@@ -1,0 +1,42 @@
+import koffi from 'koffi';
+
+/** The C library's functions that Node has no wrapper for. */
+interface Libc {
+  setns(fd: number, kind: number): number;
+  if_nametoindex(name: string): number;
+  socket(domain: number, type: number, protocol: number): number;
+  recv(fd: number, buffer: Buffer, length: number, flags: number): number;
+  close(fd: number): number;
+  /** send(2) on a thread of the pool, for a socket whose peer takes its time: rejects never, resolves to its result. */
+  sendAside(fd: number, data: Buffer): Promise<number>;
+}
+
+let loaded: Libc | undefined;
+
+/** Loaded on first use: most commands need none of it. */
+export function libc(): Libc {
+  if (loaded !== undefined) return loaded;
+  const library = koffi.load('libc.so.6');
+  const send = library.func('long send(int fd, const void *data, unsigned long length, int flags)');
+  loaded = {
+    setns: library.func('int setns(int fd, int nstype)') as Libc['setns'],
+    if_nametoindex: library.func('unsigned int if_nametoindex(const char *name)') as Libc['if_nametoindex'],
+    socket: library.func('int socket(int domain, int type, int protocol)') as Libc['socket'],
+    recv: library.func(
+      'long recv(int fd, _Out_ void *buffer, unsigned long length, int flags)',
+    ) as Libc['recv'],
+    close: library.func('int close(int fd)') as Libc['close'],
+    sendAside: (fd, data) =>
+      new Promise((resolve) => {
+        send.async(fd, data, data.length, 0, (error: Error | null, sent: number) =>
+          resolve(error === null ? Number(sent) : -1),
+        );
+      }),
+  };
+  return loaded;
+}
+
+/** errno of the calling thread's last call. */
+export function lastErrno(): number {
+  return koffi.errno();
+}

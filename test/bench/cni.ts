@@ -1,0 +1,293 @@
+// What CNI calls cost: this program makes a node namespace and measures inside it. Arguments: --peer-cni-dir DIR (a
+// folder with bridge, host-local, portmap and perhaps flannel, measured in the same run), --json FILE.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { formatTable } from '../../src/inspect/table.ts';
+import { listLinks } from '../../src/kernel/netlink/links.ts';
+import { RtSocket } from '../../src/kernel/netlink/socket.ts';
+import { runChecked } from '../../src/kernel/process.ts';
+import { cniExecutable } from '../lab/cni-node.ts';
+import { makeNamespace } from '../lab/namespace.ts';
+
+const PODS = 100;
+const IN_FLIGHT = 10;
+
+/** One plugin or chain of plugins under measurement. */
+interface Contestant {
+  readonly name: string;
+  add(pod: string): Promise<void>;
+  remove(pod: string): Promise<void>;
+}
+
+interface Figures {
+  readonly add: number;
+  readonly remove: number;
+  readonly addMany: number;
+  readonly removeMany: number;
+}
+
+function execute(file: string, env: NodeJS.ProcessEnv, input: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(file, [], { env, stdio: ['pipe', 'pipe', 'inherit'] });
+    let output = '';
+    child.stdout.on('data', (chunk) => {
+      output += chunk;
+    });
+    child.on('error', reject);
+    child.on('close', (status) => {
+      if (status === 0) resolve(output);
+      else reject(new Error(`${file} ${env.CNI_COMMAND} ended with ${status}: ${output}`));
+    });
+    child.stdin.end(input);
+  });
+}
+
+function environment(command: string, pod: string, path: string): NodeJS.ProcessEnv {
+  return {
+    PATH: process.env.PATH,
+    CNI_COMMAND: command,
+    CNI_CONTAINERID: pod,
+    CNI_NETNS: `/run/netns/${pod}`,
+    CNI_IFNAME: 'eth0',
+    CNI_PATH: path,
+  };
+}
+
+function twill(socketPath: string): Contestant {
+  const config = JSON.stringify({ cniVersion: '1.0.0', name: 'twill', type: 'twill', socket: socketPath });
+  const call = async (command: string, pod: string): Promise<void> => {
+    await execute(cniExecutable, environment(command, pod, ''), config);
+  };
+  return {
+    name: 'twill',
+    add: (pod) => call('ADD', pod),
+    remove: (pod) => call('DEL', pod),
+  };
+}
+
+/** The chain of flannel's conflist: flannel (or, where it is not there, what it delegates to), then portmap. */
+function peerChain(directory: string, scratch: string): Contestant {
+  const hasFlannel = existsSync(join(directory, 'flannel'));
+  const subnetFile = join(scratch, 'subnet.env');
+  writeFileSync(
+    subnetFile,
+    'FLANNEL_NETWORK=10.245.0.0/16\nFLANNEL_SUBNET=10.245.7.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n',
+  );
+  const common = { cniVersion: '1.0.0', name: 'peer' };
+  const bridge = { bridge: 'peer0', hairpinMode: true, isDefaultGateway: true };
+  const first = hasFlannel
+    ? { ...common, type: 'flannel', subnetFile, dataDir: join(scratch, 'flannel'), delegate: bridge }
+    : {
+        ...common,
+        type: 'bridge',
+        ...bridge,
+        mtu: 1450,
+        ipMasq: false,
+        ipam: {
+          type: 'host-local',
+          dataDir: join(scratch, 'ipam'),
+          ranges: [[{ subnet: '10.245.7.0/24' }]],
+          routes: [{ dst: '10.245.0.0/16' }],
+        },
+      };
+  const second = { ...common, type: 'portmap', snat: true };
+  const results = new Map<string, unknown>();
+  const call = (
+    command: string,
+    pod: string,
+    config: { type: string; prevResult?: unknown },
+  ): Promise<string> =>
+    execute(join(directory, config.type), environment(command, pod, directory), JSON.stringify(config));
+  return {
+    name: hasFlannel ? 'flannel chain' : 'bridge chain (no flannel binary)',
+    async add(pod) {
+      const prevResult: unknown = JSON.parse(await call('ADD', pod, first));
+      results.set(pod, prevResult);
+      await call('ADD', pod, { ...second, prevResult });
+    },
+    async remove(pod) {
+      const prevResult = results.get(pod);
+      await call('DEL', pod, { ...second, prevResult });
+      await call('DEL', pod, { ...first, prevResult });
+    },
+  };
+}
+
+async function timed(work: () => Promise<unknown>): Promise<number> {
+  const start = performance.now();
+  await work();
+  return performance.now() - start;
+}
+
+function median(values: number[]): number {
+  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
+}
+
+/** Runs `work` for each item with at most `limit` at a time. */
+async function inParallel<T>(
+  items: readonly T[],
+  limit: number,
+  work: (item: T) => Promise<void>,
+): Promise<void> {
+  const rest = [...items];
+  const worker = async (): Promise<void> => {
+    for (let item = rest.shift(); item !== undefined; item = rest.shift()) await work(item);
+  };
+  await Promise.all(Array.from({ length: limit }, worker));
+}
+
+/** Resolves when no veth is left in this namespace. */
+async function allGone(socket: RtSocket): Promise<void> {
+  const deadline = performance.now() + 30_000;
+  for (;;) {
+    const left = (await listLinks(socket)).filter(({ kind }) => kind === 'veth');
+    if (left.length === 0) return;
+    if (performance.now() > deadline)
+      throw new Error(`still there: ${left.map(({ name }) => name).join(', ')}`);
+  }
+}
+
+async function measure(contestants: readonly Contestant[], pods: readonly string[]): Promise<Figures[]> {
+  const socket = new RtSocket();
+  for (const { add, remove } of contestants)
+    for (const pod of pods.slice(0, 5)) await add(pod).then(() => remove(pod));
+  // One after the other in turn, so that both meet the same conditions of the machine.
+  const single = contestants.map(() => ({ add: [] as number[], remove: [] as number[] }));
+  for (const pod of pods) {
+    for (const [index, { add, remove }] of contestants.entries()) {
+      single[index]?.add.push(await timed(() => add(pod)));
+      single[index]?.remove.push(await timed(() => remove(pod)));
+    }
+  }
+  const figures: Figures[] = [];
+  for (const [index, { add, remove }] of contestants.entries()) {
+    const addMany = await timed(() => inParallel(pods, IN_FLIGHT, add));
+    const removeMany = await timed(async () => {
+      await inParallel(pods, pods.length, remove);
+      await allGone(socket);
+    });
+    const { add: adds = [], remove: removes = [] } = single[index] ?? {};
+    figures.push({ add: median(adds), remove: median(removes), addMany, removeMany });
+  }
+  socket.close();
+  return figures;
+}
+
+/** Peak resident memory of the executable in KiB, read while it waits for its answer. */
+async function executableMemory(scratch: string): Promise<number> {
+  const socketPath = join(scratch, 'memory.sock');
+  let child: ChildProcess | undefined;
+  let peak = 0;
+  const server = createServer((socket) => {
+    socket.on('data', () => {
+      const status = readFileSync(`/proc/${child?.pid}/status`, 'utf8');
+      peak = Number(/VmHWM:\s+(\d+)/.exec(status)?.[1]);
+      socket.end('{"status":0,"output":""}\n');
+    });
+  });
+  server.listen(socketPath);
+  await once(server, 'listening');
+  child = spawn(cniExecutable, [], {
+    env: environment('ADD', 'memory', ''),
+    stdio: ['pipe', 'ignore', 'inherit'],
+  });
+  child.stdin?.end(JSON.stringify({ cniVersion: '1.0.0', name: 'twill', type: 'twill', socket: socketPath }));
+  await once(child, 'exit');
+  server.close();
+  return peak;
+}
+
+async function startServer(scratch: string, socketPath: string): Promise<ChildProcess> {
+  const program = join(import.meta.dirname, '../lab/cni-server.js');
+  const args = [program, socketPath, join(scratch, 'state'), '10.244.0.0/16=10.244.7.0/24'];
+  const server = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'ignore'] });
+  await once(server.stdout as NodeJS.ReadableStream, 'data');
+  return server;
+}
+
+/** What runs inside the node namespace. */
+async function inside(scratch: string, prefix: string, peer: string | undefined): Promise<object> {
+  const socketPath = join(scratch, 'cni.sock');
+  mkdirSync(join(scratch, 'state'));
+  const server = await startServer(scratch, socketPath);
+  const pods = Array.from({ length: PODS }, (_, index) => `${prefix}${index}`);
+  for (const pod of pods) await runChecked('ip', ['netns', 'add', pod]);
+  const contestants = [twill(socketPath), ...(peer === undefined ? [] : [peerChain(peer, scratch)])];
+  const figures = await measure(contestants, pods);
+  const serverMemory = Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${server.pid}/status`, 'utf8'))?.[1]);
+  const memory = await executableMemory(scratch);
+  server.kill();
+  return { names: contestants.map(({ name }) => name), figures, memory, serverMemory };
+}
+
+interface Outcome {
+  readonly names: readonly string[];
+  readonly figures: readonly Figures[];
+  readonly memory: number;
+  readonly serverMemory: number;
+}
+
+function report({ names, figures, memory, serverMemory }: Outcome): string {
+  const [own, peer] = figures;
+  const rows = (
+    [
+      ['ADD, median of 100', 'add'],
+      ['DEL, median of 100', 'remove'],
+      [`100 ADD, ${IN_FLIGHT} in flight`, 'addMany'],
+      ['100 DEL at once, until all links are gone', 'removeMany'],
+    ] as const
+  ).map(([what, key]) => [
+    what,
+    ...figures.map((each) => `${each[key].toFixed(1)} ms`),
+    ...(own === undefined || peer === undefined ? [] : [(own[key] / peer[key]).toFixed(2)]),
+  ]);
+  const header = ['CNI', ...names, ...(peer === undefined ? [] : ['ratio'])];
+  const mebibytes = (kibibytes: number): string => `${(kibibytes / 1024).toFixed(0)} MiB`;
+  return `${formatTable(header, rows)}peak memory: executable ${mebibytes(memory)}, server ${mebibytes(serverMemory)}\n`;
+}
+
+/** Measures in a fresh node namespace. */
+export async function benchCni(peer: string | undefined): Promise<Outcome> {
+  const scratch = mkdtempSync(join(tmpdir(), 'twill-bench-'));
+  const node = await makeNamespace('bench');
+  try {
+    const pods = node.name.replace('bench', 'p');
+    const args = [import.meta.filename, '--inside', scratch, '--prefix', pods];
+    if (peer !== undefined) args.push('--peer-cni-dir', peer);
+    return JSON.parse(await node.exec(process.execPath, args, { timeoutMs: 600_000 })) as Outcome;
+  } finally {
+    await node.remove();
+    rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      'peer-cni-dir': { type: 'string' },
+      json: { type: 'string' },
+      inside: { type: 'string' },
+      prefix: { type: 'string' },
+    },
+    strict: false,
+  });
+  const text = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
+  const peer = text(values['peer-cni-dir']);
+  const scratch = text(values.inside);
+  if (scratch !== undefined) {
+    process.stdout.write(JSON.stringify(await inside(scratch, text(values.prefix) ?? 'p', peer)));
+    process.exit(0);
+  }
+  const outcome = await benchCni(peer);
+  process.stdout.write(report(outcome));
+  const file = text(values.json);
+  if (file !== undefined) writeFileSync(file, `${JSON.stringify(outcome, undefined, 2)}\n`);
+  process.exit(0);
+}
+
+if (process.argv[1] === import.meta.filename) await main();

@@ -1,6 +1,5 @@
 // The CNI executable. It is started anew for every call, so it is thin: it passes the call to the agent's socket and
 // prints the answer. What it decides itself is what to do when the agent cannot be asked.
-import { readFileSync, writeSync } from 'node:fs';
 import {
   type CniAnswer,
   type CniCall,
@@ -10,14 +9,13 @@ import {
   cniVariables,
   defaultSocket,
   failureAnswer,
-  queueDeletion,
   versionAnswer,
 } from '../src/cni/protocol.ts';
 
 declare const TWILL_VERSION: string;
 
-function finish(answer: CniAnswer): never {
-  if (answer.output.length > 0) writeSync(1, answer.output);
+async function finish(answer: CniAnswer): Promise<void> {
+  if (answer.output.length > 0) await Bun.write(Bun.stdout, answer.output);
   process.exit(answer.status);
 }
 
@@ -30,8 +28,11 @@ function readEnvironment(): CniEnvironment {
   return environment;
 }
 
-/** The part of Bun's API that is used. Bun's own sockets start 3 ms sooner than its node:net. */
+/** The part of Bun's API that is used: it starts 5 ms sooner than Bun's node:net and node:fs. */
 declare const Bun: {
+  readonly stdin: { text(): Promise<string> };
+  readonly stdout: unknown;
+  write(destination: unknown, text: string): Promise<number>;
   connect(options: {
     unix: string;
     socket: {
@@ -81,7 +82,12 @@ function ask(socketPath: string, call: CniCall): Promise<CniAnswer> {
   });
 }
 
-function withoutAgent(call: CniCall, socketPath: string, version: unknown, reason: string): CniAnswer {
+async function withoutAgent(
+  call: CniCall,
+  socketPath: string,
+  version: unknown,
+  reason: string,
+): Promise<CniAnswer> {
   const command = call.environment.CNI_COMMAND;
   const unreachable = `the Twill agent does not answer on ${socketPath}: ${reason}`;
   if (command !== 'DEL') {
@@ -89,6 +95,7 @@ function withoutAgent(call: CniCall, socketPath: string, version: unknown, reaso
     return failureAnswer({ code, msg: `${unreachable}; is it running on this node?` }, version);
   }
   try {
+    const { queueDeletion } = await import('../src/cni/deletions.ts');
     queueDeletion(socketPath, call);
     return { status: 0, output: '' };
   } catch (error) {
@@ -106,7 +113,7 @@ async function main(): Promise<CniAnswer> {
   let input = '';
   let config: { cniVersion?: unknown; socket?: unknown };
   try {
-    input = readFileSync(0, 'utf8');
+    input = await Bun.stdin.text();
     config = JSON.parse(input);
     if (typeof config !== 'object' || config === null || Array.isArray(config))
       throw new Error('not an object');
@@ -122,7 +129,7 @@ async function main(): Promise<CniAnswer> {
   try {
     return await ask(socketPath, call);
   } catch (error) {
-    return withoutAgent(call, socketPath, version, (error as Error).message);
+    return await withoutAgent(call, socketPath, version, (error as Error).message);
   }
 }
 

@@ -105,6 +105,7 @@ function compileCni() {
     'cni-bin/main.ts',
     'src/cni/protocol.ts',
     'src/cni/durable.ts',
+    'src/cni/deletions.ts',
     'package.json',
     'test/build.mjs',
   ].map((file) => join(root, file));

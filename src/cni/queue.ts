@@ -2,7 +2,8 @@ import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Log } from '../config/log.ts';
 import { describeError } from '../model/error.ts';
-import { type CniAnswer, type CniCall, type CniFailure, cniErrors, queueDirectory } from './protocol.ts';
+import { queueDirectory } from './deletions.ts';
+import { type CniAnswer, type CniCall, type CniFailure, cniErrors } from './protocol.ts';
 
 const hopeless: readonly number[] = [
   cniErrors.incompatibleVersion,

@@ -71,11 +71,12 @@ class Agent {
 
   async start(): Promise<void> {
     // First of all: pods that come and go while we wait for etcd get an answer that says so.
-    const { cniSocket: socketPath, stateDir, bridge } = this.config;
+    const { cniSocket: socketPath, stateDir, bridge, ipMasq: masquerade } = this.config;
     const cni = await startCniServer({
       socketPath,
       stateDir,
       bridge,
+      masquerade,
       log: this.log,
       podNetwork: () =>
         this.overlay?.podNetwork() ?? { ready: false, reason: 'there is no network configuration yet' },

@@ -14,8 +14,7 @@ async function outsideClient(node: CniNode): Promise<Namespace> {
   await node.namespace.ip('addr add 2001:db8::1/64 dev uplink nodad');
   await client.ip('addr add 192.0.2.9/24 dev eth0', 'addr add 2001:db8::9/64 dev eth0 nodad');
   await client.ip('link set eth0 up', 'route add default via 192.0.2.1', 'route add default via 2001:db8::1');
-  const sysctls = ['net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1'];
-  await node.namespace.exec('sysctl', ['-q', '-w', ...sysctls]);
+  node.namespace.sysctl({ 'net/ipv4/ip_forward': '1', 'net/ipv6/conf/all/forwarding': '1' });
   return client;
 }
 
@@ -43,12 +42,7 @@ test('ADD announces the addresses: the bridge learns the MAC, neighbours learn a
   await withCniNode(async (node) => {
     const pod = await node.pod();
     // Nothing but the gratuitous ARP can teach the bridge then.
-    await pod.exec('sysctl', [
-      '-q',
-      '-w',
-      'net.ipv6.conf.all.disable_ipv6=1',
-      'net.ipv6.conf.default.disable_ipv6=1',
-    ]);
+    pod.sysctl({ 'net/ipv6/conf/all/disable_ipv6': '1', 'net/ipv6/conf/default/disable_ipv6': '1' });
     const added = await node.call('ADD', { netns: pod.path });
     const { mac } = added.json.interfaces[2];
     const { name } = added.json.interfaces[1];

@@ -1,7 +1,9 @@
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
+import { inNetns } from '../../src/kernel/netns.ts';
 import { type RunOptions, type RunResult, run, runChecked } from '../../src/kernel/process.ts';
+import { writeSysctl } from '../../src/kernel/sysctl.ts';
 import { ipNetns, namespaceFolder } from './cleanup.ts';
 import { type Guard, sharedGuard } from './guard.ts';
 
@@ -43,6 +45,13 @@ export class Namespace {
     this.children.add(child);
     child.once('exit', () => this.children.delete(child));
     return child;
+  }
+
+  /** Sets kernel parameters inside, e.g. `{'net/ipv4/ip_forward': '1'}`. */
+  sysctl(settings: Readonly<Record<string, string>>): void {
+    inNetns(this.path, () => {
+      for (const [name, value] of Object.entries(settings)) writeSysctl(name, value);
+    });
   }
 
   /** Runs a list of `ip` commands inside in one process, e.g. `link add dummy0 type dummy`. */

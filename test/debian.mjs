@@ -14,6 +14,9 @@ const packages = [
   { package: 'nftables', program: 'nft' },
   { package: 'conntrack', program: 'conntrack' },
   { package: 'etcd-server', program: 'etcd' },
+  { package: 'containerd', program: 'containerd', tests: 'e2e/containerd' },
+  { package: 'runc', program: 'runc', tests: 'e2e/containerd' },
+  { package: 'busybox-static', program: 'busybox', tests: 'e2e/containerd' },
 ];
 
 function installed({ program }) {

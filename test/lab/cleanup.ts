@@ -4,6 +4,7 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
+  rmdirSync,
   rmSync,
   statSync,
   writeFileSync,
@@ -42,6 +43,11 @@ export function ownerDirectory(id: string): string {
 
 export function namespacePrefix(id: string): string {
   return `tw${id}-`;
+}
+
+/** Control groups of the owner's containers are made at the top of their hierarchy. */
+export function controlGroupPrefix(id: string): string {
+  return `twill-${id}-`;
 }
 
 function list(folder: string): string[] {
@@ -122,6 +128,15 @@ async function removeNamespaceFolder(id: string): Promise<void> {
   await run('flock', ['/run', 'sh', '-c', script]);
 }
 
+/** The control groups of an owner's containers, in the one hierarchy or in each of the older kind. */
+function removeControlGroups(id: string): void {
+  const root = '/sys/fs/cgroup';
+  for (const folder of [root, ...list(root).map((name) => join(root, name))]) {
+    for (const name of list(folder).filter((entry) => entry.startsWith(controlGroupPrefix(id))))
+      rmdirSync(join(folder, name));
+  }
+}
+
 /**
  * Removes every process, namespace and file of an owner. What a dying owner had just begun (`ip netns add`) may
  * still finish, so it looks again until nothing is found.
@@ -140,6 +155,7 @@ export async function cleanUp(id: string): Promise<void> {
       throw new Error(`lab ${id}: still there: ${[...processes, ...namespaces].join(' ')}`);
     await sleep(processes.length > 0 ? 10 : 0);
   }
+  removeControlGroups(id);
   await removeNamespaceFolder(id);
   rmSync(ownerDirectory(id), { recursive: true, force: true });
 }

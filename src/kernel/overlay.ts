@@ -1,5 +1,6 @@
+import { ActualEntries, type Ownership } from '../desired/overlay-actual.ts';
 import type { OverlayChange } from '../desired/overlay-diff.ts';
-import type { KernelListing, OverlayEntry } from '../desired/overlay-entries.ts';
+import type { EntryMap, OverlayEntry } from '../desired/overlay-entries.ts';
 import type { HostNetwork } from '../desired/overlay-underlay.ts';
 import type { Family } from '../model/address.ts';
 import type { TwillError } from '../model/error.ts';
@@ -10,14 +11,12 @@ import {
   appendFdb,
   deleteFdb,
   deleteNeighbour,
-  type FdbEntry,
-  listFdb,
-  listNeighbours,
-  type Neighbour,
+  eachFdbEntry,
+  eachNeighbour,
   setFdb,
   setNeighbour,
 } from './netlink/neighbours.ts';
-import { deleteRoute, listRoutes, type Route, replaceRoute } from './netlink/routes.ts';
+import { deleteRoute, eachRoute, type Route, replaceRoute } from './netlink/routes.ts';
 import type { Change, RtSocket } from './netlink/socket.ts';
 
 /** RT_SCOPE_NOWHERE in a deletion matches a route of any scope. */
@@ -65,42 +64,65 @@ function encode(change: OverlayChange): Change {
   }
 }
 
+/** Changes that are encoded at a time: thousands at once would need the memory of all of them. */
+const SLICE = 200;
+
 /**
  * Applies the changes in order; a refused one does not stop the others, and removing what is gone already succeeds.
- * @returns the refusals, by position
+ * @returns the refusals, by change
  */
 export async function applyOverlay(
   socket: RtSocket,
   changes: readonly OverlayChange[],
 ): Promise<Map<OverlayChange, TwillError>> {
-  const results = await socket.batch(changes.map(encode));
   const failures = new Map<OverlayChange, TwillError>();
-  changes.forEach((change, index) => {
-    const error = results[index];
-    if (error === undefined || (change.action === 'remove' && error.code === 'not-found')) return;
-    failures.set(change, error);
-  });
+  for (let start = 0; start < changes.length; start += SLICE) {
+    const slice = changes.slice(start, start + SLICE);
+    const results = await socket.batch(slice.map(encode));
+    slice.forEach((change, index) => {
+      const error = results[index];
+      if (error === undefined || (change.action === 'remove' && error.code === 'not-found')) return;
+      failures.set(change, error);
+    });
+  }
   return failures;
 }
 
-/** Routes of the main table, and the neighbour and forwarding entries of our devices: one dump for each kind. */
+/**
+ * The kernel's entries that are ours or stand where ours should: from the routes of the main table, and the neighbour and
+ * forwarding entries of our devices, one dump for each kind.
+ */
 export async function listOverlay(
   socket: RtSocket,
   families: readonly Family[],
   devices: ReadonlyMap<Family['name'], number>,
-): Promise<KernelListing> {
+  ownership: Ownership,
+  desired: EntryMap,
+): Promise<EntryMap> {
+  const all: EntryMap = new Map();
   // One after the other: the kernel runs one dump at a time on a socket (EBUSY).
-  const routes: Route[] = [];
-  const neighbours: Neighbour[] = [];
-  const fdb: FdbEntry[] = [];
+  const dump = async (
+    list: (actual: () => ActualEntries, reset: () => void) => Promise<void>,
+  ): Promise<void> => {
+    let actual = new ActualEntries(ownership, desired);
+    await list(
+      () => actual,
+      () => {
+        actual = new ActualEntries(ownership, desired);
+      },
+    );
+    for (const [key, entry] of actual.entries) all.set(key, entry);
+  };
   for (const family of families) {
-    routes.push(...(await listRoutes(socket, family)));
+    await dump((actual, reset) => eachRoute(socket, family, reset, (route) => actual().route(route)));
     const device = devices.get(family.name);
     if (device === undefined) continue;
-    neighbours.push(...(await listNeighbours(socket, family, device)));
-    fdb.push(...(await listFdb(socket, device)));
+    await dump((actual, reset) =>
+      eachNeighbour(socket, family, device, reset, (entry) => actual().neighbour(entry)),
+    );
+    await dump((actual, reset) => eachFdbEntry(socket, device, reset, (entry) => actual().fdb(entry)));
   }
-  return { routes, neighbours, fdb };
+  return all;
 }
 
 /** What {@link listHost} finds, as the netlink layer knows it. */
@@ -115,8 +137,16 @@ export async function listHost(socket: RtSocket, families: readonly Family[]): P
   const addresses = await listAddresses(socket);
   const defaults: { family: Family; device: number; metric: number }[] = [];
   for (const family of families) {
-    for (const { destination, device, metric } of await listRoutes(socket, family))
-      if (destination.length === 0) defaults.push({ family, device, metric });
+    const found: typeof defaults = [];
+    await eachRoute(
+      socket,
+      family,
+      () => found.splice(0),
+      ({ destination, device, metric }) => {
+        if (destination.length === 0) found.push({ family, device, metric });
+      },
+    );
+    defaults.push(...found);
   }
   return {
     links,

@@ -99,7 +99,6 @@ class Agent {
     });
     const network = await this.source.config(this.abort.signal);
     this.startOverlay(network, socket);
-    this.startMasquerade(network);
   }
 
   private health(): HealthSubject {
@@ -137,7 +136,7 @@ class Agent {
       ),
       masquerade: config.ipMasq,
       resyncMs: config.resyncMs,
-      onChange: () => this.overlayChanged(overlay),
+      onChange: () => this.overlayChanged(overlay, network),
     });
     this.overlay = overlay;
     this.closers.push(() => overlay.loop.stop());
@@ -148,9 +147,11 @@ class Agent {
    * Looking at the kernel's events only when the first state stands keeps our own first thousands of changes out of
    * them; the run that follows catches what others changed meanwhile.
    */
-  private overlayChanged(overlay: Overlay): void {
+  private overlayChanged(overlay: Overlay, network: NetworkConfig): void {
     if (this.watching || !overlay.podNetwork().ready || this.abort.signal.aborted) return;
     this.watching = true;
+    // Starting iptables costs more than a peer's entries: it comes when traffic can flow.
+    this.startMasquerade(network);
     this.closers.push(watchKernel(overlay, this.log));
     overlay.loop.trigger('kernel events are watched');
     this.log.debug('watches the kernel');

@@ -73,18 +73,18 @@ export class EtcdTracker {
 
   /** Lists everything now and reports what differs from the mirror. */
   async refresh(): Promise<void> {
-    const listing = await this.store.list();
     const changed = new Set<string>();
-    const names = new Set(listing.records.map(({ name }) => name));
+    const names = new Set<string>();
+    const listing = await this.store.list((record) => {
+      names.add(record.name);
+      if (this.records.get(record.name)?.revision === record.revision) return;
+      this.put(record);
+      changed.add(record.name);
+    });
     for (const name of [...this.records.keys()]) {
       if (names.has(name)) continue;
       this.forget(name);
       changed.add(name);
-    }
-    for (const record of listing.records) {
-      if (this.records.get(record.name)?.revision === record.revision) continue;
-      this.put(record);
-      changed.add(record.name);
     }
     this.revision = listing.revision;
     this.relist = false;

@@ -1,13 +1,6 @@
 import type { Log } from '../config/log.ts';
-import {
-  entryKey,
-  fdbEntry,
-  neighbourEntry,
-  type OverlayEntry,
-  ownsRoute,
-  routeEntry,
-  sameEntry,
-} from '../desired/overlay-entries.ts';
+import { fdbEntry, neighbourEntry, ownsRoute, routeEntry } from '../desired/overlay-actual.ts';
+import { entryKey, type OverlayEntry, sameEntry } from '../desired/overlay-entries.ts';
 import { parseInterfaceAddress } from '../kernel/netlink/addresses.ts';
 import type { Message } from '../kernel/netlink/codec.ts';
 import * as nl from '../kernel/netlink/constants.ts';

@@ -1,14 +1,8 @@
 import type { Log, LogLimiter } from '../config/log.ts';
+import type { Ownership } from '../desired/overlay-actual.ts';
 import { diffEntries, type OverlayChange } from '../desired/overlay-diff.ts';
-import {
-  actualEntries,
-  desiredEntries,
-  type EntryMap,
-  type FamilyPath,
-  type OverlayEntry,
-  type Ownership,
-  sameEntry,
-} from '../desired/overlay-entries.ts';
+import { type EntryMap, type OverlayEntry, sameEntry } from '../desired/overlay-entries.ts';
+import { type FamilyPath, type PeerContext, PeerPlanner } from '../desired/overlay-planner.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { applyOverlay, listOverlay } from '../kernel/overlay.ts';
 import type { Family, Prefix } from '../model/address.ts';
@@ -40,6 +34,8 @@ export class OverlayPeers {
   /** What the kernel holds as far as we know. */
   private applied: EntryMap = new Map();
   private ownership: Ownership = { devices: new Set(), networks: [] };
+  private planner: PeerPlanner | undefined;
+  private contextPrint = '';
   private listed = false;
   /** Entries set or removed because the kernel differed although nobody's lease had changed. */
   repairs = 0;
@@ -68,7 +64,7 @@ export class OverlayPeers {
   /** @throws TwillError of the first refusal; everything else was applied all the same */
   async sync(input: PeersInput, full: boolean): Promise<void> {
     const { leases, own, paths, backend, networks } = input;
-    const { entries, skipped } = desiredEntries({ leases: leases.values(), own, paths, backend });
+    const { entries, skipped } = this.plannerFor({ own, paths, backend }).desired(leases.values());
     for (const { lease, reason } of skipped) {
       if (this.limiter.allow(`skipped ${lease.name} ${reason}`) !== undefined)
         this.log.warn({ lease: lease.name, reason }, 'no route to a node');
@@ -81,11 +77,21 @@ export class OverlayPeers {
       return;
     }
     const families = paths.map(({ family }) => family);
-    const listing = await listOverlay(this.socket, families, devices);
-    const changes = diffEntries(entries, actualEntries(listing, this.ownership, entries));
+    const actual = await listOverlay(this.socket, families, devices, this.ownership, entries);
+    const changes = diffEntries(entries, actual);
     if (this.listed) this.report(changes, entries);
     await this.apply(changes, entries);
     this.listed = true;
+  }
+
+  /** A new one when what all entries depend on has changed. */
+  private plannerFor(context: PeerContext): PeerPlanner {
+    const print = JSON.stringify(context, (_, value) => (typeof value === 'bigint' ? String(value) : value));
+    if (this.planner === undefined || this.contextPrint !== print) {
+      this.planner = new PeerPlanner(context);
+      this.contextPrint = print;
+    }
+    return this.planner;
   }
 
   private report(changes: readonly OverlayChange[], entries: EntryMap): void {

@@ -1,6 +1,6 @@
 import { type Log, LogLimiter } from '../config/log.ts';
 import { planVxlan, podMtu, type Underlay, vxlanName } from '../desired/overlay-device.ts';
-import type { FamilyPath } from '../desired/overlay-entries.ts';
+import type { FamilyPath } from '../desired/overlay-planner.ts';
 import { chooseUnderlay, type UnderlayOptions } from '../desired/overlay-underlay.ts';
 import { gatewayOf, renderSubnetFile } from '../desired/subnet-file.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';

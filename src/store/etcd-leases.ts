@@ -15,7 +15,6 @@ export interface LeaseRecord {
 export interface LeaseListing {
   /** The network configuration, undefined when its key is missing. */
   readonly config: string | undefined;
-  readonly records: readonly LeaseRecord[];
   /** The store's revision that the listing shows: watch from the next one. */
   readonly revision: bigint;
 }
@@ -32,6 +31,9 @@ export interface WatchHandler {
   /** The watch stands. */
   connected(): void;
 }
+
+/** Leases in one answer of a listing. */
+const PAGE = 1000;
 
 /** Seconds a lease lives without renewal; flannel's value. */
 export const LEASE_TTL_SECONDS = 24 * 60 * 60;
@@ -84,22 +86,34 @@ export class EtcdLeases {
     };
   }
 
-  /** Configuration and all leases as of one revision. */
-  async list(): Promise<LeaseListing> {
+  /**
+   * Configuration and all leases as of one revision, `onRecord` for each. In pages, so that the answers of a big cluster
+   * need not all be in memory at once.
+   */
+  async list(onRecord: (record: LeaseRecord) => void): Promise<LeaseListing> {
+    const end = prefixEnd(this.subnets);
     const answer = await this.call('list the leases', () =>
       this.client.kv.txn({
         success: [
           { request_range: { key: Buffer.from(this.configKey) } },
-          { request_range: { key: Buffer.from(this.subnets), range_end: prefixEnd(this.subnets) } },
+          { request_range: { key: Buffer.from(this.subnets), range_end: end, limit: PAGE } },
         ],
       }),
     );
-    const [config, leases] = answer.responses.map((response) => response.response_range.kvs);
-    return {
-      config: config?.[0]?.value.toString(),
-      records: (leases ?? []).map((kv) => this.record(kv)),
-      revision: BigInt(answer.header.revision),
-    };
+    const { revision } = answer.header;
+    let page = answer.responses[1]!.response_range;
+    const config = answer.responses[0]!.response_range.kvs[0]?.value.toString();
+    answer.responses = [];
+    for (;;) {
+      for (const kv of page.kvs) onRecord(this.record(kv));
+      const last = page.kvs.at(-1)?.key;
+      if (!page.more || last === undefined) break;
+      const key = Buffer.concat([last, Buffer.of(0)]);
+      page = await this.call('list the leases', () =>
+        this.client.kv.range({ key, range_end: end, limit: PAGE, revision }),
+      );
+    }
+    return { config, revision: BigInt(revision) };
   }
 
   private async grant(): Promise<string> {

@@ -135,7 +135,8 @@ describe('leases in etcd', () => {
     await one.agent!.stop();
     await lab.etcd.delete(subnets + first?.name);
     await one.startAgent();
-    assert.equal((await lease(one))?.name, first?.name);
+    const again = await lab.waitFor('the lease', () => lease(one));
+    assert.equal(again.name, first?.name);
   });
 
   it('a revoked lease is noticed and taken again; one that another node has got meanwhile is not', async () => {

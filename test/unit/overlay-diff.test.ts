@@ -1,15 +1,14 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { diffEntries } from '../../src/desired/overlay-diff.ts';
 import {
-  actualEntries,
-  desiredEntries,
-  type EntryMap,
-  entryKey,
-  type FamilyPath,
-  type KernelListing,
-  type OverlayEntry,
-} from '../../src/desired/overlay-entries.ts';
+  ActualEntries,
+  type ListedFdbEntry,
+  type ListedNeighbour,
+  type ListedRoute,
+} from '../../src/desired/overlay-actual.ts';
+import { diffEntries } from '../../src/desired/overlay-diff.ts';
+import { type EntryMap, entryKey, type OverlayEntry } from '../../src/desired/overlay-entries.ts';
+import { type FamilyPath, PeerPlanner } from '../../src/desired/overlay-planner.ts';
 import { ipv4, parseAddress, parsePrefix } from '../../src/model/address.ts';
 import { type Lease, parseLease } from '../../src/model/lease.ts';
 import { type Backend, parseNetworkConfig } from '../../src/model/network-config.ts';
@@ -30,7 +29,7 @@ const lease = (
   );
 const own = lease(9);
 const desired = (leases: Lease[], backend = backendOf({})) =>
-  desiredEntries({ leases: [own, ...leases], own, paths: [path], backend });
+  new PeerPlanner({ own, paths: [path], backend }).desired([own, ...leases]);
 const words = (entry: OverlayEntry): string =>
   entry.kind === 'route'
     ? `${entryKey(entry)} via ${entry.gateway?.text} dev ${entry.device}${entry.onlink ? ' onlink' : ''}`
@@ -127,7 +126,7 @@ describe('changes', () => {
 });
 
 describe('what of the kernel is ours', () => {
-  const route = (text: string, more: Partial<KernelListing['routes'][number]>) => ({
+  const route = (text: string, more: Partial<ListedRoute>) => ({
     destination: parsePrefix(text),
     gateway: parseAddress('10.244.7.0'),
     device: 5,
@@ -137,9 +136,11 @@ describe('what of the kernel is ours', () => {
     ...more,
   });
   const ownership = { devices: new Set([5]), networks: [parsePrefix('10.244.0.0/16')] };
-  const keys = (routes: KernelListing['routes'], wanted: EntryMap = new Map()): string[] => [
-    ...actualEntries({ routes, neighbours: [], fdb: [] }, ownership, wanted).keys(),
-  ];
+  const keys = (routes: ListedRoute[], wanted: EntryMap = new Map()): string[] => {
+    const actual = new ActualEntries(ownership, wanted);
+    for (const listed of routes) actual.route(listed);
+    return [...actual.entries.keys()];
+  };
 
   it('routes with our mark, and those of an earlier flanneld through our device', () => {
     assert.deepEqual(
@@ -167,20 +168,17 @@ describe('what of the kernel is ours', () => {
   });
 
   it('not entries that the kernel made itself', () => {
-    const listing: KernelListing = {
-      routes: [],
-      neighbours: [
-        { device: 5, address: parseAddress('10.244.7.0'), mac: '02:00:00:00:00:07', state: 0x04 },
-        { device: 5, address: parseAddress('10.244.8.0'), mac: '02:00:00:00:00:08', state: 0x80 },
-      ],
-      fdb: [
-        { device: 5, mac: '02:00:00:00:00:07', destination: parseAddress('192.0.2.7'), state: 0x02 },
-        { device: 5, mac: '02:00:00:00:00:08', destination: parseAddress('192.0.2.8'), state: 0x80 },
-      ],
-    };
-    assert.deepEqual(
-      [...actualEntries(listing, ownership, new Map()).keys()],
-      ['n 10.244.8.0', 'f 02:00:00:00:00:08 192.0.2.8'],
-    );
+    const neighbours: ListedNeighbour[] = [
+      { device: 5, address: parseAddress('10.244.7.0'), mac: '02:00:00:00:00:07', state: 0x04 },
+      { device: 5, address: parseAddress('10.244.8.0'), mac: '02:00:00:00:00:08', state: 0x80 },
+    ];
+    const forwarding: ListedFdbEntry[] = [
+      { device: 5, mac: '02:00:00:00:00:07', destination: parseAddress('192.0.2.7'), state: 0x02 },
+      { device: 5, mac: '02:00:00:00:00:08', destination: parseAddress('192.0.2.8'), state: 0x80 },
+    ];
+    const actual = new ActualEntries(ownership, new Map());
+    for (const entry of neighbours) actual.neighbour(entry);
+    for (const entry of forwarding) actual.fdb(entry);
+    assert.deepEqual([...actual.entries.keys()], ['n 10.244.8.0', 'f 02:00:00:00:00:08 192.0.2.8']);
   });
 });

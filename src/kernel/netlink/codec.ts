@@ -18,7 +18,8 @@ export class MessageWriter {
   private readonly nests: number[] = [];
 
   constructor(type: number, flags: number, capacity = 192) {
-    this.buffer = Buffer.alloc(capacity);
+    // From Node's pool: thousands of messages of their own memory each cost more than their making.
+    this.buffer = Buffer.allocUnsafe(capacity).fill(0);
     this.buffer.writeUInt16LE(type, 4);
     this.buffer.writeUInt16LE(flags, 6);
   }
@@ -36,13 +37,13 @@ export class MessageWriter {
   }
 
   /** Appends a fixed struct (ifinfomsg, rtmsg, …) as raw bytes. */
-  struct(bytes: Uint8Array): this {
+  struct(bytes: ArrayLike<number>): this {
     const at = this.reserve(bytes.length);
     this.buffer.set(bytes, at);
     return this;
   }
 
-  bytes(type: number, value: Uint8Array): this {
+  bytes(type: number, value: ArrayLike<number>): this {
     const at = this.reserve(4 + value.length);
     this.buffer.writeUInt16LE(4 + value.length, at);
     this.buffer.writeUInt16LE(type, at + 2);
@@ -51,7 +52,7 @@ export class MessageWriter {
   }
 
   u8(type: number, value: number): this {
-    return this.bytes(type, Uint8Array.of(value));
+    return this.bytes(type, [value]);
   }
 
   u16(type: number, value: number): this {

@@ -71,39 +71,63 @@ export function parseFdbEntry(message: Message): FdbEntry | undefined {
   };
 }
 
-/** ARP (IPv4) or NDP (IPv6) entries of one device. */
-export async function listNeighbours(socket: RtSocket, family: Family, device: number): Promise<Neighbour[]> {
-  const found: Neighbour[] = [];
+/** Calls `onEntry` for each ARP (IPv4) or NDP (IPv6) entry of one device; `reset` says that it begins anew. */
+export async function eachNeighbour(
+  socket: RtSocket,
+  family: Family,
+  device: number,
+  reset: () => void,
+  onEntry: (entry: Neighbour) => void,
+): Promise<void> {
   const message = new MessageWriter(nl.RTM_GETNEIGH, 0)
     .struct(ndmsg(family.af, 0, 0, 0))
     .u32(nl.NDA_IFINDEX, device)
     .finish();
-  await socket.dump(
-    { message, what: 'list neighbours' },
+  await socket.dump({ message, what: 'list neighbours' }, reset, (answer) => {
+    const entry = parseNeighbour(answer);
+    if (entry?.device === device) onEntry(entry);
+  });
+}
+
+/** ARP (IPv4) or NDP (IPv6) entries of one device. */
+export async function listNeighbours(socket: RtSocket, family: Family, device: number): Promise<Neighbour[]> {
+  const found: Neighbour[] = [];
+  await eachNeighbour(
+    socket,
+    family,
+    device,
     () => found.splice(0),
-    (answer) => {
-      const entry = parseNeighbour(answer);
-      if (entry?.device === device) found.push(entry);
-    },
+    (entry) => found.push(entry),
   );
   return found;
 }
 
-/** Forwarding entries of one VXLAN device. */
-export async function listFdb(socket: RtSocket, device: number): Promise<FdbEntry[]> {
-  const found: FdbEntry[] = [];
+/** Calls `onEntry` for each forwarding entry of one VXLAN device; `reset` says that it begins anew. */
+export async function eachFdbEntry(
+  socket: RtSocket,
+  device: number,
+  reset: () => void,
+  onEntry: (entry: FdbEntry) => void,
+): Promise<void> {
   // For PF_BRIDGE the kernel reads the header as struct ifinfomsg and filters by its index (valid_fdb_dump_legacy).
   const header = Buffer.alloc(16);
   header.writeUInt8(nl.AF_BRIDGE, 0);
   header.writeInt32LE(device, 4);
   const message = new MessageWriter(nl.RTM_GETNEIGH, 0).struct(header).finish();
-  await socket.dump(
-    { message, what: 'list forwarding entries' },
+  await socket.dump({ message, what: 'list forwarding entries' }, reset, (answer) => {
+    const entry = parseFdbEntry(answer);
+    if (entry?.device === device) onEntry(entry);
+  });
+}
+
+/** Forwarding entries of one VXLAN device. */
+export async function listFdb(socket: RtSocket, device: number): Promise<FdbEntry[]> {
+  const found: FdbEntry[] = [];
+  await eachFdbEntry(
+    socket,
+    device,
     () => found.splice(0),
-    (answer) => {
-      const entry = parseFdbEntry(answer);
-      if (entry?.device === device) found.push(entry);
-    },
+    (entry) => found.push(entry),
   );
   return found;
 }

@@ -72,17 +72,31 @@ export function parseRoute(message: Message): Route | undefined {
   };
 }
 
+/**
+ * Calls `onRoute` for each unicast route of the main table, of one family; `reset` says that it begins anew.
+ * Nothing is kept: a node may have tens of thousands.
+ */
+export async function eachRoute(
+  socket: RtSocket,
+  family: Family,
+  reset: () => void,
+  onRoute: (route: Route) => void,
+): Promise<void> {
+  const message = new MessageWriter(nl.RTM_GETROUTE, 0).struct(rtmsg(family.af, 0, 0, 0, 0, 0)).finish();
+  await socket.dump({ message, what: 'list routes' }, reset, (answer) => {
+    const route = parseRoute(answer);
+    if (route !== undefined) onRoute(route);
+  });
+}
+
 /** All unicast routes of the main table, of one family. */
 export async function listRoutes(socket: RtSocket, family: Family): Promise<Route[]> {
   const routes: Route[] = [];
-  const message = new MessageWriter(nl.RTM_GETROUTE, 0).struct(rtmsg(family.af, 0, 0, 0, 0, 0)).finish();
-  await socket.dump(
-    { message, what: 'list routes' },
+  await eachRoute(
+    socket,
+    family,
     () => routes.splice(0),
-    (answer) => {
-      const route = parseRoute(answer);
-      if (route !== undefined) routes.push(route);
-    },
+    (route) => routes.push(route),
   );
   return routes;
 }

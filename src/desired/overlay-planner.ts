@@ -1,0 +1,159 @@
+import { type Address, type Family, type Prefix, prefixContains, prefixesOverlap } from '../model/address.ts';
+import { type Lease, leaseFamily } from '../model/lease.ts';
+import type { Backend } from '../model/network-config.ts';
+import { type EntryMap, entryKey, type OverlayEntry, ROUTE_PROTOCOL } from './overlay-entries.ts';
+
+/** One family's tunnel or underlay as the peers' entries need it. */
+export interface FamilyPath {
+  readonly family: Family;
+  /** Index of the VXLAN device; undefined for host-gw. */
+  readonly vxlan: number | undefined;
+  /** Index of the underlay device. */
+  readonly underlay: number;
+  /** Networks that are directly reachable on the underlay, for DirectRouting and host-gw. */
+  readonly direct: readonly Prefix[];
+}
+
+/** Why a node's lease yields no entries, for a log line that names it. */
+export interface SkippedLease {
+  readonly lease: Lease;
+  readonly reason: string;
+}
+
+function vxlanEntries(device: number, subnet: Prefix, publicIp: Address, mac: string): OverlayEntry[] {
+  const tunnel = subnet.address;
+  return [
+    { kind: 'neighbour', address: tunnel, mac, device },
+    { kind: 'fdb', mac, destination: publicIp, device },
+    {
+      kind: 'route',
+      destination: subnet,
+      gateway: tunnel,
+      device,
+      onlink: true,
+      protocol: ROUTE_PROTOCOL,
+    },
+  ];
+}
+
+/**
+ * The entries for one peer in one family.
+ * @returns the entries, or the reason why there are none
+ */
+export function peerEntries(lease: Lease, path: FamilyPath, backend: Backend): OverlayEntry[] | string {
+  const peer = leaseFamily(lease, path.family);
+  if (peer === undefined) return [];
+  if (backend.type === 'alloc') return [];
+  if (lease.backend !== backend.type) return `its backend is ${lease.backend}, ours is ${backend.type}`;
+  const { subnet, publicIp } = peer;
+  const direct = path.direct.some((network) => prefixContains(network, publicIp));
+  if (backend.type === 'host-gw' || (backend.directRouting && direct)) {
+    if (!direct) return `${publicIp.text} is not directly reachable, which host-gw needs`;
+    const device = path.underlay;
+    return [
+      {
+        kind: 'route',
+        destination: subnet,
+        gateway: publicIp,
+        device,
+        onlink: false,
+        protocol: ROUTE_PROTOCOL,
+      },
+    ];
+  }
+  if (path.vxlan === undefined || peer.vtepMac === undefined) return 'it has no VTEP MAC';
+  return vxlanEntries(path.vxlan, subnet, publicIp, peer.vtepMac);
+}
+
+/** A peer's entries must never shadow our own subnet or send our own traffic back to ourselves. */
+function clash(lease: Lease, own: Lease, family: Family): string | undefined {
+  const peer = leaseFamily(lease, family);
+  const ours = leaseFamily(own, family);
+  if (peer === undefined || ours === undefined) return undefined;
+  if (prefixesOverlap(peer.subnet, ours.subnet))
+    return `its subnet ${peer.subnet.text} overlaps ours, ${ours.subnet.text}`;
+  if (peer.publicIp.value === ours.publicIp.value)
+    return `it claims our public IP ${ours.publicIp.text}: give the nodes different public IPs`;
+  return undefined;
+}
+
+/** What one lease amounts to: its entries with their keys, and why there are none in a family. */
+interface LeasePlan {
+  readonly entries: readonly (readonly [string, OverlayEntry])[];
+  readonly skipped: readonly SkippedLease[];
+}
+
+/** What every peer's entries follow from, besides its lease. */
+export interface PeerContext {
+  readonly own: Lease;
+  readonly paths: readonly FamilyPath[];
+  readonly backend: Backend;
+}
+
+function planLease(lease: Lease, { own, paths, backend }: PeerContext): LeasePlan {
+  const entries: (readonly [string, OverlayEntry])[] = [];
+  const skipped: SkippedLease[] = [];
+  for (const path of paths) {
+    const found = clash(lease, own, path.family) ?? peerEntries(lease, path, backend);
+    if (typeof found === 'string') skipped.push({ lease, reason: found });
+    else for (const entry of found) entries.push([entryKey(entry), entry]);
+  }
+  return { entries, skipped };
+}
+
+/**
+ * Works out what the kernel should hold for the peers. What it made of a lease it keeps as long as the lease lives: of
+ * thousands of leases usually one has changed.
+ */
+export class PeerPlanner {
+  readonly context: PeerContext;
+  private readonly plans = new WeakMap<Lease, LeasePlan>();
+
+  constructor(context: PeerContext) {
+    this.context = context;
+  }
+
+  private plan(lease: Lease): LeasePlan {
+    const known = this.plans.get(lease);
+    if (known !== undefined) return known;
+    const made = planLease(lease, this.context);
+    this.plans.set(lease, made);
+    return made;
+  }
+
+  /**
+   * Everything the kernel should hold. Where two leases want the same entry, the first by name has it, so that the
+   * result does not depend on the order in which leases became known.
+   */
+  desired(leases: Iterable<Lease>): { entries: EntryMap; skipped: SkippedLease[] } {
+    const entries: EntryMap = new Map();
+    const clashes = new Map<string, Lease>();
+    const skipped: SkippedLease[] = [];
+    const { own } = this.context;
+    const others: Lease[] = [];
+    for (const lease of leases) if (lease.name !== own.name) others.push(lease);
+    for (const lease of others) {
+      const plan = this.plan(lease);
+      for (const [key, entry] of plan.entries) {
+        const before = entries.size;
+        entries.set(key, entry);
+        if (entries.size === before) clashes.set(key, lease);
+      }
+      if (plan.skipped.length > 0) skipped.push(...plan.skipped);
+    }
+    if (clashes.size > 0) this.settle(others, clashes, entries);
+    return { entries, skipped };
+  }
+
+  private settle(leases: readonly Lease[], clashes: ReadonlyMap<string, Lease>, entries: EntryMap): void {
+    const owners = new Map<string, Lease>();
+    for (const lease of leases) {
+      for (const [key, entry] of this.plan(lease).entries) {
+        const owner = owners.get(key);
+        if (!clashes.has(key) || (owner !== undefined && owner.name < lease.name)) continue;
+        owners.set(key, lease);
+        entries.set(key, entry);
+      }
+    }
+  }
+}

@@ -115,7 +115,7 @@ address = "${this.socket}"
       name: `containerd of ${node.name}`,
       namespace: node.namespace,
       program: 'nsenter',
-      args: [`--mount=/proc/${process.pid}/ns/mnt`, 'unshare', '--mount', 'sh', '-c', mountScript],
+      args: [`--target=${process.pid}`, '--mount', '--root', 'unshare', '--mount', 'sh', '-c', mountScript],
       cwd: this.directory,
       logFile: join(this.directory, 'containerd.log'),
       env: { TWILL_CNI: cniProgram, TWILL_CONFLIST: conflist, TWILL_CONFIG: config },
@@ -162,7 +162,7 @@ address = "${this.socket}"
   }
 
   private enter(): string[] {
-    return [`--target=${this.process.pid}`, '--mount', '--net', 'ctr', '--address', this.socket];
+    return [`--target=${this.process.pid}`, '--mount', '--root', '--net', 'ctr', '--address', this.socket];
   }
 
   private makeRootfs(): void {

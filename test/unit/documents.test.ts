@@ -6,11 +6,10 @@ import { parseAllDocuments } from 'yaml';
 import { run } from '../../src/kernel/process.ts';
 import { root, twillProgram } from '../lab/files.ts';
 
-const commands = ['agent', 'proxy'] as const;
-
 /** The names that `twill COMMAND --help` lists, without dashes. */
 async function helpFlags(command: string): Promise<Set<string>> {
-  const { stdout } = await run(process.execPath, [twillProgram, command, '--help']);
+  const { status, stdout, stderr } = await run(process.execPath, [twillProgram, command, '--help']);
+  assert.equal(status, 0, stderr);
   return new Set([...stdout.matchAll(/^ +(?:-\w, )?--([a-z0-9-]+)/gm)].map((match) => match[1]!));
 }
 
@@ -55,7 +54,7 @@ test('daemonset.yaml parses, and calls every command with flags that it has', as
       volumeMounts.map((mount) => mount.name),
     );
     assert.deepEqual([...new Set(mounted)].sort(), volumes.map((volume) => volume.name).sort());
-    for (const { args = [] } of containers) {
+    for (const { args = [] } of [...initContainers, ...containers]) {
       const known = await helpFlags(args[0]!);
       for (const flag of flagsIn(args.slice(1).join(' ')))
         assert.ok(known.has(flag), `twill ${args[0]} --${flag}`);
@@ -71,10 +70,40 @@ test('the files in daemonset.yaml’s ConfigMap are valid', () => {
   assert.match(network.Network, /^10\.244\.0\.0\/16$/);
 });
 
-test('every twill flag that the README mentions exists', async () => {
-  const known = new Set((await Promise.all(commands.map(helpFlags))).flatMap((flags) => [...flags]));
+test('the proxy’s --cluster-cidr in daemonset.yaml is the pod network of its ConfigMap', () => {
+  const all = documents();
+  const { data } = all.find((document) => document.kind === 'ConfigMap')!;
+  const { Network } = JSON.parse(data!['net-conf.json']!) as { Network: string };
+  const proxy = all.find((document) => document.metadata.name === 'twill-proxy')!;
+  assert.ok(proxy.spec!.template.spec.containers[0]!.args!.includes(`--cluster-cidr=${Network}`));
+});
+
+/** The README's lines that begin with a call of twill, continuation lines joined. */
+function readmeCalls(): { command: string; flags: string[] }[] {
+  const text = readFileSync(join(root, 'README.md'), 'utf8').replaceAll(/\\\n\s*/g, '');
+  return [...text.matchAll(/^(?: {4}|\$ |# )*(?:sudo )?twill ([a-z-]+)(.*)$/gm)].map(([, command, rest]) => ({
+    command: command!,
+    flags: flagsIn(rest!),
+  }));
+}
+
+test('every call of twill in the README is one that works: command and flags exist', async () => {
+  const calls = readmeCalls();
+  assert.ok(calls.length > 0);
+  for (const { command, flags } of calls) {
+    const known = await helpFlags(command);
+    for (const flag of flags) assert.ok(known.has(flag), `twill ${command} --${flag}`);
+  }
+});
+
+test('every flag in a table of the README exists', async () => {
   const readme = readFileSync(join(root, 'README.md'), 'utf8');
-  const twillLines = readme.split('\n').filter((line) => /\btwill (agent|proxy)\b|^\| `--/.test(line));
-  assert.ok(twillLines.length > 0);
-  for (const flag of flagsIn(twillLines.join('\n'))) assert.ok(known.has(flag), `--${flag}`);
+  const tables = [...readme.matchAll(/^### Flags of `twill ([a-z-]+)`\n([^#]*)/gm)];
+  assert.ok(tables.length > 0);
+  for (const [, command, body] of tables) {
+    const known = await helpFlags(command!);
+    const rows = [...body!.matchAll(/^\| (.*?) \|/gm)].map((match) => match[1]!).join(' ');
+    assert.ok(flagsIn(rows).length > 0);
+    for (const flag of flagsIn(rows)) assert.ok(known.has(flag), `twill ${command} --${flag}`);
+  }
 });

@@ -3,7 +3,7 @@ import type { Log } from '../config/log.ts';
 import { type PodPlan, planPod } from '../desired/pod-plan.ts';
 import { ifbName } from '../desired/pod-plan-bandwidth.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
-import { shapePod } from '../kernel/pod-bandwidth.ts';
+import { shapePod, unshaped } from '../kernel/pod-bandwidth.ts';
 import { BridgeKeeper } from '../kernel/pod-bridge.ts';
 import { checkPod } from '../kernel/pod-check.ts';
 import { forgetUdpFlows, HostPorts } from '../kernel/pod-hostports.ts';
@@ -233,6 +233,9 @@ export class PodManager {
       addresses: own,
       routes: record.routes.filter((destination) => destinations.has(destination)),
     });
+    if ((await unshaped(this.options.socket, [record])).length > 0)
+      throw new TwillError('kernel', `the traffic of ${containerId} is not shaped as it should be`);
+    if (record.portMappings.length > 0) await this.hostPorts.check();
   }
 
   /**

@@ -1,7 +1,7 @@
 import type { Log } from '../config/log.ts';
 import { hostPortRules, repairDocument, replaceDocument } from '../desired/pod-plan-hostports.ts';
 import { type Family, families, ipv4 } from '../model/address.ts';
-import { describeError } from '../model/error.ts';
+import { describeError, TwillError } from '../model/error.ts';
 import type { PodRecord } from '../model/pod.ts';
 import { coalesce } from '../reconcile/coalesce.ts';
 import { detectVariant, type Iptables, openIptables } from './iptables.ts';
@@ -33,6 +33,15 @@ export class HostPorts {
   async verify(): Promise<void> {
     for (const state of this.states.values()) state.installed = undefined;
     await this.sync();
+  }
+
+  /** @throws TwillError `kernel` when the rules that stand are not as they should be */
+  async check(): Promise<void> {
+    for (const [family, { iptables }] of this.states) {
+      const rules = hostPortRules(this.records(), family);
+      if (repairDocument(await iptables.save('nat'), rules) !== undefined)
+        throw new TwillError('kernel', `${family.iptables} rules of host ports are missing or changed`);
+    }
   }
 
   private async syncAll(): Promise<void> {

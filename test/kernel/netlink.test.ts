@@ -238,3 +238,13 @@ it('comes back from a namespace whatever the work does, and names a path that is
     (error: Error) => isTwillError(error, 'invalid') && error.message.includes("'/proc/self/status'"),
   );
 });
+
+it(
+  'lists for many callers at once, though the kernel allows a socket one dump at a time',
+  withSocket(async (socket) => {
+    const bridges = Array.from({ length: 60 }, (_, index) => links.createBridge({ name: `br${index}` }));
+    await apply(socket, ...bridges);
+    const lists = await Promise.all(Array.from({ length: 20 }, () => links.listLinks(socket)));
+    for (const list of lists) assert.ok(list.length >= bridges.length);
+  }),
+);

@@ -42,6 +42,7 @@ export class RtSocket {
   private eventHandlers: ((message: Message) => void)[] = [];
   private overflowHandlers: ((error: Error) => void)[] = [];
   private seq = 1;
+  private lastDump: Promise<void> = Promise.resolve();
   private referenced = false;
   private closed = false;
 
@@ -153,11 +154,17 @@ export class RtSocket {
    * interrupted (the table changed meanwhile) is repeated, so `reset` is called before each attempt.
    */
   async dump(request: Change, reset: () => void, onMessage: (message: Message) => void): Promise<void> {
-    for (let attempt = 0; ; attempt++) {
-      reset();
-      const interrupted = await this.dumpOnce(request, onMessage);
-      if (!interrupted || attempt === DUMP_RETRIES) return;
-    }
+    const work = async (): Promise<void> => {
+      for (let attempt = 0; ; attempt++) {
+        reset();
+        const interrupted = await this.dumpOnce(request, onMessage);
+        if (!interrupted || attempt === DUMP_RETRIES) return;
+      }
+    };
+    // The kernel refuses a second dump on a socket while one is under way (EBUSY).
+    const mine = this.lastDump.then(work);
+    this.lastDump = mine.catch(() => {});
+    await mine;
   }
 
   private dumpOnce(request: Change, onMessage: (message: Message) => void): Promise<boolean> {

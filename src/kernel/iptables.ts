@@ -71,9 +71,13 @@ class IptablesProgram implements Iptables {
   }
 }
 
-async function saved(family: Family, variant: IptablesVariant): Promise<string | undefined> {
+async function saved(
+  family: Family,
+  variant: IptablesVariant,
+  args: readonly string[] = [],
+): Promise<string | undefined> {
   try {
-    const result = await run(`${family.iptables}-${variant}-save`, []);
+    const result = await run(`${family.iptables}-${variant}-save`, args);
     return result.status === 0 ? result.stdout : undefined;
   } catch {
     return undefined;
@@ -86,6 +90,16 @@ async function saved(family: Family, variant: IptablesVariant): Promise<string |
  * @throws TwillError `missing-program` when iptables is not installed
  */
 export async function detectVariant(family: Family): Promise<{ variant: IptablesVariant; why: string }> {
+  // The kubelet's chains are in table mangle, which is short: all tables may hold many thousands of rules.
+  const short = ['-t', 'mangle'];
+  const [nftHint, legacyHint] = await Promise.all([
+    saved(family, 'nft', short),
+    saved(family, 'legacy', short),
+  ]);
+  const inNft = hints.test(nftHint ?? '');
+  if (inNft !== hints.test(legacyHint ?? '')) {
+    return { variant: inNft ? 'nft' : 'legacy', why: 'Kubernetes chains stand there' };
+  }
   const [nft, legacy] = await Promise.all([saved(family, 'nft'), saved(family, 'legacy')]);
   if (nft === undefined && legacy === undefined) {
     throw new TwillError(

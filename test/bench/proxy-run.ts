@@ -16,6 +16,8 @@ export interface ProxyMeasurement {
   readonly fullSyncMs: number;
   /** From the API's event until the kernel has the rule, each of the changes. */
   readonly changeMs: readonly number[];
+  /** Size of the document for one of them. */
+  readonly changeBytes: number;
   /** The same for a Service that is created with its slice, and deleted. */
   readonly serviceMs: readonly number[];
   /** From the start until a second process found the standing rules right. */
@@ -84,13 +86,15 @@ class Subject {
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-async function timed(subject: Subject, act: () => void): Promise<number> {
+async function timed(subject: Subject, act: () => void): Promise<{ ms: number; bytes: number }> {
   await pause(150); // longer than the least interval between two syncs: what is measured is one change, not its queue
   subject.drop();
   const start = Date.now();
   act();
-  while ((await subject.next()).bytes === 0);
-  return Date.now() - start;
+  for (;;) {
+    const { bytes, at } = await subject.next();
+    if (bytes > 0) return { ms: at - start, bytes };
+  }
 }
 
 async function verify(variant: string, services: number): Promise<void> {
@@ -115,20 +119,22 @@ async function measure(variant: string, services: number): Promise<ProxyMeasurem
   while (api.watcherCount < 3) await pause(10);
   const changeMs: number[] = [];
   const serviceMs: number[] = [];
+  let changeBytes = 0;
   for (let round = 1; round <= changes; round++) {
     const index = Math.floor((services * round) / (changes + 1));
-    changeMs.push(await timed(subject, () => api.put(benchSlice(index, round))));
+    const { ms, bytes } = await timed(subject, () => api.put(benchSlice(index, round)));
+    changeMs.push(ms);
+    changeBytes = bytes;
   }
   await verify(variant, services);
   for (let round = 1; round <= 5; round++) {
     const index = services + round;
-    serviceMs.push(
-      await timed(subject, () => {
-        api.put(benchSlice(index));
-        api.put(benchService(index));
-      }),
-    );
-    serviceMs.push(await timed(subject, () => api.delete(benchService(index))));
+    const coming = await timed(subject, () => {
+      api.put(benchSlice(index));
+      api.put(benchService(index));
+    });
+    const going = await timed(subject, () => api.delete(benchService(index)));
+    serviceMs.push(coming.ms, going.ms);
   }
   await verify(variant, services);
   const peakMemoryMiB = subject.peakMemoryMiB();
@@ -146,6 +152,7 @@ async function measure(variant: string, services: number): Promise<ProxyMeasurem
     startToRulesMs,
     fullSyncMs: first.ms,
     changeMs,
+    changeBytes,
     serviceMs,
     restartMs,
     peakMemoryMiB: peak,

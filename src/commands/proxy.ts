@@ -41,7 +41,13 @@ export function addProxyCommand(program: Command): void {
     .option('--metrics-bind-address <address>', 'serve /metrics here; empty for nowhere', '127.0.0.1:10249')
     .option('--log-level <level>', 'trace, debug, info, warn, error or fatal', 'info')
     .option('--log-format <format>', 'json or pretty', 'json')
-    .action(async (flags: ProxyFlags) => {
+    .option('--cleanup', 'remove all rules of the proxy (and of kube-proxy) from this node, and exit', false)
+    .action(async (flags: ProxyFlags & { cleanup: boolean }) => {
+      if (flags.cleanup) {
+        const { cleanUpProxy } = await import('../reconcile/proxy-cleanup.ts');
+        await cleanUpProxy((line) => process.stdout.write(`${line}\n`));
+        return;
+      }
       const { proxyConfig } = await import('../config/proxy.ts');
       const { runProxy } = await import('../reconcile/proxy.ts');
       await runProxy(proxyConfig(flags));

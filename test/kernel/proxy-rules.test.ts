@@ -1,13 +1,19 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { copyFileSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import pino from 'pino';
 import { type IptablesVariant, openIptables } from '../../src/kernel/iptables.ts';
 import { type Family, ipv4, ipv6 } from '../../src/model/address.ts';
 import { ProxyRules } from '../../src/reconcile/proxy-rules.ts';
 import { FLAT_LIMIT } from '../../src/render/iptables/shared-chain.ts';
+import { twillProgram } from '../lab/files.ts';
 import { type Namespace, withNamespace } from '../lab/namespace.ts';
 import { serviceCases } from '../lab/service-cases.ts';
 import { renderOptionsFor, serviceObject, sliceObject, stateOf } from '../lab/service-fixtures.ts';
+import { waitFor } from '../lab/wait.ts';
 
 const log = pino({ level: 'silent' });
 const variants: readonly IptablesVariant[] = ['nft', 'legacy'];
@@ -127,3 +133,74 @@ for (const variant of variants) {
     });
   });
 }
+
+test('--cleanup removes what the proxy and a kube-proxy made, and nothing else', async () => {
+  await withNamespace('cleanup', async (namespace) => {
+    const before: Record<string, string[]> = {};
+    for (const variant of variants) {
+      await namespace.exec(`iptables-${variant}`, ['-t', 'nat', '-N', 'MINE']);
+      await namespace.exec(`iptables-${variant}`, ['-t', 'nat', '-A', 'POSTROUTING', '-j', 'MINE']);
+      // Makes the tables exist, so that they are there before and after.
+      await namespace.exec(`iptables-${variant}`, ['-t', 'filter', '-S']);
+      await namespace.exec(`ip6tables-${variant}`, ['-t', 'filter', '-S']);
+      before[variant] = await standing(namespace, ipv4, variant);
+    }
+    for (const variant of variants) {
+      for (const family of [ipv4, ipv6]) {
+        const render = { ...renderOptionsFor(family), localhostNodePorts: false };
+        const iptables = openIptables(family, variant, namespace.name);
+        const rules = new ProxyRules({ family, iptables, render, node: { name: 'node-a' }, log });
+        await rules.sync(serviceCases.find(({ name }) => name === 'dual-stack')!.states, true);
+      }
+    }
+    const kubeProxys =
+      '*nat\n:KUBE-SEP-SXIVWICOYRO3J4NJ - [0:0]\nCOMMIT\n*mangle\n:KUBE-PROXY-CANARY - [0:0]\nCOMMIT\n';
+    await namespace.exec('iptables-nft-restore', ['--noflush'], { input: kubeProxys });
+    const first = await namespace.exec(process.execPath, [twillProgram, 'proxy', '--cleanup']);
+    assert.match(first, /iptables-legacy: \d+ chains removed from table nat/);
+    for (const variant of variants) {
+      const ours = (line: string): boolean => line.includes('KUBE-');
+      for (const family of [ipv4, ipv6]) {
+        assert.deepEqual((await standing(namespace, family, variant)).filter(ours), []);
+      }
+      const now = await standing(namespace, ipv4, variant);
+      for (const line of before[variant]!) assert.ok(now.includes(line), line);
+    }
+    assert.equal(await namespace.exec(process.execPath, [twillProgram, 'proxy', '--cleanup']), '');
+  });
+});
+
+test('waits while a kube-proxy runs, says so, and takes its rules over when it ends', async () => {
+  await withNamespace('two', async (namespace) => {
+    const directory = mkdtempSync(join(tmpdir(), 'twill-two-'));
+    try {
+      const program = join(directory, 'kube-proxy');
+      copyFileSync('/bin/sleep', program);
+      const other = namespace.spawn(program, ['1000'], { stdio: 'ignore' });
+      await once(other, 'spawn');
+      const flags = [`--manifests=${directory}`, '--healthz-bind-address=', '--metrics-bind-address='];
+      const proxy = namespace.spawn(process.execPath, [twillProgram, 'proxy', ...flags], {
+        stdio: ['ignore', 'ignore', 'pipe'],
+      });
+      let text = '';
+      proxy.stderr!.on('data', (data) => {
+        text += String(data);
+      });
+      await waitFor('the proxy to name the other one', () =>
+        /another proxy runs.*|kube-proxy \(process \d+\)/.test(text),
+      );
+      assert.deepEqual(
+        (await standing(namespace, ipv4, 'nft')).filter((line) => line.includes('KUBE-')),
+        [],
+      );
+      other.kill();
+      await waitFor('rules', async () =>
+        (await standing(namespace, ipv4, 'nft')).includes(':KUBE-SERVICES -'),
+      );
+      proxy.kill();
+      await once(proxy, 'exit');
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  });
+});

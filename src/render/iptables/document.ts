@@ -145,3 +145,20 @@ export function renderDocument(changes: readonly TableChange[]): string {
   }
   return lines.length === 0 ? '' : `${lines.join('\n')}\n`;
 }
+
+/**
+ * The document that removes every chain of ours from a table, with all rules of built-in chains that lead there; empty
+ * text when there is none. KUBE-FIREWALL stays: it is the kubelet's too.
+ */
+export function renderRemoval(table: string, installed: InstalledTable): string {
+  const chains = [...installed.chains.keys()].filter(isOwnChain).sort();
+  const jumps = [...installed.others].flatMap(([chain, rules]) =>
+    rules
+      .filter((rule) => isOwnChain(/ ?-[jg] (\S+)$/.exec(rule)?.[1] ?? ''))
+      .map((rule) => `-D ${chain} ${rule}`),
+  );
+  if (chains.length + jumps.length === 0) return '';
+  const declared = chains.map((chain) => `:${chain} - [0:0]`);
+  const deleted = chains.map((chain) => `-X ${chain}`);
+  return [`*${table}`, ...declared, ...jumps, ...deleted, 'COMMIT', ''].join('\n');
+}

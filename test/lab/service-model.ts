@@ -1,0 +1,196 @@
+/**
+ * A small world of Services that changes at random, and what ought to become of a packet in it, said directly from the
+ * Kubernetes API's description and by other means than the proxy's.
+ */
+import type { EndpointSlice, Service } from '../../src/model/service.ts';
+import { parseEndpointSlice, parseService } from '../../src/model/service-parse.ts';
+import type { Ending, Packet } from './packet-walker.ts';
+import { type EndpointSpec, serviceObject, sliceObject } from './service-fixtures.ts';
+
+/** Mulberry32: the same changes in every run, and another seed gives other ones. */
+export function seeded(seed: number): (below: number) => number {
+  let state = seed;
+  return (below) => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return Math.floor((((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296) * below);
+  };
+}
+
+export const nodeName = 'node-a';
+export const nodeAddress = '192.0.2.1';
+export const outsider = '198.51.100.9';
+
+interface ModelService {
+  readonly spec: Record<string, unknown>;
+  readonly ingress: readonly string[];
+  readonly clusterIP: string;
+  readonly externalIP: string | undefined;
+  readonly loadBalancerIP: string | undefined;
+  readonly ranges: boolean;
+  readonly nodePort: number;
+  readonly externalLocal: boolean;
+  readonly internalLocal: boolean;
+  readonly protocol: 'TCP' | 'UDP' | 'SCTP';
+}
+
+export type ModelChange =
+  | { readonly kind: 'service'; readonly key: string; readonly value: Service | undefined }
+  | { readonly kind: 'slice'; readonly key: string; readonly value: EndpointSlice | undefined };
+
+const sliceNames = ['one', 'two', 'three'];
+
+export class ServiceModel {
+  private readonly random: (below: number) => number;
+  private readonly count: number;
+  private readonly services = new Map<number, ModelService>();
+  private readonly slices = new Map<string, readonly EndpointSpec[]>();
+
+  constructor(count: number, seed: number) {
+    this.count = count;
+    this.random = seeded(seed);
+  }
+
+  /** Makes one random change and says it as a source would. */
+  change(): ModelChange {
+    const index = this.random(this.count);
+    return this.random(3) === 0 ? this.changeService(index) : this.changeSlice(index);
+  }
+
+  /**
+   * A random packet to a Service, and all the places where it may end.
+   * @param absentToo ask about Services that do not exist, too
+   */
+  question(absentToo: boolean): { packet: Packet; endings: Ending[] } {
+    let index = this.random(this.count);
+    while (!absentToo && !this.services.has(index)) index = this.random(this.count);
+    const service = this.services.get(index) ?? this.makeService(index);
+    const source = [podAddress(nodeName, this.random(40)), nodeAddress, outsider][this.random(3)]!;
+    const targets: { destination: string; port: number }[] = [{ destination: service.clusterIP, port: 80 }];
+    if (service.externalIP !== undefined) targets.push({ destination: service.externalIP, port: 80 });
+    if (service.loadBalancerIP !== undefined) targets.push({ destination: service.loadBalancerIP, port: 80 });
+    if (service.nodePort !== 0) targets.push({ destination: nodeAddress, port: service.nodePort });
+    const target = targets[this.random(targets.length)]!;
+    const protocol = service.protocol.toLowerCase() as Packet['protocol'];
+    const packet: Packet = { ...target, source, protocol, fromNode: source === nodeAddress };
+    return { packet, endings: this.endings(index, packet) };
+  }
+
+  private changeService(index: number): ModelChange {
+    const name = `model/svc-${index}`;
+    if (this.services.has(index) && this.random(4) === 0) {
+      this.services.delete(index);
+      return { kind: 'service', key: name, value: undefined };
+    }
+    const service = this.makeService(index);
+    this.services.set(index, service);
+    const status = { status: { loadBalancer: { ingress: service.ingress.map((ip) => ({ ip })) } } };
+    return {
+      kind: 'service',
+      key: name,
+      value: parseService(serviceObject(name, service.spec, status)).value,
+    };
+  }
+
+  private makeService(index: number): ModelService {
+    const balanced = this.random(4) === 0;
+    const nodePort = balanced || this.random(3) === 0 ? 30_000 + index : 0;
+    const externalIP = this.random(6) === 0 ? `203.0.${110 + (index >> 8)}.${index & 255}` : undefined;
+    const externalLocal = nodePort !== 0 && this.random(3) === 0;
+    const internalLocal = this.random(8) === 0;
+    const protocol = (['TCP', 'UDP', 'SCTP'] as const)[index % 3]!;
+    const loadBalancerIP = balanced ? `203.1.${110 + (index >> 8)}.${index & 255}` : undefined;
+    const ranges = balanced && this.random(2) === 0;
+    const clusterIP = `10.96.${index >> 8}.${index & 255}`;
+    const spec = {
+      type: balanced ? 'LoadBalancer' : nodePort !== 0 ? 'NodePort' : 'ClusterIP',
+      clusterIP,
+      ports: [{ name: 'p', port: 80, protocol, nodePort }],
+      externalIPs: externalIP === undefined ? [] : [externalIP],
+      externalTrafficPolicy: externalLocal ? 'Local' : 'Cluster',
+      internalTrafficPolicy: internalLocal ? 'Local' : 'Cluster',
+      sessionAffinity: this.random(6) === 0 ? 'ClientIP' : 'None',
+      loadBalancerSourceRanges: ranges ? ['198.51.100.0/24'] : [],
+    };
+    const ingress = loadBalancerIP === undefined ? [] : [loadBalancerIP];
+    return {
+      spec,
+      ingress,
+      clusterIP,
+      externalIP,
+      loadBalancerIP,
+      ranges,
+      nodePort,
+      externalLocal,
+      internalLocal,
+      protocol,
+    };
+  }
+
+  private changeSlice(index: number): ModelChange {
+    const suffix = sliceNames[this.random(sliceNames.length)]!;
+    const name = `model/svc-${index}/${suffix}`;
+    const key = `model/svc-${index}-${suffix}`;
+    if (this.slices.has(name) && this.random(4) === 0) {
+      this.slices.delete(name);
+      return { kind: 'slice', key, value: undefined };
+    }
+    const endpoints = Array.from({ length: this.random(5) }, () => this.makeEndpoint());
+    this.slices.set(name, endpoints);
+    const protocol = (['TCP', 'UDP', 'SCTP'] as const)[index % 3]!;
+    const raw = sliceObject(name, [{ name: 'p', port: 8080, protocol }], endpoints);
+    return { kind: 'slice', key, value: parseEndpointSlice(raw)!.value };
+  }
+
+  private makeEndpoint(): EndpointSpec {
+    const node = this.random(3) === 0 ? nodeName : 'node-b';
+    const ip = podAddress(node, this.random(40));
+    const states = [
+      {},
+      {},
+      {},
+      { ready: false, serving: true, terminating: true },
+      { ready: false, serving: false },
+    ];
+    return { ip, node, ...states[this.random(states.length)] };
+  }
+
+  private usable(index: number, localOnly: boolean): string[] {
+    const all = sliceNames.flatMap((suffix) => this.slices.get(`model/svc-${index}/${suffix}`) ?? []);
+    const near = all.filter((endpoint) => !localOnly || endpoint.node === nodeName);
+    const ready = near.filter((endpoint) => endpoint.ready !== false);
+    const draining = near.filter((endpoint) => endpoint.ready === false && endpoint.serving === true);
+    return [...new Set((ready.length > 0 ? ready : draining).map((endpoint) => endpoint.ip))];
+  }
+
+  private endings(index: number, packet: Packet): Ending[] {
+    const service = this.services.get(index);
+    const { source, destination } = packet;
+    const untouched = `${destination}:${packet.port}`;
+    const served =
+      service !== undefined &&
+      (destination === service.clusterIP ||
+        destination === service.externalIP ||
+        destination === service.loadBalancerIP ||
+        (destination === nodeAddress && packet.port === service.nodePort));
+    if (!served) return [untouched];
+    const anywhere = this.usable(index, false);
+    const fromPod = source.startsWith('10.244.');
+    const internal = destination === service.clusterIP;
+    // As with kube-proxy, what the node itself sends to somebody's external address is refused there, not here.
+    const elsewhere = source === nodeAddress && !internal && destination !== nodeAddress;
+    if (anywhere.length === 0) return [elsewhere ? untouched : 'rejected'];
+    if (destination === service.loadBalancerIP && service.ranges && source !== outsider) return ['dropped'];
+    const inside = fromPod || source === nodeAddress;
+    const local = internal ? service.internalLocal : service.externalLocal && !inside;
+    const backends = local ? this.usable(index, true) : anywhere;
+    if (backends.length === 0) return ['dropped'];
+    const keepsSource = internal ? fromPod : service.externalLocal && source !== nodeAddress;
+    return backends.map((ip) => `${ip}:8080${keepsSource && ip !== source ? '' : ' masqueraded'}`).sort();
+  }
+}
+
+function podAddress(node: string, number: number): string {
+  return `10.244.${node === nodeName ? 1 : 2}.${10 + number}`;
+}

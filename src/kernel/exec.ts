@@ -1,4 +1,4 @@
-import koffi from 'koffi';
+import { libc } from './libc.ts';
 
 const F_SETFD = 2;
 
@@ -10,18 +10,7 @@ const F_SETFD = 2;
  */
 export function restartWith(nodeArguments: readonly string[]): void {
   if (nodeArguments.every((argument) => process.execArgv.includes(argument))) return;
-  const libc = koffi.load('libc.so.6');
-  const execve = libc.func('int execve(const char *path, const char **argv, const char **envp)') as (
-    path: string,
-    argv: (string | null)[],
-    envp: (string | null)[],
-  ) => number;
-  const fcntl = libc.func('int fcntl(int fd, int command, ...)') as (
-    fd: number,
-    command: number,
-    type: 'int',
-    argument: number,
-  ) => number;
+  const { execve, fcntl } = libc();
   // Node marks every descriptor that it finds at its start to be closed by this (uv_disable_stdio_inheritance).
   for (const fd of [0, 1, 2]) fcntl(fd, F_SETFD, 'int', 0);
   const argv = [process.execPath, ...nodeArguments, ...process.execArgv, ...process.argv.slice(1)];

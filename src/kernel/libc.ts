@@ -7,6 +7,9 @@ interface Libc {
   socket(domain: number, type: number, protocol: number): number;
   recv(fd: number, buffer: Buffer, length: number, flags: number): number;
   close(fd: number): number;
+  /** Arrays end with null. */
+  execve(path: string, argv: (string | null)[], environment: (string | null)[]): number;
+  fcntl(fd: number, command: number, type: 'int', argument: number): number;
   /** send(2) on a thread of the pool, for a socket whose peer takes its time: rejects never, resolves to its result. */
   sendAside(fd: number, data: Buffer): Promise<number>;
 }
@@ -25,6 +28,10 @@ export function libc(): Libc {
     recv: library.func(
       'long recv(int fd, _Out_ void *buffer, unsigned long length, int flags)',
     ) as Libc['recv'],
+    execve: library.func(
+      'int execve(const char *path, const char **argv, const char **envp)',
+    ) as Libc['execve'],
+    fcntl: library.func('int fcntl(int fd, int command, ...)') as unknown as Libc['fcntl'],
     close: library.func('int close(int fd)') as Libc['close'],
     sendAside: (fd, data) =>
       new Promise((resolve) => {

@@ -162,6 +162,7 @@ class Agent {
     this.masquerade = new Masquerade({
       log,
       resyncMs: config.rulesResyncMs,
+      nftables: network.nftables,
       rules: () =>
         network.families.flatMap(({ family, network: pods }) => {
           const own = source.own();

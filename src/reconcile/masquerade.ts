@@ -2,29 +2,37 @@ import type { Log } from '../config/log.ts';
 import {
   forwardChain,
   masqueradeChain,
+  nftTable,
   type TrafficChain,
   type TrafficRule,
   type TrafficRules,
 } from '../desired/masquerade.ts';
 import { detectVariant, type Iptables, openIptables } from '../kernel/iptables.ts';
+import { applyNft, listNftTable } from '../kernel/nft.ts';
 import type { Family } from '../model/address.ts';
+import { isTwillError } from '../model/error.ts';
 import { chainDocument } from '../render/masquerade-iptables.ts';
+import { nftDocument, nftTableText } from '../render/masquerade-nftables.ts';
 import { ReconcileLoop } from './loop.ts';
 
 export interface MasqueradeOptions {
   readonly log: Log;
   /** Milliseconds between checks; a check reads two short chains and writes only where they differ. */
   readonly resyncMs: number;
+  /** Write nftables' own rules (EnableNFTables) instead of iptables'. */
+  readonly nftables: boolean;
   /** The rules that should stand; empty while there is no lease. */
   readonly rules: () => readonly TrafficRules[];
 }
 
-/** Keeps flannel's masquerade and forward rules in iptables, in the variant that the node uses. */
+/** Keeps flannel's masquerade and forward rules, in nftables or in the variant of iptables that the node uses. */
 export class Masquerade {
   readonly loop: ReconcileLoop;
   private readonly options: MasqueradeOptions;
   private readonly tools = new Map<Family['name'], Iptables>();
   private first = true;
+  /** What the kernel shows after a table was written. */
+  private readonly readBack = new Map<string | undefined, string | undefined>();
   /** Times that rules had to be put right after they had stood. */
   repairs = 0;
 
@@ -50,11 +58,48 @@ export class Masquerade {
 
   private async work(): Promise<void> {
     const wanted = this.options.rules();
+    const { nftables } = this.options;
     for (const rules of wanted) {
-      await this.ensure(rules, masqueradeChain, rules.masquerade);
-      await this.ensure(rules, forwardChain, rules.forward);
+      if (nftables) await this.ensureTable(rules);
+      else await this.ensureChains(rules);
+      if (this.first) await this.clearOther(rules);
     }
     if (wanted.length > 0) this.first = false;
+  }
+
+  /** An earlier run may have used the other kind: rules of both would masquerade twice. */
+  private async clearOther(rules: TrafficRules): Promise<void> {
+    const none = { ...rules, masquerade: undefined, forward: undefined };
+    try {
+      if (this.options.nftables) await this.ensureChains(none);
+      else if ((await listNftTable(rules.family, nftTable(rules.family))) !== undefined)
+        await applyNft(nftDocument(none));
+    } catch (error) {
+      // The program of the kind that is not used need not be there.
+      if (!isTwillError(error, 'missing-program')) throw error;
+    }
+  }
+
+  private async ensureTable(rules: TrafficRules): Promise<void> {
+    const { family } = rules;
+    const standing = await listNftTable(family, nftTable(family));
+    const wanted = nftTableText(rules);
+    if (standing === wanted || (standing !== undefined && standing === this.readBack.get(wanted))) return;
+    await applyNft(nftDocument(rules));
+    // Versions of nft differ in how they print the same rules.
+    this.readBack.set(wanted, await listNftTable(family, nftTable(family)));
+    this.repaired(nftTable(family), family);
+  }
+
+  private repaired(chain: string, family: Family): void {
+    if (this.first) return;
+    this.repairs++;
+    this.options.log.warn({ chain, family: family.name }, 'put rules right that somebody had changed');
+  }
+
+  private async ensureChains(rules: TrafficRules): Promise<void> {
+    await this.ensure(rules, masqueradeChain, rules.masquerade);
+    await this.ensure(rules, forwardChain, rules.forward);
   }
 
   private async ensure(
@@ -70,11 +115,6 @@ export class Masquerade {
     const document = chainDocument(chain, rules, randomFully, { own, parent });
     if (document === undefined) return;
     await tool.restore(document);
-    if (this.first) return;
-    this.repairs++;
-    this.options.log.warn(
-      { chain: chain.name, family: family.name },
-      'put rules right that somebody had changed',
-    );
+    this.repaired(chain.name, family);
   }
 }

@@ -1,0 +1,23 @@
+import type { Family } from '../model/address.ts';
+import { TwillError } from '../model/error.ts';
+import { run } from './process.ts';
+
+/**
+ * What `nft list table` prints; undefined when there is no such table.
+ * @throws TwillError `missing-program`, `kernel`
+ */
+export async function listNftTable(family: Family, name: string): Promise<string | undefined> {
+  const result = await run('nft', ['--stateless', 'list', 'table', family.nft, name]);
+  if (result.status === 0) return result.stdout;
+  if (/No such file or directory/.test(result.stderr)) return undefined;
+  throw new TwillError('kernel', `nft list table ${family.nft} ${name} failed: ${result.stderr.trim()}`);
+}
+
+/** Applies a document in one transaction. @throws TwillError `invalid` with nft's message, `missing-program` */
+export async function applyNft(document: string): Promise<void> {
+  const result = await run('nft', ['-f', '-'], { input: document });
+  if (result.status === 0) return;
+  const detail = result.stderr.trim();
+  const code = /Operation not permitted/.test(detail) ? 'permission' : 'invalid';
+  throw new TwillError(code, `nft refused the rules: ${detail}`);
+}

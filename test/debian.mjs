@@ -14,6 +14,7 @@ const packages = [
   { package: 'nftables', program: 'nft' },
   { package: 'conntrack', program: 'conntrack' },
   { package: 'etcd-server', program: 'etcd' },
+  { package: 'openssl', program: 'openssl', tests: 'e2e/etcd-access' },
   { package: 'containerd', program: 'containerd', tests: 'e2e/containerd' },
   { package: 'runc', program: 'runc', tests: 'e2e/containerd' },
   { package: 'busybox-static', program: 'busybox', tests: 'e2e/containerd' },

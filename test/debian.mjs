@@ -15,6 +15,8 @@ const packages = [
   { package: 'conntrack', program: 'conntrack' },
   { package: 'etcd-server', program: 'etcd' },
   { package: 'openssl', program: 'openssl', tests: 'e2e/etcd-access' },
+  { package: 'dnsmasq-base', program: 'dnsmasq', tests: 'e2e/proxy-servers' },
+  { package: 'nginx-light', program: 'nginx', tests: 'e2e/proxy-servers' },
   { package: 'containerd', program: 'containerd', tests: 'e2e/containerd' },
   { package: 'runc', program: 'runc', tests: 'e2e/containerd' },
   { package: 'busybox-static', program: 'busybox', tests: 'e2e/containerd' },

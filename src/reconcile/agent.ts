@@ -12,6 +12,7 @@ import { readFileIfPresent } from '../store/files.ts';
 import { VtepMacs } from '../store/vtep-macs.ts';
 import { type HealthSubject, serveHealth } from './agent-health.ts';
 import { EtcdSource } from './etcd-source.ts';
+import { KubeSource } from './kube-source.ts';
 import type { LeaseSource } from './lease-source.ts';
 import { ReconcileLoop } from './loop.ts';
 import { Masquerade } from './masquerade.ts';
@@ -20,6 +21,15 @@ import { watchKernel } from './overlay-events.ts';
 
 function openSource(config: AgentConfig, log: Log): LeaseSource {
   const text = (name: string, value: string | undefined) => (value === undefined ? {} : { [name]: value });
+  if (config.kubeSubnetManager) {
+    return new KubeSource({
+      client: { kubeconfig: config.kubeConfigFile, master: config.kubeApiUrl },
+      annotationPrefix: config.kubeAnnotationPrefix,
+      netConfigPath: config.netConfigPath,
+      setNodeNetworkUnavailable: config.setNodeNetworkUnavailable,
+      log,
+    });
+  }
   return new EtcdSource(
     {
       endpoints: config.etcdEndpoints,
@@ -127,7 +137,6 @@ class Agent {
         interfacePatterns: config.interfacePatterns,
         canReach: config.interfaceCanReach,
         publicIps: config.publicIps,
-        internalIps: [],
       },
       subnetFile: config.subnetFile,
       previous: previousSubnets(
@@ -150,6 +159,7 @@ class Agent {
   private overlayChanged(overlay: Overlay, network: NetworkConfig): void {
     if (this.watching || !overlay.podNetwork().ready || this.abort.signal.aborted) return;
     this.watching = true;
+    this.source.networkUp();
     // Starting iptables costs more than a peer's entries: it comes when traffic can flow.
     this.startMasquerade(network);
     this.closers.push(watchKernel(overlay, this.log));

@@ -1,4 +1,5 @@
 import type { Log } from '../config/log.ts';
+import type { Address } from '../model/address.ts';
 import { describeError } from '../model/error.ts';
 import type { Lease } from '../model/lease.ts';
 import { type NetworkConfig, parseNetworkConfig } from '../model/network-config.ts';
@@ -88,6 +89,16 @@ export class EtcdSource implements LeaseSource {
   leases(): ReadonlyMap<string, Lease> {
     return this.tracker.leases;
   }
+
+  internalIps(): readonly Address[] {
+    return [];
+  }
+
+  publishedMac(): undefined {
+    return undefined; // etcd knows nodes by their public IP alone, and that may be another's too
+  }
+
+  networkUp(): void {}
 
   status(): SourceStatus {
     const { connected, lastError, malformed } = this.tracker;

@@ -1,4 +1,5 @@
 import type { NodeIdentity } from '../desired/subnet-choice.ts';
+import type { Address, Family } from '../model/address.ts';
 import type { Lease } from '../model/lease.ts';
 import type { Backend, NetworkConfig } from '../model/network-config.ts';
 
@@ -39,6 +40,12 @@ export interface LeaseSource {
   own(): Lease | undefined;
   /** All valid leases by name, ours included. Complete from the first time that `config` has resolved. */
   leases(): ReadonlyMap<string, Lease>;
+  /** Addresses by which the cluster knows this node: a hint which interface to use. */
+  internalIps(): readonly Address[];
+  /** VTEP MAC that is published for this node beyond doubt, for a node whose own memory of it is gone. */
+  publishedMac(family: Family): string | undefined;
+  /** Pods of this node can be wired and reached now. */
+  networkUp(): void;
   status(): SourceStatus;
   /** Stops following. Leaves the lease as it is. */
   stop(): Promise<void>;

@@ -24,7 +24,7 @@ export interface OverlayOptions {
   readonly socket: RtSocket;
   readonly macs: VtepMacs;
   readonly log: Log;
-  readonly underlay: Omit<UnderlayOptions, 'families'>;
+  readonly underlay: Omit<UnderlayOptions, 'families' | 'internalIps'>;
   readonly subnetFile: string;
   /** Subnets of an earlier run. */
   readonly previous: readonly Prefix[];
@@ -139,7 +139,8 @@ export class Overlay {
 
   /** While nothing fits (a default route is missing for a moment) the standing choice holds, if it still can. */
   private choose(host: ListedHost): Underlay {
-    const wish = { ...this.options.underlay, families: this.families };
+    const { underlay, source } = this.options;
+    const wish = { ...underlay, families: this.families, internalIps: source.internalIps() };
     try {
       return chooseUnderlay(host, wish);
     } catch (error) {
@@ -164,13 +165,13 @@ export class Overlay {
 
   /** The MACs other nodes know: of the last run, else of a device that stands (flanneld's), else new ones. */
   private vtepMacs(host: ListedHost): Map<Family['name'], string> {
-    const { config, macs } = this.options;
+    const { config, macs, source } = this.options;
     const result = new Map<Family['name'], string>();
     if (config.backend.type !== 'vxlan') return result;
     for (const family of this.families) {
       const name = vxlanName(family, config.backend.vni);
       const standing = host.links.find((link) => link.name === name && link.kind === 'vxlan');
-      const mac = macs.get(name) ?? standing?.mac ?? randomMac();
+      const mac = macs.get(name) ?? standing?.mac ?? source.publishedMac(family) ?? randomMac();
       if (macs.get(name) !== mac) macs.set(name, mac);
       result.set(family.name, mac);
     }

@@ -62,7 +62,7 @@ async function text(response: IncomingMessage): Promise<string> {
 }
 
 /**
- * Reads from a Kubernetes API server over node's own HTTP client with the library's credentials: service account tokens
+ * Reads from (and patches objects of) a Kubernetes API server over node's own HTTP client with the library's credentials: service account tokens
  * that rotate, kubeconfig certificates, exec plugins. Credentials are asked for anew for every request.
  */
 export class KubeClient {
@@ -94,6 +94,13 @@ export class KubeClient {
     } catch (cause) {
       throw new TwillError('unavailable', `the Kubernetes API's answer to ${path} is not JSON`, cause);
     }
+  }
+
+  /** A strategic merge patch. @returns the object as it is then @throws like {@link getJson} */
+  async patchJson(path: string, patch: object, signal: AbortSignal): Promise<unknown> {
+    const body = JSON.stringify(patch);
+    const response = await this.open(path, {}, signal, body);
+    return JSON.parse(await text(response));
   }
 
   /** Calls `take` with each line of the answer until the server ends it. @throws like {@link getJson} */
@@ -129,11 +136,16 @@ export class KubeClient {
     path: string,
     query: Readonly<Record<string, string>>,
     signal: AbortSignal,
+    patch?: string,
   ): Promise<IncomingMessage> {
     const url = new URL(`${this.server}${path}?${new URLSearchParams(query)}`);
     const options: RequestOptions = {
-      method: 'GET',
-      headers: { accept: 'application/json', 'user-agent': `twill/${version}` },
+      method: patch === undefined ? 'GET' : 'PATCH',
+      headers: {
+        accept: 'application/json',
+        'user-agent': `twill/${version}`,
+        ...(patch === undefined ? {} : { 'content-type': 'application/strategic-merge-patch+json' }),
+      },
       signal,
     };
     try {
@@ -141,7 +153,7 @@ export class KubeClient {
     } catch (cause) {
       throw new TwillError('permission', 'cannot get credentials for the Kubernetes API', cause);
     }
-    const response = await this.send(url, options);
+    const response = await this.send(url, options, patch);
     const status = response.statusCode ?? 0;
     if (status < 300) return response;
     const body = await text(response);
@@ -150,7 +162,7 @@ export class KubeClient {
     throw errorFor(status, path, body);
   }
 
-  private send(url: URL, options: RequestOptions): Promise<IncomingMessage> {
+  private send(url: URL, options: RequestOptions, body?: string): Promise<IncomingMessage> {
     return new Promise((resolve, reject) => {
       const request = url.protocol === 'https:' ? httpsRequest(url, options) : httpRequest(url, options);
       request.setTimeout(CONNECT_MS, () => request.destroy(new Error('no answer')));
@@ -162,7 +174,7 @@ export class KubeClient {
       request.on('error', (cause) => {
         reject(new TwillError('unavailable', `cannot reach ${this.server} (${describeError(cause)})`, cause));
       });
-      request.end();
+      request.end(body);
     });
   }
 }

@@ -16,9 +16,9 @@ export class NamespacedKubeApi {
     this.lines = lines;
   }
 
-  static async start(namespace: Namespace): Promise<NamespacedKubeApi> {
+  static async start(namespace: Namespace, host = '127.0.0.1'): Promise<NamespacedKubeApi> {
     const script = join(import.meta.dirname, 'kube-api-process.js');
-    const child = namespace.spawn(process.execPath, [script], {
+    const child = namespace.spawn(process.execPath, [script, host], {
       detached: true,
       stdio: ['pipe', 'pipe', 'inherit'],
     });

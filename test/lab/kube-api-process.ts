@@ -1,4 +1,5 @@
 // Runs a KubeApi inside a namespace; commands come as lines of JSON on standard input, the first line out is its URL.
+// Argument: the address to listen on.
 import { createInterface } from 'node:readline';
 import { type ApiObject, KubeApi } from './kube-api.ts';
 
@@ -8,7 +9,7 @@ export type ApiCommand =
   /** Puts `slice` again and again, with another address each time, `perSecond` times a second for `seconds`. */
   | { readonly churn: { readonly slice: ApiObject; readonly perSecond: number; readonly seconds: number } };
 
-const api = await KubeApi.start();
+const api = await KubeApi.start(0, process.argv[2]);
 process.stdout.write(`${api.url}\n`);
 
 function churn(slice: ApiObject, perSecond: number, seconds: number): void {

@@ -6,6 +6,11 @@ export interface ApiObject {
   readonly metadata: { readonly namespace?: string; readonly name: string; resourceVersion?: string };
 }
 
+interface PatchableNode {
+  readonly metadata?: { readonly annotations?: Readonly<Record<string, string>> };
+  readonly status?: { readonly conditions?: readonly { readonly type: string }[] };
+}
+
 const paths: Readonly<Record<string, string>> = {
   Service: '/api/v1/services',
   EndpointSlice: '/apis/discovery.k8s.io/v1/endpointslices',
@@ -36,24 +41,26 @@ export class KubeApi {
   failWith: number | undefined;
   private readonly objects = new Map<string, Map<string, ApiObject>>();
   private readonly server: Server;
+  private readonly host: string;
   private history: LoggedEvent[] = [];
   private forgotten = 0;
   private version = 100;
   private watchers: Watcher[] = [];
 
-  private constructor() {
+  private constructor(host: string) {
+    this.host = host;
     this.server = createServer((request, response) => this.answer(request, response));
     this.server.keepAliveTimeout = 1;
   }
 
   static async start(port = 0, host = '127.0.0.1'): Promise<KubeApi> {
-    const api = new KubeApi();
+    const api = new KubeApi(host);
     await new Promise<void>((resolve) => api.server.listen(port, host, resolve));
     return api;
   }
 
   get url(): string {
-    return `http://127.0.0.1:${(this.server.address() as AddressInfo).port}`;
+    return `http://${this.host}:${(this.server.address() as AddressInfo).port}`;
   }
 
   get watcherCount(): number {
@@ -138,7 +145,8 @@ export class KubeApi {
     if (refusal !== undefined) {
       response.writeHead(refusal.code, { 'content-type': 'application/json' });
       response.end(JSON.stringify({ kind: 'Status', ...refusal }));
-    } else if (url.searchParams.get('watch') === 'true') this.watch(url, response);
+    } else if (request.method === 'PATCH') void this.patch(request, url, response);
+    else if (url.searchParams.get('watch') === 'true') this.watch(url, response);
     else this.list(url, response);
   }
 
@@ -147,9 +155,35 @@ export class KubeApi {
     if (this.token !== undefined && request.headers.authorization !== `Bearer ${this.token}`) {
       return { code: 401, message: 'Unauthorized' };
     }
-    return Object.values(paths).includes(url.pathname)
+    return Object.values(paths).some((path) => url.pathname === path || url.pathname.startsWith(`${path}/`))
       ? undefined
       : { code: 404, message: 'no such resource' };
+  }
+
+  /** Strategic merge of what a node agent patches: annotations, and conditions by type. */
+  private async patch(request: IncomingMessage, url: URL, response: ServerResponse): Promise<void> {
+    const chunks: Buffer[] = [];
+    for await (const chunk of request) chunks.push(chunk as Buffer);
+    const patch = JSON.parse(Buffer.concat(chunks).toString()) as PatchableNode;
+    const name = url.pathname.slice(paths.Node!.length + 1).replace(/\/status$/, '');
+    const old = this.collection(paths.Node!).get(`/${name}`) as (ApiObject & PatchableNode) | undefined;
+    if (old === undefined) {
+      response.writeHead(404).end('{"kind":"Status","message":"no such node"}');
+      return;
+    }
+    const patched = new Set(patch.status?.conditions?.map(({ type }) => type));
+    const conditions = (old.status?.conditions ?? []).filter(({ type }) => !patched.has(type));
+    const merged = {
+      ...old,
+      metadata: {
+        ...old.metadata,
+        annotations: { ...old.metadata.annotations, ...patch.metadata?.annotations },
+      },
+      status: { ...old.status, conditions: [...conditions, ...(patch.status?.conditions ?? [])] },
+    };
+    this.put(merged);
+    response.writeHead(200, { 'content-type': 'application/json' });
+    response.end(JSON.stringify(merged));
   }
 
   private list(url: URL, response: ServerResponse): void {

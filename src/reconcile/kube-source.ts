@@ -1,0 +1,248 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Log } from '../config/log.ts';
+import { type Address, type Family, prefixContains } from '../model/address.ts';
+import { describeError, TwillError } from '../model/error.ts';
+import {
+  type AnnotationNames,
+  annotationNames,
+  leaseAnnotations,
+  overwrittenIp,
+} from '../model/kube-lease.ts';
+import { type Lease, leaseFamily, sameLease } from '../model/lease.ts';
+import { type NetworkConfig, parseNetworkConfig } from '../model/network-config.ts';
+import { readFileIfPresent } from '../store/files.ts';
+import { KubeClient, type KubeClientOptions } from '../store/kube-client.ts';
+import { findNodeName, KubeLeases, type NodeRecord, type OwnNode } from '../store/kube-leases.ts';
+import {
+  type Claim,
+  claimBackend,
+  type LeaseSource,
+  type SourceChange,
+  type SourceStatus,
+} from './lease-source.ts';
+import { ReconcileLoop } from './loop.ts';
+
+export interface KubeSourceOptions {
+  readonly client: KubeClientOptions;
+  readonly annotationPrefix: string;
+  /** File with the network configuration. */
+  readonly netConfigPath: string;
+  readonly setNodeNetworkUnavailable: boolean;
+  readonly log: Log;
+}
+
+const RETRY_MS = 2000;
+
+/** Leases from the Kubernetes nodes' podCIDRs and flannel's annotations. */
+export class KubeSource implements LeaseSource {
+  private readonly options: KubeSourceOptions;
+  private readonly names: AnnotationNames;
+  private readonly abort = new AbortController();
+  private readonly loop: ReconcileLoop;
+  private readonly valid = new Map<string, Lease>();
+  private readonly malformed = new Map<string, string>();
+  private store: KubeLeases | undefined;
+  private nodeName = '';
+  private node: OwnNode | undefined;
+  private wish: Claim | undefined;
+  private held: Lease | undefined;
+  private networkIsUp = false;
+  private lastError: string | undefined;
+  private listed: (() => void) | undefined;
+  private starting: Promise<NetworkConfig> | undefined;
+  private onChange: (change: SourceChange) => void = () => {};
+
+  /** @throws TwillError `invalid` for a wrong annotation prefix */
+  constructor(options: KubeSourceOptions) {
+    this.options = options;
+    this.names = annotationNames(options.annotationPrefix);
+    this.loop = new ReconcileLoop({
+      name: 'lease',
+      log: options.log,
+      work: () => this.work(),
+      backoffMs: { first: 200, longest: 10_000 },
+    });
+  }
+
+  start(onChange: (change: SourceChange) => void): void {
+    this.onChange = onChange;
+    this.starting = this.begin();
+    this.starting.catch(() => {}); // told by `config`
+  }
+
+  /** Tries until it succeeds, and says each reason once. */
+  private async eventually<T>(what: string, attempt: () => Promise<T> | T): Promise<T> {
+    for (let told: string | undefined; ; ) {
+      try {
+        const value = await attempt();
+        this.lastError = undefined;
+        return value;
+      } catch (error) {
+        this.abort.signal.throwIfAborted();
+        this.lastError = describeError(error);
+        if (told !== this.lastError) this.options.log.warn({ error: this.lastError }, `${what}, will retry`);
+        told = this.lastError;
+        await delay(RETRY_MS, undefined, { signal: this.abort.signal });
+      }
+    }
+  }
+
+  private readConfig(): NetworkConfig {
+    const path = this.options.netConfigPath;
+    const text = readFileIfPresent(path);
+    if (text === undefined) throw new TwillError('unavailable', `--net-config-path '${path}' cannot be read`);
+    try {
+      return parseNetworkConfig(text, false);
+    } catch (cause) {
+      throw new TwillError('invalid', `'${path}': ${describeError(cause)}`, cause);
+    }
+  }
+
+  private async begin(): Promise<NetworkConfig> {
+    const { log, client: clientOptions } = this.options;
+    const config = await this.eventually('no network configuration', () => this.readConfig());
+    const client = await this.eventually('no Kubernetes configuration', () => KubeClient.open(clientOptions));
+    this.nodeName = await this.eventually('the name of this node is not known', () =>
+      findNodeName(client, process.env, this.abort.signal),
+    );
+    const complete = new Promise<void>((resolve) => {
+      this.listed = resolve;
+    });
+    this.store = new KubeLeases({
+      client,
+      log,
+      nodeName: this.nodeName,
+      names: this.names,
+      ownOnly: config.backend.type === 'alloc',
+      onList: (records) => this.replace(records),
+      onChange: (name, record) => this.take(name, record),
+    });
+    this.lastError = `waiting for the nodes from ${client.server}`;
+    this.store.start();
+    await complete;
+    this.lastError = undefined;
+    return config;
+  }
+
+  private replace(records: readonly NodeRecord[]): void {
+    const present = new Set(records.map(({ name }) => name));
+    for (const name of [...this.valid.keys(), ...this.malformed.keys()])
+      if (!present.has(name)) this.set(name, undefined);
+    if (!present.has(this.nodeName)) this.node = undefined;
+    for (const record of records) this.set(record.name, record);
+    this.listed?.();
+    this.tell();
+  }
+
+  private take(name: string, record: NodeRecord | undefined): void {
+    if (this.set(name, record)) this.tell();
+  }
+
+  /** @returns false when nothing changed that matters: kubelets write their nodes' status all the time */
+  private set(name: string, record: NodeRecord | undefined): boolean {
+    const { lease, problem } = record ?? {};
+    const known = this.valid.get(name);
+    if (name === this.nodeName) {
+      this.node = record?.own;
+      this.loop.trigger('our node changed');
+    }
+    if (problem !== undefined && this.malformed.get(name) !== problem)
+      this.options.log.warn({ node: name, reason: problem }, 'skipped a node whose lease cannot be read');
+    if (problem === undefined) this.malformed.delete(name);
+    else this.malformed.set(name, problem);
+    if (lease === undefined) return this.valid.delete(name);
+    if (known !== undefined && sameLease(known, lease)) return false;
+    this.valid.set(name, lease);
+    return true;
+  }
+
+  private tell(): void {
+    this.onChange('peers');
+  }
+
+  config(signal: AbortSignal): Promise<NetworkConfig> {
+    return new Promise((resolve, reject) => {
+      signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+      this.starting?.then(resolve, reject);
+    });
+  }
+
+  claim(claim: Claim): void {
+    this.wish = claim;
+    this.loop.trigger('claim', true);
+  }
+
+  private async work(): Promise<void> {
+    const { wish, store } = this;
+    if (wish === undefined || store === undefined) return;
+    const node = this.node;
+    if (node === undefined)
+      throw new TwillError('unavailable', `there is no Kubernetes node '${this.nodeName}': set NODE_NAME`);
+    const lease = this.wanted(wish, node);
+    const annotations = leaseAnnotations(lease, this.names);
+    const present = node.raw.metadata?.annotations ?? {};
+    if (Object.entries(annotations).some(([name, value]) => present[name] !== value)) {
+      await store.annotate(annotations, this.abort.signal);
+      this.options.log.info({ node: this.nodeName, annotations }, 'published our lease');
+    }
+    const changed = this.held === undefined || !sameLease(this.held, lease);
+    if (changed) {
+      this.held = lease;
+      this.onChange('own');
+    }
+    if (this.networkIsUp && this.options.setNodeNetworkUnavailable && node.networkUnavailable !== 'False')
+      await store.clearNetworkUnavailable(this.abort.signal);
+  }
+
+  private wanted({ identity, config }: Claim, node: OwnNode): Lease {
+    const families = config.families.map(({ family, network }) => {
+      const subnet = node.subnets.find((candidate) => candidate.family === family);
+      const publicIp =
+        overwrittenIp(node.raw, this.names, family) ??
+        identity.publicIps.find((candidate) => candidate.family === family);
+      if (subnet === undefined)
+        throw new TwillError('unavailable', `node '${this.nodeName}' has no ${family.kubeName} podCIDR yet`);
+      if (!prefixContains(network, subnet.address) || subnet.length < network.length)
+        throw new TwillError(
+          'invalid',
+          `podCIDR ${subnet.text} of node '${this.nodeName}' is not in ${network.text}`,
+        );
+      if (publicIp === undefined) throw new TwillError('unavailable', `no ${family.kubeName} public IP`);
+      return { family, subnet, publicIp, vtepMac: identity.vtepMacs.get(family.name) };
+    });
+    return { name: this.nodeName, ...claimBackend(config.backend), families };
+  }
+
+  own(): Lease | undefined {
+    return this.held;
+  }
+
+  leases(): ReadonlyMap<string, Lease> {
+    return this.valid;
+  }
+
+  internalIps(): readonly Address[] {
+    return this.node?.internalIps ?? [];
+  }
+
+  publishedMac(family: Family): string | undefined {
+    const lease = this.valid.get(this.nodeName);
+    return lease === undefined ? undefined : leaseFamily(lease, family)?.vtepMac;
+  }
+
+  networkUp(): void {
+    this.networkIsUp = true;
+    this.loop.trigger('the network is up');
+  }
+
+  status(): SourceStatus {
+    const leaseError = this.lastError ?? this.loop.status().lastError;
+    const connected = this.lastError === undefined;
+    return { connected, lastError: this.lastError, leaseError, malformed: this.malformed };
+  }
+
+  async stop(): Promise<void> {
+    this.abort.abort();
+    await Promise.all([this.loop.stop(), this.store?.stop()]);
+  }
+}

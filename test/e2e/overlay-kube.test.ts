@@ -1,0 +1,161 @@
+import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import type { ApiObject } from '../lab/kube-api.ts';
+import { NamespacedKubeApi } from '../lab/kube-api-client.ts';
+import { Lab } from '../lab/lab.ts';
+import type { LabNode } from '../lab/node.ts';
+import { servicePort } from '../lab/place.ts';
+import type { Pod } from '../lab/pod.ts';
+import { kernelState } from './overlay-state.ts';
+
+const flannel = 'flannel.alpha.coreos.com';
+
+interface KubeNode extends ApiObject {
+  readonly metadata: ApiObject['metadata'] & { readonly annotations?: Record<string, string> };
+  readonly status?: { readonly conditions?: readonly { type: string; status: string; reason: string }[] };
+}
+
+function kubeNode(
+  name: string,
+  third: number,
+  ip: string,
+  annotations: Record<string, string> = {},
+): KubeNode {
+  return {
+    kind: 'Node',
+    metadata: { name, annotations },
+    spec: { podCIDR: `10.244.${third}.0/24`, podCIDRs: [`10.244.${third}.0/24`] },
+    status: {
+      addresses: [{ type: 'InternalIP', address: ip }],
+      conditions: [
+        { type: 'Ready', status: 'True', reason: 'KubeletReady' },
+        { type: 'NetworkUnavailable', status: 'True', reason: 'NoRouteCreated' },
+      ],
+    },
+  } as KubeNode;
+}
+
+/** As flanneld annotates its node. */
+const flannelAnnotations = (third: number): Record<string, string> => ({
+  [`${flannel}/backend-data`]: `{"VNI":1,"VtepMAC":"02:00:00:00:00:${third}"}`,
+  [`${flannel}/backend-type`]: 'vxlan',
+  [`${flannel}/kube-subnet-manager`]: 'true',
+  [`${flannel}/public-ip`]: `192.0.2.${third}`,
+});
+
+describe('leases from the Kubernetes API', () => {
+  let lab: Lab;
+  let api: NamespacedKubeApi;
+  let one: LabNode;
+  let two: LabNode;
+  let args: string[];
+
+  const read = async (name: string): Promise<KubeNode> => {
+    const script = `fetch('${api.url}/api/v1/nodes').then(async (r) => console.log(await r.text()))`;
+    const { items } = JSON.parse(await lab.underlay.exec(process.execPath, ['-e', script])) as {
+      items: KubeNode[];
+    };
+    return items.find((node) => node.metadata.name === name)!;
+  };
+  const subnets = async (node: LabNode): Promise<string[]> =>
+    (await kernelState(node.namespace)).routes.map((line) => line.split(' ')[0]!);
+
+  before(async () => {
+    lab = await Lab.start({ nodes: 2, underlay: 'ipv4', networkConfig: null });
+    [one, two] = lab.nodes as [LabNode, LabNode];
+    api = await NamespacedKubeApi.start(lab.underlay, '192.0.2.1');
+    const netConfig = join(lab.dir, 'net-conf.json');
+    writeFileSync(netConfig, '{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}');
+    args = ['--kube-subnet-mgr', `--kube-api-url=${api.url}`, `--net-config-path=${netConfig}`];
+    api.send({
+      put: [
+        kubeNode('node1', 1, one.ipv4),
+        kubeNode('node2', 2, two.ipv4),
+        kubeNode('node40', 40, '192.0.2.40', flannelAnnotations(40)),
+        kubeNode('fresh', 50, '192.0.2.50'),
+        kubeNode('broken', 60, '192.0.2.60', { ...flannelAnnotations(60), [`${flannel}/backend-data`]: '{' }),
+      ],
+    });
+    await Promise.all(lab.nodes.map((node) => node.startAgent([...args, '--log-level=debug'])));
+  });
+  after(() => lab.stop());
+
+  it("takes the node's podCIDR and publishes flannel's annotations", async () => {
+    const { metadata } = await read('node1');
+    const mac = (await one.exec('cat', ['/sys/class/net/flannel.1/address'])).trim();
+    assert.deepEqual(metadata.annotations, {
+      [`${flannel}/backend-data`]: `{"VNI":1,"VtepMAC":"${mac}"}`,
+      [`${flannel}/backend-type`]: 'vxlan',
+      [`${flannel}/kube-subnet-manager`]: 'true',
+      [`${flannel}/public-ip`]: one.ipv4,
+    });
+  });
+
+  it("clears the node's NetworkUnavailable condition and leaves the others", async () => {
+    const { conditions } = await lab.waitFor('the condition', async () => {
+      const { status } = await read('node1');
+      return (
+        status?.conditions?.some(({ type, status: is }) => type === 'NetworkUnavailable' && is === 'False') &&
+        status
+      );
+    });
+    assert.deepEqual(conditions?.map(({ type, status, reason }) => [type, status, reason]).sort(), [
+      ['NetworkUnavailable', 'False', 'FlannelIsUp'],
+      ['Ready', 'True', 'KubeletReady'],
+    ]);
+  });
+
+  it('knows the other nodes, Twill or flanneld, passes over one without a lease, names one that cannot be read', async () => {
+    await lab.waitFor(
+      'the routes',
+      async () => (await subnets(one)).join() === '10.244.2.0/24,10.244.40.0/24',
+    );
+    assert.match(one.agent!.log(), /skipped a node whose lease cannot be read .*node=broken/);
+    assert.match(one.agent!.log(), /it has the node's InternalIP 192\.0\.2\.11/);
+    const [a, b] = (await Promise.all(lab.nodes.map((node) => node.addPod('a')))) as [Pod, Pod];
+    await b.serve();
+    const answer = await a.probe.ask({ protocol: 'tcp', address: b.ipv4, port: servicePort });
+    assert.equal(answer.client, a.ipv4);
+  });
+
+  it('follows nodes that come, change and go', async () => {
+    api.send({ put: [kubeNode('fresh', 50, '192.0.2.50', flannelAnnotations(50))] });
+    await lab.waitFor('the new node', async () => (await subnets(one)).includes('10.244.50.0/24'));
+    const moved = { ...flannelAnnotations(50), [`${flannel}/public-ip`]: '192.0.2.150' };
+    api.send({ put: [kubeNode('fresh', 50, '192.0.2.50', moved)] });
+    await lab.waitFor('its new public IP', async () =>
+      (await kernelState(one.namespace)).fdb.includes('02:00:00:00:00:50 dst 192.0.2.150'),
+    );
+    api.send({ put: [kubeNode('fresh', 51, '192.0.2.50', moved)] });
+    await lab.waitFor('its new podCIDR', async () => {
+      const now = await subnets(one);
+      return now.includes('10.244.51.0/24') && !now.includes('10.244.50.0/24');
+    });
+    api.send({ delete: [kubeNode('fresh', 51, '192.0.2.50')] });
+    await lab.waitFor('it to go', async () => (await subnets(one)).join() === '10.244.2.0/24,10.244.40.0/24');
+  });
+
+  it('a public IP that the administrator set in an annotation is used and kept', async () => {
+    const before = await read('node2');
+    const annotations = { ...before.metadata.annotations, [`${flannel}/public-ip-overwrite`]: '192.0.2.222' };
+    api.send({ put: [{ ...before, metadata: { ...before.metadata, annotations } } as KubeNode] });
+    await lab.waitFor(
+      'the annotation',
+      async () => (await read('node2')).metadata.annotations?.[`${flannel}/public-ip`] === '192.0.2.222',
+    );
+    await lab.waitFor('the other node to follow', async () =>
+      (await kernelState(one.namespace)).fdb.some((line) => line.endsWith('dst 192.0.2.222')),
+    );
+  });
+
+  it('keeps its VTEP MAC although all its own memory of it is gone', async () => {
+    const mac = (await one.exec('cat', ['/sys/class/net/flannel.1/address'])).trim();
+    await one.agent!.stop();
+    await one.namespace.ip('link delete flannel.1');
+    await one.exec('rm', ['-rf', join(one.stateDir, 'vtep-macs.json'), one.subnetFile]);
+    await one.startAgent(args);
+    assert.equal((await one.exec('cat', ['/sys/class/net/flannel.1/address'])).trim(), mac);
+  });
+});

@@ -1,6 +1,7 @@
-import { existsSync, mkdirSync, rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { Etcd3 } from 'etcd3';
+import type { Certificates } from './certificates.ts';
 import type { Namespace } from './namespace.ts';
 import { LabProcess } from './process.ts';
 import { waitFor } from './wait.ts';
@@ -15,13 +16,31 @@ export interface EtcdKey {
 export interface EtcdOptions {
   readonly namespace: Namespace;
   readonly directory: string;
-  /** Addresses as they stand in a URL, the first one is `endpoint`'s. */
+  /** The first one is `endpoint`'s. */
   readonly addresses: readonly string[];
+  /** Clients have to show a certificate of the same authority then. */
+  readonly certificates?: Certificates;
+}
+
+export interface Credentials {
+  readonly username: string;
+  readonly password: string;
 }
 
 const clientPort = 2379;
 /** etcd takes no path for a Unix socket: it makes a file of this name in its working directory. */
 const socketName = 'socket:1';
+
+function tlsFlags(certificates: Certificates | undefined): string[] {
+  if (certificates === undefined) return [];
+  const { ca, server } = certificates;
+  return [
+    `--cert-file=${server.certificate}`,
+    `--key-file=${server.key}`,
+    `--trusted-ca-file=${ca}`,
+    '--client-cert-auth',
+  ];
+}
 
 /** A real etcd process; stopping and starting it again keeps its data. */
 export class LabEtcd {
@@ -29,13 +48,18 @@ export class LabEtcd {
   readonly endpoint: string;
   readonly process: LabProcess;
   /** For what the methods here do not offer. */
-  readonly client: Etcd3;
+  client: Etcd3;
+  /** Where it serves TLS only. */
+  readonly certificates: Certificates | undefined;
   private readonly directory: string;
 
   constructor(options: EtcdOptions) {
-    const { namespace, directory, addresses } = options;
-    mkdirSync(directory, { recursive: true });
-    const urls = addresses.map((address) => `http://${address}:${clientPort}`);
+    const { namespace, directory, addresses, certificates } = options;
+    const scheme = certificates === undefined ? 'http' : 'https';
+    const urls = addresses
+      .map((ip) => (ip.includes(':') ? `[${ip}]` : ip))
+      .map((host) => `${scheme}://${host}:${clientPort}`);
+    this.certificates = certificates;
     this.endpoint = urls[0]!;
     this.directory = directory;
     const peer = 'http://127.0.0.1:2380';
@@ -50,11 +74,17 @@ export class LabEtcd {
         `--listen-peer-urls=${peer}`,
         `--initial-advertise-peer-urls=${peer}`,
         `--initial-cluster=default=${peer}`,
+        ...tlsFlags(certificates),
       ],
       cwd: directory,
       logFile: join(directory, 'etcd.log'),
     });
-    this.client = new Etcd3({ hosts: `unix://${join(directory, socketName)}`, dialTimeout: 2000 });
+    this.client = this.connect();
+  }
+
+  private connect(auth?: Credentials): Etcd3 {
+    const hosts = `unix://${join(this.directory, socketName)}`;
+    return new Etcd3({ hosts, dialTimeout: 2000, ...(auth === undefined ? {} : { auth }) });
   }
 
   /** Starts it, on the data of its last run if there was one, and waits until it answers. */
@@ -107,6 +137,25 @@ export class LabEtcd {
   async compact(): Promise<void> {
     const { header } = await this.client.get('/').exec();
     await this.client.kv.compact({ revision: header.revision, physical: true });
+  }
+
+  /** From now on only this user may read and write keys that start with `prefix`; `client` is the administrator. */
+  async requireUser(user: Credentials, prefix: string): Promise<void> {
+    const root = { username: 'root', password: 'root of the lab' };
+    const role = this.client.role('network');
+    await role.create();
+    await role.grant({ permission: 'Readwrite', range: this.client.range({ prefix }) });
+    await this.client.role('root').create();
+    for (const { username, password, roleName } of [
+      { ...user, roleName: 'network' },
+      { ...root, roleName: 'root' },
+    ]) {
+      await this.client.user(username).create(password);
+      await this.client.user(username).addRole(roleName);
+    }
+    await this.client.auth.authEnable();
+    this.client.close();
+    this.client = this.connect(root);
   }
 
   close(): void {

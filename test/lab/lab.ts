@@ -1,5 +1,6 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeCertificates } from './certificates.ts';
 import { LabEtcd } from './etcd.ts';
 import { Guard } from './guard.ts';
 import type { Namespace } from './namespace.ts';
@@ -16,6 +17,8 @@ export interface LabOptions {
   readonly networkConfig?: object | null;
   /** Families of the underlay; default both. */
   readonly underlay?: 'ipv4' | 'ipv6' | 'dual';
+  /** etcd serves TLS only, with certificates of the lab's own, and asks for the client's; needs openssl. */
+  readonly etcdTls?: boolean;
   /** `--cluster-cidr` of the proxies; default 10.244.0.0/16. */
   readonly clusterCidr?: string;
 }
@@ -54,11 +57,11 @@ export class Lab {
       const { underlay, nodes, client } = await buildUnderlay(guard, plan);
       const manifests = join(guard.directory, 'manifests');
       mkdirSync(manifests);
-      const etcd = new LabEtcd({
-        namespace: underlay,
-        directory: join(guard.directory, 'etcd'),
-        addresses: Object.values(plan.router).map((ip) => (ip.includes(':') ? `[${ip}]` : ip)),
-      });
+      const directory = join(guard.directory, 'etcd');
+      mkdirSync(directory);
+      const addresses = Object.values(plan.router);
+      const tls = options.etcdTls ? { certificates: await makeCertificates(directory, addresses) } : {};
+      const etcd = new LabEtcd({ namespace: underlay, directory, addresses, ...tls });
       await etcd.start();
       if (options.networkConfig !== null)
         await etcd.put(`${etcdPrefix}/config`, JSON.stringify(options.networkConfig ?? defaultNetworkConfig));

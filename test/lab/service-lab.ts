@@ -92,8 +92,7 @@ export class ServiceLab {
 
   /** The answer, headers included, of an HTTP server that listens on the node itself. */
   get(node: LabNode, port: number, path: string): Promise<string> {
-    const script = `exec 3<>/dev/tcp/127.0.0.1/${port}; printf 'GET ${path} HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n' >&3; cat <&3`;
-    return node.exec('bash', ['-c', script], { timeoutMs: 5000 });
+    return httpGet(node, '127.0.0.1', port, path);
   }
 
   async stop(): Promise<void> {
@@ -127,6 +126,13 @@ export class ServiceLab {
     await node.exec(program, ['-t', 'mangle', '-N', 'KUBE-IPTABLES-HINT']);
     await node.exec(`ip6tables-${options.variant ?? 'nft'}`, ['-t', 'mangle', '-N', 'KUBE-IPTABLES-HINT']);
   }
+}
+
+/** The answer, headers included, to an HTTP request from a place. @throws TwillError when there is none */
+export function httpGet(from: Place, address: string, port: number, path: string): Promise<string> {
+  const request = `GET ${path} HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n`;
+  const script = `exec 3<>/dev/tcp/${address}/${port}; printf '${request}' >&3; cat <&3`;
+  return from.exec('bash', ['-c', script], { timeoutMs: 5000 });
 }
 
 /** Runs `work` with a service lab and removes it whatever happens. */

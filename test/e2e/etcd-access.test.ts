@@ -1,0 +1,50 @@
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { etcdPrefix, withLab } from '../lab/lab.ts';
+import type { LabNode } from '../lab/node.ts';
+
+test('the agent uses an etcd that speaks TLS and asks for a client certificate', async () => {
+  await withLab({ nodes: 2, etcdTls: true }, async (lab) => {
+    const [first, second] = lab.nodes as [LabNode, LabNode];
+    const { ca, client } = lab.etcd.certificates!;
+    const authority = `--etcd-cafile=${ca}`;
+    const own = [`--etcd-certfile=${client.certificate}`, `--etcd-keyfile=${client.key}`];
+    await first.startAgent([authority, ...own]);
+    assert.equal((await lab.etcd.keys(`${etcdPrefix}/subnets/`)).length, 1);
+
+    await second.startAgent([authority], false);
+    await lab.waitFor('the agent without a certificate to say that etcd refuses it', () =>
+      /certificate|SSL|TLS|does not answer/i.test(second.agent!.log()),
+    );
+    assert.ok(second.agent!.running, second.agent!.tail());
+    assert.equal(existsSync(second.subnetFile), false);
+    await second.agent!.stop();
+    await second.startAgent([authority, ...own]);
+    assert.equal((await lab.etcd.keys(`${etcdPrefix}/subnets/`)).length, 2);
+
+    await second.agent!.stop();
+    await assert.rejects(
+      second.startAgent([`--etcd-cafile=${join(second.dir, 'absent.pem')}`]),
+      /absent\.pem/,
+    );
+  });
+});
+
+test('the agent uses an etcd that asks for user and password', async () => {
+  await withLab({ nodes: 1 }, async (lab) => {
+    const [node] = lab.nodes as [LabNode];
+    const user = { username: 'twill', password: 'it is: a, secret' };
+    await lab.etcd.requireUser(user, etcdPrefix);
+    await node.startAgent([`--etcd-username=${user.username}`, '--etcd-password=wrong'], false);
+    await lab.waitFor('the agent to say that etcd refuses it', () =>
+      /authentication|password|auth|refuse/i.test(node.agent!.log()),
+    );
+    assert.ok(!node.agent!.log().includes('wrong'), 'a password has no place in a log');
+    await node.agent!.stop();
+    await node.startAgent([`--etcd-username=${user.username}`, `--etcd-password=${user.password}`]);
+    assert.equal((await lab.etcd.keys(`${etcdPrefix}/subnets/`)).length, 1);
+    assert.ok(!node.agent!.log().includes(user.password), 'a password has no place in a log');
+  });
+});

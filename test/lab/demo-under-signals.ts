@@ -5,6 +5,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { run } from '../../src/kernel/process.ts';
 import { waitFor } from './wait.ts';
 
@@ -88,9 +89,13 @@ const before = await snapshot();
 for (const moment of moments) {
   const name = `${moment.signal ?? 'the ordinary end'} after '${moment.after}'`;
   await runDemo(moment);
-  // Killed, the demo's guard is still at work when the demo has gone.
+  // Killed, the demo's guard is still at work (or only just starting) when the demo has gone.
   if (moment.signal === 'SIGKILL')
-    await waitFor('the guard to end', () => !processes().some((line) => line.includes('guard-process')));
+    await waitFor(`everything to be gone, ${name}`, async () =>
+      isDeepStrictEqual(await snapshot(), before),
+    ).catch(
+      () => {}, // the comparison below shows what stayed
+    );
   assert.deepEqual(await snapshot(), before, name);
   process.stdout.write(`${name}: as before\n`);
 }

@@ -1,5 +1,6 @@
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { callCni } from './cni.ts';
 import { twillProgram } from './files.ts';
 import type { Guard } from './guard.ts';
 import type { Namespace } from './namespace.ts';
@@ -60,7 +61,7 @@ export class LabNode extends Place {
   }
 
   /**
-   * Starts the agent and waits until it listens for the CNI plugin and the subnet file stands.
+   * Starts the agent and waits until it can wire pods and the subnet file stands.
    * @param extraArgs come after the lab's own, and so win over them
    * @param wait false: return when the process runs
    */
@@ -80,7 +81,7 @@ export class LabNode extends Place {
     return agent;
   }
 
-  /** Resolves when the running agent has written its subnet file and answers the CNI plugin. */
+  /** Resolves when the running agent has written its subnet file and can wire pods. */
   async agentReady(): Promise<void> {
     const agent = this.agent!;
     await waitFor(
@@ -88,7 +89,8 @@ export class LabNode extends Place {
       async () => {
         if (!agent.running) throw new GiveUp(`${agent.name} has ended\n${agent.tail()}`);
         if (!existsSync(this.subnetFile) || !existsSync(this.cniSocket)) return false;
-        return (await this.namespace.run('grep', ['-q', this.cniSocket, '/proc/net/unix'])).status === 0;
+        // Files and a pod network of an earlier run say nothing about this one.
+        return (await callCni(this.namespace, { command: 'STATUS', config: this.netconf })).status === 0;
       },
       { explain: () => agent.tail() },
     );

@@ -37,10 +37,14 @@ async function askPods(scenario: Scenario, pairs: readonly (readonly [Place, Pod
   await Promise.all(
     pairs.flatMap(([from, to]) =>
       protocols.map(async (protocol) => {
-        const answer = await ask(scenario, from, protocol, to.ipv4, servicePort);
+        const answer = await ask(scenario, from, protocol, to[scenario.family], servicePort);
         assert.equal(answer.server, to.name, `asked ${to.name}`);
         if (scenario.pods.includes(from as Pod))
-          assert.equal(answer.client, from.ipv4, `${to.name} sees ${from.name} under another address`);
+          assert.equal(
+            answer.client,
+            from[scenario.family],
+            `${to.name} sees ${from.name} under another address`,
+          );
       }),
     ),
   );
@@ -73,12 +77,12 @@ async function nodesToPods(scenario: Scenario): Promise<string> {
 async function podsToOutside(scenario: Scenario): Promise<string> {
   for (const pod of scenario.pods) {
     for (const protocol of protocols) {
-      const answer = await ask(scenario, pod, protocol, scenario.lab.client.ipv4, servicePort);
-      assert.equal(answer.client, pod.node.ipv4, 'the client has to see the node as the source');
+      const answer = await ask(scenario, pod, protocol, scenario.lab.client[scenario.family], servicePort);
+      assert.equal(answer.client, pod.node[scenario.family], 'the client has to see the node as the source');
     }
   }
   const [pod] = scenario.pods as [Pod];
-  return `the client sees ${pod.name} (${pod.ipv4}) as its node ${pod.node.ipv4}`;
+  return `the client sees ${pod.name} (${pod[scenario.family]}) as its node ${pod.node[scenario.family]}`;
 }
 
 /** Asks often enough that an endpoint is missed by chance less than once in a million runs. */
@@ -102,67 +106,85 @@ async function spread(
     for (const server of servers) counts.set(server, (counts.get(server) ?? 0) + 1);
   }
   const shares = expected.map((name) => `${name} ${counts.get(name)}`).join(', ');
-  return `${address}:${port} from ${from.name}, TCP and UDP: ${shares}`;
+  return `${address} port ${port} from ${from.name}, TCP and UDP: ${shares}`;
 }
 
 function clusterIpFromPod(scenario: Scenario): Promise<string> {
   const pod = scenario.pods.find((candidate) => candidate.node === scenario.bystander)!;
-  return spread(scenario, pod, scenario.web.clusterIp, scenario.web.port, scenario.web);
+  return spread(scenario, pod, scenario.web.clusterIps[scenario.family]!, scenario.web.port, scenario.web);
 }
 
 function clusterIpFromNode(scenario: Scenario): Promise<string> {
-  return spread(scenario, scenario.bystander, scenario.web.clusterIp, scenario.web.port, scenario.web);
+  return spread(
+    scenario,
+    scenario.bystander,
+    scenario.web.clusterIps[scenario.family]!,
+    scenario.web.port,
+    scenario.web,
+  );
 }
 
 async function nodePortFromOutside(scenario: Scenario): Promise<string> {
-  const { lab, bystander, web } = scenario;
-  return await spread(scenario, lab.client, bystander.ipv4, web.nodePort, web);
+  const { lab, bystander, web, family } = scenario;
+  return await spread(scenario, lab.client, bystander[family], web.nodePort, web);
 }
 
 async function podToItself(scenario: Scenario): Promise<string> {
   const { mirror } = scenario;
   const [pod] = mirror.endpoints as [Pod];
+  const address = mirror.clusterIps[scenario.family]!;
   for (const protocol of protocols) {
-    const answer = await ask(scenario, pod, protocol, mirror.clusterIp, mirror.port);
+    const answer = await ask(scenario, pod, protocol, address, mirror.port);
     assert.equal(answer.server, pod.name);
-    assert.notEqual(answer.client, pod.ipv4, 'a hairpin connection has to be masqueraded');
+    assert.notEqual(answer.client, pod[scenario.family], 'a hairpin connection has to be masqueraded');
   }
-  return `${pod.name} through ${mirror.clusterIp}:${mirror.port}, TCP and UDP`;
+  return `${pod.name} through ${address} port ${mirror.port}, TCP and UDP`;
+}
+
+interface LeaseValue {
+  readonly PublicIP: string;
+  readonly PublicIPv6: string | null;
+  readonly BackendData?: { readonly VtepMAC: string };
+  readonly BackendV6Data?: { readonly VtepMAC: string };
 }
 
 /** The one key of a node, checked for the form that flanneld writes and reads. */
 async function leaseOf(scenario: Scenario, node: LabNode): Promise<{ subnet: string; mac: string }> {
-  const { etcd } = scenario.lab;
-  const keys = await etcd.keys(`${etcdPrefix}/subnets/`);
-  const found = keys.filter(
-    ({ value }) => (JSON.parse(value) as { PublicIP: string }).PublicIP === node.ipv4,
-  );
+  const { lab, families } = scenario;
+  const [with4, with6] = [families.includes('ipv4'), families.includes('ipv6')];
+  const own = { PublicIP: with4 ? node.ipv4 : '0.0.0.0', PublicIPv6: with6 ? node.ipv6 : null };
+  const found = (await lab.etcd.keys(`${etcdPrefix}/subnets/`)).filter(({ value }) => {
+    const { PublicIP, PublicIPv6 } = JSON.parse(value) as LeaseValue;
+    return PublicIP === own.PublicIP && PublicIPv6 === own.PublicIPv6;
+  });
   assert.equal(found.length, 1, `${node.name} has to have one lease`);
   const { key, value, lease } = found[0]!;
-  const subnet = /^\/coreos\.com\/network\/subnets\/(10\.244\.\d+\.0-24)$/.exec(key)?.[1];
-  assert.ok(subnet, `the key ${key} has not flannel's form`);
-  const parsed = JSON.parse(value) as { BackendData: { VtepMAC: string } };
-  const mac = parsed.BackendData.VtepMAC;
+  const subnet = key.slice(`${etcdPrefix}/subnets/`.length);
+  const form = [with4 ? /10\.244\.\d+\.0-24/ : /0\.0\.0\.0-0/, ...(with6 ? [/fd00:[0-9a-f:]+-64/] : [])];
+  assert.match(subnet, new RegExp(`^${form.map(({ source }) => source).join('&')}$`));
+  const { BackendData, BackendV6Data } = JSON.parse(value) as LeaseValue;
+  const mac = (BackendData ?? BackendV6Data)!.VtepMAC;
   assert.match(mac, /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/);
-  assert.deepEqual(parsed, {
-    PublicIP: node.ipv4,
-    PublicIPv6: null,
+  const expected = {
+    ...own,
     BackendType: 'vxlan',
-    BackendData: { VNI: 1, VtepMAC: mac },
-  });
-  const { TTL } = await etcd.client.leaseClient.leaseTimeToLive({ ID: lease });
+    ...(with4 ? { BackendData: { VNI: 1, VtepMAC: mac } } : {}),
+    ...(with6 ? { BackendV6Data: { VNI: 1, VtepMAC: BackendV6Data?.VtepMAC } } : {}),
+  };
+  assert.equal(value, JSON.stringify(expected), 'the value has to be what flanneld writes, byte for byte');
+  const { TTL } = await lab.etcd.client.leaseClient.leaseTimeToLive({ ID: lease });
   assert.ok(
     Number(TTL) > 82_800 && Number(TTL) <= 86_400,
     `the lease of ${key} has to last 24 h, not ${TTL} s`,
   );
   const file = readFileSync(node.subnetFile, 'utf8');
-  assert.match(file, new RegExp(`^FLANNEL_SUBNET=${subnet.replace('.0-24', '.1/24')}$`, 'm'));
+  if (with4) assert.ok(file.includes(`\nFLANNEL_SUBNET=${subnet.replace(/\.0-24.*/, '.1/24')}\n`), file);
   return { subnet, mac };
 }
 
 async function leases(scenario: Scenario): Promise<string> {
   const found = await Promise.all(scenario.lab.nodes.map((node) => leaseOf(scenario, node)));
-  return found.map(({ subnet }) => subnet.replace('-', '/')).join(', ');
+  return found.map(({ subnet }) => subnet.replaceAll('-', '/')).join(', ');
 }
 
 async function agentKilled(scenario: Scenario): Promise<string> {
@@ -173,7 +195,7 @@ async function agentKilled(scenario: Scenario): Promise<string> {
   const before = await leaseOf(scenario, node);
   const streams = await Promise.all(
     protocols.map((protocol) =>
-      far.probe.stream({ protocol, address: near.ipv4, port: servicePort, intervalMs: 10 }),
+      far.probe.stream({ protocol, address: near[scenario.family], port: servicePort, intervalMs: 10 }),
     ),
   );
   await node.agent!.kill();
@@ -184,7 +206,7 @@ async function agentKilled(scenario: Scenario): Promise<string> {
   for (const { sent, received, error } of results)
     assert.deepEqual({ received, error }, { received: sent, error: undefined });
   const sent = results.reduce((sum, result) => sum + result.sent, 0);
-  return `${before.subnet.replace('-', '/')} and ${before.mac} kept, ${sent} of ${sent} requests answered meanwhile`;
+  return `${before.subnet.replaceAll('-', '/')} and ${before.mac} kept, ${sent} of ${sent} requests answered meanwhile`;
 }
 
 /** Nothing of the above may have ended a process. */

@@ -86,7 +86,7 @@ Remove it:
 
 async function prepare(lab: Lab): Promise<Outcome[]> {
   try {
-    return await runChecks(await playScenario(lab, progress));
+    return await runChecks(await playScenario(lab, ['ipv4'], progress));
   } catch (error) {
     process.stderr.write(`${describeError(error)}\n`);
     return [{ name: 'the cluster starts', ok: false, detail: describeError(error).split('\n')[0]! }];

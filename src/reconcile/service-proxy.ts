@@ -201,7 +201,10 @@ export class ServiceProxy {
     const start = process.hrtime.bigint();
     rules.setNode(this.node);
     if (full) rules.configure(renderOptions());
-    const result = await rules.sync(states, full);
+    // What was refused is tried again now and then: a kernel module may have come.
+    const refused = full ? [...rules.refusals.keys()] : [];
+    const again = refused.map((key) => [key, this.tracker.state(key)] as const);
+    const result = await rules.sync([...again, ...states], full);
     flows.rulesStand();
     const seconds = Number(process.hrtime.bigint() - start) / 1e9;
     this.metrics.sync.observe(labels, seconds);

@@ -26,6 +26,27 @@ function endpoints(...specs: readonly EndpointSpec[]): Record<string, unknown> {
   return sliceObject('shop/web', ports, specs);
 }
 
+/** As kube-proxy writes them for the Service `web` with one endpoint. */
+function kubeProxyRules(endpoint: string): string {
+  const svc = 'KUBE-SVC-67NZLRHBNDSAWJRO';
+  const sep = 'KUBE-SEP-SXIVWICOYRO3J4NJ';
+  const comment = '-m comment --comment "kubernetes service portals"';
+  return [
+    '*nat',
+    ...[':PREROUTING ACCEPT [0:0]', ':OUTPUT ACCEPT [0:0]', `:KUBE-SERVICES - [0:0]`],
+    ...[':KUBE-MARK-MASQ - [0:0]', `:${svc} - [0:0]`, `:${sep} - [0:0]`],
+    `-A PREROUTING ${comment} -j KUBE-SERVICES`,
+    `-A OUTPUT ${comment} -j KUBE-SERVICES`,
+    '-A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000',
+    `-A KUBE-SERVICES -d ${clusterIP}/32 -p tcp -m comment --comment "shop/web:http cluster IP" -m tcp --dport 80 -j ${svc}`,
+    `-A ${svc} -m comment --comment "shop/web:http -> ${endpoint}:8080" -j ${sep}`,
+    `-A ${sep} -s ${endpoint}/32 -m comment --comment "shop/web:http" -j KUBE-MARK-MASQ`,
+    `-A ${sep} -p tcp -m comment --comment "shop/web:http" -m tcp -j DNAT --to-destination ${endpoint}:8080`,
+    'COMMIT',
+    '',
+  ].join('\n');
+}
+
 async function afterMore(services: ServiceLab, load: Load, count: number): Promise<void> {
   const goal = load.answered + count;
   await services.lab.waitFor(`${count} more answers`, () => load.answered >= goal);
@@ -77,6 +98,24 @@ for (const variant of ['nft', 'legacy'] as const) {
         const { answered, failures, servers } = await load.end();
         assert.deepEqual(failures, [], `${answered} answered`);
         assert.deepEqual([...servers.keys()].sort(), ['a', 'b']);
+      });
+    });
+
+    test('no connection fails while a kube-proxy’s rules are taken over', async () => {
+      await withServiceLab({ nodes: 1, variant }, async (services) => {
+        const node = services.lab.nodes[0]!;
+        const a = await services.addServer(node, 'a');
+        const caller = await services.addPod(node, 'caller');
+        await node.exec(`iptables-${variant}-restore`, ['--noflush'], { input: kubeProxyRules(a.ipv4) });
+        services.write('web.yaml', web, endpoints({ ip: a.ipv4, node: 'node1' }));
+        const load = new Load(caller, target, 3);
+        await afterMore(services, load, 50);
+        await services.startProxy(node);
+        await afterMore(services, load, 50);
+        const rules = await node.exec(`iptables-${variant}-save`, ['-t', 'nat']);
+        assert.doesNotMatch(rules, /KUBE-SEP-/);
+        assert.equal(rules.match(/-A PREROUTING .*-j KUBE-SERVICES/g)?.length, 1);
+        assert.deepEqual((await load.end()).failures, []);
       });
     });
 

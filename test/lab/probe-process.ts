@@ -132,6 +132,41 @@ function startStream(id: number, target: Target, intervalMs: number): Promise<nu
   });
 }
 
+/** Takes all it gets, and tells each sender how many bytes that were when it has finished. */
+async function sink(port: number): Promise<void> {
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    let bytes = 0;
+    socket.on('error', () => {});
+    socket.on('data', (chunk) => {
+      bytes += chunk.length;
+    });
+    socket.on('end', () => socket.end(String(bytes)));
+  });
+  await new Promise<void>((resolve, reject) => server.once('error', reject).listen(port, '::', resolve));
+}
+
+/** Sends as fast as it can. @returns megabits per second that arrived */
+function flood(address: string, port: number, milliseconds: number): Promise<number> {
+  const block = Buffer.alloc(1 << 18);
+  return new Promise((resolve, reject) => {
+    const socket = connect({ port, host: address, allowHalfOpen: true });
+    const started = performance.now();
+    let answer = '';
+    const write = (): void => {
+      while (performance.now() - started < milliseconds) if (!socket.write(block)) return;
+      socket.removeListener('drain', write);
+      socket.end();
+    };
+    socket.on('connect', write);
+    socket.on('drain', write);
+    socket.on('error', reject);
+    socket.on('data', (chunk) => {
+      answer += chunk.toString();
+    });
+    socket.on('close', () => resolve((Number(answer) * 8) / (performance.now() - started) / 1000));
+  });
+}
+
 async function serve(id: number, request: ProbeRequest): Promise<unknown> {
   switch (request.kind) {
     case 'listen':
@@ -142,6 +177,10 @@ async function serve(id: number, request: ProbeRequest): Promise<unknown> {
       return await startStream(id, request, request.intervalMs);
     case 'end-stream':
       return await streams.get(request.stream)!();
+    case 'sink':
+      return await sink(request.port);
+    case 'flood':
+      return await flood(request.address, request.port, request.milliseconds);
   }
 }
 

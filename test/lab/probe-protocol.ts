@@ -3,7 +3,14 @@ export type ProbeRequest =
   | { readonly kind: 'listen'; readonly port: number; readonly name: string }
   | ({ readonly kind: 'ask' } & Target)
   | ({ readonly kind: 'stream'; readonly intervalMs: number } & Target)
-  | { readonly kind: 'end-stream'; readonly stream: number };
+  | { readonly kind: 'end-stream'; readonly stream: number }
+  | { readonly kind: 'sink'; readonly port: number }
+  | {
+      readonly kind: 'flood';
+      readonly address: string;
+      readonly port: number;
+      readonly milliseconds: number;
+    };
 
 export interface Target {
   readonly protocol: 'tcp' | 'udp';

@@ -53,6 +53,16 @@ export class Probe {
     return { end: async () => (await this.request({ kind: 'end-stream', stream })) as StreamResult };
   }
 
+  /** Takes whatever is sent to a TCP port. */
+  async sink(port: number): Promise<void> {
+    await this.request({ kind: 'sink', port });
+  }
+
+  /** Sends to a sink as fast as it can. @returns megabits per second that arrived */
+  async flood(address: string, port: number, milliseconds: number): Promise<number> {
+    return (await this.request({ kind: 'flood', address, port, milliseconds })) as number;
+  }
+
   private request(request: ProbeRequest): Promise<unknown> {
     const id = ++this.lastId;
     return new Promise((resolve, reject) => {

@@ -21,14 +21,7 @@ async function loadConfig(options: KubeClientOptions): Promise<KubeConfig> {
   const config = new KubeConfig();
   try {
     if (options.kubeconfig !== undefined) config.loadFromFile(options.kubeconfig);
-    else if (options.master !== undefined) {
-      config.loadFromOptions({
-        clusters: [{ name: 'master', server: options.master, skipTLSVerify: false }],
-        users: [{ name: 'none' }],
-        contexts: [{ name: 'master', cluster: 'master', user: 'none' }],
-        currentContext: 'master',
-      });
-    } else config.loadFromDefault();
+    else config.loadFromDefault();
   } catch (cause) {
     const where = options.kubeconfig ?? 'service account or kubeconfig';
     throw new TwillError('invalid', `cannot read the Kubernetes configuration (${where})`, cause);
@@ -37,6 +30,8 @@ async function loadConfig(options: KubeClientOptions): Promise<KubeConfig> {
   if (cluster === null) {
     throw new TwillError('invalid', 'the Kubernetes configuration names no cluster: set its current-context');
   }
+  // Before rules stand a proxy cannot use the API's own Service address, which a service account is told.
+  if (options.master !== undefined) Object.assign(cluster, { server: options.master });
   // The library refuses plain HTTP (a local `kubectl proxy`, say) unless told not to verify what cannot be verified.
   if (cluster.server.startsWith('http:')) Object.assign(cluster, { skipTLSVerify: true });
   return config;
@@ -73,7 +68,7 @@ export class KubeClient {
   private constructor(options: KubeClientOptions, config: KubeConfig) {
     this.options = options;
     this.config = config;
-    this.server = (options.master ?? config.getCurrentCluster()!.server).replace(/\/+$/, '');
+    this.server = config.getCurrentCluster()!.server.replace(/\/+$/, '');
   }
 
   /** @throws TwillError `invalid` when there is no usable configuration */

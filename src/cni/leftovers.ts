@@ -9,9 +9,6 @@ import type { PodRecord } from '../model/pod.ts';
 import type { PodManager } from './pods.ts';
 import { podKeyText } from './store.ts';
 
-/** How long both signs of a pod's end must last before its address is freed without a DEL, in milliseconds. */
-const GRACE_MS = 60_000;
-
 /**
  * Deletes devices that an ADD made which died half-way: ours by their alias, and of no record. To be called before calls
  * are served.
@@ -33,13 +30,16 @@ export class PodWarden {
   private readonly manager: PodManager;
   private readonly socket: RtSocket;
   private readonly log: Log;
+  private readonly graceMs: number;
   /** When an attachment first looked dead. */
   private readonly suspects = new Map<string, number>();
 
-  constructor(manager: PodManager, socket: RtSocket, log: Log) {
+  /** @param graceMs how long both signs of a pod's end must last before its address is freed without a DEL */
+  constructor(manager: PodManager, socket: RtSocket, log: Log, graceMs: number) {
     this.manager = manager;
     this.socket = socket;
     this.log = log;
+    this.graceMs = graceMs;
   }
 
   async run(now = Date.now()): Promise<void> {
@@ -68,7 +68,7 @@ export class PodWarden {
     const key = podKeyText(record);
     const since = this.suspects.get(key) ?? now;
     this.suspects.set(key, since);
-    if (now - since < GRACE_MS) return;
+    if (now - since < this.graceMs) return;
     this.suspects.delete(key);
     const { containerId, ifname, addresses } = record;
     const held = addresses.map(({ address }) => address);

@@ -23,6 +23,8 @@ export interface CniServerOptions {
   readonly podNetwork: () => PodNetworkState;
   /** Whether the agent masquerades what pods send to the outside (`--ip-masq`); default false. */
   readonly masquerade?: boolean;
+  /** How long a pod must look gone before it is forgotten without a DEL, in milliseconds; default a minute. */
+  readonly graceMs?: number;
 }
 
 export interface CniServer {
@@ -35,7 +37,7 @@ export interface CniServer {
 /** Longest request line in bytes; a configuration with prevResult has some kilobytes. */
 const MAX_REQUEST = 1 << 20;
 const QUEUE_INTERVAL_MS = 5000;
-const WARDEN_INTERVAL_MS = 15_000;
+const GRACE_MS = 60_000;
 
 const failureCodes: Readonly<Partial<Record<ErrorCode, number>>> = {
   invalid: cniErrors.invalidEnvironment,
@@ -173,7 +175,7 @@ function listen(server: Server, socketPath: string): Promise<void> {
  * nobody served are carried out first.
  */
 export async function startCniServer(options: CniServerOptions): Promise<CniServer> {
-  const { socketPath, stateDir, bridge, log, podNetwork, masquerade = false } = options;
+  const { socketPath, stateDir, bridge, log, podNetwork, masquerade = false, graceMs = GRACE_MS } = options;
   mkdirSync(dirname(socketPath), { recursive: true, mode: 0o755 });
   await refuseSecondServer(socketPath);
   const netlink = new RtSocket();
@@ -182,7 +184,7 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
   const drain = (): Promise<void> => drainQueue(socketPath, (call) => handler.answer(call, () => false), log);
   await removeOrphans(netlink, manager, log);
   await drain();
-  const warden = new PodWarden(manager, netlink, log);
+  const warden = new PodWarden(manager, netlink, log, graceMs);
   await warden.run();
   const running = new Set<Promise<void>>();
   const server = createServer((socket) => serveConnection(socket, handler, running));
@@ -191,7 +193,7 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
   // An executable that found nobody listening may write its deletion a moment after we began to.
   const timers = [
     setInterval(() => void drain(), QUEUE_INTERVAL_MS),
-    setInterval(() => void warden.run(), WARDEN_INTERVAL_MS),
+    setInterval(() => void warden.run(), graceMs / 4),
   ];
   log.info({ socket: socketPath, pods: manager.store.list().length }, 'serving CNI calls');
   return {

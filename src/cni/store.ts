@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Log } from '../config/log.ts';
 import { describeError } from '../model/error.ts';
@@ -62,7 +62,11 @@ export class PodStore {
   }
 
   remove(record: PodRecord): void {
-    rmSync(this.fileOf(record), { force: true });
+    try {
+      unlinkSync(this.fileOf(record));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    }
     this.records.delete(podKeyText(record));
   }
 

@@ -50,8 +50,9 @@ export class CniNode {
     return node;
   }
 
-  async startServer(subnets = this.subnets): Promise<void> {
-    const args = [join(import.meta.dirname, 'cni-server.js'), this.socketPath, this.directory, subnets];
+  async startServer(...extra: string[]): Promise<void> {
+    const program = join(import.meta.dirname, 'cni-server.js');
+    const args = [program, this.socketPath, this.directory, this.subnets, ...extra];
     const server = this.namespace.spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] });
     this.server = server;
     server.stderr?.on('data', (chunk: Buffer) => {

@@ -1,11 +1,12 @@
 // A CNI server alone, without the agent around it: tests run this program inside a namespace.
-// Arguments: socket, state directory, subnets with their networks as `NETWORK=SUBNET`, comma-separated.
+// Arguments: socket, state directory, subnets with their networks as `NETWORK=SUBNET`, comma-separated, and perhaps the
+// grace period in milliseconds.
 import { startCniServer } from '../../src/cni/server.ts';
 import { makeLog } from '../../src/config/log.ts';
 import { parsePrefix, prefixHost } from '../../src/model/address.ts';
 import type { PodNetworkState } from '../../src/model/pod-network.ts';
 
-const [socketPath = '', stateDir = '', subnets = ''] = process.argv.slice(2);
+const [socketPath = '', stateDir = '', subnets = '', graceMs] = process.argv.slice(2);
 const families = subnets
   .split(',')
   .filter((text) => text !== '')
@@ -29,6 +30,7 @@ const server = await startCniServer({
   bridge: 'cni0',
   log: makeLog({ level: 'info', format: 'json', name: 'cni-server' }),
   podNetwork: () => state,
+  ...(graceMs === undefined ? {} : { graceMs: Number(graceMs) }),
 });
 process.stdout.write('ready\n');
 process.once('SIGTERM', () => void server.close().then(() => process.exit(0)));

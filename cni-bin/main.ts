@@ -56,14 +56,14 @@ const connectFailures: Readonly<Record<string, string>> = {
 };
 
 /** Asks the agent; rejects with the reason when there is no whole answer within the deadline. */
-function ask(socketPath: string, call: CniCall): Promise<CniAnswer> {
+function ask(socketPath: string, call: CniCall, deadlineMs: number): Promise<CniAnswer> {
   return new Promise((resolve, reject) => {
     let unsent: Uint8Array = Buffer.from(`${JSON.stringify(call)}\n`);
     const chunks: Uint8Array[] = [];
     const send = (socket: BunSocket): void => {
       unsent = unsent.subarray(socket.write(unsent));
     };
-    setTimeout(() => reject(new Error(`no answer within ${callDeadlineMs} ms`)), callDeadlineMs);
+    setTimeout(() => reject(new Error(`no answer within ${deadlineMs} ms`)), deadlineMs);
     Bun.connect({
       unix: socketPath,
       socket: {
@@ -111,7 +111,7 @@ async function main(): Promise<CniAnswer> {
     return failureAnswer({ code: cniErrors.invalidEnvironment, msg }, undefined);
   }
   let input = '';
-  let config: { cniVersion?: unknown; socket?: unknown };
+  let config: { cniVersion?: unknown; socket?: unknown; timeoutSeconds?: unknown };
   try {
     input = await Bun.stdin.text();
     config = JSON.parse(input);
@@ -125,9 +125,11 @@ async function main(): Promise<CniAnswer> {
   const version = config.cniVersion;
   if (environment.CNI_COMMAND === 'VERSION') return versionAnswer(version);
   const socketPath = typeof config.socket === 'string' ? config.socket : defaultSocket;
+  const { timeoutSeconds: seconds } = config;
+  const deadlineMs = typeof seconds === 'number' && seconds > 0 ? seconds * 1000 : callDeadlineMs;
   const call: CniCall = { environment, input };
   try {
-    return await ask(socketPath, call);
+    return await ask(socketPath, call, deadlineMs);
   } catch (error) {
     return await withoutAgent(call, socketPath, version, (error as Error).message);
   }

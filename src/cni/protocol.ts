@@ -65,8 +65,9 @@ export interface CniFailure {
 }
 
 /**
- * Milliseconds after which the executable stops waiting for the agent. Kubelet gives a sandbox 4 minutes and
- * containerd's own calls 2; whoever is stuck should learn it from us, with a reason.
+ * Milliseconds after which the executable stops waiting for the agent, unless the configuration's `timeoutSeconds` says
+ * otherwise. Kubelet gives up a sandbox after 4 minutes and other calls after 2: whoever is stuck should learn it from
+ * us, with a reason.
  */
 export const callDeadlineMs = 60_000;
 

@@ -3,7 +3,7 @@ import type { PodPlan } from '../desired/pod-plan.ts';
 import { TwillError } from '../model/error.ts';
 import { addAddress } from './netlink/addresses.ts';
 import { RTPROT_STATIC } from './netlink/constants.ts';
-import { createVeth, setBridgePort, setLink } from './netlink/links.ts';
+import { createVeth, setBridgePort, setLink, syncCarrier } from './netlink/links.ts';
 import { replaceRoute } from './netlink/routes.ts';
 import { type Change, RtSocket } from './netlink/socket.ts';
 import { findInterfaceIndex, inNetns } from './netns.ts';
@@ -32,15 +32,20 @@ function prepareInterface(plan: PodPlan): void {
 }
 
 function interfaceChanges(plan: PodPlan, index: number): Change[] {
-  const { addresses, routes, mac, ifname } = plan;
   return [
-    ...addresses.map(({ address, subnet }) => addAddress({ index, address, length: subnet.length })),
-    setLink(index, { up: true }, ifname),
-    ...routes.map((route) => replaceRoute({ ...route, device: index, protocol: RTPROT_STATIC })),
-    // Setting the MAC it has makes the kernel send the gratuitous ARP and the unsolicited neighbour advertisement
-    // (NETDEV_CHANGEADDR): those it sends when the device goes up may come before the bridge forwards from the port.
-    setLink(index, { mac }, ifname),
+    ...plan.addresses.map(({ address, subnet }) => addAddress({ index, address, length: subnet.length })),
+    setLink(index, { up: true }, plan.ifname),
+    ...plan.routes.map((route) => replaceRoute({ ...route, device: index, protocol: RTPROT_STATIC })),
   ];
+}
+
+/**
+ * Setting the MAC it has makes the kernel send the gratuitous ARP and the unsolicited neighbour advertisement
+ * (NETDEV_CHANGEADDR); those it sends when the device goes up come before the bridge forwards from the port.
+ */
+async function announce(host: RtSocket, pod: RtSocket, plan: PodPlan, index: number): Promise<void> {
+  await host.request(syncCarrier(plan.hostVeth));
+  await pod.request(setLink(index, { mac: plan.mac }, plan.ifname));
 }
 
 async function createPair(host: RtSocket, plan: PodPlan, where: PodPlace): Promise<void> {
@@ -86,6 +91,7 @@ export async function wirePod(host: RtSocket, plan: PodPlan, where: PodPlace): P
   });
   try {
     await apply(pod, interfaceChanges(plan, index));
+    await announce(host, pod, plan, index);
   } finally {
     pod.close();
   }

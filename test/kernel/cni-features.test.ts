@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { run, runChecked } from '../../src/kernel/process.ts';
 import { assertReaches, type CniNode, fetchFrom, serveName, withCniNode } from '../lab/cni-node.ts';
+import { twillProgram } from '../lab/files.ts';
 import { makeNamespace, type Namespace } from '../lab/namespace.ts';
+import { waitFor } from '../lab/wait.ts';
 
 const dualStack = '10.244.0.0/16=10.244.7.0/24,fd00:244::/48=fd00:244:0:7::/64';
 
@@ -122,6 +126,41 @@ test('hostPort: from outside, from the node, from another pod and from the pod i
   }, dualStack);
 });
 
+test('hostPort over UDP: a conversation that began before the pod was there reaches it', async () => {
+  await withCniNode(async (node) => {
+    const client = await outsideClient(node);
+    try {
+      const pod = await node.pod();
+      // The kernel tracks conversations once there are rules that need it.
+      const other = { portMappings: [{ hostPort: 6000, containerPort: 6000, protocol: 'tcp' }] };
+      await node.call('ADD', {
+        containerId: 'other',
+        netns: (await node.pod()).path,
+        config: { runtimeConfig: other },
+      });
+      // One socket, so one conversation for conntrack, that goes on asking until somebody answers.
+      const program = `const socket = require('node:dgram').createSocket('udp4');
+        socket.on('message', (text) => { console.log(String(text)); process.exit(0); });
+        setInterval(() => socket.send('who', 5353, '192.0.2.1'), 20);`;
+      const asking = client.exec(process.execPath, ['-e', program], { timeoutMs: 10_000 });
+      await waitFor('the conversation to be tracked', async () =>
+        (await node.namespace.exec('conntrack', ['-L', '-p', 'udp'])).includes('dport=5353'),
+      );
+      const answering = `const socket = require('node:dgram').createSocket('udp4');
+        socket.on('message', (_, from) => socket.send('the pod', from.port, from.address));
+        socket.bind(53, () => console.log('ready'));`;
+      const server = pod.spawn(process.execPath, ['-e', answering], { stdio: ['ignore', 'pipe', 'inherit'] });
+      await once(server.stdout as NodeJS.ReadableStream, 'data');
+      const runtimeConfig = { portMappings: [{ hostPort: 5353, containerPort: 53, protocol: 'UDP' }] };
+      const added = await node.call('ADD', { netns: pod.path, config: { runtimeConfig } });
+      assert.equal(added.status, 0, added.stdout);
+      assert.equal(await asking, 'the pod\n');
+    } finally {
+      await client.remove();
+    }
+  });
+});
+
 test('host ports leave the rules of the portmap plugin alone', async () => {
   await withCniNode(async (node) => {
     const pod = await node.pod();
@@ -171,5 +210,29 @@ test('bandwidth: both directions are shaped at the node, repaired, and gone afte
     await assertReaches(pod, '10.244.7.1');
     await node.call('DEL', { netns: pod.path });
     assert.doesNotMatch(await node.namespace.exec('ip', ['link']), /ifb|veth/);
+  });
+});
+
+test('twill pods shows what the pods have, as a table and as JSON', async () => {
+  await withCniNode(async (node) => {
+    const pod = await node.pod();
+    const runtimeConfig = { portMappings: [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }] };
+    const environment = { CNI_ARGS: 'IgnoreUnknown=1;K8S_POD_NAMESPACE=web;K8S_POD_NAME=front' };
+    const added = await node.call('ADD', { netns: pod.path, config: { runtimeConfig }, environment });
+    const args = [twillProgram, 'pods', '--cni-socket', node.socketPath];
+    const table = await runChecked(process.execPath, args);
+    const veth = added.json.interfaces[1].name;
+    assert.match(table, /^POD +CONTAINER +INTERFACE +ADDRESSES +HOST VETH +HOST PORTS +AGE$/m);
+    assert.match(
+      table,
+      new RegExp(`^web/front +c1 +eth0 +10\\.244\\.7\\.2/24 +${veth} +8080->80/tcp +\\d+s$`, 'm'),
+    );
+    const [record] = JSON.parse(await runChecked(process.execPath, [...args, '-o', 'json']));
+    assert.equal(record.containerId, 'c1');
+    assert.equal(record.netns, pod.path);
+    await node.stopServer();
+    const failed = await run(process.execPath, args);
+    assert.equal(failed.status, 1);
+    assert.match(failed.stderr, new RegExp(`does not answer on ${node.socketPath}`));
   });
 });

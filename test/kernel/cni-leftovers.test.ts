@@ -116,3 +116,22 @@ test('a second server on the same socket is refused', async () => {
     await node.namespace.remove();
   });
 });
+
+test('a caller that gives up on a slow agent leaves nothing: its ADD is undone, its DEL is queued', async () => {
+  await withCniNode(async (node) => {
+    const [a, b] = [await node.pod(), await node.pod()];
+    await node.call('ADD', { containerId: 'a', netns: a.path });
+    node.signalServer('SIGSTOP');
+    const config = { timeoutSeconds: 0.3 };
+    const late = await node.call('ADD', { containerId: 'b', netns: b.path, config });
+    assert.equal(late.json.code, 11);
+    assert.match(late.json.msg, /no answer within 300 ms/);
+    assert.equal((await node.call('DEL', { containerId: 'a', netns: a.path, config })).status, 0);
+    assert.equal(readdirSync(join(node.directory, 'del-queue')).length, 1);
+    node.signalServer('SIGCONT');
+    await waitFor('both pods to be gone', async () => !/veth/.test(await devices(node)));
+    await waitFor('the queue to be empty', () => readdirSync(join(node.directory, 'del-queue')).length === 0);
+    assert.deepEqual(await podIds(node), []);
+    assert.equal((await node.call('ADD', { containerId: 'c', netns: b.path })).status, 0);
+  });
+});

@@ -65,6 +65,11 @@ export class CniNode {
     await Promise.race([once(server.stdout as NodeJS.ReadableStream, 'data'), ended]);
   }
 
+  /** SIGSTOP makes it an agent that answers nobody, SIGCONT ends that. */
+  signalServer(signal: NodeJS.Signals): void {
+    this.server?.kill(signal);
+  }
+
   async stopServer(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
     const { server } = this;
     this.server = undefined;

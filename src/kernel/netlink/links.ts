@@ -229,3 +229,13 @@ export function setBridgePort(name: string, hairpin: boolean): Change {
   writer.u8(nl.IFLA_BRPORT_MODE, hairpin ? 1 : 0);
   return { message: writer.end().end().finish(), what: `set up bridge port ${name}` };
 }
+
+/**
+ * Asks for one device, for the sake of what the kernel does first: it brings the device's carrier state up to date
+ * (linkwatch_sync_dev in rtnl_getlink), so that a bridge forwards from a port whose other end has just gone up. Kernels
+ * before 6.9 do that by themselves a moment later.
+ */
+export function syncCarrier(name: string): Change {
+  const writer = new MessageWriter(nl.RTM_GETLINK, 0).struct(ifinfo(0)).string(nl.IFLA_IFNAME, name);
+  return { message: writer.finish(), what: `look at ${name}` };
+}

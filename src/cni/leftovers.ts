@@ -23,8 +23,8 @@ export async function removeOrphans(socket: RtSocket, manager: PodManager, log: 
 }
 
 /**
- * Watches over the pods between their ADD and DEL: frees what a pod held for which DEL never comes, and repairs host
- * ports and traffic shaping.
+ * Watches over the pods between their ADD and DEL: frees what a pod held for which DEL never comes, and repairs the
+ * bridge, host ports and traffic shaping.
  */
 export class PodWarden {
   private readonly manager: PodManager;
@@ -43,7 +43,12 @@ export class PodWarden {
   }
 
   async run(now = Date.now()): Promise<void> {
-    const steps = [() => this.freeDead(now), () => this.manager.hostPorts.verify(), () => this.reshape()];
+    const steps = [
+      () => this.freeDead(now),
+      () => this.manager.repairBridges(),
+      () => this.manager.hostPorts.verify(),
+      () => this.reshape(),
+    ];
     for (const step of steps) {
       try {
         await step();

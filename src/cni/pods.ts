@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import type { Log } from '../config/log.ts';
 import { type PodPlan, planPod } from '../desired/pod-plan.ts';
 import { ifbName } from '../desired/pod-plan-bandwidth.ts';
@@ -10,14 +9,14 @@ import { forgetUdpFlows, HostPorts } from '../kernel/pod-hostports.ts';
 import { wirePod } from '../kernel/pod-link.ts';
 import { assertPodNamespace } from '../kernel/pod-namespace.ts';
 import { LinkReaper } from '../kernel/pod-reaper.ts';
-import { macFromBytes } from '../model/address.ts';
 import { describeError, TwillError } from '../model/error.ts';
-import type { PodKey, PodRecord } from '../model/pod.ts';
+import type { PodRecord } from '../model/pod.ts';
 import type { PodNetwork, PodNetworkState } from '../model/pod-network.ts';
 import type { CniRequest } from './call.ts';
 import { Ipam } from './ipam.ts';
 import { KeyedLock } from './keyed-lock.ts';
 import { isObject } from './netconf.ts';
+import { hostEnd, keyOf, makeRecord } from './record.ts';
 import { addResult, previousResult } from './result.ts';
 import { PodStore, podKeyText } from './store.ts';
 
@@ -31,39 +30,6 @@ export interface PodManagerOptions {
   readonly masquerade: boolean;
   /** A socket of the namespace the pods' host-side veths are in. */
   readonly socket: RtSocket;
-}
-
-function keyOf(request: CniRequest): PodKey {
-  return { network: request.config.name, containerId: request.containerId, ifname: request.ifname };
-}
-
-/** The host-side veth's name and MAC: the same for an attachment whenever it is asked for. */
-export function hostEnd(key: PodKey): { readonly hostVeth: string; readonly hostMac: string } {
-  const hash = createHash('sha256').update(podKeyText(key)).digest();
-  const hostMac = macFromBytes(Uint8Array.of(0x0e, ...hash.subarray(8, 13)));
-  return { hostVeth: `veth${hash.toString('hex').slice(0, 11)}`, hostMac };
-}
-
-function makeRecord(request: CniRequest, plan: PodPlan, bridge: string): PodRecord {
-  const { args, config, netns } = request;
-  const { K8S_POD_NAMESPACE: namespace, K8S_POD_NAME: name } = args;
-  return {
-    ...keyOf(request),
-    netns,
-    addresses: plan.addresses.map(({ address, subnet, gateway }) => ({
-      address: `${address.text}/${subnet.length}`,
-      gateway: gateway.text,
-    })),
-    routes: plan.routes.map(({ destination }) => destination.text),
-    mac: plan.mac,
-    mtu: plan.mtu,
-    hostVeth: plan.hostVeth,
-    bridge,
-    portMappings: config.portMappings,
-    bandwidth: config.bandwidth,
-    pod: name === undefined ? undefined : `${namespace ?? ''}/${name}`,
-    createdAt: new Date().toISOString(),
-  };
 }
 
 /** Carries out the CNI commands on this node: addresses, records and the kernel. */
@@ -266,6 +232,21 @@ export class PodManager {
   /** STATUS. @throws TwillError `unavailable` or `exhausted` when ADD could not be served now */
   status(): void {
     this.ipam.assertFree(this.network());
+  }
+
+  /** Makes the bridges that pods are on as they should be, and the pods' devices their ports again. */
+  async repairBridges(): Promise<void> {
+    const state = this.options.podNetwork();
+    if (!state.ready) return;
+    const records = this.store.list();
+    for (const name of new Set(records.map(({ bridge }) => bridge))) {
+      const keeper = this.bridgeKeeper(name);
+      keeper.forget();
+      const own = records.filter(({ bridge }) => bridge === name);
+      const repaired = await keeper.adoptPorts(state.network, own);
+      if (repaired > 0)
+        this.options.log.info({ bridge: name, ports: repaired }, 'pods put back on the bridge');
+    }
   }
 
   private bridgeKeeper(name: string): BridgeKeeper {

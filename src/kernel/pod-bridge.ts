@@ -1,9 +1,10 @@
 import { macOf } from '../desired/pod-plan.ts';
 import { ipv4, ipv6 } from '../model/address.ts';
 import { isTwillError, TwillError } from '../model/error.ts';
+import type { PodRecord } from '../model/pod.ts';
 import type { PodNetwork } from '../model/pod-network.ts';
 import { addAddress, listAddresses } from './netlink/addresses.ts';
-import { createBridge, type Link, listLinks, setLink } from './netlink/links.ts';
+import { createBridge, type Link, listLinks, setBridgePort, setLink } from './netlink/links.ts';
 import type { Change, RtSocket } from './netlink/socket.ts';
 import { writeSysctl } from './sysctl.ts';
 
@@ -76,6 +77,19 @@ export class BridgeKeeper {
     this.known = { wanted, bridge };
     bridge.catch(() => this.forget());
     return bridge;
+  }
+
+  /** Puts the pods' devices that are no ports of the bridge on it. @returns how many there were */
+  async adoptPorts(network: PodNetwork, records: readonly PodRecord[]): Promise<number> {
+    const { index: master } = await this.get(network);
+    const links = new Map((await listLinks(this.socket)).map((link) => [link.name, link]));
+    const changes = records.flatMap(({ hostVeth, hairpin }) => {
+      const port = links.get(hostVeth);
+      if (port === undefined || port.master === master) return [];
+      return [setLink(port.index, { master, up: true }, hostVeth), setBridgePort(hostVeth, hairpin)];
+    });
+    if (changes.length > 0) await apply(this.socket, changes);
+    return changes.length / 2;
   }
 
   forget(): void {

@@ -43,6 +43,7 @@ export interface PodRecord extends PodKey {
   readonly mtu: number;
   readonly hostVeth: string;
   readonly bridge: string;
+  readonly hairpin: boolean;
   readonly portMappings: readonly PortMapping[];
   readonly bandwidth: Bandwidth | undefined;
   /** What the runtime said in CNI_ARGS, for people: `namespace/name` of the Kubernetes pod. */

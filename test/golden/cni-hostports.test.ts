@@ -25,6 +25,7 @@ function pod(containerId: string, host: number, createdAt: string, portMappings:
     mtu: 1450,
     hostVeth: '',
     bridge: 'cni0',
+    hairpin: true,
     portMappings,
     bandwidth: undefined,
     pod: undefined,

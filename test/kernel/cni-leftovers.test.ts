@@ -135,3 +135,19 @@ test('a caller that gives up on a slow agent leaves nothing: its ADD is undone, 
     assert.equal((await node.call('ADD', { containerId: 'c', netns: b.path })).status, 0);
   });
 });
+
+test('a bridge that was deleted comes back with its address, and the pods are on it again', async () => {
+  await withCniNode(async (node) => {
+    await node.stopServer();
+    await node.startServer('400');
+    const [a, b] = [await node.pod(), await node.pod()];
+    await node.call('ADD', { containerId: 'a', netns: a.path });
+    await node.call('ADD', { containerId: 'b', netns: b.path });
+    await node.namespace.ip('link del cni0');
+    await waitFor('pods to reach each other', () => assertReaches(a, '10.244.7.3').then(() => true));
+    await assertReaches(b, '10.244.7.1');
+    assert.match(await node.namespace.exec('bridge', ['-d', 'link']), /hairpin on/);
+    const added = await node.call('ADD', { containerId: 'c', netns: (await node.pod()).path });
+    assert.equal(added.status, 0, added.stdout);
+  });
+});

@@ -19,8 +19,9 @@ import {
   tableChange,
 } from '../render/iptables/document.ts';
 import { isOwnChain, jumps, localnetJumps, type Table, tables } from '../render/iptables/names.ts';
+import type { RenderOptions } from '../render/iptables/options.ts';
 import { type Chains, Ruleset } from '../render/iptables/ruleset.ts';
-import { type RenderOptions, renderServicePort } from '../render/iptables/service-rules.ts';
+import { renderServicePort } from '../render/iptables/service-rules.ts';
 
 export function sha256(text: string): Uint8Array {
   return createHash('sha256').update(text).digest();

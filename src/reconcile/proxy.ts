@@ -10,7 +10,7 @@ import { openRulesStamp } from '../kernel/rules-stamp.ts';
 import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
 import { type Family, families, ipv4, ipv6, prefixContains, tryParseAddress } from '../model/address.ts';
 import { describeError } from '../model/error.ts';
-import type { RenderOptions } from '../render/iptables/service-rules.ts';
+import type { RenderOptions } from '../render/iptables/options.ts';
 import { ManifestSource } from '../store/manifests.ts';
 import type { ServiceSource } from '../store/service-source.ts';
 import { ProxyFlows } from './proxy-flows.ts';

@@ -4,7 +4,7 @@ import { localReadyCount, type NodeView } from '../desired/service-table.ts';
 import { type DirtyServices, type ServiceState, ServiceTracker } from '../desired/service-tracker.ts';
 import type { RulesStamp } from '../kernel/rules-stamp.ts';
 import { tables } from '../render/iptables/names.ts';
-import type { RenderOptions } from '../render/iptables/service-rules.ts';
+import type { RenderOptions } from '../render/iptables/options.ts';
 import type { ObjectKind, ServiceSink, ServiceSource } from '../store/service-source.ts';
 import { ReconcileLoop } from './loop.ts';
 import type { ProxyFlows } from './proxy-flows.ts';

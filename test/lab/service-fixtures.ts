@@ -5,7 +5,7 @@ import { type Family, ipv6 } from '../../src/model/address.ts';
 import { type EndpointSlice, objectKey, type Service } from '../../src/model/service.ts';
 import { parseEndpointSlice, parseService } from '../../src/model/service-parse.ts';
 import { sha256 } from '../../src/reconcile/proxy-rules.ts';
-import type { RenderOptions } from '../../src/render/iptables/service-rules.ts';
+import type { RenderOptions } from '../../src/render/iptables/options.ts';
 
 export interface EndpointSpec {
   readonly ip: string;

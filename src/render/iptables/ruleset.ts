@@ -1,7 +1,7 @@
 import { GuardChain, guardChain } from './guard-chain.ts';
 import { masqueradeMark, type Table } from './names.ts';
-import type { Fragment, RenderOptions } from './service-rules.ts';
-import { marksAtHead, unmark } from './service-rules.ts';
+import { marksAtHead, type RenderOptions } from './options.ts';
+import { type Fragment, unmark } from './service-rules.ts';
 import { SharedChain } from './shared-chain.ts';
 
 /** Chain name to its rules, one line each as iptables-save prints them (`-A CHAIN …`). */

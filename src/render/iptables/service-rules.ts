@@ -10,24 +10,10 @@
  */
 import { type Backend, isExternal, type ServicePortEntry } from '../../desired/service-table.ts';
 import { parseAddress, parsePrefix, prefixContains } from '../../model/address.ts';
-import { affinityList, masqueradeMark, type ServiceChains, type Sha256, serviceChains } from './names.ts';
+import { backendRules } from './backend-rules.ts';
+import { masqueradeMark, type ServiceChains, serviceChains } from './names.ts';
+import { marksAtHead, type RenderOptions } from './options.ts';
 import { addressBucket, portBucket, type SharedRule } from './shared-chain.ts';
-
-export interface RenderOptions {
-  readonly v6: boolean;
-  /** Match for packets from pods of this cluster (`-s 10.244.0.0/16` or `-i cni0`); undefined when there is no way to tell. */
-  readonly fromPod: string | undefined;
-  readonly masqueradeAll: boolean;
-  /** Node ports answer on loopback addresses too (IPv4 only; needs the sysctl route_localnet). */
-  readonly localhostNodePorts: boolean;
-  /** Addresses node ports answer on; undefined for all local addresses. */
-  readonly nodePortAddresses: readonly string[] | undefined;
-  /** Leave packets in conntrack state INVALID alone (nf_conntrack_tcp_be_liberal is set). */
-  readonly tolerateInvalid: boolean;
-  /** This node's own addresses, for source ranges that include it. */
-  readonly nodeAddresses: readonly string[];
-  readonly sha256: Sha256;
-}
 
 /** What one Service port contributes: chains of its own (table nat) and rules in shared chains. */
 export interface Fragment {
@@ -39,11 +25,6 @@ export interface Fragment {
 
 /** Rule that takes the masquerade mark back. */
 export const unmark = `-j MARK --set-xmark 0x0/${masqueradeMark}`;
-
-/** True when KUBE-SERVICES begins by marking. */
-export function marksAtHead(options: RenderOptions): boolean {
-  return options.masqueradeAll || options.fromPod !== undefined;
-}
 
 class FragmentBuilder {
   private readonly entry: ServicePortEntry;
@@ -78,39 +59,9 @@ class FragmentBuilder {
     return { chains: this.chains, shared: this.shared, guarded };
   }
 
-  /** kube-proxy's way to spread: the i-th of n remaining rules takes 1/n of what reaches it. */
   private backendChain(chain: string, backends: readonly Backend[]): void {
-    if (backends.length === 0) return;
-    const { affinitySeconds } = this.entry;
-    const append = `-A ${chain} -p ${this.protocol}`;
-    const lines: string[] = [];
-    if (affinitySeconds > 0) {
-      for (const backend of backends) {
-        const update = `--update --seconds ${affinitySeconds} --reap ${this.recentList(backend)}`;
-        lines.push(`${append} -m recent ${update} ${this.dnat(backend)}`);
-      }
-    }
-    backends.forEach((backend, index) => {
-      const left = backends.length - index;
-      const spread = left > 1 ? ` -m statistic --mode random --probability ${probability(left)}` : '';
-      const remember = affinitySeconds > 0 ? ` -m recent --set ${this.recentList(backend)}` : '';
-      lines.push(`${append}${spread}${remember} ${this.dnat(backend)}`);
-    });
-    this.chains.push([chain, lines.join('\n')]);
-  }
-
-  private recentList(backend: Backend): string {
-    const name = affinityList(this.entry.name, this.protocol, this.target(backend), this.options.sha256);
-    const mask = this.options.v6 ? 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff' : '255.255.255.255';
-    return `--name ${name} --mask ${mask} --rsource`;
-  }
-
-  private target(backend: Backend): string {
-    return this.options.v6 ? `[${backend.address}]:${backend.port}` : `${backend.address}:${backend.port}`;
-  }
-
-  private dnat(backend: Backend): string {
-    return `-j DNAT --to-destination ${this.target(backend)}`;
+    if (backends.length > 0)
+      this.chains.push([chain, backendRules(chain, backends, this.entry, this.options)]);
   }
 
   private hairpins(): void {
@@ -302,11 +253,6 @@ class FragmentBuilder {
       action: `-m tcp --dport ${port} -j ACCEPT`,
     });
   }
-}
-
-/** 1/n as the kernel keeps it (31 bits) and iptables-save prints it. */
-function probability(n: number): string {
-  return (Math.round(0x8000_0000 / n) / 0x8000_0000).toFixed(11);
 }
 
 /** @returns the rules of one Service port; valid input cannot make it fail */

@@ -7,7 +7,8 @@ import { ReconcileLoop } from './loop.ts';
 export interface ProxyFlowsOptions {
   readonly family: Family;
   readonly conntrack: Conntrack;
-  readonly isOwnAddress: (address: string) => boolean;
+  /** The node's addresses, on which node ports answer. */
+  readonly ownAddresses: () => ReadonlySet<string>;
   readonly onDeleted: (count: number) => void;
   readonly log: Log;
 }
@@ -43,11 +44,13 @@ export class ProxyFlows {
   }
 
   private async reconcile(): Promise<void> {
-    const { family, conntrack, isOwnAddress, log } = this.options;
+    const { family, conntrack, ownAddresses, log } = this.options;
     if (this.table.isEmpty) return;
     this.table.beginLook();
     try {
-      const stale = await conntrack.list(family, (flow) => this.table.isStale(flow, isOwnAddress));
+      const own = ownAddresses();
+      const isOwn = (address: string): boolean => own.has(address);
+      const stale = await conntrack.list(family, (flow) => this.table.isStale(flow, isOwn));
       if (stale.length > 0) {
         const deleted = await conntrack.delete(family, stale);
         this.options.onDeleted(deleted);

@@ -5,6 +5,8 @@ import { type Log, makeLog } from '../config/log.ts';
 import { fromPodMatch, type ProxyConfig } from '../config/proxy.ts';
 import { Conntrack } from '../kernel/conntrack.ts';
 import { detectVariant, openIptables } from '../kernel/iptables.ts';
+import { RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR } from '../kernel/netlink/constants.ts';
+import { RtSocket } from '../kernel/netlink/socket.ts';
 import { findKubeProxy } from '../kernel/other-proxy.ts';
 import { openRulesStamp } from '../kernel/rules-stamp.ts';
 import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
@@ -71,18 +73,21 @@ interface Setting {
 async function openFamily(family: Family, setting: Setting): Promise<ServedFamily> {
   const { config, localhostNodePorts, metrics, log } = setting;
   const { variant, why } = await detectVariant(family);
+  const iptables = openIptables(family, variant);
+  // A kernel without NAT for this family says so here, not at every sync.
+  await iptables.list('nat', 'POSTROUTING');
   log.info({ family: family.name, variant, why }, 'iptables');
   const flows = new ProxyFlows({
     family,
     conntrack: new Conntrack(),
-    isOwnAddress: (address) => nodeAddresses(family).includes(address),
+    ownAddresses: () => new Set(nodeAddresses(family)),
     onDeleted: (count) => metrics.staleFlows.inc({ ip_family: family.kubeName }, count),
     log,
   });
   const options = (): RenderOptions => renderOptions(config, family, localhostNodePorts);
   const rules = new ProxyRules({
     family,
-    iptables: openIptables(family, variant),
+    iptables,
     render: options(),
     node: { name: config.nodeName },
     onEntries: (service, entries) => flows.table.setService(service, entries),
@@ -128,12 +133,16 @@ async function serve(setting: Setting, signal: AbortSignal): Promise<void> {
   const source = await openSource(config, log);
   const proxy = new ServiceProxy({ config, log, source, metrics, families: await openFamilies(setting) });
   const servers = await startProxyServers(config, proxy);
+  const addresses = new RtSocket();
+  const changed = (): void => proxy.nodeChanged();
+  addresses.subscribe([RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR], changed, changed);
   log.info({ node: config.nodeName, source: source.description }, 'proxy starts');
   try {
     await proxy.start();
     if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve));
     log.info({ signal: signal.reason }, 'proxy ends, rules stay');
   } finally {
+    addresses.close();
     await proxy.stop();
     await servers.close();
   }

@@ -52,6 +52,7 @@ export class ServiceProxy {
   private node: NodeView;
   private lastFull = 0;
   private fullWanted = false;
+  private reconfigure = false;
   private writing = false;
 
   constructor(options: ServiceProxyOptions) {
@@ -88,6 +89,12 @@ export class ServiceProxy {
   get ready(): boolean {
     const { lastSuccess, consecutiveFailures } = this.loop.status();
     return lastSuccess !== undefined && consecutiveFailures === 0;
+  }
+
+  /** The node's addresses changed: rules that name them are made anew. */
+  nodeChanged(): void {
+    this.reconfigure = true;
+    if (this.loop.status().runs > 0) this.loop.trigger('addresses of the node');
   }
 
   /** Brings gauges up to date that are costly to keep so; called when metrics are read. */
@@ -158,6 +165,10 @@ export class ServiceProxy {
     const dirty = this.tracker.takeDirty();
     const full = this.fullWanted || now - this.lastFull >= this.options.config.resyncMs;
     this.fullWanted = false;
+    if (full || this.reconfigure) {
+      this.reconfigure = false;
+      for (const { rules, renderOptions } of this.options.families) rules.configure(renderOptions());
+    }
     // What a failed sync had taken is in the rules' desired state already: only writing it is repeated.
     const states: States = [...dirty.keys].map((key) => [key, this.tracker.state(key)] as const);
     for (const [key, { service, slices }] of states) {
@@ -196,11 +207,10 @@ export class ServiceProxy {
   }
 
   private async syncFamily(family: ServedFamily, states: States, full: boolean): Promise<void> {
-    const { rules, flows, renderOptions } = family;
+    const { rules, flows } = family;
     const labels = { ip_family: rules.family.kubeName };
     const start = process.hrtime.bigint();
     rules.setNode(this.node);
-    if (full) rules.configure(renderOptions());
     // What was refused is tried again now and then: a kernel module may have come.
     const refused = full ? [...rules.refusals.keys()] : [];
     const again = refused.map((key) => [key, this.tracker.state(key)] as const);

@@ -238,5 +238,17 @@ test('--masquerade-all and --nodeport-addresses do what they say', async () => {
     assert.notEqual(await source(caller1, spec.clusterIP), caller1.ipv4);
     assert.equal(await servers(client, node1.ipv4, 30_080), 'b');
     assert.equal(await failure(caller1, '10.244.1.1', 30_080), 'refused');
+    // An address that comes later, and is within the networks given, serves soon after.
+    await node2.proxy!.stop();
+    await services.startProxy(node2, ['--nodeport-addresses=192.0.2.128/25']);
+    await services.lab.waitFor(
+      'the other address to be left out',
+      async () => (await failure(client, node2.ipv4, 30_080)) === 'refused',
+    );
+    await node2.namespace.ip('address add 192.0.2.200/24 dev eth0');
+    await services.lab.waitFor(
+      'the new address to serve',
+      async () => (await servers(client, '192.0.2.200', 30_080, 1)) === 'b',
+    );
   });
 });

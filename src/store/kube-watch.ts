@@ -90,9 +90,9 @@ export class KubeWatch<T> {
       } catch (error) {
         if (this.stopped) return;
         if (expired(error)) this.resourceVersion = undefined;
-        failures = expired(error) && failures === 0 ? 0.5 : Math.ceil(failures + 0.5);
+        else failures++;
         // Many proxies lose one server at the same moment: they must not come back at the same moment.
-        const delay = Math.min(longest, first * 2 ** (failures - 1)) * (0.5 + Math.random() / 2);
+        const delay = Math.min(longest, first * 2 ** Math.max(0, failures - 1)) * (0.5 + Math.random() / 2);
         this.report(error, Math.round(delay));
         await this.pause(delay);
       }

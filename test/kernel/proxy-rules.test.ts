@@ -116,6 +116,23 @@ for (const variant of variants) {
       });
     });
 
+    test('long chains of IPv6 are split, and printed as they were written', async () => {
+      await withNamespace('split6', async (namespace) => {
+        const states = Array.from({ length: FLAT_LIMIT + 300 }, (_, index): State => {
+          const name = `load/six-${index}`;
+          const clusterIP = `fd00:96::${index > 256 ? '1:' : ''}${index.toString(16)}`;
+          const endpoint = { ip: `fd00:244:2::${(index + 1).toString(16)}`, node: 'node-b' };
+          const service = serviceObject(name, { clusterIP, ports: [{ name: 'http', port: 80 }] });
+          return stateOf(service, sliceObject(name, [{ name: 'http', port: 8080 }], [endpoint]));
+        });
+        await makeRules(namespace, ipv6, variant).sync(states, true);
+        assert.ok(
+          (await standing(namespace, ipv6, variant)).some((line) => line.startsWith(':KUBE-SERVICES-a1f')),
+        );
+        assert.equal((await makeRules(namespace, ipv6, variant).sync(states, true)).bytes, 0);
+      });
+    });
+
     test('foreign rules stay, lost jumps come back, doubled ones go', async () => {
       await withNamespace('foreign', async (namespace) => {
         const program = `iptables-${variant}`;

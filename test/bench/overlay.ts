@@ -143,7 +143,7 @@ async function oneLease(lab: Lab, node: LabNode, index: number): Promise<number>
   return end - start;
 }
 
-async function churn(lab: Lab, node: LabNode, leases: number): Promise<number> {
+export async function churn(lab: Lab, node: LabNode, leases: number): Promise<number> {
   const present = new Set<number>(Array.from({ length: leases }, (_, index) => index));
   const end = performance.now() + 10_000;
   for (let change = 0; change < 1000; change++) {
@@ -202,7 +202,23 @@ async function measure(options: OverlayBenchOptions, program: 'twill' | 'flannel
     const oneLeaseMs = Math.max(
       ...[await oneLease(lab, node, leases), await oneLease(lab, node, leases + 1)],
     );
+    if (!node.agent!.running)
+      throw new Error(
+        node
+          .agent!.log()
+          .split('\n')
+          .filter((l) => !l.includes('DEBUG'))
+          .join('\n'),
+      );
     const wrongAfterChurn = program === 'twill' ? await churn(lab, node, leases) : undefined;
+    if (!node.agent!.running)
+      throw new Error(
+        node
+          .agent!.log()
+          .split('\n')
+          .filter((l) => !l.includes('DEBUG'))
+          .join('\n'),
+      );
     const figures = { program, completeMs, oneLeaseMs, wrongAfterChurn, peakMiB: peakMiB(node.agent!.pid) };
     if (process.env.SHOW_LOG) process.stderr.write(node.agent!.log().slice(0, 6000));
     await waitFor('the agent to run still', () => node.agent!.running);

@@ -10,6 +10,7 @@ import {
   NLMSG_DONE,
   NLMSG_ERROR,
 } from './constants.ts';
+import { openGuarded, readDrops } from './overrun.ts';
 
 const NETLINK_ROUTE = 0;
 export const NETLINK_NETFILTER = 12;
@@ -20,6 +21,7 @@ export const NETLINK_NETFILTER = 12;
 const BATCH = 200;
 const DUMP_RETRIES = 5;
 const REPLY_TIMEOUT_MS = 10_000;
+const DROP_CHECK_MS = 500;
 
 /** One change to the kernel: an encoded message, and words for the error if it is refused. */
 export interface Change {
@@ -43,19 +45,24 @@ export class RtSocket {
   private overflowHandlers: ((error: Error) => void)[] = [];
   private seq = 1;
   private lastDump: Promise<void> = Promise.resolve();
+  private readonly inode: string;
+  private drops = 0;
+  private dropTimer: NodeJS.Timeout | undefined;
   private referenced = false;
   private closed = false;
 
   constructor(protocol = NETLINK_ROUTE) {
-    this.raw = new RawNetlinkSocket(protocol);
+    const { socket, inode } = openGuarded(() => new RawNetlinkSocket(protocol));
+    this.raw = socket;
+    this.inode = inode;
     this.raw.unref();
     this.raw.on('message', (data) => this.receive(data));
     this.raw.on('error', (error) => this.overflow(error));
   }
 
   /**
-   * Calls `onEvent` for each notification of the multicast groups, and `onLost` when the kernel had to drop some
-   * (ENOBUFS): the listener must then look at everything again. Keeps the event loop alive.
+   * Calls `onEvent` for each notification of the multicast groups, and `onLost` (within a second) when the kernel had to
+   * drop some: the listener must then look at everything again. Keeps the event loop alive.
    */
   subscribe(
     groups: readonly number[],
@@ -67,6 +74,16 @@ export class RtSocket {
     this.overflowHandlers.push(onLost);
     this.referenced = true;
     this.raw.ref();
+    this.dropTimer ??= setInterval(() => this.checkDrops(), DROP_CHECK_MS);
+    this.dropTimer.unref();
+  }
+
+  private checkDrops(): void {
+    const drops = readDrops(this.inode) ?? 0;
+    if (drops === this.drops) return;
+    const lost = drops - this.drops;
+    this.drops = drops;
+    this.overflow(new Error(`${lost} did not fit the receive buffer`));
   }
 
   /** Sends one change and waits for the acknowledgement. @throws TwillError by errno */
@@ -200,6 +217,7 @@ export class RtSocket {
   close(): void {
     if (this.closed) return;
     this.closed = true;
+    clearInterval(this.dropTimer);
     this.raw.close();
     const error = new TwillError('unavailable', 'the netlink socket was closed');
     for (const pending of [...this.pending.values()]) pending.fail(error);

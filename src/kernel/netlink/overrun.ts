@@ -1,0 +1,62 @@
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { kernelError } from '../errno.ts';
+import { lastErrno, libc } from '../libc.ts';
+
+const SOL_SOCKET = 1;
+const SO_RCVBUFFORCE = 33;
+const SOL_NETLINK = 270;
+const NETLINK_NO_ENOBUFS = 5;
+
+/** Bytes that may wait to be read: some ten thousand notifications. Taken only as they come. */
+const RECEIVE_BUFFER = 8 * 1024 * 1024;
+
+function socketLinks(): Map<number, string> {
+  const links = new Map<number, string>();
+  for (const name of readdirSync('/proc/self/fd')) {
+    try {
+      const link = readlinkSync(`/proc/self/fd/${name}`);
+      if (link.startsWith('socket:')) links.set(Number(name), link);
+    } catch {
+      // the listing's own descriptor is closed again
+    }
+  }
+  return links;
+}
+
+function setOption(fd: number, level: number, name: number, value: number): void {
+  const bytes = Buffer.alloc(4);
+  bytes.writeInt32LE(value);
+  if (libc().setsockopt(fd, level, name, bytes, 4) !== 0)
+    throw kernelError('set an option of a netlink socket', lastErrno());
+}
+
+/**
+ * Opens a socket by `open`, which the netlink library does without telling its descriptor, and makes it survive being
+ * overrun: the library ends the process when the kernel reports ENOBUFS, since libuv then polls an error that the library
+ * cannot word. So the buffer is large, and an overrun raises no error but counts as a drop.
+ * @returns the socket, and its inode number for {@link readDrops}
+ */
+export function openGuarded<T>(open: () => T): { socket: T; inode: string } {
+  const before = socketLinks();
+  const socket = open();
+  for (const [fd, link] of socketLinks()) {
+    if (before.get(fd) === link) continue;
+    setOption(fd, SOL_NETLINK, NETLINK_NO_ENOBUFS, 1);
+    try {
+      setOption(fd, SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER);
+    } catch {
+      // Without CAP_NET_ADMIN the buffer keeps its size; such a process only reads a little.
+    }
+    return { socket, inode: /\d+/.exec(link)?.[0] ?? '' };
+  }
+  return { socket, inode: '' };
+}
+
+/** Messages that the kernel could not queue so far; undefined for a socket of another network namespace. */
+export function readDrops(inode: string): number | undefined {
+  for (const line of readFileSync('/proc/net/netlink', 'latin1').split('\n')) {
+    const fields = line.trim().split(/\s+/);
+    if (fields[9] === inode) return Number(fields[8]);
+  }
+  return undefined;
+}

@@ -1,6 +1,7 @@
 import type { Family } from '../model/address.ts';
 import { TwillError } from '../model/error.ts';
 import type { IptablesVariant } from './iptables.ts';
+import { libc } from './libc.ts';
 import { MessageWriter } from './netlink/codec.ts';
 import { NETLINK_NETFILTER, RtSocket } from './netlink/socket.ts';
 
@@ -29,29 +30,19 @@ class NftStamp implements RulesStamp {
 }
 
 const SO_GET_INFO = 64;
+const SOCK_RAW = 3;
 const RAW = 255;
 /** struct ipt_getinfo: name[32], valid_hooks, hook_entry[5], underflow[5], num_entries, size; ip6t_getinfo is the same. */
 const INFO_BYTES = 84;
-
-type Socket = (domain: number, type: number, protocol: number) => number;
-type GetSockOpt = (fd: number, level: number, option: number, value: Buffer, length: Uint32Array) => number;
 
 /** x_tables has no counter of changes: number and size of a table's entries, and where each hook begins. */
 class LegacyStamp implements RulesStamp {
   private readonly fd: number;
   private readonly level: number;
-  private readonly getsockopt: GetSockOpt;
-  private readonly closeFd: (fd: number) => number;
 
-  constructor(family: Family, koffi: typeof import('koffi')['default']) {
-    const libc = koffi.load('libc.so.6');
-    const socket = libc.func('int socket(int domain, int type, int protocol)') as Socket;
-    this.getsockopt = libc.func(
-      'int getsockopt(int fd, int level, int option, _Inout_ uint8_t *value, _Inout_ uint32_t *length)',
-    ) as GetSockOpt;
-    this.closeFd = libc.func('int close(int fd)') as (fd: number) => number;
+  constructor(family: Family) {
     this.level = family.af === 2 ? 0 : 41;
-    this.fd = socket(family.af, 3, RAW);
+    this.fd = libc().socket(family.af, SOCK_RAW, RAW);
     if (this.fd < 0) throw new TwillError('permission', 'cannot open a raw socket to watch the rules');
   }
 
@@ -60,18 +51,19 @@ class LegacyStamp implements RulesStamp {
   }
 
   close(): void {
-    this.closeFd(this.fd);
+    libc().close(this.fd);
   }
 
   private info(table: string): string {
     const value = Buffer.alloc(INFO_BYTES);
     value.write(table);
-    const failed = this.getsockopt(this.fd, this.level, SO_GET_INFO, value, Uint32Array.of(INFO_BYTES)) !== 0;
+    const failed =
+      libc().getsockopt(this.fd, this.level, SO_GET_INFO, value, Uint32Array.of(INFO_BYTES)) !== 0;
     return failed ? 'none' : value.subarray(32).toString('base64');
   }
 }
 
 /** @throws TwillError `permission` */
-export async function openRulesStamp(family: Family, variant: IptablesVariant): Promise<RulesStamp> {
-  return variant === 'nft' ? new NftStamp() : new LegacyStamp(family, (await import('koffi')).default);
+export function openRulesStamp(family: Family, variant: IptablesVariant): RulesStamp {
+  return variant === 'nft' ? new NftStamp() : new LegacyStamp(family);
 }

@@ -93,7 +93,7 @@ async function openFamily(family: Family, setting: Setting): Promise<ServedFamil
     onEntries: (service, entries) => flows.table.setService(service, entries),
     log,
   });
-  return { rules, flows, stamp: await openRulesStamp(family, variant), renderOptions: options };
+  return { rules, flows, stamp: openRulesStamp(family, variant), renderOptions: options };
 }
 
 async function openFamilies(setting: Setting): Promise<ServedFamily[]> {

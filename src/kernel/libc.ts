@@ -5,6 +5,7 @@ interface Libc {
   setns(fd: number, kind: number): number;
   if_nametoindex(name: string): number;
   socket(domain: number, type: number, protocol: number): number;
+  getsockopt(fd: number, level: number, name: number, value: Buffer, length: Uint32Array): number;
   setsockopt(fd: number, level: number, name: number, value: Buffer, length: number): number;
   recv(fd: number, buffer: Buffer, length: number, flags: number): number;
   close(fd: number): number;
@@ -26,6 +27,9 @@ export function libc(): Libc {
     setns: library.func('int setns(int fd, int nstype)') as Libc['setns'],
     if_nametoindex: library.func('unsigned int if_nametoindex(const char *name)') as Libc['if_nametoindex'],
     socket: library.func('int socket(int domain, int type, int protocol)') as Libc['socket'],
+    getsockopt: library.func(
+      'int getsockopt(int fd, int level, int name, _Inout_ uint8_t *value, _Inout_ uint32_t *length)',
+    ) as Libc['getsockopt'],
     setsockopt: library.func(
       'int setsockopt(int fd, int level, int name, const void *value, unsigned int length)',
     ) as Libc['setsockopt'],

@@ -41,7 +41,11 @@ export function openGuarded<T>(open: () => T): { socket: T; inode: string } {
   const socket = open();
   for (const [fd, link] of socketLinks()) {
     if (before.get(fd) === link) continue;
-    setOption(fd, SOL_NETLINK, NETLINK_NO_ENOBUFS, 1);
+    try {
+      setOption(fd, SOL_NETLINK, NETLINK_NO_ENOBUFS, 1);
+    } catch {
+      continue; // a socket of another kind, opened meanwhile by the resolver's thread
+    }
     try {
       setOption(fd, SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER);
     } catch {

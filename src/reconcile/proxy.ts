@@ -10,7 +10,14 @@ import { RtSocket } from '../kernel/netlink/socket.ts';
 import { findKubeProxy } from '../kernel/other-proxy.ts';
 import { openRulesStamp } from '../kernel/rules-stamp.ts';
 import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
-import { type Family, families, ipv4, ipv6, prefixContains, tryParseAddress } from '../model/address.ts';
+import {
+  families as allFamilies,
+  type Family,
+  ipv4,
+  ipv6,
+  prefixContains,
+  tryParseAddress,
+} from '../model/address.ts';
 import { describeError } from '../model/error.ts';
 import type { RenderOptions } from '../render/iptables/options.ts';
 import { ManifestSource } from '../store/manifests.ts';
@@ -98,7 +105,7 @@ async function openFamily(family: Family, setting: Setting): Promise<ServedFamil
 
 async function openFamilies(setting: Setting): Promise<ServedFamily[]> {
   const opened: ServedFamily[] = [];
-  for (const family of families) {
+  for (const family of allFamilies) {
     if (family === ipv6 && !existsSync('/proc/net/if_inet6')) continue;
     try {
       opened.push(await openFamily(family, setting));
@@ -131,7 +138,8 @@ async function waitForOtherProxy(log: Log, signal: AbortSignal): Promise<void> {
 async function serve(setting: Setting, signal: AbortSignal): Promise<void> {
   const { config, metrics, log } = setting;
   const source = await openSource(config, log);
-  const proxy = new ServiceProxy({ config, log, source, metrics, families: await openFamilies(setting) });
+  const families = await openFamilies(setting);
+  const proxy = new ServiceProxy({ config, log, source, metrics, families, findOther: findKubeProxy });
   const servers = await startProxyServers(config, proxy);
   const addresses = new RtSocket();
   const changed = (): void => proxy.nodeChanged();

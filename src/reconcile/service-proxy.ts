@@ -28,6 +28,8 @@ export interface ServiceProxyOptions {
   readonly source: ServiceSource;
   readonly families: readonly ServedFamily[];
   readonly metrics: ProxyMetrics;
+  /** Names another proxy that runs on this node. */
+  readonly findOther: () => string | undefined;
 }
 
 type States = readonly (readonly [key: string, state: ServiceState])[];
@@ -115,10 +117,21 @@ export class ServiceProxy {
       busy: () => this.writing || !this.ready,
       looksWhole: () => rules.looksWhole(),
       repair: (broken) => {
+        this.reportOther();
         this.fullWanted = true;
         this.loop.trigger('rules were changed by others', broken);
       },
     });
+  }
+
+  /** Somebody changes rules: when it is another proxy, the two will undo each other's work until one is stopped. */
+  private reportOther(): void {
+    const other = this.options.findOther();
+    if (other === undefined || this.limiter.allow(other) === undefined) return;
+    this.log.error(
+      { other },
+      'another proxy runs on this node and writes the same chains: stop one of the two',
+    );
   }
 
   private changed(reason: string): void {

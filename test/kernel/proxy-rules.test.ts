@@ -235,6 +235,14 @@ test('waits while a kube-proxy runs, says so, and takes its rules over when it e
       await waitFor('rules', async () =>
         (await standing(namespace, ipv4, 'nft')).includes(':KUBE-SERVICES -'),
       );
+      const second = namespace.spawn(program, ['1000'], { stdio: 'ignore' });
+      await once(second, 'spawn');
+      await namespace.exec('iptables-nft', ['-t', 'nat', '-F']);
+      await waitFor('the proxy to name the second one', () => /stop one of the two/.test(text));
+      await waitFor('rules', async () =>
+        (await standing(namespace, ipv4, 'nft')).some((line) => line.startsWith('-A KUBE-SERVICES ')),
+      );
+      second.kill();
       proxy.kill();
       await once(proxy, 'exit');
     } finally {

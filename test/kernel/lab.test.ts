@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
-import { listNamespaces, ownerDirectory } from '../lab/cleanup.ts';
+import { guardFile, listNamespaces, ownerDirectory, startTime } from '../lab/cleanup.ts';
+import { Guard } from '../lab/guard.ts';
 import { Lab, withLab } from '../lab/lab.ts';
 import { servicePort } from '../lab/place.ts';
 import { waitFor } from '../lab/wait.ts';
@@ -115,4 +117,26 @@ test('a lab goes when its owner is killed while it is being built', async () => 
       () => listNamespaces(id).length === 0 && !existsSync(ownerDirectory(id)),
     );
   }
+});
+
+test('what a lab left whose guard was killed before it is swept by the next one', async () => {
+  const script = `
+    const { Lab } = await import(${JSON.stringify(new URL('../lab/lab.js', import.meta.url).href)});
+    const lab = await Lab.start({ nodes: 1 });
+    console.log(lab.guard.id);
+    setInterval(() => {}, 1000);`;
+  const owner = spawn(process.execPath, ['--input-type=module', '-e', script], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const [chunk] = (await once(owner.stdout, 'data')) as [Buffer];
+  const id = chunk.toString().trim();
+  const [guard] = readFileSync(join(ownerDirectory(id), guardFile), 'utf8').split(' ');
+  process.kill(Number(guard), 'SIGKILL');
+  owner.kill('SIGKILL');
+  await once(owner, 'exit');
+  await waitFor('the guard to end', () => startTime(Number(guard)) === undefined);
+  const next = await Guard.start();
+  await next.close();
+  assert.deepEqual(listNamespaces(id), []);
+  assert.equal(existsSync(ownerDirectory(id)), false);
 });

@@ -27,7 +27,8 @@ export const guardFile = 'guard';
 export function startTime(pid: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+    const [state, ...fields] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return state === 'Z' ? undefined : fields[18]; // a zombie has ended
   } catch {
     return undefined;
   }
@@ -86,7 +87,7 @@ export function markNamespaceFolder(id: string): void {
   if (created || !existsSync(namespaceFolder)) writeFileSync(join(ownerDirectory(id), createdMark), '');
 }
 
-/** Everything that runs in one of the namespaces or was started with the owner's id in its environment. */
+/** Everything that runs in one of the namespaces or control groups, or was started with the owner's id in its environment. */
 function listProcesses(id: string): number[] {
   const namespaces = new Set(
     listNamespaces(id).map((name) => {
@@ -98,10 +99,17 @@ function listProcesses(id: string): number[] {
     }),
   );
   const mark = `${ownerVariable}=${id}`;
+  // A container that was killed while it was being made has not got its environment yet.
+  const contained = new Set(
+    listControlGroups(id).flatMap((group) =>
+      readFileSync(join(group, 'cgroup.procs'), 'utf8').split('\n').map(Number),
+    ),
+  );
   return list('/proc')
     .map(Number)
     .filter((pid) => {
       if (!(pid > 0) || pid === process.pid) return false;
+      if (contained.has(pid)) return true;
       try {
         if (namespaces.has(readlinkSync(`/proc/${pid}/ns/net`))) return true;
         return readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0').includes(mark);
@@ -129,12 +137,13 @@ async function removeNamespaceFolder(id: string): Promise<void> {
 }
 
 /** The control groups of an owner's containers, in the one hierarchy or in each of the older kind. */
-function removeControlGroups(id: string): void {
+function listControlGroups(id: string): string[] {
   const root = '/sys/fs/cgroup';
-  for (const folder of [root, ...list(root).map((name) => join(root, name))]) {
-    for (const name of list(folder).filter((entry) => entry.startsWith(controlGroupPrefix(id))))
-      rmdirSync(join(folder, name));
-  }
+  return [root, ...list(root).map((name) => join(root, name))].flatMap((folder) =>
+    list(folder)
+      .filter((name) => name.startsWith(controlGroupPrefix(id)))
+      .map((name) => join(folder, name)),
+  );
 }
 
 /**
@@ -155,7 +164,7 @@ export async function cleanUp(id: string): Promise<void> {
       throw new Error(`lab ${id}: still there: ${[...processes, ...namespaces].join(' ')}`);
     await sleep(processes.length > 0 ? 10 : 0);
   }
-  removeControlGroups(id);
+  for (const group of listControlGroups(id)) rmdirSync(group);
   await removeNamespaceFolder(id);
   rmSync(ownerDirectory(id), { recursive: true, force: true });
 }

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { run } from '../../src/kernel/process.ts';
@@ -99,3 +99,23 @@ for (const moment of moments) {
   assert.deepEqual(await snapshot(), before, name);
   process.stdout.write(`${name}: as before\n`);
 }
+
+const demoScript = join(import.meta.dirname, 'demo.js');
+const json = '/run/checks.json';
+const kept = await run(process.execPath, [demoScript, '--keep', '--json', json], { timeoutMs: 120_000 });
+assert.equal(kept.status, 0, kept.stderr);
+const outcomes = JSON.parse(readFileSync(json, 'utf8')) as Record<string, unknown>[];
+rmSync(json);
+assert.deepEqual(Object.keys(outcomes[0]!), ['name', 'ok', 'detail']);
+assert.ok(outcomes.length >= 10 && outcomes.every(({ ok }) => ok === true));
+// What the demo says about looking around is true of what stands.
+const said = [...kept.stdout.matchAll(/^ {2}ip netns exec (\S+) (.*?) {2,}/gm)];
+assert.ok(said.length >= 3, kept.stdout);
+for (const [, namespace, command] of said) {
+  const { status, stdout, stderr } = await run('ip', ['netns', 'exec', namespace!, ...command!.split(' ')]);
+  assert.ok(status === 0 && stdout.length > 0, `${command}: ${stderr}`);
+}
+const removed = await run(process.execPath, [demoScript, '--remove']);
+assert.equal(removed.status, 0, removed.stderr);
+assert.deepEqual(await snapshot(), before, 'after --keep and --remove');
+process.stdout.write('--keep, --json and --remove: as before\n');

@@ -91,7 +91,10 @@ export class Guard {
   }
 
   private static async launch(): Promise<Guard> {
-    for (const abandoned of listOwners().filter(isAbandoned)) await cleanUp(abandoned);
+    for (const abandoned of listOwners().filter(isAbandoned)) {
+      // What another lab left must not keep this one from starting.
+      await cleanUp(abandoned).catch((error: Error) => process.stderr.write(`${error.message}\n`));
+    }
     const id = makeOwnerId();
     const child = spawn(process.execPath, [join(import.meta.dirname, 'guard-process.js'), id], {
       detached: true,

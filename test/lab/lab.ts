@@ -134,9 +134,13 @@ export class Lab {
 /** Runs `work` with a lab and removes it whatever happens. */
 export async function withLab<T>(options: LabOptions, work: (lab: Lab) => Promise<T>): Promise<T> {
   const lab = await Lab.start(options);
+  let result: T;
   try {
-    return await work(lab);
-  } finally {
-    await lab.stop();
+    result = await work(lab);
+  } catch (error) {
+    await lab.stop().catch(() => {}); // the first failure is the one to show
+    throw error;
   }
+  await lab.stop();
+  return result;
 }

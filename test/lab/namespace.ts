@@ -29,6 +29,11 @@ export class Namespace {
     return namespace;
   }
 
+  /** Where files that belong to what runs inside may lie; removed with the guard. */
+  get directory(): string {
+    return this.guard.directory;
+  }
+
   /** Runs a program inside to its end. @returns its standard output @throws TwillError `kernel` with its standard error */
   exec(program: string, args: readonly string[], options: RunOptions = {}): Promise<string> {
     return runChecked('ip', this.command(program, args), this.withOwner(options));

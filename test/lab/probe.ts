@@ -1,4 +1,5 @@
 import type { ChildProcess } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Namespace } from './namespace.ts';
@@ -21,10 +22,13 @@ export class Probe {
 
   constructor(namespace: Namespace) {
     const script = join(import.meta.dirname, 'probe-process.js');
+    // Not this process's standard error: a probe that is left standing would keep it open.
+    const log = openSync(join(namespace.directory, 'probes.log'), 'a');
     this.child = namespace.spawn(process.execPath, ['--max-old-space-size=64', script], {
       detached: true,
-      stdio: ['pipe', 'pipe', 'inherit'],
+      stdio: ['pipe', 'pipe', log],
     });
+    closeSync(log);
     this.child.on('error', (error) => this.fail(error));
     this.child.on('exit', () => this.fail(new Error(`the probe in ${namespace.name} ended`)));
     this.child.stdin!.on('error', () => {});

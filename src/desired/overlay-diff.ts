@@ -49,12 +49,41 @@ function fdbChanges(desired: EntryMap, actual: EntryMap): OverlayChange[] {
   return changes;
 }
 
+/** The entries of `map` that `other` does not have alike. */
+function differing(map: EntryMap, other: EntryMap): EntryMap {
+  const result: EntryMap = new Map();
+  for (const [key, entry] of map) {
+    const counterpart = other.get(key);
+    if (counterpart !== entry && (counterpart === undefined || !sameEntry(counterpart, entry)))
+      result.set(key, entry);
+  }
+  return result;
+}
+
+/** Adds the forwarding entries that share a MAC with one that differs: what is to be done depends on them too. */
+function withSameMac(part: EntryMap, whole: EntryMap, macs: ReadonlySet<string>): EntryMap {
+  for (const [key, entry] of whole) if (entry.kind === 'fdb' && macs.has(entry.mac)) part.set(key, entry);
+  return part;
+}
+
+/** Usually one lease of thousands has changed: everything after this looks at what differs alone. */
+function narrow(desired: EntryMap, actual: EntryMap): { desired: EntryMap; actual: EntryMap } {
+  const wanted = differing(desired, actual);
+  const present = differing(actual, desired);
+  const macs = new Set<string>();
+  for (const part of [wanted, present])
+    for (const entry of part.values()) if (entry.kind === 'fdb') macs.add(entry.mac);
+  if (macs.size === 0) return { desired: wanted, actual: present };
+  return { desired: withSameMac(wanted, desired, macs), actual: withSameMac(present, actual, macs) };
+}
+
 /**
- * The changes that make `actual` equal to `desired`: neighbour and forwarding entries before the routes that need them,
+ * The changes that make the actual entries equal to the desired ones: neighbour and forwarding entries before the routes that need them,
  * removals of routes before the removals of what they need.
- * @param actual only entries that are ours to change
+ * @param allActual only entries that are ours to change
  */
-export function diffEntries(desired: EntryMap, actual: EntryMap): OverlayChange[] {
+export function diffEntries(allDesired: EntryMap, allActual: EntryMap): OverlayChange[] {
+  const { desired, actual } = narrow(allDesired, allActual);
   const removals: OverlayChange[] = [];
   const sets: OverlayChange[] = [];
   for (const [key, entry] of actual) {

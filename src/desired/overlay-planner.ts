@@ -101,6 +101,13 @@ function planLease(lease: Lease, { own, paths, backend }: PeerContext): LeasePla
   return { entries, skipped };
 }
 
+/** What changed of a result. */
+export interface EntryUpdate {
+  readonly before: EntryMap;
+  readonly after: EntryMap;
+  readonly skipped: SkippedLease[];
+}
+
 /**
  * Works out what the kernel should hold for the peers. What it made of a lease it keeps as long as the lease lives: of
  * thousands of leases usually one has changed.
@@ -108,6 +115,12 @@ function planLease(lease: Lease, { own, paths, backend }: PeerContext): LeasePla
 export class PeerPlanner {
   readonly context: PeerContext;
   private readonly plans = new WeakMap<Lease, LeasePlan>();
+  /** The leases that the last result was worked out from. */
+  private readonly planned = new Map<string, Lease>();
+  private entries: EntryMap = new Map();
+  /** How many forwarding entries each MAC has. */
+  private readonly macs = new Map<string, number>();
+  private clashing = false;
 
   constructor(context: PeerContext) {
     this.context = context;
@@ -132,17 +145,98 @@ export class PeerPlanner {
     const { own } = this.context;
     const others: Lease[] = [];
     for (const lease of leases) if (lease.name !== own.name) others.push(lease);
+    this.planned.clear();
+    this.macs.clear();
     for (const lease of others) {
+      this.planned.set(lease.name, lease);
       const plan = this.plan(lease);
       for (const [key, entry] of plan.entries) {
         const before = entries.size;
         entries.set(key, entry);
         if (entries.size === before) clashes.set(key, lease);
+        else this.count(entry, 1);
       }
       if (plan.skipped.length > 0) skipped.push(...plan.skipped);
     }
     if (clashes.size > 0) this.settle(others, clashes, entries);
+    this.clashing = clashes.size > 0;
+    this.entries = entries;
     return { entries, skipped };
+  }
+
+  private count(entry: OverlayEntry, by: number): void {
+    if (entry.kind === 'fdb') this.macs.set(entry.mac, (this.macs.get(entry.mac) ?? 0) + by);
+  }
+
+  /**
+   * Brings the last result of {@link desired} up to date, in place, at the cost of what changed.
+   * @returns the entries of the changed leases before and after; undefined where leases clash, or share a MAC: then only
+   *   a whole new result is right
+   */
+  update(leases: ReadonlyMap<string, Lease>): EntryUpdate | undefined {
+    if (this.clashing) return undefined;
+    const changed = this.changedLeases(leases);
+    const update: EntryUpdate = { before: new Map(), after: new Map(), skipped: [] };
+    for (const [old, current] of changed) {
+      for (const [key, entry] of old === undefined ? [] : this.plan(old).entries)
+        update.before.set(key, entry);
+      if (current === undefined) continue;
+      const plan = this.plan(current);
+      update.skipped.push(...plan.skipped);
+      for (const [key, entry] of plan.entries) {
+        if (update.after.has(key)) return undefined;
+        update.after.set(key, entry);
+      }
+    }
+    for (const key of update.after.keys())
+      if (this.entries.has(key) && !update.before.has(key)) return undefined;
+    if (this.sharesMac(update)) return undefined;
+    this.commit(update, changed);
+    return update;
+  }
+
+  private changedLeases(leases: ReadonlyMap<string, Lease>): [Lease | undefined, Lease | undefined][] {
+    const changed: [Lease | undefined, Lease | undefined][] = [];
+    let known = 0;
+    for (const [name, lease] of leases) {
+      if (name === this.context.own.name) continue;
+      const old = this.planned.get(name);
+      if (old !== undefined) known++;
+      if (old !== lease) changed.push([old, lease]);
+    }
+    if (known < this.planned.size)
+      for (const [name, old] of this.planned) if (!leases.has(name)) changed.push([old, undefined]);
+    return changed;
+  }
+
+  private sharesMac({ before, after }: EntryUpdate): boolean {
+    const counts = new Map<string, number>();
+    const add = (entry: OverlayEntry, by: number): void => {
+      if (entry.kind === 'fdb')
+        counts.set(entry.mac, (counts.get(entry.mac) ?? this.macs.get(entry.mac) ?? 0) + by);
+    };
+    for (const entry of before.values()) {
+      if (entry.kind === 'fdb' && (this.macs.get(entry.mac) ?? 0) > 1) return true;
+      add(entry, -1);
+    }
+    for (const entry of after.values()) add(entry, 1);
+    for (const count of counts.values()) if (count > 1) return true;
+    return false;
+  }
+
+  private commit({ before, after }: EntryUpdate, changed: readonly [Lease | undefined, Lease | undefined][]) {
+    for (const [key, entry] of before) {
+      this.entries.delete(key);
+      this.count(entry, -1);
+    }
+    for (const [key, entry] of after) {
+      this.entries.set(key, entry);
+      this.count(entry, 1);
+    }
+    for (const [old, current] of changed) {
+      if (current !== undefined) this.planned.set(current.name, current);
+      else if (old !== undefined) this.planned.delete(old.name);
+    }
   }
 
   private settle(leases: readonly Lease[], clashes: ReadonlyMap<string, Lease>, entries: EntryMap): void {

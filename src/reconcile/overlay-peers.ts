@@ -2,7 +2,12 @@ import type { Log, LogLimiter } from '../config/log.ts';
 import type { Ownership } from '../desired/overlay-actual.ts';
 import { diffEntries, type OverlayChange } from '../desired/overlay-diff.ts';
 import { type EntryMap, type OverlayEntry, sameEntry } from '../desired/overlay-entries.ts';
-import { type FamilyPath, type PeerContext, PeerPlanner } from '../desired/overlay-planner.ts';
+import {
+  type FamilyPath,
+  type PeerContext,
+  PeerPlanner,
+  type SkippedLease,
+} from '../desired/overlay-planner.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { applyOverlay, listOverlay } from '../kernel/overlay.ts';
 import type { Family, Prefix } from '../model/address.ts';
@@ -37,6 +42,8 @@ export class OverlayPeers {
   private planner: PeerPlanner | undefined;
   private contextPrint = '';
   private listed = false;
+  /** `applied` is the planner's own result, and the kernel has taken all of it. */
+  private complete = false;
   /** Entries set or removed because the kernel differed although nobody's lease had changed. */
   repairs = 0;
 
@@ -64,15 +71,20 @@ export class OverlayPeers {
   /** @throws TwillError of the first refusal; everything else was applied all the same */
   async sync(input: PeersInput, full: boolean): Promise<void> {
     const { leases, own, paths, backend, networks } = input;
-    const { entries, skipped } = this.plannerFor({ own, paths, backend }).desired(leases.values());
-    for (const { lease, reason } of skipped) {
-      if (this.limiter.allow(`skipped ${lease.name} ${reason}`) !== undefined)
-        this.log.warn({ lease: lease.name, reason }, 'no route to a node');
-    }
+    const planner = this.plannerFor({ own, paths, backend });
     const devices = new Map<Family['name'], number>();
     for (const { family, vxlan } of paths) if (vxlan !== undefined) devices.set(family.name, vxlan);
     this.ownership = { devices: new Set(devices.values()), networks };
-    if (!full && this.listed) {
+    const known = !full && this.listed && this.complete;
+    const update = known ? planner.update(leases) : undefined;
+    if (update !== undefined) {
+      this.tellSkipped(update.skipped);
+      await this.apply(diffEntries(update.after, update.before), this.applied);
+      return;
+    }
+    const { entries, skipped } = planner.desired(leases.values());
+    this.tellSkipped(skipped);
+    if (known) {
       await this.apply(diffEntries(entries, this.applied), entries);
       return;
     }
@@ -84,12 +96,20 @@ export class OverlayPeers {
     this.listed = true;
   }
 
+  private tellSkipped(skipped: readonly SkippedLease[]): void {
+    for (const { lease, reason } of skipped) {
+      if (this.limiter.allow(`skipped ${lease.name} ${reason}`) !== undefined)
+        this.log.warn({ lease: lease.name, reason }, 'no route to a node');
+    }
+  }
+
   /** A new one when what all entries depend on has changed. */
   private plannerFor(context: PeerContext): PeerPlanner {
     const print = JSON.stringify(context, (_, value) => (typeof value === 'bigint' ? String(value) : value));
     if (this.planner === undefined || this.contextPrint !== print) {
       this.planner = new PeerPlanner(context);
       this.contextPrint = print;
+      this.complete = false;
     }
     return this.planner;
   }
@@ -113,12 +133,19 @@ export class OverlayPeers {
   private async apply(changes: readonly OverlayChange[], entries: EntryMap): Promise<void> {
     // Before the kernel tells of our own changes, what we expect must be known.
     this.applied = entries;
-    if (changes.length === 0) return;
+    this.complete = false;
+    if (changes.length === 0) {
+      this.complete = true;
+      return;
+    }
     const failures = await applyOverlay(this.socket, changes);
     if (this.listed) this.log.debug({ count: changes.length, changes: sample(changes) }, 'applied changes');
     for (const { key } of failures.keys()) this.applied.delete(key);
     const [failure] = failures;
-    if (failure === undefined) return;
+    if (failure === undefined) {
+      this.complete = true;
+      return;
+    }
     const [{ action, key }, error] = failure;
     throw new TwillError(
       error.code,

@@ -12,16 +12,16 @@ import { ipv4 } from '../../src/model/address.ts';
 import { etcdPrefix, Lab } from '../lab/lab.ts';
 import type { LabNode } from '../lab/node.ts';
 import { LabProcess } from '../lab/process.ts';
-import { waitFor } from '../lab/wait.ts';
+import type { Benchmark, Measurement } from './benchmark.ts';
 
-export interface OverlayBenchOptions {
+interface OverlayBenchOptions {
   readonly leases: number;
   /** A flanneld executable to do the same work with. */
-  readonly peerFlanneld?: string;
+  readonly peerFlanneld: string | undefined;
 }
 
 /** Milliseconds and MiB. */
-export interface OverlayFigures {
+interface OverlayFigures {
   readonly program: string;
   readonly completeMs: number;
   readonly oneLeaseMs: number;
@@ -38,7 +38,7 @@ const macOf = (index: number): string =>
 const leaseValue = (index: number): string =>
   `{"PublicIP":"172.${16 + (index >> 8)}.${index & 255}.1","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"${macOf(index)}"}}`;
 
-export async function putLeases(lab: Lab, from: number, to: number): Promise<void> {
+async function putLeases(lab: Lab, from: number, to: number): Promise<void> {
   const { kv } = lab.etcd.client;
   // etcd allows 128 operations in a transaction.
   for (let start = from; start < to; start += 100) {
@@ -143,7 +143,7 @@ async function oneLease(lab: Lab, node: LabNode, index: number): Promise<number>
   return end - start;
 }
 
-export async function churn(lab: Lab, node: LabNode, leases: number): Promise<number> {
+async function churn(lab: Lab, node: LabNode, leases: number): Promise<number> {
   const present = new Set<number>(Array.from({ length: leases }, (_, index) => index));
   const end = performance.now() + 10_000;
   for (let change = 0; change < 1000; change++) {
@@ -195,47 +195,68 @@ async function measure(options: OverlayBenchOptions, program: 'twill' | 'flannel
       });
     }
     const start = performance.now();
-    if (program === 'twill') await node.startAgent(['--log-level=debug'], false);
+    if (program === 'twill') await node.startAgent([], false);
     else await node.agent!.start();
     const completeMs = (await untilComplete(node, leases)) - start;
     await delay(1500);
     const oneLeaseMs = Math.max(
       ...[await oneLease(lab, node, leases), await oneLease(lab, node, leases + 1)],
     );
-    if (!node.agent!.running)
-      throw new Error(
-        node
-          .agent!.log()
-          .split('\n')
-          .filter((l) => !l.includes('DEBUG'))
-          .join('\n'),
-      );
     const wrongAfterChurn = program === 'twill' ? await churn(lab, node, leases) : undefined;
-    if (!node.agent!.running)
-      throw new Error(
-        node
-          .agent!.log()
-          .split('\n')
-          .filter((l) => !l.includes('DEBUG'))
-          .join('\n'),
-      );
     const figures = { program, completeMs, oneLeaseMs, wrongAfterChurn, peakMiB: peakMiB(node.agent!.pid) };
-    if (process.env.SHOW_LOG) process.stderr.write(node.agent!.log().slice(0, 6000));
-    await waitFor('the agent to run still', () => node.agent!.running);
     return figures;
   } finally {
     await lab.stop();
   }
 }
 
-/** The figures of Twill, then those of the peer where one is given. */
-export async function benchOverlay(options: OverlayBenchOptions): Promise<OverlayFigures[]> {
-  const figures = [await measure(options, 'twill')];
-  if (options.peerFlanneld !== undefined) figures.push(await measure(options, 'flanneld'));
-  return figures;
+function measurements({ program, ...figures }: OverlayFigures, leases: number): Measurement[] {
+  const twill = program === 'twill';
+  const list: Measurement[] = [
+    {
+      work: `${leases} leases, process start until all routes stand`,
+      subject: program,
+      value: figures.completeMs,
+      unit: 'ms',
+      ...(twill ? { atMost: 800 } : {}),
+    },
+    {
+      work: `one lease added to ${leases}, until its route stands`,
+      subject: program,
+      value: figures.oneLeaseMs,
+      unit: 'ms',
+      ...(twill ? { atMost: 50 } : {}),
+    },
+    {
+      work: `peak memory with ${leases} leases`,
+      subject: program,
+      value: figures.peakMiB,
+      unit: 'MiB',
+      ...(twill ? { atMost: 90 } : {}),
+    },
+  ];
+  if (figures.wrongAfterChurn !== undefined)
+    list.push({
+      work: '1000 leases added and removed in 10 s, entries wrong after it',
+      subject: program,
+      value: figures.wrongAfterChurn,
+      unit: 'count',
+      atMost: 0,
+    });
+  return list;
 }
 
-if (process.argv[1] === import.meta.filename) {
-  const figures = await benchOverlay({ leases: Number(process.argv[2] ?? 5000) });
-  process.stdout.write(`${JSON.stringify(figures, undefined, 2)}\n`);
-}
+export const benchmark: Benchmark = {
+  name: 'overlay',
+  async run({ peerFlanneld, progress }) {
+    const leases = 5000;
+    const result: Measurement[] = [];
+    for (const program of peerFlanneld === undefined
+      ? (['twill'] as const)
+      : (['twill', 'flanneld'] as const)) {
+      progress(`  ${leases} leases, ${program}`);
+      result.push(...measurements(await measure({ leases, peerFlanneld }, program), leases));
+    }
+    return result;
+  },
+};

@@ -125,6 +125,50 @@ describe('changes', () => {
   });
 });
 
+describe('an update in place', () => {
+  const macs = [1, 2, 3, 4].map((byte) => `02:00:00:00:00:0${byte}`);
+  const random = (below: number): number => Math.floor(Math.random() * below);
+
+  it('equals a whole new result after every one of many random changes, clashes and shared MACs included', () => {
+    const context = { own, paths: [path], backend: backendOf({}) };
+    const planner = new PeerPlanner(context);
+    const leases = new Map<string, Lease>();
+    let entries = planner.desired(leases.values()).entries;
+    let inPlace = 0;
+    for (let step = 0; step < 2000; step++) {
+      for (let count = random(3); count >= 0; count--) {
+        const third = random(8);
+        const name = `10.244.${third}.0-24`;
+        if (random(3) === 0) leases.delete(name);
+        else {
+          // Mostly a MAC and an IP of its own; now and then another's.
+          const odd = random(40) === 0;
+          leases.set(
+            name,
+            lease(
+              third,
+              `192.0.2.${odd ? random(8) : third * 10 + random(3)}`,
+              odd ? macs[random(4)] : undefined,
+            ),
+          );
+        }
+      }
+      const before = new Map(entries);
+      const update = planner.update(leases);
+      const whole = new PeerPlanner(context).desired(leases.values()).entries;
+      if (update === undefined) entries = planner.desired(leases.values()).entries;
+      else {
+        inPlace++;
+        const short = diffEntries(update.after, update.before).map(({ action, key }) => `${action} ${key}`);
+        const long = diffEntries(whole, before).map(({ action, key }) => `${action} ${key}`);
+        assert.deepEqual(short.sort(), long.sort(), `step ${step}`);
+      }
+      assert.deepEqual(changes(entries, whole), [], `step ${step}`);
+    }
+    assert.ok(inPlace > 500 && inPlace < 2000, `${inPlace} in place`);
+  });
+});
+
 describe('what of the kernel is ours', () => {
   const route = (text: string, more: Partial<ListedRoute>) => ({
     destination: parsePrefix(text),

@@ -76,6 +76,7 @@ export class ProxyRules {
     return this.refused;
   }
 
+  /** Rules that should stand, counted anew at each call. */
   get ruleCounts(): Record<Table, number> {
     const count = (chains: Chains): number => {
       let rules = 0;

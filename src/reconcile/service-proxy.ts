@@ -103,7 +103,8 @@ export class ServiceProxy {
   updateGauges(): void {
     for (const { rules } of this.options.families) {
       const ip_family = rules.family.kubeName;
-      for (const table of tables) this.metrics.rules.set({ ip_family, table }, rules.ruleCounts[table]);
+      const counts = rules.ruleCounts;
+      for (const table of tables) this.metrics.rules.set({ ip_family, table }, counts[table]);
       for (const [traffic_policy, count] of Object.entries(rules.withoutLocalEndpoints)) {
         this.metrics.noLocalEndpoints.set({ ip_family, traffic_policy }, count);
       }

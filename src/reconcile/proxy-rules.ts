@@ -96,11 +96,13 @@ export class ProxyRules {
     return counts;
   }
 
-  /** A cheap look at the chain that leads to all others: false when somebody removed or changed its rules. */
+  /** A cheap look at the way from PREROUTING to the chain that leads to all others: false when it is broken. */
   async looksWhole(): Promise<boolean> {
     const wanted = this.installed?.nat.get('KUBE-SERVICES');
     const standing = await this.options.iptables.list('nat', 'KUBE-SERVICES');
-    return wanted === standing?.filter((line) => line.startsWith('-A ')).join('\n');
+    if (wanted !== standing?.filter((line) => line.startsWith('-A ')).join('\n')) return false;
+    const entrance = await this.options.iptables.list('nat', 'PREROUTING');
+    return entrance?.some((line) => line.endsWith(' -j KUBE-SERVICES')) === true;
   }
 
   /** Forget what is known of the kernel: the next sync reads it. */

@@ -4,7 +4,7 @@ import { describeError } from '../model/error.ts';
 
 const POLL_MS = 100;
 /** Others change rules of their own all the time: ours are read in full at most this often because of that. */
-const FULL_CHECK_MS = 10_000;
+const FULL_CHECK_MS = 60_000;
 
 export interface ProxyWatchOptions {
   readonly stamp: RulesStamp;

@@ -77,11 +77,12 @@ for (const variant of ['nft', 'legacy'] as const) {
 
         for (const what of [
           ['-t', 'nat', '-F'],
+          ['-t', 'nat', '-F', 'PREROUTING'],
           ['-t', 'nat', '-F', 'KUBE-SERVICES'],
         ]) {
           await node.exec(`iptables-${variant}`, what);
           await services.lab.waitFor('the rules to be back', async () =>
-            /-d 10\.96\.0\.10\/32 .* -j KUBE-SVC-/.test(
+            /-A PREROUTING .*-j KUBE-SERVICES\n[\s\S]*-d 10\.96\.0\.10\/32 .* -j KUBE-SVC-/.test(
               await node.exec(`iptables-${variant}`, ['-t', 'nat', '-S']),
             ),
           );

@@ -118,7 +118,7 @@ address = "${this.socket}"
       args: [`--target=${process.pid}`, '--mount', '--root', 'unshare', '--mount', 'sh', '-c', mountScript],
       cwd: this.directory,
       logFile: join(this.directory, 'containerd.log'),
-      env: { TWILL_CNI: cniProgram, TWILL_CONFLIST: conflist, TWILL_CONFIG: config },
+      env: { TWILL_CNI: cniProgram, TWILL_CONFLIST: conflist, TWILL_CONFIG: config, TMPDIR: this.directory },
     });
   }
 
@@ -162,7 +162,9 @@ address = "${this.socket}"
   }
 
   private enter(): string[] {
-    return [`--target=${this.process.pid}`, '--mount', '--root', '--net', 'ctr', '--address', this.socket];
+    // From a folder that exists in there: the CNI executable inherits it.
+    const ctr = ['sh', '-c', 'cd / && exec ctr "$@"', 'ctr', '--address', this.socket];
+    return [`--target=${this.process.pid}`, '--mount', '--root', '--net', ...ctr];
   }
 
   private makeRootfs(): void {

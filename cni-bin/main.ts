@@ -97,6 +97,7 @@ async function withoutAgent(
   try {
     const { queueDeletion } = await import('../src/cni/deletions.ts');
     queueDeletion(socketPath, call);
+    console.error(`${unreachable}; the deletion is queued`);
     return { status: 0, output: '' };
   } catch (error) {
     const msg = `${unreachable}, and the deletion could not be queued: ${(error as Error).message}`;

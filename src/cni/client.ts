@@ -12,14 +12,13 @@ export function askAgent<T>(socketPath: string, call: InspectCall): Promise<T> {
       reject(new TwillError('unavailable', `the Twill agent does not answer on ${socketPath}`, cause));
     const chunks: Buffer[] = [];
     const socket = createConnection(socketPath, () => socket.write(`${JSON.stringify(call)}\n`));
-    socket.on('data', (chunk) => chunks.push(chunk));
-    socket.on('error', fail);
-    socket.on('close', () => {
-      try {
-        resolve(JSON.parse(Buffer.concat(chunks).toString()) as T);
-      } catch (cause) {
-        fail(cause);
-      }
+    socket.on('data', (chunk: Buffer) => {
+      chunks.push(chunk);
+      if (chunk.at(-1) !== 10) return;
+      socket.destroy();
+      resolve(JSON.parse(Buffer.concat(chunks).toString()) as T);
     });
+    socket.on('error', fail);
+    socket.on('close', () => fail());
   });
 }

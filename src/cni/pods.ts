@@ -1,6 +1,7 @@
 import type { Log } from '../config/log.ts';
 import { type PodPlan, planPod } from '../desired/pod-plan.ts';
 import { ifbName } from '../desired/pod-plan-bandwidth.ts';
+import { DirectSocket } from '../kernel/netlink/direct.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { shapePod, unshaped } from '../kernel/pod-bandwidth.ts';
 import { BridgeKeeper } from '../kernel/pod-bridge.ts';
@@ -32,13 +33,21 @@ export interface PodManagerOptions {
   readonly socket: RtSocket;
 }
 
+/** @throws TwillError `unavailable` when nobody waits for the answer any more */
+async function assertAwaited(abandoned: () => boolean): Promise<void> {
+  // The work on the kernel lets nothing else run: a turn of the event loop shows whether the caller has gone.
+  await new Promise((resolve) => setImmediate(resolve));
+  if (abandoned()) throw new TwillError('unavailable', 'the caller went away during ADD');
+}
+
 /** Carries out the CNI commands on this node: addresses, records and the kernel. */
 export class PodManager {
   readonly store: PodStore;
   readonly hostPorts: HostPorts;
   private readonly options: PodManagerOptions;
   private readonly ipam: Ipam;
-  private readonly reaper: LinkReaper;
+  private readonly reaper = new LinkReaper();
+  private readonly direct = new DirectSocket();
   private readonly bridges = new Map<string, BridgeKeeper>();
   private readonly locks = new KeyedLock();
   /** Attachments whose ADD is under way, with their keys as text. */
@@ -48,7 +57,6 @@ export class PodManager {
     this.options = options;
     this.store = new PodStore(options.stateDir, options.log);
     this.ipam = new Ipam(this.store);
-    this.reaper = new LinkReaper();
     this.hostPorts = new HostPorts(() => this.records(), options.log);
   }
 
@@ -59,6 +67,7 @@ export class PodManager {
 
   close(): void {
     this.reaper.close();
+    this.direct.close();
   }
 
   /** All attachments that need something of the node: those that stand and those being made. */
@@ -105,7 +114,7 @@ export class PodManager {
     plan: PodPlan,
     abandoned: () => boolean,
   ): Promise<object> {
-    const { socket, bridge: defaultBridge } = this.options;
+    const { bridge: defaultBridge } = this.options;
     const { netns, containerId, ifname, config } = request;
     const name = config.bridge ?? defaultBridge;
     const keeper = this.bridgeKeeper(name);
@@ -113,10 +122,10 @@ export class PodManager {
     const record = makeRecord(request, plan, name);
     try {
       const label = `${containerId}/${ifname}`;
-      await wirePod(socket, plan, { netns, bridgeIndex: bridge.index, label });
+      wirePod(this.direct, plan, { netns, bridgeIndex: bridge.index, label });
       this.adding.set(podKeyText(record), record);
       await this.applyFeatures(record);
-      if (abandoned()) throw new TwillError('unavailable', 'the caller went away during ADD');
+      await assertAwaited(abandoned);
       this.store.put(record);
     } catch (error) {
       keeper.forget(); // it may be why: the next call looks

@@ -36,6 +36,8 @@ export interface CniServer {
 
 /** Longest request line in bytes; a configuration with prevResult has some kilobytes. */
 const MAX_REQUEST = 1 << 20;
+/** How long a caller that has its answer may keep the connection. */
+const CLOSE_TIMEOUT_MS = 10_000;
 const QUEUE_INTERVAL_MS = 5000;
 const GRACE_MS = 60_000;
 
@@ -113,9 +115,11 @@ function serveConnection(socket: Socket, handler: Handler, running: Set<Promise<
   let length = 0;
   let gone = false;
   socket.on('error', () => {}); // the caller may be killed at any moment; 'close' follows
-  socket.on('close', () => {
-    gone = true;
-  });
+  // A caller ends its side only by going away.
+  for (const event of ['end', 'close'])
+    socket.on(event, () => {
+      gone = true;
+    });
   const serve = async (line: string): Promise<void> => {
     let request: CniCall | InspectCall;
     try {
@@ -126,7 +130,9 @@ function serveConnection(socket: Socket, handler: Handler, running: Set<Promise<
     }
     const answer =
       'inspect' in request ? handler.manager.store.list() : await handler.answer(request, () => gone);
-    socket.end(`${JSON.stringify(answer)}\n`);
+    // The caller closes: Bun's sockets lose what comes together with the end of a connection.
+    socket.write(`${JSON.stringify(answer)}\n`);
+    socket.setTimeout(CLOSE_TIMEOUT_MS, () => socket.destroy());
   };
   const receive = (chunk: Buffer): void => {
     chunks.push(chunk);

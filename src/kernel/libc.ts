@@ -7,6 +7,7 @@ interface Libc {
   socket(domain: number, type: number, protocol: number): number;
   getsockopt(fd: number, level: number, name: number, value: Buffer, length: Uint32Array): number;
   setsockopt(fd: number, level: number, name: number, value: Buffer, length: number): number;
+  send(fd: number, data: Buffer, length: number, flags: number): number;
   recv(fd: number, buffer: Buffer, length: number, flags: number): number;
   close(fd: number): number;
   /** Arrays end with null. */
@@ -33,6 +34,7 @@ export function libc(): Libc {
     setsockopt: library.func(
       'int setsockopt(int fd, int level, int name, const void *value, unsigned int length)',
     ) as Libc['setsockopt'],
+    send: send as unknown as Libc['send'],
     recv: library.func(
       'long recv(int fd, _Out_ void *buffer, unsigned long length, int flags)',
     ) as Libc['recv'],

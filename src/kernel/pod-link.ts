@@ -3,11 +3,11 @@ import type { PodPlan } from '../desired/pod-plan.ts';
 import { TwillError } from '../model/error.ts';
 import { addAddress } from './netlink/addresses.ts';
 import { RTPROT_STATIC } from './netlink/constants.ts';
+import { DirectSocket } from './netlink/direct.ts';
 import { createVeth, setBridgePort, setLink, syncCarrier } from './netlink/links.ts';
 import { replaceRoute } from './netlink/routes.ts';
-import { type Change, RtSocket } from './netlink/socket.ts';
+import type { Change } from './netlink/socket.ts';
 import { findInterfaceIndex, inNetns } from './netns.ts';
-import { apply } from './pod-bridge.ts';
 import { writeSysctl } from './sysctl.ts';
 
 /** What the host-side veth's alias starts with: the mark that it is ours to delete. */
@@ -39,16 +39,7 @@ function interfaceChanges(plan: PodPlan, index: number): Change[] {
   ];
 }
 
-/**
- * Setting the MAC it has makes the kernel send the gratuitous ARP and the unsolicited neighbour advertisement
- * (NETDEV_CHANGEADDR); those it sends when the device goes up come before the bridge forwards from the port.
- */
-async function announce(host: RtSocket, pod: RtSocket, plan: PodPlan, index: number): Promise<void> {
-  await host.request(syncCarrier(plan.hostVeth));
-  await pod.request(setLink(index, { mac: plan.mac }, plan.ifname));
-}
-
-async function createPair(host: RtSocket, plan: PodPlan, where: PodPlace): Promise<void> {
+function createPair(host: DirectSocket, plan: PodPlan, where: PodPlace): void {
   const { hostVeth, hostMac, ifname, mac, mtu, hairpin } = plan;
   let netnsFd: number;
   try {
@@ -58,7 +49,7 @@ async function createPair(host: RtSocket, plan: PodPlan, where: PodPlace): Promi
   }
   try {
     const alias = `${aliasPrefix}${where.label}`.slice(0, 250);
-    await apply(host, [
+    host.apply([
       createVeth(
         { name: hostVeth, mac: hostMac, mtu, master: where.bridgeIndex, up: true, alias },
         { name: ifname, mac, mtu, netnsFd },
@@ -77,22 +68,29 @@ export interface PodPlace {
   readonly label: string;
 }
 
-/**
- * Makes the veth pair and configures both ends. Whoever calls removes the host end when this fails.
- * @throws TwillError `not-found` when the namespace does not exist, `exists` when it has such an interface already
- */
-export async function wirePod(host: RtSocket, plan: PodPlan, where: PodPlace): Promise<void> {
-  await createPair(host, plan, where);
-  const { pod, index } = inNetns(where.netns, () => {
-    const found = findInterfaceIndex(plan.ifname);
-    if (found === undefined) throw new TwillError('not-found', `the pod's interface ${plan.ifname} is gone`);
-    prepareInterface(plan);
-    return { pod: new RtSocket(), index: found };
-  });
+/** To be called inside the pod's namespace; `host` serves the node's from there. */
+function configureInside(host: DirectSocket, plan: PodPlan): void {
+  const index = findInterfaceIndex(plan.ifname);
+  if (index === undefined) throw new TwillError('not-found', `the pod's interface ${plan.ifname} is gone`);
+  prepareInterface(plan);
+  const pod = new DirectSocket();
   try {
-    await apply(pod, interfaceChanges(plan, index));
-    await announce(host, pod, plan, index);
+    pod.apply(interfaceChanges(plan, index));
+    // Setting the MAC it has makes the kernel send the gratuitous ARP and the unsolicited neighbour advertisement
+    // (NETDEV_CHANGEADDR); those it sends when the device goes up come before the bridge forwards from the port.
+    host.apply([syncCarrier(plan.hostVeth)]);
+    pod.apply([setLink(index, { mac: plan.mac }, plan.ifname)]);
   } finally {
     pod.close();
   }
+}
+
+/**
+ * Makes the veth pair and configures both ends: a millisecond and a half of the kernel's time, in one go. Whoever calls
+ * removes the host end when this fails.
+ * @throws TwillError `not-found` when the namespace does not exist, `exists` when it has such an interface already
+ */
+export function wirePod(host: DirectSocket, plan: PodPlan, where: PodPlace): void {
+  createPair(host, plan, where);
+  inNetns(where.netns, () => configureInside(host, plan));
 }

@@ -1,8 +1,8 @@
 import { isTwillError, TwillError } from '../model/error.ts';
 import type { Message } from './netlink/codec.ts';
 import { RTM_DELLINK, RTNLGRP_LINK } from './netlink/constants.ts';
+import { DirectSocket } from './netlink/direct.ts';
 import { deleteLinkGroup, parseLink, setLink } from './netlink/links.ts';
-import { PatientSocket } from './netlink/patient.ts';
 import { RtSocket } from './netlink/socket.ts';
 import { findInterfaceIndex } from './netns.ts';
 
@@ -26,7 +26,7 @@ interface Doomed {
  * done when the kernel has announced it, and devices that are asked for while all lanes wait are deleted together.
  */
 export class LinkReaper {
-  private readonly idle = Array.from({ length: LANES }, () => new PatientSocket());
+  private readonly idle = Array.from({ length: LANES }, () => new DirectSocket());
   private readonly events = new RtSocket();
   /** Asked for, and not yet told to the kernel. */
   private queue: Doomed[] = [];
@@ -72,12 +72,12 @@ export class LinkReaper {
     });
   }
 
-  private async run(socket: PatientSocket, batch: readonly Doomed[]): Promise<void> {
+  private async run(socket: DirectSocket, batch: readonly Doomed[]): Promise<void> {
     for (const doomed of batch)
       this.running.set(doomed.index, [...(this.running.get(doomed.index) ?? []), doomed]);
     let failure: unknown;
     try {
-      const refusals = await socket.apply([
+      const refusals = await socket.applyAside([
         ...batch.map(({ index, name }) => setLink(index, { group: DOOMED_GROUP }, name)),
         deleteLinkGroup(DOOMED_GROUP),
       ]);

@@ -1,0 +1,79 @@
+import { TwillError } from '../../model/error.ts';
+import { kernelError } from '../errno.ts';
+import { lastErrno, libc } from '../libc.ts';
+import { parseMessages } from './codec.ts';
+import { AF_NETLINK, NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR } from './constants.ts';
+import type { Change } from './socket.ts';
+
+const SOCK_RAW = 3;
+const SOCK_CLOEXEC = 0x80000;
+const NETLINK_ROUTE = 0;
+const MSG_DONTWAIT = 0x40;
+/** Answers are read on the spot, so one buffer serves all sockets. */
+const answers = Buffer.alloc(65_536);
+
+/**
+ * An rtnetlink socket without an event loop. The kernel works on a message within send(2), and its answers are there
+ * when that returns: so a few changes in a row are fastest sent and answered on the spot, and one that keeps the kernel
+ * busy for long is sent on a thread of the pool. Bound to the network namespace that is current when it is opened.
+ */
+export class DirectSocket {
+  private readonly fd: number;
+  private seq = 0;
+
+  constructor() {
+    this.fd = libc().socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    if (this.fd < 0) throw kernelError('open a netlink socket', lastErrno());
+  }
+
+  /** Sends changes at once, in order, and waits for the kernel. @throws TwillError the first refusal, by errno */
+  apply(changes: readonly Change[]): void {
+    const first = this.seq + 1;
+    const data = this.encode(changes);
+    if (Number(libc().send(this.fd, data, data.length, 0)) !== data.length)
+      throw kernelError(changes[0]?.what ?? 'send to netlink', lastErrno());
+    const [refusal] = this.receive(changes, first);
+    if (refusal !== undefined) throw refusal;
+  }
+
+  /**
+   * Sends changes that take long, without holding up anything else; a refused one does not stop the others. One call at
+   * a time.
+   * @returns the refusals
+   */
+  async applyAside(changes: readonly Change[]): Promise<TwillError[]> {
+    const first = this.seq + 1;
+    const data = this.encode(changes);
+    if ((await libc().sendAside(this.fd, data)) !== data.length)
+      throw new TwillError('kernel', `netlink refused ${changes[0]?.what ?? 'a request'}`);
+    return this.receive(changes, first);
+  }
+
+  private encode(changes: readonly Change[]): Buffer {
+    return Buffer.concat(
+      changes.map(({ message }) => {
+        this.seq++;
+        message.writeUInt16LE(message.readUInt16LE(6) | NLM_F_REQUEST | NLM_F_ACK, 6);
+        message.writeUInt32LE(this.seq, 8);
+        return message;
+      }),
+    );
+  }
+
+  private receive(changes: readonly Change[], first: number): TwillError[] {
+    const refusals: TwillError[] = [];
+    for (;;) {
+      const length = Number(libc().recv(this.fd, answers, answers.length, MSG_DONTWAIT));
+      if (length <= 0) return refusals;
+      for (const { type, seq, payload } of parseMessages(answers.subarray(0, length))) {
+        const change = changes[seq - first];
+        const errno = type === NLMSG_ERROR ? -payload.readInt32LE(0) : 0;
+        if (change !== undefined && errno !== 0) refusals.push(kernelError(change.what, errno));
+      }
+    }
+  }
+
+  close(): void {
+    libc().close(this.fd);
+  }
+}

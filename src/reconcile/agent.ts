@@ -13,7 +13,7 @@ import { VtepMacs } from '../store/vtep-macs.ts';
 import { type HealthSubject, serveHealth } from './agent-health.ts';
 import { EtcdSource } from './etcd-source.ts';
 import { KubeSource } from './kube-source.ts';
-import type { LeaseSource } from './lease-source.ts';
+import type { LeaseSource, SourceChange } from './lease-source.ts';
 import { ReconcileLoop } from './loop.ts';
 import { Masquerade } from './masquerade.ts';
 import { Overlay } from './overlay.ts';
@@ -80,7 +80,21 @@ class Agent {
   }
 
   async start(): Promise<void> {
-    // First of all: pods that come and go while we wait for etcd get an answer that says so.
+    // The list of leases comes in while the CNI server looks after what an earlier run left.
+    this.closers.push(() => this.source.stop());
+    this.source.start((change) => this.sourceChanged(change));
+    await this.serve();
+    const socket = new RtSocket();
+    this.closers.push(() => socket.close());
+    const network = await this.source.config(this.abort.signal);
+    this.startOverlay(network, socket);
+  }
+
+  /**
+   * Before anything is changed: pods that come and go while we wait for leases get an answer that says so, and a second
+   * agent on one node ends here.
+   */
+  private async serve(): Promise<void> {
     const { cniSocket: socketPath, stateDir, bridge, ipMasq: masquerade } = this.config;
     const cni = await startCniServer({
       socketPath,
@@ -93,22 +107,18 @@ class Agent {
     });
     this.closers.push(() => cni.close());
     this.closers.push(await serveHealth(this.config, () => this.health(), this.log));
-    const socket = new RtSocket();
-    this.closers.push(() => socket.close());
-    this.closers.push(() => this.source.stop());
-    this.source.start((change) => {
-      if (change === 'config')
-        this.log.warn('the network configuration has changed: restart the agent to apply it');
-      else if (change === 'peers') {
-        this.overlay?.peersChanged();
-        this.conflictLoop.trigger('leases changed');
-      } else {
-        this.overlay?.loop.trigger('own lease', true);
-        this.masquerade?.loop.trigger('own lease', true);
-      }
-    });
-    const network = await this.source.config(this.abort.signal);
-    this.startOverlay(network, socket);
+  }
+
+  private sourceChanged(change: SourceChange): void {
+    if (change === 'config')
+      this.log.warn('the network configuration has changed: restart the agent to apply it');
+    else if (change === 'peers') {
+      this.overlay?.peersChanged();
+      this.conflictLoop.trigger('leases changed');
+    } else {
+      this.overlay?.loop.trigger('own lease', true);
+      this.masquerade?.loop.trigger('own lease', true);
+    }
   }
 
   private health(): HealthSubject {
@@ -204,8 +214,10 @@ export async function runAgent(
   log.info({ version, stateDir: config.stateDir, pid: process.pid }, 'twill agent starts');
   const agent = new Agent(config, log);
   const stopped = stopSignal();
-  const started = agent.start().catch((error: unknown) => {
-    if ((error as Error).name !== 'AbortError') throw error;
+  const started = agent.start().catch(async (error: unknown) => {
+    if ((error as Error).name === 'AbortError') return;
+    await agent.stop();
+    throw error;
   });
   const signal = await Promise.race([stopped, started.then(() => stopped)]);
   log.info({ signal }, 'stopping; the data plane stays');

@@ -50,6 +50,9 @@ class Runtime {
   private readonly results = new Map<number, unknown>();
   private readonly node: CniNode;
   private readonly random: () => number;
+  /** Ends with the last GC that was asked for. */
+  private garbage: Promise<void> = Promise.resolve();
+  private readonly running = new Set<Promise<void>>();
 
   constructor(node: CniNode, random: () => number) {
     this.node = node;
@@ -66,16 +69,26 @@ class Runtime {
     const slot = free[Math.floor(this.random() * free.length)]!;
     slot.busy = true;
     try {
-      await this.operate(slot, killShim);
+      const dice = this.random();
+      if (!killShim && dice < 0.02) {
+        this.garbage = this.garbage.then(() => this.collectGarbage());
+        await this.garbage;
+      } else await this.besideGarbage(() => this.operate(slot, killShim, dice));
     } finally {
       slot.busy = false;
     }
   }
 
-  private async operate(slot: Slot, killShim: boolean): Promise<void> {
-    const dice = this.random();
+  /** The specification wants GC alone: no ADD or DEL is under way while it runs. */
+  private async besideGarbage(work: () => Promise<void>): Promise<void> {
+    for (let seen: Promise<void> | undefined; seen !== this.garbage; await seen) seen = this.garbage;
+    const running = work();
+    this.running.add(running);
+    await running.finally(() => this.running.delete(running));
+  }
+
+  private async operate(slot: Slot, killShim: boolean, dice: number): Promise<void> {
     if (killShim) return this.killed(slot);
-    if (dice < 0.02) return this.collectGarbage();
     if (slot.uncertain) return this.remove(slot);
     if (slot.address === undefined) return dice < 0.9 ? this.add(slot) : this.remove(slot);
     if (slot.namespace === undefined || dice < 0.5) return this.remove(slot);
@@ -122,12 +135,10 @@ class Runtime {
 
   private async collectGarbage(): Promise<void> {
     this.counts.GC++;
+    await Promise.allSettled(this.running);
     const valid = this.slots
-      .filter(({ address, uncertain, busy }) => address !== undefined || uncertain || busy)
-      .flatMap((slot) =>
-        // A pod that is busy may be getting its next container.
-        [0, 1].map((next) => ({ containerID: `pod${slot.index}-${slot.generation + next}`, ifname: 'eth0' })),
-      );
+      .filter(({ address, uncertain }) => address !== undefined || uncertain)
+      .map((slot) => ({ containerID: this.containerId(slot), ifname: 'eth0' }));
     const config = { cniVersion: '1.1.0', 'cni.dev/valid-attachments': valid };
     const outcome = await this.node.call('GC', { config });
     assert.ok(outcome.status === 0 || outcome.json.code === 11, outcome.stdout);

@@ -217,6 +217,13 @@ class Reader {
     return value;
   }
 
+  anyAddress(name: string): string | undefined {
+    const text = this.text(name);
+    if (text !== undefined && tryParseAddress(text) === undefined)
+      throw new TwillError('invalid', `--${name} '${text}' is not an IP address`);
+    return text;
+  }
+
   address(name: string, kubeName: string): Address[] {
     const text = this.text(name);
     if (text === undefined) return [];
@@ -247,7 +254,7 @@ export function readAgentConfig(
     etcdPassword: read.text('etcd-password'),
     interfaces: read.list('iface'),
     interfacePatterns: read.list('iface-regex'),
-    interfaceCanReach: read.text('iface-can-reach'),
+    interfaceCanReach: read.anyAddress('iface-can-reach'),
     publicIps: [...read.address('public-ip', 'IPv4'), ...read.address('public-ipv6', 'IPv6')],
     subnetFile: read.must('subnet-file'),
     leaseRenewMarginSeconds: read.integer('subnet-lease-renew-margin', 1, 1439) * 60,

@@ -2,7 +2,7 @@ import { ActualEntries, type Ownership } from '../desired/overlay-actual.ts';
 import type { OverlayChange } from '../desired/overlay-diff.ts';
 import type { EntryMap, OverlayEntry } from '../desired/overlay-entries.ts';
 import type { HostNetwork } from '../desired/overlay-underlay.ts';
-import type { Family } from '../model/address.ts';
+import { type Family, parseAddress } from '../model/address.ts';
 import type { TwillError } from '../model/error.ts';
 import { type InterfaceAddress, listAddresses } from './netlink/addresses.ts';
 import { RT_SCOPE_UNIVERSE } from './netlink/constants.ts';
@@ -16,7 +16,7 @@ import {
   setFdb,
   setNeighbour,
 } from './netlink/neighbours.ts';
-import { deleteRoute, eachRoute, type Route, replaceRoute } from './netlink/routes.ts';
+import { deleteRoute, eachRoute, findRouteDevice, type Route, replaceRoute } from './netlink/routes.ts';
 import type { Change, RtSocket } from './netlink/socket.ts';
 
 /** RT_SCOPE_NOWHERE in a deletion matches a route of any scope. */
@@ -131,8 +131,15 @@ export interface ListedHost extends HostNetwork {
   readonly addresses: readonly InterfaceAddress[];
 }
 
-/** Interfaces, their universe-scope addresses and the default routes. */
-export async function listHost(socket: RtSocket, families: readonly Family[]): Promise<ListedHost> {
+/**
+ * Interfaces, their universe-scope addresses, the default routes and the way to `canReach`.
+ * @param canReach the address of --iface-can-reach
+ */
+export async function listHost(
+  socket: RtSocket,
+  families: readonly Family[],
+  canReach?: string,
+): Promise<ListedHost> {
   const links = await listLinks(socket);
   const addresses = await listAddresses(socket);
   const defaults: { family: Family; device: number; metric: number }[] = [];
@@ -148,10 +155,11 @@ export async function listHost(socket: RtSocket, families: readonly Family[]): P
     );
     defaults.push(...found);
   }
+  const device = canReach === undefined ? undefined : await findRouteDevice(socket, parseAddress(canReach));
   return {
     links,
     addresses: addresses.filter(({ scope }) => scope === RT_SCOPE_UNIVERSE),
     defaults,
-    canReach: undefined,
+    canReach: device === undefined ? undefined : { device },
   };
 }

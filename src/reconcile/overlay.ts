@@ -96,10 +96,15 @@ export class Overlay {
     this.options.onChange();
   }
 
+  private look(): Promise<ListedHost> {
+    const { socket, underlay } = this.options;
+    return listHost(socket, this.families, underlay.canReach);
+  }
+
   private async work(reasons: readonly string[]): Promise<void> {
     const { source, config } = this.options;
     const full = this.current === undefined || reasons.some((reason) => reason !== PEERS_CHANGED);
-    const host = full ? await listHost(this.options.socket, this.families) : undefined;
+    const host = full ? await this.look() : undefined;
     if (host !== undefined) this.prepare(host);
     const own = source.own();
     const underlay = this.current;

@@ -119,6 +119,11 @@ describe('leases in etcd', () => {
     assert.equal((await lease(one))?.name, '10.244.3.0-24');
   });
 
+  it('uses the interface through which --iface-can-reach is reached', async () => {
+    await one.startAgent([`--iface-can-reach=${lab.nodes[1]?.ipv4 ?? '192.0.2.1'}`]);
+    assert.match(one.agent!.log(), /interface=eth0 .*--iface-can-reach/);
+  });
+
   it('a key without an etcd lease is a reservation and stays one', async () => {
     const { key, value } = flannelLease(2, '02:00:00:00:00:99', one.ipv4);
     await lab.etcd.put(key, value);

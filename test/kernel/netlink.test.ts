@@ -4,7 +4,7 @@ import { it } from 'node:test';
 import { addAddress, listAddresses } from '../../src/kernel/netlink/addresses.ts';
 import * as links from '../../src/kernel/netlink/links.ts';
 import * as neighbours from '../../src/kernel/netlink/neighbours.ts';
-import { deleteRoute, listRoutes, replaceRoute } from '../../src/kernel/netlink/routes.ts';
+import { deleteRoute, findRouteDevice, listRoutes, replaceRoute } from '../../src/kernel/netlink/routes.ts';
 import { type Change, RtSocket } from '../../src/kernel/netlink/socket.ts';
 import { inNetns } from '../../src/kernel/netns.ts';
 import { ipv4, ipv6, parseAddress, parsePrefix, prefixHost } from '../../src/model/address.ts';
@@ -246,5 +246,28 @@ it(
     await apply(socket, ...bridges);
     const lists = await Promise.all(Array.from({ length: 20 }, () => links.listLinks(socket)));
     for (const list of lists) assert.ok(list.length >= bridges.length);
+  }),
+);
+
+it(
+  'finds the device towards an address, in both families, and none where there is no route',
+  withSocket(async (socket, namespace) => {
+    await namespace.ip(
+      'link add near type bridge',
+      'link add far type bridge',
+      'link set near up',
+      'link set far up',
+      'addr add 192.0.2.1/24 dev near',
+      'addr add 2001:db8::1/64 dev near nodad',
+      'route add 198.51.100.0/24 dev far',
+    );
+    const { near, far } = { near: await link(socket, 'near'), far: await link(socket, 'far') };
+    for (const [address, device] of [
+      ['192.0.2.9', near.index],
+      ['2001:db8::9', near.index],
+      ['198.51.100.7', far.index],
+      ['203.0.113.1', undefined],
+    ] as const)
+      assert.equal(await findRouteDevice(socket, parseAddress(address)), device, address);
   }),
 );

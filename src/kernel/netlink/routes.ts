@@ -9,6 +9,7 @@ import {
   makePrefix,
   type Prefix,
 } from '../../model/address.ts';
+import { isTwillError } from '../../model/error.ts';
 import { attributeU32, type Message, MessageWriter, parseAttributes } from './codec.ts';
 import * as nl from './constants.ts';
 import type { Change, RtSocket } from './socket.ts';
@@ -147,4 +148,20 @@ export function deleteRoute(route: Route): Change {
     ...(metric === 0 ? {} : { metric }),
   };
   return { message: writeRoute(nl.RTM_DELROUTE, 0, plan), what: `delete route ${destination.text}` };
+}
+
+/** Index of the device through which the kernel would send to `address` now; undefined when it has no route there. */
+export async function findRouteDevice(socket: RtSocket, address: Address): Promise<number | undefined> {
+  const { family } = address;
+  const message = new MessageWriter(nl.RTM_GETROUTE, 0)
+    .struct(rtmsg(family.af, family.bits, 0, 0, 0, 0))
+    .bytes(nl.RTA_DST, addressBytes(address))
+    .finish();
+  try {
+    const { payload } = await socket.ask({ message, what: `look up the route to ${address.text}` });
+    return attributeU32(parseAttributes(payload, 12).get(nl.RTA_OIF));
+  } catch (error) {
+    if (isTwillError(error, 'kernel', 'not-found')) return undefined; // ENETUNREACH, ESRCH
+    throw error;
+  }
 }

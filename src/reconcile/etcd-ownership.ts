@@ -3,7 +3,14 @@ import type { Log } from '../config/log.ts';
 import { chooseSubnet, type NodeIdentity } from '../desired/subnet-choice.ts';
 import type { Prefix } from '../model/address.ts';
 import { describeError, TwillError } from '../model/error.ts';
-import { formatLeaseValue, type Lease, leaseKeyName, parseLease, sameLease } from '../model/lease.ts';
+import {
+  formatLeaseValue,
+  type Lease,
+  leaseFamily,
+  leaseKeyName,
+  parseLease,
+  sameLease,
+} from '../model/lease.ts';
 import type { EtcdLeases, LeaseRecord } from '../store/etcd-leases.ts';
 import type { EtcdTracker } from './etcd-tracker.ts';
 import { type Claim, claimBackend } from './lease-source.ts';
@@ -123,7 +130,8 @@ export class EtcdOwnership {
     const lease = wanted(wish, subnetsOf(held.lease));
     const overwritten = record.revision > held.record.revision && record.value !== held.record.value;
     if (overwritten && !this.says(record, lease)) {
-      await this.dispute(held, record, lease);
+      if (this.isAnothers(record, lease)) this.lose(held, 'another node holds its key now');
+      else await this.dispute(held, record, lease);
       return;
     }
     if (overwritten || this.says(record, lease)) {
@@ -141,6 +149,18 @@ export class EtcdOwnership {
     if (record.value === formatLeaseValue(lease)) return true;
     try {
       return sameLease(parseLease(record.name, record.value), lease);
+    } catch {
+      return false;
+    }
+  }
+
+  /** The key is readable and carries none of our public IPs: it expired, and its new holder is somebody else. */
+  private isAnothers(record: LeaseRecord, lease: Lease): boolean {
+    try {
+      const { families } = parseLease(record.name, record.value);
+      return families.every(
+        ({ family, publicIp }) => leaseFamily(lease, family)?.publicIp.text !== publicIp.text,
+      );
     } catch {
       return false;
     }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { copyFileSync, mkdtempSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
@@ -236,7 +236,10 @@ test('waits while a kube-proxy runs, says so, and takes its rules over when it e
         (await standing(namespace, ipv4, 'nft')).includes(':KUBE-SERVICES -'),
       );
       const second = namespace.spawn(program, ['1000'], { stdio: 'ignore' });
-      await once(second, 'spawn');
+      // It is looked for once per change of the rules, so it must have its name by then.
+      await waitFor('the second one to run', () =>
+        readFileSync(`/proc/${second.pid}/comm`, 'utf8').startsWith('kube-proxy'),
+      );
       await namespace.exec('iptables-nft', ['-t', 'nat', '-F']);
       await waitFor('the proxy to name the second one', () => /stop one of the two/.test(text));
       await waitFor('rules', async () =>

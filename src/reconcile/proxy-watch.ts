@@ -19,12 +19,14 @@ export interface ProxyWatchOptions {
 
 /**
  * Notices within a tenth of a second when somebody else changes rules (`iptables -F`, `nft flush ruleset`, a firewall that
- * reloads): a change counter is read, and only when it moved without our doing are rules looked at.
+ * reloads): a change counter is read, and only when it moved are rules looked at. A change of somebody else that falls
+ * into a sync moves it together with our own, which is why a sync is followed by such a look as well.
  */
 export class ProxyWatch {
   private readonly options: ProxyWatchOptions;
   private timer: NodeJS.Timeout | undefined;
   private known: string | undefined;
+  private wroteSince = false;
   private looking = false;
   private lastFullCheck = 0;
   private fullCheckWanted = false;
@@ -42,8 +44,9 @@ export class ProxyWatch {
     this.options.stamp.close();
   }
 
-  /** The rules that stand now are ours. */
+  /** The proxy has written: rules are looked at once more, as others may have changed them during that. */
   async settled(): Promise<void> {
+    this.wroteSince = true;
     this.known = await this.options.stamp.read().catch(() => undefined);
   }
 
@@ -54,9 +57,11 @@ export class ProxyWatch {
     try {
       const before = this.known;
       const now = await stamp.read();
-      if (now !== before && !busy() && this.known === before) {
+      const changed = now !== before;
+      if ((changed || this.wroteSince) && !busy() && this.known === before) {
         this.known = now;
-        if (await looksWhole()) this.fullCheckWanted = true;
+        this.wroteSince = false;
+        if (await looksWhole()) this.fullCheckWanted ||= changed;
         else if (!busy()) {
           log.warn('rules were removed by somebody else');
           repair(true);

@@ -6,6 +6,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { supportedVersions } from '../../src/cni/protocol.ts';
 import { listLinks } from '../../src/kernel/netlink/links.ts';
 import { RtSocket } from '../../src/kernel/netlink/socket.ts';
 import { runChecked } from '../../src/kernel/process.ts';
@@ -69,15 +70,47 @@ function twill(socketPath: string): Contestant {
   };
 }
 
+/** The newest version of the specification that all of these plugins speak. @throws Error naming the one that does not run */
+async function commonVersion(directory: string, plugins: readonly string[]): Promise<string> {
+  const spoken = await Promise.all(
+    plugins.map(async (plugin) => {
+      const output = await execute(
+        join(directory, plugin),
+        { CNI_COMMAND: 'VERSION' },
+        '{"cniVersion":"1.0.0"}',
+      );
+      return (JSON.parse(output) as { supportedVersions: string[] }).supportedVersions;
+    }),
+  );
+  const common = [...supportedVersions]
+    .reverse()
+    .find((version) => spoken.every((list) => list.includes(version)));
+  if (common === undefined)
+    throw new Error(`the plugins of ${directory} speak no common version from 0.3.0 on`);
+  return common;
+}
+
+/** @throws Error naming the plugins that are not in the folder */
+function assertPlugins(directory: string): void {
+  const missing = ['bridge', 'host-local', 'portmap'].filter(
+    (plugin) => !existsSync(join(directory, plugin)),
+  );
+  if (missing.length > 0)
+    throw new Error(
+      `--peer-cni-dir ${directory} has no ${missing.join(', ')}: it must hold flannel, bridge, host-local and portmap`,
+    );
+}
+
 /** The chain of flannel's conflist: flannel (or, where it is not there, what it delegates to), then portmap. */
-function peerChain(directory: string, scratch: string): Contestant {
+async function peerChain(directory: string, scratch: string): Promise<Contestant> {
   const hasFlannel = existsSync(join(directory, 'flannel'));
   const subnetFile = join(scratch, 'subnet.env');
   writeFileSync(
     subnetFile,
     'FLANNEL_NETWORK=10.245.0.0/16\nFLANNEL_SUBNET=10.245.7.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n',
   );
-  const common = { cniVersion: '1.0.0', name: 'peer' };
+  const plugins = [...(hasFlannel ? ['flannel'] : []), 'bridge', 'host-local', 'portmap'];
+  const common = { cniVersion: await commonVersion(directory, plugins), name: 'peer' };
   const bridge = { bridge: 'peer0', hairpinMode: true, isDefaultGateway: true };
   const first = hasFlannel
     ? { ...common, type: 'flannel', subnetFile, dataDir: join(scratch, 'flannel'), delegate: bridge }
@@ -216,7 +249,7 @@ async function inside(scratch: string, prefix: string, peer: string | undefined)
   const server = await startServer(scratch, socketPath);
   const pods = Array.from({ length: PODS }, (_, index) => `${prefix}${index}`);
   for (const pod of pods) await runChecked('ip', ['netns', 'add', pod]);
-  const contestants = [twill(socketPath), ...(peer === undefined ? [] : [peerChain(peer, scratch)])];
+  const contestants = [twill(socketPath), ...(peer === undefined ? [] : [await peerChain(peer, scratch)])];
   const figures = await measure(contestants, pods);
   const serverMemory = Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${server.pid}/status`, 'utf8'))?.[1]);
   const memory = await executableMemory(scratch);
@@ -257,6 +290,7 @@ function measurements({ names, figures, memory, serverMemory }: Outcome): Measur
 export const benchmark: Benchmark = {
   name: 'cni',
   async run({ peerCniDir, progress }) {
+    if (peerCniDir !== undefined) assertPlugins(peerCniDir);
     if (peerCniDir !== undefined && !existsSync(join(peerCniDir, 'flannel')))
       progress('  no flannel in the peer folder: what it delegates to is called directly, one program less');
     const scratch = mkdtempSync(join(tmpdir(), 'twill-bench-'));

@@ -11,13 +11,9 @@ import {
   failureAnswer,
   versionAnswer,
 } from '../src/cni/protocol.ts';
+import { askSocket, finish, readInput } from './libc.ts';
 
 declare const TWILL_VERSION: string;
-
-async function finish(answer: CniAnswer): Promise<void> {
-  if (answer.output.length > 0) await Bun.write(Bun.stdout, answer.output);
-  process.exit(answer.status);
-}
 
 function readEnvironment(): CniEnvironment {
   const environment: CniEnvironment = {};
@@ -26,60 +22,6 @@ function readEnvironment(): CniEnvironment {
     if (value !== undefined) environment[name] = value;
   }
   return environment;
-}
-
-/** The part of Bun's API that is used: it starts 5 ms sooner than Bun's node:net and node:fs. */
-declare const Bun: {
-  readonly stdin: { text(): Promise<string> };
-  readonly stdout: unknown;
-  write(destination: unknown, text: string): Promise<number>;
-  connect(options: {
-    unix: string;
-    socket: {
-      open(socket: BunSocket): void;
-      drain(socket: BunSocket): void;
-      data(socket: BunSocket, chunk: Uint8Array): void;
-      close(): void;
-      error(socket: BunSocket, error: Error): void;
-    };
-  }): Promise<unknown>;
-};
-
-interface BunSocket {
-  /** @returns the number of bytes that were taken; the rest is for `drain` */
-  write(data: Uint8Array): number;
-}
-
-const connectFailures: Readonly<Record<string, string>> = {
-  ENOENT: 'there is no such socket',
-  ECONNREFUSED: 'nobody listens on it',
-};
-
-/** Asks the agent; rejects with the reason when there is no whole answer within the deadline. */
-function ask(socketPath: string, call: CniCall, deadlineMs: number): Promise<CniAnswer> {
-  return new Promise((resolve, reject) => {
-    let unsent: Uint8Array = Buffer.from(`${JSON.stringify(call)}\n`);
-    const chunks: Uint8Array[] = [];
-    const send = (socket: BunSocket): void => {
-      unsent = unsent.subarray(socket.write(unsent));
-    };
-    setTimeout(() => reject(new Error(`no answer within ${deadlineMs} ms`)), deadlineMs);
-    Bun.connect({
-      unix: socketPath,
-      socket: {
-        open: send,
-        drain: send,
-        data: (_socket, chunk) => {
-          chunks.push(Buffer.from(chunk));
-          if (chunk.at(-1) === 10) resolve(JSON.parse(Buffer.concat(chunks).toString()) as CniAnswer);
-        },
-        close: () => reject(new Error('the agent closed the connection without an answer')),
-        error: (_socket, error) => reject(error),
-      },
-    }).catch((error: { code?: string }) =>
-      reject(new Error(connectFailures[error.code ?? ''] ?? String(error))),
-    );
-  });
 }
 
 async function withoutAgent(
@@ -114,7 +56,7 @@ async function main(): Promise<CniAnswer> {
   let input = '';
   let config: { cniVersion?: unknown; socket?: unknown; timeoutSeconds?: unknown };
   try {
-    input = await Bun.stdin.text();
+    input = readInput();
     config = JSON.parse(input);
     if (typeof config !== 'object' || config === null || Array.isArray(config))
       throw new Error('not an object');
@@ -130,10 +72,10 @@ async function main(): Promise<CniAnswer> {
   const deadlineMs = typeof seconds === 'number' && seconds > 0 ? seconds * 1000 : callDeadlineMs;
   const call: CniCall = { environment, input };
   try {
-    return await ask(socketPath, call, deadlineMs);
+    return JSON.parse(askSocket(socketPath, `${JSON.stringify(call)}\n`, deadlineMs)) as CniAnswer;
   } catch (error) {
     return await withoutAgent(call, socketPath, version, (error as Error).message);
   }
 }
 
-main().then(finish);
+main().then(({ output, status }) => finish(output, status));

@@ -107,6 +107,7 @@ function compileCni() {
   const output = join(root, 'dist/cni/twill');
   const sources = [
     'cni-bin/main.ts',
+    'cni-bin/libc.ts',
     'src/cni/protocol.ts',
     'src/cni/durable.ts',
     'src/cni/deletions.ts',

@@ -97,6 +97,12 @@ test('2 ADD: a prevResult is handled, and comes out with the additions', async (
   assert.deepEqual(result.dns, prevResult.dns);
 });
 
+test('2 ADD: a configuration and a result of any size and script pass unharmed', async () => {
+  const options = Array.from({ length: 20_000 }, (_, index) => `größe-${index}`);
+  const { result } = await added({ config: { dns: { options } } });
+  assert.deepEqual(result.dns.options, options);
+});
+
 test('2 DEL: deletes the interface, and says nothing', async () => {
   const { pod, call } = await added();
   const outcome = await call('DEL');

@@ -7,6 +7,7 @@ import {
   EtcdPermissionDeniedError,
   GRPCUnauthenticatedError,
   type IOptions,
+  isRecoverableError,
 } from 'etcd3';
 import { isTwillError, TwillError } from '../model/error.ts';
 
@@ -55,6 +56,52 @@ const passThrough = {
   execute: async (call: (context: object) => unknown): Promise<unknown> => call({}),
 } as never;
 
+/** How long a member that did not answer comes last, in milliseconds. */
+const AVOID_MS = 10_000;
+
+/**
+ * Makes the library's choice of a member pass over those that failed lately, as long as there are others: a dead or
+ * partitioned member would cost every third request of a cluster its time-out.
+ */
+export function avoidFailing(members: number, now: () => number = Date.now): (host: string) => never {
+  const failed = new Map<string, number>();
+  const avoided = (host: string): boolean =>
+    now() - (failed.get(host) ?? Number.NEGATIVE_INFINITY) < AVOID_MS;
+  const policy = (host: string) => ({
+    execute: async (call: (context: object) => unknown): Promise<unknown> => {
+      const others = members - [...failed.keys()].filter(avoided).length;
+      // Thrown before the call, this makes the library try the next member.
+      if (avoided(host) && others > 0) throw new Error(`etcd at ${host} did not answer lately`);
+      try {
+        const result = await call({});
+        failed.delete(host);
+        return result;
+      } catch (error) {
+        if (isRecoverableError(error as Error)) failed.set(host, now());
+        throw error;
+      }
+    },
+  });
+  return policy as (host: string) => never;
+}
+
+type CallOptions = Exclude<NonNullable<IOptions['defaultCallOptions']>, (...context: never[]) => unknown>;
+type Interceptor = NonNullable<CallOptions['interceptors']>[number];
+
+/**
+ * A member that has lost its leader refuses then, and ends its watches, instead of going on silently with what it knew
+ * (MetadataRequireLeaderKey of etcd's rpctypes).
+ */
+const requireLeader: Interceptor = (options, nextCall) => {
+  const call = nextCall(options);
+  const start = call.start.bind(call);
+  call.start = (metadata, listener) => {
+    metadata.set('hasleader', 'true');
+    start(metadata, listener);
+  };
+  return call as ReturnType<Interceptor>;
+};
+
 /** @throws TwillError `invalid` when a credential cannot be read */
 export function openEtcd(options: EtcdOptions): Etcd3 {
   const tls = credentials(options);
@@ -74,8 +121,11 @@ export function openEtcd(options: EtcdOptions): Etcd3 {
       'grpc.initial_reconnect_backoff_ms': 200,
       'grpc.max_reconnect_backoff_ms': 5000,
     },
-    defaultCallOptions: ({ isStream }) => (isStream ? {} : { deadline: Date.now() + REQUEST_TIMEOUT_MS }),
-    faultHandling: { global: passThrough, host: () => passThrough },
+    defaultCallOptions: ({ isStream }) => ({
+      interceptors: [requireLeader],
+      ...(isStream ? {} : { deadline: Date.now() + REQUEST_TIMEOUT_MS }),
+    }),
+    faultHandling: { global: passThrough, host: avoidFailing(hosts.length) },
   });
 }
 

@@ -212,11 +212,17 @@ export class EtcdLeases {
     handler: WatchHandler,
     signal: AbortSignal,
   ): Promise<'compacted' | 'stopped'> {
+    // The library renews a token that etcd has forgotten (a restart) for plain requests only, not for streams.
+    if (this.options.username !== undefined)
+      await this.call('watch the leases', () =>
+        this.client.kv.range({ key: Buffer.from(this.configKey), keys_only: true }),
+      );
     const stream = await this.call('watch the leases', () => this.client.watchClient.watch());
     const prefix = Buffer.from(this.options.prefix);
+    let stop = (): void => {};
     return this.call('watch the leases', () =>
       new Promise<'compacted' | 'stopped'>((resolve, reject) => {
-        const stop = (): void => resolve('stopped');
+        stop = () => resolve('stopped');
         signal.addEventListener('abort', stop, { once: true });
         stream.on('error', reject);
         stream.on('end', () => reject(new Error('etcd ended the watch')));
@@ -236,7 +242,10 @@ export class EtcdLeases {
           },
         });
         if (signal.aborted) stop();
-      }).finally(() => stream.cancel()),
+      }).finally(() => {
+        signal.removeEventListener('abort', stop);
+        stream.cancel();
+      }),
     );
   }
 

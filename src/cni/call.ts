@@ -43,8 +43,10 @@ const required: Readonly<Record<Command, readonly ('CNI_CONTAINERID' | 'CNI_NETN
 /** The version of the specification that introduced a command. */
 const since: Readonly<Partial<Record<Command, string>>> = { CHECK: '0.4.0', GC: '1.1.0', STATUS: '1.1.0' };
 
+/** Both must be supported versions. */
 function isOlder(version: string, other: string): boolean {
-  return version.localeCompare(other, 'en', { numeric: true }) < 0;
+  const place = (text: string): number => (supportedVersions as readonly string[]).indexOf(text);
+  return place(version) < place(other);
 }
 
 /** "Alphanumeric key-value pairs separated by semicolons"; undefined when it is not that. */

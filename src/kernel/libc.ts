@@ -7,6 +7,8 @@ interface Libc {
   socket(domain: number, type: number, protocol: number): number;
   getsockopt(fd: number, level: number, name: number, value: Buffer, length: Uint32Array): number;
   setsockopt(fd: number, level: number, name: number, value: Buffer, length: number): number;
+  /** SO_ATTACH_FILTER with a classic BPF program: whole instructions of 8 bytes. */
+  attachFilter(fd: number, program: Buffer): number;
   send(fd: number, data: Buffer, length: number, flags: number): number;
   recv(fd: number, buffer: Buffer, length: number, flags: number): number;
   close(fd: number): number;
@@ -17,6 +19,9 @@ interface Libc {
   sendAside(fd: number, data: Buffer): Promise<number>;
 }
 
+const SOL_SOCKET = 1;
+const SO_ATTACH_FILTER = 26;
+
 let loaded: Libc | undefined;
 
 /** Loaded on first use: most commands need none of it. */
@@ -24,6 +29,15 @@ export function libc(): Libc {
   if (loaded !== undefined) return loaded;
   const library = koffi.load('libc.so.6');
   const send = library.func('long send(int fd, const void *data, unsigned long length, int flags)');
+  // struct sock_fprog
+  const program = koffi.struct({ length: 'uint16_t', instructions: 'void *' });
+  const setProgram = library.func('setsockopt', 'int', [
+    'int',
+    'int',
+    'int',
+    koffi.pointer(program),
+    'unsigned int',
+  ]);
   loaded = {
     setns: library.func('int setns(int fd, int nstype)') as Libc['setns'],
     if_nametoindex: library.func('unsigned int if_nametoindex(const char *name)') as Libc['if_nametoindex'],
@@ -34,6 +48,8 @@ export function libc(): Libc {
     setsockopt: library.func(
       'int setsockopt(int fd, int level, int name, const void *value, unsigned int length)',
     ) as Libc['setsockopt'],
+    attachFilter: (fd, instructions) =>
+      setProgram(fd, SOL_SOCKET, SO_ATTACH_FILTER, { length: instructions.length / 8, instructions }, 16),
     send: send as unknown as Libc['send'],
     recv: library.func(
       'long recv(int fd, _Out_ void *buffer, unsigned long length, int flags)',

@@ -2,8 +2,9 @@ import { isTwillError, TwillError } from '../model/error.ts';
 import type { Message } from './netlink/codec.ts';
 import { RTM_DELLINK, RTNLGRP_LINK } from './netlink/constants.ts';
 import { DirectSocket } from './netlink/direct.ts';
+import { deletedLinksOnly } from './netlink/filter.ts';
 import { deleteLinkGroup, parseLink, setLink } from './netlink/links.ts';
-import { RtSocket } from './netlink/socket.ts';
+import { NETLINK_ROUTE, RtSocket } from './netlink/socket.ts';
 import { findInterfaceIndex } from './netns.ts';
 
 /** Devices of this group ("twil" as a number) are about to be deleted. */
@@ -27,7 +28,7 @@ interface Doomed {
  */
 export class LinkReaper {
   private readonly idle = Array.from({ length: LANES }, () => new DirectSocket());
-  private readonly events = new RtSocket();
+  private readonly events = new RtSocket(NETLINK_ROUTE, deletedLinksOnly);
   /** Asked for, and not yet told to the kernel. */
   private queue: Doomed[] = [];
   /** Told to the kernel, by device index. */

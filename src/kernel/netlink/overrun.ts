@@ -34,9 +34,10 @@ function setOption(fd: number, level: number, name: number, value: number): void
  * Opens a socket by `open`, which the netlink library does without telling its descriptor, and makes it survive being
  * overrun: the library ends the process when the kernel reports ENOBUFS, since libuv then polls an error that the library
  * cannot word. So the buffer is large, and an overrun raises no error but counts as a drop.
+ * @param filter classic BPF over its messages: what that refuses is never queued
  * @returns the socket, and its inode number for {@link readDrops}
  */
-export function openGuarded<T>(open: () => T): { socket: T; inode: string } {
+export function openGuarded<T>(open: () => T, filter?: Buffer): { socket: T; inode: string } {
   const before = socketLinks();
   const socket = open();
   for (const [fd, link] of socketLinks()) {
@@ -51,6 +52,8 @@ export function openGuarded<T>(open: () => T): { socket: T; inode: string } {
     } catch {
       // Without CAP_NET_ADMIN the buffer keeps its size; such a process only reads a little.
     }
+    if (filter !== undefined && libc().attachFilter(fd, filter) !== 0)
+      throw kernelError('filter the messages of a netlink socket', lastErrno());
     return { socket, inode: /\d+/.exec(link)?.[0] ?? '' };
   }
   return { socket, inode: '' };

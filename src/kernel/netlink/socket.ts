@@ -12,7 +12,7 @@ import {
 } from './constants.ts';
 import { openGuarded, readDrops } from './overrun.ts';
 
-const NETLINK_ROUTE = 0;
+export const NETLINK_ROUTE = 0;
 export const NETLINK_NETFILTER = 12;
 /**
  * Messages in one send. The kernel handles a send synchronously and queues one reply per failure, so the size is
@@ -51,8 +51,9 @@ export class RtSocket {
   private referenced = false;
   private closed = false;
 
-  constructor(protocol = NETLINK_ROUTE) {
-    const { socket, inode } = openGuarded(() => new RawNetlinkSocket(protocol));
+  /** @param filter see {@link openGuarded} */
+  constructor(protocol = NETLINK_ROUTE, filter?: Buffer) {
+    const { socket, inode } = openGuarded(() => new RawNetlinkSocket(protocol), filter);
     this.raw = socket;
     this.inode = inode;
     this.raw.unref();

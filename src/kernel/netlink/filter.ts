@@ -1,0 +1,31 @@
+import { RTM_DELLINK } from './constants.ts';
+
+/** struct sock_filter: code, where to go on when a comparison holds and when not, constant. */
+function instruction(code: number, holds: number, fails: number, constant: number): Buffer {
+  const bytes = Buffer.alloc(8);
+  bytes.writeUInt16LE(code, 0);
+  bytes.writeUInt8(holds, 2);
+  bytes.writeUInt8(fails, 3);
+  bytes.writeUInt32LE(constant, 4);
+  return bytes;
+}
+
+const LOAD_HALF = 0x28;
+const LOAD_BYTE = 0x30;
+const JUMP_EQUAL = 0x15;
+const RETURN = 0x06;
+const EVERYTHING = 0xffffffff;
+
+/**
+ * Classic BPF (include/uapi/linux/filter.h) for a socket that wants to hear of deleted devices and of nothing else: a
+ * pod's ADD alone makes some twenty notifications of links. A bridge also announces (AF_BRIDGE) that a device is no port
+ * of it any more.
+ */
+export const deletedLinksOnly: Buffer = Buffer.concat([
+  instruction(LOAD_HALF, 0, 0, 4), // nlmsg_type, read as big-endian
+  instruction(JUMP_EQUAL, 0, 3, RTM_DELLINK << 8),
+  instruction(LOAD_BYTE, 0, 0, 16), // ifi_family
+  instruction(JUMP_EQUAL, 0, 1, 0),
+  instruction(RETURN, 0, 0, EVERYTHING),
+  instruction(RETURN, 0, 0, 0),
+]);

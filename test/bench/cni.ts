@@ -13,6 +13,7 @@ import { runChecked } from '../../src/kernel/process.ts';
 import { cniExecutable } from '../lab/cni-node.ts';
 import { makeNamespace } from '../lab/namespace.ts';
 import type { Benchmark, Measurement } from './benchmark.ts';
+import { execute } from './spawn.ts';
 
 const PODS = 100;
 const IN_FLIGHT = 10;
@@ -29,22 +30,6 @@ interface Figures {
   readonly remove: number;
   readonly addMany: number;
   readonly removeMany: number;
-}
-
-function execute(file: string, env: NodeJS.ProcessEnv, input: string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(file, [], { env, stdio: ['pipe', 'pipe', 'inherit'] });
-    let output = '';
-    child.stdout.on('data', (chunk) => {
-      output += chunk;
-    });
-    child.on('error', reject);
-    child.on('close', (status) => {
-      if (status === 0) resolve(output);
-      else reject(new Error(`${file} ${env.CNI_COMMAND} ended with ${status}: ${output}`));
-    });
-    child.stdin.end(input);
-  });
 }
 
 function environment(command: string, pod: string, path: string): NodeJS.ProcessEnv {
@@ -276,9 +261,9 @@ function measurements({ names, figures, memory, serverMemory }: Outcome): Measur
   return [
     ...works.flatMap(([work, key, limit]) =>
       figures.map((figure, index): Measurement => {
-        // Half of the peer's is asked, and with a peer in the same run that is the yardstick.
-        const most = peer === undefined || key === 'removeMany' ? limit : peer[key] / 2;
-        const atMost = index > 0 || most === undefined ? {} : { atMost: most };
+        const half = key === 'removeMany' || peer === undefined ? Number.POSITIVE_INFINITY : peer[key] / 2;
+        const most = Math.min(limit ?? half, half);
+        const atMost = index > 0 || most === Number.POSITIVE_INFINITY ? {} : { atMost: most };
         return { work, subject: names[index] ?? '', value: figure[key], unit: 'ms', ...atMost };
       }),
     ),

@@ -33,8 +33,8 @@ async function findBenchmarks(names: readonly string[]): Promise<Benchmark[]> {
 }
 
 function asked({ atMost, atLeast }: Measurement): string {
-  if (atMost !== undefined) return `≤ ${atMost}`;
-  return atLeast === undefined ? '' : `≥ ${atLeast}`;
+  if (atMost !== undefined) return `≤ ${round(atMost)}`;
+  return atLeast === undefined ? '' : `≥ ${round(atLeast)}`;
 }
 
 function verdict({

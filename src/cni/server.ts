@@ -8,6 +8,7 @@ import type { PodRecord } from '../model/pod.ts';
 import type { PodNetworkState } from '../model/pod-network.ts';
 import { type CniRequest, parseCall } from './call.ts';
 import { PodWarden, removeOrphans } from './leftovers.ts';
+import { addressLines, CallCounts } from './metrics.ts';
 import { PodManager } from './pods.ts';
 import { type CniAnswer, type CniCall, cniErrors, failureAnswer, type InspectCall } from './protocol.ts';
 import { drainQueue } from './queue.ts';
@@ -30,6 +31,10 @@ export interface CniServerOptions {
 export interface CniServer {
   /** The attachments that stand. */
   pods(): readonly PodRecord[];
+  /** Why the next ADD would fail, if it would. */
+  problem(): string | undefined;
+  /** Lines in Prometheus' text format. */
+  metrics(): string[];
   /** Stops taking calls and waits for those under way. The pods stay as they are. */
   close(): Promise<void>;
 }
@@ -51,6 +56,7 @@ const failureCodes: Readonly<Partial<Record<ErrorCode, number>>> = {
 
 class Handler {
   readonly manager: PodManager;
+  readonly counts = new CallCounts();
   private readonly log: Log;
 
   constructor(manager: PodManager, log: Log) {
@@ -63,6 +69,7 @@ class Handler {
     const parsed = parseCall(call);
     if (!parsed.ok) {
       this.log.warn({ command: call.environment.CNI_COMMAND, ...parsed.failure }, 'CNI call refused');
+      this.counts.count(call.environment.CNI_COMMAND, parsed.failure.code, undefined);
       return failureAnswer(parsed.failure, parsed.version);
     }
     const { request } = parsed;
@@ -70,15 +77,16 @@ class Handler {
     const fields = { command, containerId, ifname };
     try {
       const result = await this.run(request, abandoned);
-      const ms = Math.round((performance.now() - started) * 10) / 10;
+      const taken = performance.now() - started;
+      this.counts.count(command, 0, taken / 1000);
+      const ms = Math.round(taken * 10) / 10;
       this.log[command === 'STATUS' ? 'debug' : 'info']({ ...fields, ms }, 'CNI call done');
       return { status: 0, output: result === undefined ? '' : `${JSON.stringify(result, undefined, 2)}\n` };
     } catch (error) {
       this.log.warn({ ...fields, error: describeError(error) }, 'CNI call failed');
-      return failureAnswer(
-        { code: this.codeOf(command, error), msg: describeError(error) },
-        request.config.cniVersion,
-      );
+      const code = this.codeOf(command, error);
+      this.counts.count(command, code, (performance.now() - started) / 1000);
+      return failureAnswer({ code, msg: describeError(error) }, request.config.cniVersion);
     }
   }
 
@@ -204,6 +212,15 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
   log.info({ socket: socketPath, pods: manager.store.list().length }, 'serving CNI calls');
   return {
     pods: () => manager.store.list(),
+    problem() {
+      try {
+        manager.status();
+        return undefined;
+      } catch (error) {
+        return describeError(error);
+      }
+    },
+    metrics: () => [...addressLines(manager.store.list(), podNetwork()), ...handler.counts.lines()],
     async close() {
       timers.forEach(clearInterval);
       server.close();

@@ -1,3 +1,4 @@
+import type { CniServer } from '../cni/server.ts';
 import type { AgentConfig } from '../config/agent.ts';
 import type { Log } from '../config/log.ts';
 import type { LeaseConflict } from '../desired/lease-conflicts.ts';
@@ -13,6 +14,7 @@ export interface HealthSubject {
   readonly overlay: Overlay | undefined;
   readonly masquerade: Masquerade | undefined;
   readonly conflicts: readonly LeaseConflict[];
+  readonly cni: CniServer | undefined;
 }
 
 /** One line of /readyz. A failed check makes the agent not ready; a warning does not. */
@@ -33,7 +35,7 @@ function loopCheck(name: string, status: LoopStatus | undefined): Check {
   return { name, state: 'ok', detail: `last success ${new Date(status.lastSuccess).toISOString()}` };
 }
 
-function checks({ source, overlay, masquerade, conflicts }: HealthSubject): Check[] {
+function checks({ source, overlay, masquerade, conflicts, cni }: HealthSubject): Check[] {
   const own = source.own();
   const { connected, lastError, leaseError, malformed } = source.status();
   const pods = overlay?.podNetwork();
@@ -53,6 +55,8 @@ function checks({ source, overlay, masquerade, conflicts }: HealthSubject): Chec
   ];
   if (pods !== undefined && !pods.ready)
     result.push({ name: 'pod network', state: 'failed', detail: pods.reason });
+  const problem = pods?.ready === true ? cni?.problem() : undefined;
+  if (problem !== undefined) result.push({ name: 'CNI', state: 'warning', detail: problem });
   for (const [name, reason] of malformed)
     result.push({ name: `lease ${name}`, state: 'warning', detail: `skipped: ${reason}` });
   for (const { detail } of conflicts) result.push({ name: 'conflict', state: 'warning', detail });
@@ -120,7 +124,8 @@ async function metrics(subject: HealthSubject): Promise<HttpAnswer> {
   });
   for (const status of [overlay?.loop.status(), masquerade?.loop.status()])
     if (status !== undefined) failures.set({ loop: status.name }, status.failures);
-  return { status: 200, body: await registry.metrics(), type: registry.contentType };
+  const cni = subject.cni?.metrics().map((line) => `${line}\n`) ?? [];
+  return { status: 200, body: `${await registry.metrics()}${cni.join('')}`, type: registry.contentType };
 }
 
 /**

@@ -1,4 +1,4 @@
-import { startCniServer } from '../cni/server.ts';
+import { type CniServer, startCniServer } from '../cni/server.ts';
 import { type AgentConfig, type FlagValues, readAgentConfig } from '../config/agent.ts';
 import { type Log, LogLimiter, makeLog } from '../config/log.ts';
 import { version } from '../config/version.ts';
@@ -65,6 +65,7 @@ class Agent {
   private readonly limiter = new LogLimiter();
   private readonly conflictLoop: ReconcileLoop;
   private masquerade: Masquerade | undefined;
+  private cni: CniServer | undefined;
 
   constructor(config: AgentConfig, log: Log) {
     this.config = config;
@@ -105,6 +106,7 @@ class Agent {
       podNetwork: () =>
         this.overlay?.podNetwork() ?? { ready: false, reason: 'there is no network configuration yet' },
     });
+    this.cni = cni;
     this.closers.push(() => cni.close());
     this.closers.push(await serveHealth(this.config, () => this.health(), this.log));
   }
@@ -122,8 +124,8 @@ class Agent {
   }
 
   private health(): HealthSubject {
-    const { source, overlay, masquerade, conflicts } = this;
-    return { source, overlay, masquerade, conflicts };
+    const { source, overlay, masquerade, conflicts, cni } = this;
+    return { source, overlay, masquerade, conflicts, cni };
   }
 
   private findConflicts(): void {

@@ -88,6 +88,7 @@ describe('leases in etcd', () => {
       `fetch('http://127.0.0.1:9098/metrics').then(async (r) => console.log(await r.text()))`,
     ]);
     assert.match(metrics, /^twill_agent_lease_held 1$/m);
+    assert.match(metrics, /^twill_cni_addresses\{ip_family="IPv4",state="free"\} 253$/m);
   });
 
   it("another node's malformed key or value is skipped, named and counted, and its subnet left alone", async () => {

@@ -29,6 +29,15 @@ export interface Iptables {
 
 const LOCK_WAIT_SECONDS = 5;
 
+/**
+ * With x_tables a change reads and writes the whole table, some 20 MB at ten thousand Services: large pages spare the
+ * thousands of page faults that are a fifth of its time (glibc.malloc.hugetlb, since glibc 2.35; others ignore it).
+ */
+function largePages(): NodeJS.ProcessEnv {
+  const tunables = [process.env.GLIBC_TUNABLES, 'glibc.malloc.hugetlb=1', 'glibc.malloc.top_pad=33554432'];
+  return { ...process.env, GLIBC_TUNABLES: tunables.filter((one) => one !== undefined).join(':') };
+}
+
 class IptablesProgram implements Iptables {
   readonly family: Family;
   readonly variant: IptablesVariant;
@@ -62,7 +71,10 @@ class IptablesProgram implements Iptables {
   async restore(document: string): Promise<void> {
     // iptables-nft has no lock of its own and ignores -w; with legacy it waits for /run/xtables.lock.
     const args = this.variant === 'legacy' ? ['-w', String(LOCK_WAIT_SECONDS), '--noflush'] : ['--noflush'];
-    const result = await run(...this.command(`${this.program}-restore`, args), { input: document });
+    const result = await run(...this.command(`${this.program}-restore`, args), {
+      input: document,
+      ...(this.variant === 'legacy' ? { env: largePages() } : {}),
+    });
     if (result.status === 0) return;
     const detail = result.stderr.trim();
     // Exit status 4 is RESOURCE_PROBLEM: the lock was not got (legacy), or the transaction raced (nft).

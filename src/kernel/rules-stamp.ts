@@ -5,9 +5,23 @@ import { libc } from './libc.ts';
 import { MessageWriter } from './netlink/codec.ts';
 import { NETLINK_NETFILTER, RtSocket } from './netlink/socket.ts';
 
+/** What the proxy itself wrote between two readings of a stamp. */
+export interface Written {
+  /** Tables written, each in a transaction of its own. */
+  readonly transactions: number;
+  /** By how many entries the tables nat and filter grew, as x_tables counts them. */
+  readonly entries: number;
+}
+
 /** Something that changes whenever somebody changes rules, read in microseconds without listing any. */
 export interface RulesStamp {
   read(): Promise<string>;
+  /**
+   * True when what the proxy wrote (into chains of its own only) explains how the stamp changed: nobody else wrote.
+   * @param transactions written to both families, which nf_tables counts as one
+   * @param entries by how many entries the stamp's family grew
+   */
+  explains(before: string, after: string, written: Written): boolean;
   close(): void;
 }
 
@@ -21,7 +35,11 @@ class NftStamp implements RulesStamp {
     const message = new MessageWriter(NFT_MSG_GETGEN, 0).struct(Buffer.alloc(4)).finish();
     const { payload } = await this.socket.ask({ message, what: 'read the nf_tables generation' });
     // nfgenmsg, then NFTA_GEN_ID: 4 bytes of attribute header, 4 of number.
-    return payload.subarray(8, 12).toString('hex');
+    return String(payload.readUInt32BE(8));
+  }
+
+  explains(before: string, after: string, { transactions }: Written): boolean {
+    return Number(before) + transactions === Number(after);
   }
 
   close(): void {
@@ -34,8 +52,13 @@ const SOCK_RAW = 3;
 const RAW = 255;
 /** struct ipt_getinfo: name[32], valid_hooks, hook_entry[5], underflow[5], num_entries, size; ip6t_getinfo is the same. */
 const INFO_BYTES = 84;
+const HOOKS_AT = 32 + 4;
+const ENTRIES_AT = HOOKS_AT + 20 + 20;
 
-/** x_tables has no counter of changes: number and size of a table's entries, and where each hook begins. */
+/**
+ * x_tables has no counter of changes: number and size of a table's entries are taken, and where the built-in chains
+ * begin and end, which stand before all others.
+ */
 class LegacyStamp implements RulesStamp {
   private readonly fd: number;
   private readonly level: number;
@@ -47,19 +70,31 @@ class LegacyStamp implements RulesStamp {
   }
 
   async read(): Promise<string> {
-    return ['nat', 'filter'].map((table) => this.info(table)).join(' ');
+    const infos = ['nat', 'filter'].map((table) => this.info(table));
+    const entries = infos.reduce((sum, info) => sum + info.readUInt32LE(ENTRIES_AT), 0);
+    const hooks = infos.map((info) => info.toString('hex', HOOKS_AT, ENTRIES_AT)).join();
+    const sizes = infos.map((info) => info.toString('hex', ENTRIES_AT)).join();
+    return `${entries} ${hooks} ${sizes}`;
+  }
+
+  explains(before: string, after: string, written: Written): boolean {
+    if (written.transactions === 0) return before === after;
+    const [entries, hooks] = before.split(' ');
+    const [entriesNow, hooksNow] = after.split(' ');
+    return hooks === hooksNow && Number(entries) + written.entries === Number(entriesNow);
   }
 
   close(): void {
     libc().close(this.fd);
   }
 
-  private info(table: string): string {
+  /** All zero for a table that is not there. */
+  private info(table: string): Buffer {
     const value = Buffer.alloc(INFO_BYTES);
     value.write(table);
     const failed =
       libc().getsockopt(this.fd, this.level, SO_GET_INFO, value, Uint32Array.of(INFO_BYTES)) !== 0;
-    return failed ? 'none' : value.subarray(32).toString('base64');
+    return failed ? Buffer.alloc(INFO_BYTES) : value;
   }
 }
 

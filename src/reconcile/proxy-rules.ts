@@ -8,11 +8,14 @@ import {
 } from '../desired/service-table.ts';
 import type { ServiceState } from '../desired/service-tracker.ts';
 import type { Iptables } from '../kernel/iptables.ts';
+import type { Written } from '../kernel/rules-stamp.ts';
 import type { Family } from '../model/address.ts';
 import { describeError, isTwillError } from '../model/error.ts';
 import {
+  addedEntries,
   compareJumps,
   type InstalledTable,
+  isEmpty,
   parseSaved,
   renderDocument,
   type TableChange,
@@ -20,6 +23,7 @@ import {
 } from '../render/iptables/document.ts';
 import { isOwnChain, jumps, localnetJumps, type Table, tables } from '../render/iptables/names.ts';
 import type { RenderOptions } from '../render/iptables/options.ts';
+import { inPortions } from '../render/iptables/portions.ts';
 import { type Chains, Ruleset } from '../render/iptables/ruleset.ts';
 import { renderServicePort } from '../render/iptables/service-rules.ts';
 
@@ -38,7 +42,7 @@ export interface ProxyRulesOptions {
 }
 
 /** What one sync wrote. */
-export interface SyncResult {
+export interface SyncResult extends Written {
   /** The kernel's rules were read and compared, not only the changed chains written. */
   readonly full: boolean;
   readonly bytes: number;
@@ -47,6 +51,8 @@ export interface SyncResult {
 }
 
 const MAX_REFUSALS_PER_SYNC = 50;
+/** Above twice as many rules a change is several transactions; with legacy each of them would rewrite the whole table. */
+const PORTION_RULES = 5000;
 
 /**
  * Makes the kernel's rules of one family equal to the table of Services. What is installed is kept in memory, so a sync
@@ -131,13 +137,12 @@ export class ProxyRules {
     for (const [key, state] of states) this.setService(key, state);
     const changed = this.ruleset.flush();
     const readKernel = full || this.installed === undefined;
-    let bytes = 0;
     try {
       const plan = readKernel ? await this.compareAll() : this.compareChanged(changed);
-      bytes = await this.apply(plan);
-      const written = plan.reduce((sum, change) => sum + change.write.length, 0);
-      const removed = plan.reduce((sum, change) => sum + change.remove.length, 0);
-      return { full: readKernel, bytes, chainsWritten: written, chainsRemoved: removed };
+      const written = await this.apply(plan);
+      const chainsWritten = plan.reduce((sum, change) => sum + change.write.length, 0);
+      const chainsRemoved = plan.reduce((sum, change) => sum + change.remove.length, 0);
+      return { full: readKernel, ...written, chainsWritten, chainsRemoved };
     } catch (error) {
       this.invalidate();
       throw error;
@@ -189,21 +194,31 @@ export class ProxyRules {
     return changes;
   }
 
-  /** Writes the changes, leaving out Services the kernel refuses. @returns bytes written */
-  private async apply(plan: TableChange[]): Promise<number> {
+  /** Writes the changes, leaving out Services the kernel refuses. */
+  private async apply(plan: readonly TableChange[]): Promise<Written & { readonly bytes: number }> {
+    const written = { bytes: 0, transactions: 0, entries: 0 };
     let changes = plan;
     for (let attempt = 0; ; attempt++) {
-      const document = renderDocument(changes);
-      if (document === '') return 0;
+      let document = '';
       try {
-        await this.options.iptables.restore(document);
-        this.remember(changes);
-        return document.length;
+        for (const portion of this.portions(changes)) {
+          document = renderDocument(portion);
+          if (document === '') continue;
+          await this.options.iptables.restore(document);
+          written.bytes += document.length;
+          written.transactions += portion.filter((change) => !isEmpty(change)).length;
+          written.entries += this.remember(portion);
+        }
+        return written;
       } catch (error) {
         if (attempt >= MAX_REFUSALS_PER_SYNC || !this.leaveOut(document, error)) throw error;
         changes = await this.compareAfterRefusal();
       }
     }
+  }
+
+  private portions(changes: readonly TableChange[]): (readonly TableChange[])[] {
+    return this.options.iptables.variant === 'nft' ? inPortions(changes, PORTION_RULES) : [changes];
   }
 
   private compareAfterRefusal(): Promise<TableChange[]> {
@@ -229,11 +244,15 @@ export class ProxyRules {
     return true;
   }
 
-  private remember(changes: readonly TableChange[]): void {
-    for (const { table, write, remove } of changes) {
-      const chains = this.installed![table];
-      for (const [name, text] of write) chains.set(name, text);
-      for (const name of remove) chains.delete(name);
+  /** @returns by how many entries the tables grew */
+  private remember(changes: readonly TableChange[]): number {
+    let entries = 0;
+    for (const change of changes) {
+      const chains = this.installed![change.table];
+      entries += addedEntries(change, chains);
+      for (const [name, text] of change.write) chains.set(name, text);
+      for (const name of change.remove) chains.delete(name);
     }
+    return entries;
   }
 }

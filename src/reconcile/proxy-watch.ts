@@ -1,5 +1,5 @@
 import type { Log } from '../config/log.ts';
-import type { RulesStamp } from '../kernel/rules-stamp.ts';
+import type { RulesStamp, Written } from '../kernel/rules-stamp.ts';
 import { describeError } from '../model/error.ts';
 
 const POLL_MS = 100;
@@ -20,13 +20,14 @@ export interface ProxyWatchOptions {
 /**
  * Notices within a tenth of a second when somebody else changes rules (`iptables -F`, `nft flush ruleset`, a firewall that
  * reloads): a change counter is read, and only when it moved are rules looked at. A change of somebody else that falls
- * into a sync moves it together with our own, which is why a sync is followed by such a look as well.
+ * into a sync moves it together with our own: after a sync they are looked at unless the counter moved by just what was
+ * written.
  */
 export class ProxyWatch {
   private readonly options: ProxyWatchOptions;
   private timer: NodeJS.Timeout | undefined;
   private known: string | undefined;
-  private wroteSince = false;
+  private lookWanted = false;
   private looking = false;
   private lastFullCheck = 0;
   private fullCheckWanted = false;
@@ -44,10 +45,17 @@ export class ProxyWatch {
     this.options.stamp.close();
   }
 
-  /** The proxy has written: rules are looked at once more, as others may have changed them during that. */
-  async settled(): Promise<void> {
-    this.wroteSince = true;
-    this.known = await this.options.stamp.read().catch(() => undefined);
+  /** The proxy has written. @param written undefined when what it wrote cannot be told by counting */
+  async settled(written: Written | undefined): Promise<void> {
+    const { stamp } = this.options;
+    const before = this.known;
+    this.known = await stamp.read().catch(() => undefined);
+    const explained =
+      before !== undefined &&
+      this.known !== undefined &&
+      written !== undefined &&
+      stamp.explains(before, this.known, written);
+    this.lookWanted ||= !explained;
   }
 
   private async look(): Promise<void> {
@@ -58,9 +66,9 @@ export class ProxyWatch {
       const before = this.known;
       const now = await stamp.read();
       const changed = now !== before;
-      if ((changed || this.wroteSince) && !busy() && this.known === before) {
+      if ((changed || this.lookWanted) && !busy() && this.known === before) {
         this.known = now;
-        this.wroteSince = false;
+        this.lookWanted = false;
         if (await looksWhole()) this.fullCheckWanted ||= changed;
         else if (!busy()) {
           log.warn('rules were removed by somebody else');

@@ -10,7 +10,7 @@ import { ReconcileLoop } from './loop.ts';
 import type { ProxyFlows } from './proxy-flows.ts';
 import { HealthPorts } from './proxy-health-ports.ts';
 import type { ProxyMetrics } from './proxy-metrics.ts';
-import type { ProxyRules } from './proxy-rules.ts';
+import type { ProxyRules, SyncResult } from './proxy-rules.ts';
 import { ProxyWatch } from './proxy-watch.ts';
 
 /** One family that is served. */
@@ -190,23 +190,36 @@ export class ServiceProxy {
       this.healthPorts.set(key, service?.healthCheckNodePort ?? 0, count);
     }
     const errors: unknown[] = [];
+    const results: (SyncResult | undefined)[] = [];
     this.writing = true;
     for (const family of this.options.families) {
       try {
-        await this.syncFamily(family, states, full);
+        results.push(await this.syncFamily(family, states, full));
         this.countChanges(family, dirty);
       } catch (error) {
         this.metrics.restoreFailures.inc({ ip_family: family.rules.family.kubeName });
         errors.push(error);
+        results.push(undefined);
       }
     }
-    await Promise.all(this.watches.map((watch) => watch.settled()));
+    await this.settled(results);
     this.writing = false;
     if (errors.length > 0) {
       this.fullWanted = true;
       throw errors[0];
     }
     if (full) this.lastFull = now;
+  }
+
+  /** Tells the watches what was written: partial syncs alone write only into chains of our own. */
+  private async settled(results: readonly (SyncResult | undefined)[]): Promise<void> {
+    const transactions = results.reduce((sum, result) => sum + (result?.transactions ?? 0), 0);
+    const countable = results.every((result) => result?.full === false);
+    await Promise.all(
+      this.watches.map((watch, index) =>
+        watch.settled(countable ? { transactions, entries: results[index]!.entries } : undefined),
+      ),
+    );
   }
 
   private countChanges({ rules }: ServedFamily, dirty: DirtyServices): void {
@@ -220,7 +233,7 @@ export class ServiceProxy {
     }
   }
 
-  private async syncFamily(family: ServedFamily, states: States, full: boolean): Promise<void> {
+  private async syncFamily(family: ServedFamily, states: States, full: boolean): Promise<SyncResult> {
     const { rules, flows } = family;
     const labels = { ip_family: rules.family.kubeName };
     const start = process.hrtime.bigint();
@@ -238,5 +251,6 @@ export class ServiceProxy {
     const ms = Math.round(seconds * 1000);
     const fields = { family: rules.family.name, ...result, services: states.length, ms };
     this.log[result.bytes > 0 && result.full ? 'info' : 'debug'](fields, 'rules in sync');
+    return result;
   }
 }

@@ -44,29 +44,41 @@ export function benchService(index: number): ApiObject {
   } as unknown as ApiObject;
 }
 
-/** @param round another number gives the first endpoint another address */
-export function benchSlice(index: number, round = 0): ApiObject {
+/** Number of an endpoint that no Service has of its own. */
+export const extraEndpoint = 3_000_001;
+
+/** @param extra numbers of endpoints besides its own */
+export function benchSlice(index: number, extra: readonly number[] = []): ApiObject {
   const service = serviceName(index);
+  const own = Array.from(
+    { length: endpointsPerService },
+    (_, endpoint) => index * endpointsPerService + endpoint,
+  );
   return {
     apiVersion: 'discovery.k8s.io/v1',
     kind: 'EndpointSlice',
     metadata: metadata(`${service}-x7k2p`, { 'kubernetes.io/service-name': service }),
     addressType: 'IPv4',
     ports: [{ name: 'http', port: 8080, protocol: 'TCP' }],
-    endpoints: Array.from({ length: endpointsPerService }, (_, endpoint) => {
-      const number = index * endpointsPerService + endpoint + (endpoint === 0 ? round * 60_000 : 0);
-      return {
-        addresses: [`10.${128 + ((number >> 16) & 63)}.${(number >> 8) & 255}.${number & 255}`],
-        conditions: { ready: true, serving: true, terminating: false },
-        nodeName: `node-${number % 500}`,
-        zone: 'zone-a',
-        targetRef: {
-          kind: 'Pod',
-          namespace: 'team',
-          name: `${service}-${endpoint}-7d9c4b`,
-          uid: '0f5a3b1c-1c7e-4a4e-8f0b-0d5a3b1c1c7e',
-        },
-      };
-    }),
+    endpoints: [...own, ...extra].map((number) => ({
+      addresses: [`10.${128 + ((number >> 16) & 63)}.${(number >> 8) & 255}.${number & 255}`],
+      conditions: { ready: true, serving: true, terminating: false },
+      nodeName: `node-${number % 500}`,
+      zone: 'zone-a',
+      targetRef: {
+        kind: 'Pod',
+        namespace: 'team',
+        name: `${service}-${number}-7d9c4b`,
+        uid: '0f5a3b1c-1c7e-4a4e-8f0b-0d5a3b1c1c7e',
+      },
+    })),
   } as unknown as ApiObject;
 }
+
+export const benchNode = {
+  apiVersion: 'v1',
+  kind: 'Node',
+  metadata: { name: 'node-0', uid: '5b8e0d3c-6a0f-4c61-8a9b-0d5a3b1c1c7f', labels: {} },
+  spec: { podCIDR: '10.128.0.0/24', podCIDRs: ['10.128.0.0/24'] },
+  status: { addresses: [{ type: 'InternalIP', address: '127.0.0.1' }] },
+} as unknown as ApiObject;

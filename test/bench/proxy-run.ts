@@ -1,11 +1,10 @@
-// One measurement, run inside a network namespace of its own by proxy.ts: an API server here, the real proxy beside it.
-import { type ChildProcess, spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
-import { createInterface } from 'node:readline';
-import { run, runChecked } from '../../src/kernel/process.ts';
-import { twillProgram } from '../lab/files.ts';
-import { KubeApi } from '../lab/kube-api.ts';
-import { benchService, benchSlice, endpointsPerService } from './proxy-data.ts';
+// One measurement, run inside a network namespace of its own by proxy.ts: an API server here, the proxy beside it.
+import type { IptablesVariant } from '../../src/kernel/iptables.ts';
+import { run } from '../../src/kernel/process.ts';
+import { type ApiObject, KubeApi } from '../lab/kube-api.ts';
+import { benchNode, benchService, benchSlice, endpointsPerService, extraEndpoint } from './proxy-data.ts';
+import { KernelRules, pause } from './proxy-kernel.ts';
+import { Subject, type SubjectName } from './proxy-subject.ts';
 
 export interface ProxyMeasurement {
   readonly variant: string;
@@ -14,150 +13,133 @@ export interface ProxyMeasurement {
   readonly startToRulesMs: number;
   /** Within that: reading the kernel's rules, rendering and writing. */
   readonly fullSyncMs: number;
-  /** From the API's event until the kernel has the rule, each of the changes. */
+  /** From the API's event until the kernel has the rule: an endpoint comes, and goes. */
   readonly changeMs: readonly number[];
-  /** Size of the document for one of them. */
-  readonly changeBytes: number;
   /** The same for a Service that is created with its slice, and deleted. */
   readonly serviceMs: readonly number[];
-  /** From the start until a second process found the standing rules right. */
-  readonly restartMs: number;
+  /** From the start until a second process found the standing rules right; Twill only. */
+  readonly restartMs: number | undefined;
   readonly peakMemoryMiB: number;
 }
 
-interface SyncLine {
-  readonly msg: string;
-  readonly family?: string;
-  readonly bytes: number;
-  readonly ms: number;
-  readonly at: number;
+const changes = 16;
+const serviceChanges = 10;
+/** Longer than the least interval between two syncs: what is measured is one change, not its queue. */
+const SETTLE_MS = 150;
+
+function dnatRules(nat: string): number {
+  return nat.match(/-j DNAT /g)?.length ?? 0;
 }
 
-const changes = 15;
+class Bench {
+  private readonly api: KubeApi;
+  private readonly kernel: KernelRules;
+  private readonly services: number;
 
-/** The proxy under measurement; hands out its log lines of finished syncs. */
-class Subject {
-  readonly startedAt = Date.now();
-  private readonly child: ChildProcess;
-  private readonly lines: SyncLine[] = [];
-  private wake: (() => void) | undefined;
-  private readonly exited: Promise<unknown>;
-
-  constructor(master: string) {
-    const flags = [
-      `--master=${master}`,
-      '--cluster-cidr=10.128.0.0/10',
-      '--hostname-override=node-0',
-      '--log-level=debug',
-    ];
-    this.child = spawn(process.execPath, [twillProgram, 'proxy', ...flags], {
-      stdio: ['ignore', 'inherit', 'pipe'],
-    });
-    this.exited = new Promise((resolve) => this.child.once('exit', resolve));
-    createInterface({ input: this.child.stderr! }).on('line', (text) => {
-      const line = JSON.parse(text) as SyncLine;
-      if (line.msg === 'rules in sync' && line.family === 'ipv4') {
-        this.lines.push({ ...line, at: Date.now() });
-        this.wake?.();
-      } else if ((line as unknown as { level: number }).level >= 40) process.stderr.write(`${text}\n`);
-    });
+  constructor(api: KubeApi, kernel: KernelRules, services: number) {
+    this.api = api;
+    this.kernel = kernel;
+    this.services = services;
   }
 
-  /** The next finished sync of IPv4. */
-  async next(): Promise<SyncLine> {
-    while (this.lines.length === 0) await new Promise<void>((resolve) => (this.wake = resolve));
-    return this.lines.shift()!;
+  /** Milliseconds until a change of the API is in the kernel, which has so many endpoints then. */
+  private async change(act: () => void, endpoints: number): Promise<number> {
+    do await pause(SETTLE_MS);
+    while (!(await this.kernel.untouched(() => pause(SETTLE_MS))));
+    return this.kernel.timed(act, (nat) => dnatRules(nat) === endpoints);
   }
 
-  drop(): void {
-    this.lines.length = 0;
+  async endpointChanges(): Promise<number[]> {
+    const all = this.services * endpointsPerService;
+    const times: number[] = [];
+    for (let round = 0; round < changes; round++) {
+      const index = Math.floor((this.services * ((round >> 1) + 1)) / (changes / 2 + 1));
+      const slice = benchSlice(index, round % 2 === 0 ? [extraEndpoint] : []);
+      times.push(await this.change(() => this.api.put(slice), all + ((round + 1) % 2)));
+    }
+    return times;
   }
 
-  peakMemoryMiB(): number {
-    const status = readFileSync(`/proc/${this.child.pid}/status`, 'utf8');
-    return Number(/VmHWM:\s+(\d+)/.exec(status)![1]) / 1024;
-  }
-
-  async end(): Promise<void> {
-    this.child.kill('SIGTERM');
-    await this.exited;
+  async serviceChanges(): Promise<number[]> {
+    const all = this.services * endpointsPerService;
+    const times: number[] = [];
+    for (let round = 0; round < serviceChanges; round++) {
+      const index = this.services + (round >> 1);
+      const objects = [benchSlice(index), benchService(index)];
+      const comes = round % 2 === 0;
+      const act = (object: ApiObject): void => (comes ? this.api.put(object) : this.api.delete(object));
+      times.push(await this.change(() => objects.forEach(act), all + (comes ? endpointsPerService : 0)));
+    }
+    return times;
   }
 }
 
-const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-
-async function timed(subject: Subject, act: () => void): Promise<{ ms: number; bytes: number }> {
-  await pause(150); // longer than the least interval between two syncs: what is measured is one change, not its queue
-  subject.drop();
-  const start = Date.now();
-  act();
-  for (;;) {
-    const { bytes, at } = await subject.next();
-    if (bytes > 0) return { ms: at - start, bytes };
-  }
-}
-
-async function verify(variant: string, services: number): Promise<void> {
-  const rules = await runChecked(`iptables-${variant}-save`, ['-t', 'nat']);
-  const count = rules.match(/-j DNAT /g)?.length ?? 0;
-  if (count !== services * endpointsPerService)
-    throw new Error(`${count} DNAT rules stand, not ${services} × ${endpointsPerService}`);
-}
-
-async function measure(variant: string, services: number): Promise<ProxyMeasurement> {
-  await run(`iptables-${variant}`, ['-t', 'mangle', '-N', 'KUBE-IPTABLES-HINT']);
-  await run(`ip6tables-${variant}`, ['-t', 'mangle', '-N', 'KUBE-IPTABLES-HINT']);
+async function startApi(services: number): Promise<KubeApi> {
   const api = await KubeApi.start();
+  api.put(benchNode);
   for (let index = 0; index < services; index++) {
     api.put(benchService(index));
     api.put(benchSlice(index));
   }
-  let subject = new Subject(api.url);
-  const first = await subject.next();
-  const startToRulesMs = first.at - subject.startedAt;
-  await verify(variant, services);
-  while (api.watcherCount < 3) await pause(10);
-  const changeMs: number[] = [];
-  const serviceMs: number[] = [];
-  let changeBytes = 0;
-  for (let round = 1; round <= changes; round++) {
-    const index = Math.floor((services * round) / (changes + 1));
-    const { ms, bytes } = await timed(subject, () => api.put(benchSlice(index, round)));
-    changeMs.push(ms);
-    changeBytes = bytes;
-  }
-  await verify(variant, services);
-  for (let round = 1; round <= 5; round++) {
-    const index = services + round;
-    const coming = await timed(subject, () => {
-      api.put(benchSlice(index));
-      api.put(benchService(index));
-    });
-    const going = await timed(subject, () => api.delete(benchService(index)));
-    serviceMs.push(coming.ms, going.ms);
-  }
-  await verify(variant, services);
-  const peakMemoryMiB = subject.peakMemoryMiB();
+  return api;
+}
+
+/** Milliseconds until a second process of Twill is ready, having found the rules right. */
+async function restart(api: KubeApi, variant: IptablesVariant, kernel: KernelRules): Promise<number> {
+  const start = performance.now();
+  const subject = new Subject('twill', api.url, variant);
+  const untouched = await kernel.untouched(async () => {
+    while (!(await subject.ready())) await pause(5);
+  });
+  const ms = performance.now() - start;
+  if (!untouched) throw new Error('a restart wrote over rules that were right');
   await subject.end();
-  subject = new Subject(api.url);
-  const again = await subject.next();
-  const restartMs = again.at - subject.startedAt;
-  if (again.bytes > 0) throw new Error(`a restart wrote ${again.bytes} bytes over rules that were right`);
-  const peak = Math.max(peakMemoryMiB, subject.peakMemoryMiB());
-  await subject.end();
+  return ms;
+}
+
+async function measure(
+  name: SubjectName,
+  variant: IptablesVariant,
+  services: number,
+): Promise<ProxyMeasurement> {
+  for (const program of [`iptables-${variant}`, `ip6tables-${variant}`]) {
+    await run(program, ['-t', 'mangle', '-N', 'KUBE-IPTABLES-HINT']);
+    // Makes the tables exist.
+    for (const table of ['nat', 'filter']) await run(program, ['-t', table, '-S', 'OUTPUT']);
+  }
+  const api = await startApi(services);
+  const kernel = new KernelRules(variant);
+  let subject: Subject | undefined;
+  const startToRulesMs = await kernel.timed(
+    () => {
+      subject = new Subject(name, api.url, variant);
+    },
+    (nat) => {
+      subject!.check();
+      return dnatRules(nat) === services * endpointsPerService;
+    },
+  );
+  while (!(await kernel.untouched(() => pause(500))));
+  const fullSyncMs = await subject!.fullSyncMs();
+  const bench = new Bench(api, kernel, services);
+  const changeMs = await bench.endpointChanges();
+  const serviceMs = await bench.serviceChanges();
+  const peakMemoryMiB = subject!.peakMemoryMiB();
+  await subject!.end();
+  const restartMs = name === 'twill' ? await restart(api, variant, kernel) : undefined;
+  kernel.close();
   await api.stop();
   return {
     variant,
     services,
     startToRulesMs,
-    fullSyncMs: first.ms,
+    fullSyncMs: fullSyncMs ?? startToRulesMs,
     changeMs,
-    changeBytes,
     serviceMs,
     restartMs,
-    peakMemoryMiB: peak,
+    peakMemoryMiB,
   };
 }
 
-const [variant, services] = process.argv.slice(2) as [string, string];
-process.stdout.write(`${JSON.stringify(await measure(variant, Number(services)))}\n`);
+const [variant, services, name] = process.argv.slice(2) as [IptablesVariant, string, SubjectName];
+process.stdout.write(`${JSON.stringify(await measure(name, variant, Number(services)))}\n`);

@@ -99,15 +99,33 @@ export function tableChange(
   return { table, write, remove, jumps };
 }
 
-function isEmpty(change: TableChange): boolean {
+/** True when there is nothing to write. */
+export function isEmpty(change: TableChange): boolean {
   return (
     change.write.length + change.remove.length + change.jumps.missing.length + change.jumps.surplus.length ===
     0
   );
 }
 
+/** Number of rules in a chain's text. */
+export function ruleCount(text: string): number {
+  if (text === '') return 0;
+  let count = 1;
+  for (let at = text.indexOf('\n'); at !== -1; at = text.indexOf('\n', at + 1)) count++;
+  return count;
+}
+
+/** By how many entries x_tables counts a table larger after the change: rules, and two for every chain. */
+export function addedEntries(change: TableChange, installed: Chains): number {
+  const entries = (text: string | undefined): number => (text === undefined ? 0 : ruleCount(text) + 2);
+  let added = change.jumps.missing.length - change.jumps.surplus.length;
+  for (const [name, text] of change.write) added += entries(text) - entries(installed.get(name));
+  for (const name of change.remove) added -= entries(installed.get(name));
+  return added;
+}
+
 /** Chains in the order in which a packet comes to them, so that the kernel's memory is laid out as it is walked. */
-function inWalkingOrder(write: TableChange['write']): TableChange['write'] {
+export function inWalkingOrder(write: TableChange['write']): TableChange['write'] {
   const byName = new Map(write);
   const ordered: [string, string][] = [];
   const visit = (name: string): void => {

@@ -1,0 +1,58 @@
+/**
+ * A large change as several transactions. The kernel holds one lock for the whole of a transaction and checks every rule
+ * it can reach, and iptables-nft looks chains up in lists that grow with the transaction: sixty thousand rules in one go
+ * take longer than in ten, and hold up others meanwhile.
+ */
+import { inWalkingOrder, ruleCount, type TableChange } from './document.ts';
+import { jumps } from './names.ts';
+
+/** Chains of table nat that packets come to first: written last, when all they lead to stands. */
+const entrances = new Set([
+  ...jumps.filter(({ table }) => table === 'nat').map(({ rule }) => rule.slice(rule.lastIndexOf(' ') + 1)),
+  'KUBE-NODEPORTS',
+]);
+
+type Chain = TableChange['write'][number];
+
+function total(chains: readonly Chain[]): number {
+  return chains.reduce((sum, [, text]) => sum + ruleCount(text), 0);
+}
+
+/** The chains in groups of some `limit` rules: each leads to chains of its own or an earlier group, or that stand. */
+function groups(chains: readonly Chain[], limit: number): Chain[][] {
+  const waiting = new Map(chains);
+  const result: Chain[][] = [];
+  let group: Chain[] = [];
+  let rules = 0;
+  const take = (name: string): void => {
+    const text = waiting.get(name);
+    if (text === undefined) return;
+    waiting.delete(name);
+    group.push([name, text]);
+    rules += ruleCount(text);
+    for (const [, target] of text.matchAll(/ -j (KUBE-\S+)/g)) take(target!);
+  };
+  for (const [name] of chains) {
+    take(name);
+    if (rules < limit) continue;
+    result.push(group);
+    group = [];
+    rules = 0;
+  }
+  return group.length === 0 ? result : [...result, group];
+}
+
+/**
+ * Divides a change whose table nat has many more rules than `limit`: groups of chains first, and last, in one
+ * transaction with everything else, the entrances that lead to them, jumps, and removals.
+ */
+export function inPortions(changes: readonly TableChange[], limit: number): (readonly TableChange[])[] {
+  const nat = changes.find(({ table }) => table === 'nat');
+  if (nat === undefined || total(nat.write) <= 2 * limit) return [changes];
+  const inner = inWalkingOrder(nat.write).filter(([name]) => !entrances.has(name));
+  const first = groups(inner, limit).map((write): TableChange[] => [
+    { table: 'nat', write, remove: [], jumps: { missing: [], surplus: [] } },
+  ]);
+  const last = { ...nat, write: nat.write.filter(([name]) => entrances.has(name)) };
+  return [...first, changes.map((change) => (change === nat ? last : change))];
+}

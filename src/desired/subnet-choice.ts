@@ -4,11 +4,13 @@ import {
   makeAddress,
   makePrefix,
   type Prefix,
+  prefixesOverlap,
   prefixSize,
 } from '../model/address.ts';
 import { TwillError } from '../model/error.ts';
 import { type Lease, leaseFamily } from '../model/lease.ts';
 import type { FamilyNetwork, NetworkConfig } from '../model/network-config.ts';
+import { fitsLimits } from './network-change.ts';
 
 /** What this node knows about itself before it holds a lease. */
 export interface NodeIdentity {
@@ -32,18 +34,11 @@ export type SubnetChoice =
 /** flannel picks at random among the first free subnets, which keeps racing nodes apart. */
 const CANDIDATES = 100;
 
-function fits(config: NetworkConfig, subnets: readonly Prefix[]): boolean {
+/** True when these are the subnets of a node under the configuration: one for each family. */
+export function fits(config: NetworkConfig, subnets: readonly Prefix[]): boolean {
   return (
     subnets.length === config.families.length &&
-    config.families.every(({ family, subnetLength, subnetMin, subnetMax }) => {
-      const subnet = subnets.find((candidate) => candidate.family === family);
-      return (
-        subnet !== undefined &&
-        subnet.length === subnetLength &&
-        subnet.address.value >= subnetMin.value &&
-        subnet.address.value <= subnetMax.value
-      );
-    })
+    config.families.every((limits) => subnets.some((subnet) => fitsLimits(limits, subnet)))
   );
 }
 
@@ -130,9 +125,15 @@ export function chooseSubnet(options: {
   const free = previous.every((subnet) => !taken.some((other) => other.text === subnet.text));
   if (previous.length > 0 && free && fits(config, previous))
     return { kind: 'create', subnets: previous, obsolete };
+  // A family that was there before keeps its subnet when another one comes: pods go on under their addresses.
+  const kept = obsolete
+    .flatMap(subnetsOf)
+    .filter((subnet) => !taken.some((other) => prefixesOverlap(other, subnet)));
   return {
     kind: 'create',
-    subnets: config.families.map((limits) => freeSubnet(limits, taken, random)),
+    subnets: config.families.map(
+      (limits) => kept.find((subnet) => fitsLimits(limits, subnet)) ?? freeSubnet(limits, taken, random),
+    ),
     obsolete,
   };
 }

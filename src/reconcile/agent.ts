@@ -5,44 +5,26 @@ import { version } from '../config/version.ts';
 import { type LeaseConflict, leaseConflicts } from '../desired/lease-conflicts.ts';
 import { trafficRules } from '../desired/masquerade.ts';
 import { previousSubnets } from '../desired/subnet-file.ts';
+import { listLinks } from '../kernel/netlink/links.ts';
 import { RtSocket } from '../kernel/netlink/socket.ts';
 import { leaseFamily } from '../model/lease.ts';
 import type { NetworkConfig } from '../model/network-config.ts';
 import { readFileIfPresent } from '../store/files.ts';
 import { VtepMacs } from '../store/vtep-macs.ts';
-import { type HealthSubject, serveHealth } from './agent-health.ts';
-import { EtcdSource } from './etcd-source.ts';
-import { KubeSource } from './kube-source.ts';
+import { type AgentParts, serveHealth } from './agent-health.ts';
+import { openSource } from './agent-source.ts';
 import type { LeaseSource, SourceChange } from './lease-source.ts';
 import { ReconcileLoop } from './loop.ts';
 import { Masquerade } from './masquerade.ts';
+import { NetworkChanges } from './network-changes.ts';
 import { Overlay } from './overlay.ts';
 import { watchKernel } from './overlay-events.ts';
 
-function openSource(config: AgentConfig, log: Log): LeaseSource {
-  const text = (name: string, value: string | undefined) => (value === undefined ? {} : { [name]: value });
-  if (config.kubeSubnetManager) {
-    return new KubeSource({
-      client: { kubeconfig: config.kubeConfigFile, master: config.kubeApiUrl },
-      annotationPrefix: config.kubeAnnotationPrefix,
-      netConfigPath: config.netConfigPath,
-      setNodeNetworkUnavailable: config.setNodeNetworkUnavailable,
-      log,
-    });
-  }
-  return new EtcdSource(
-    {
-      endpoints: config.etcdEndpoints,
-      prefix: config.etcdPrefix,
-      ...text('caFile', config.etcdCaFile),
-      ...text('certFile', config.etcdCertFile),
-      ...text('keyFile', config.etcdKeyFile),
-      ...text('username', config.etcdUsername),
-      ...text('password', config.etcdPassword),
-    },
-    config.leaseRenewMarginSeconds,
-    log,
-  );
+/** The devices in the bridge: one for each pod, whichever CNI plugin wired it. */
+async function countPorts(socket: RtSocket, bridge: string): Promise<number> {
+  const links = await listLinks(socket);
+  const index = links.find(({ name }) => name === bridge)?.index;
+  return index === undefined ? 0 : links.filter(({ master }) => master === index).length;
 }
 
 /** Resolves with the signal's name; a second one ends the process at once, as by default. */
@@ -60,6 +42,9 @@ class Agent {
   private readonly abort = new AbortController();
   private readonly closers: (() => Promise<void> | void)[] = [];
   private overlay: Overlay | undefined;
+  /** The network configuration in force. */
+  private network: NetworkConfig | undefined;
+  private changes: NetworkChanges | undefined;
   private watching = false;
   private conflicts: readonly LeaseConflict[] = [];
   private readonly limiter = new LogLimiter();
@@ -88,7 +73,9 @@ class Agent {
     const socket = new RtSocket();
     this.closers.push(() => socket.close());
     const network = await this.source.config(this.abort.signal);
+    this.network = network;
     this.startOverlay(network, socket);
+    this.startChanges(network, socket);
   }
 
   /**
@@ -112,8 +99,7 @@ class Agent {
   }
 
   private sourceChanged(change: SourceChange): void {
-    if (change === 'config')
-      this.log.warn('the network configuration has changed: restart the agent to apply it');
+    if (change === 'config') this.changes?.loop.trigger('the network configuration changed', true);
     else if (change === 'peers') {
       this.overlay?.peersChanged();
       this.conflictLoop.trigger('leases changed');
@@ -123,9 +109,9 @@ class Agent {
     }
   }
 
-  private health(): HealthSubject {
-    const { source, overlay, masquerade, conflicts, cni } = this;
-    return { source, overlay, masquerade, conflicts, cni };
+  private health(): AgentParts {
+    const { source, overlay, masquerade, changes, conflicts, cni } = this;
+    return { source, overlay, masquerade, changes, conflicts, cni };
   }
 
   private findConflicts(): void {
@@ -157,36 +143,54 @@ class Agent {
       ),
       masquerade: config.ipMasq,
       resyncMs: config.resyncMs,
-      onChange: () => this.overlayChanged(overlay, network),
+      onChange: () => this.overlayChanged(overlay),
     });
     this.overlay = overlay;
     this.closers.push(() => overlay.loop.stop());
     overlay.loop.trigger('start');
   }
 
+  private startChanges(network: NetworkConfig, socket: RtSocket): void {
+    const { source, log, config } = this;
+    this.changes = new NetworkChanges({
+      source,
+      log,
+      network,
+      pods: () => countPorts(socket, config.bridge),
+      possible: async (next) => this.overlay?.canFollow(next),
+      apply: (next) => {
+        this.network = next;
+        this.overlay?.reconfigure(next);
+        this.masquerade?.loop.trigger('the network configuration changed', true);
+      },
+    });
+    const { loop } = this.changes;
+    this.closers.push(() => loop.stop());
+  }
+
   /**
    * Looking at the kernel's events only when the first state stands keeps our own first thousands of changes out of
    * them; the run that follows catches what others changed meanwhile.
    */
-  private overlayChanged(overlay: Overlay, network: NetworkConfig): void {
+  private overlayChanged(overlay: Overlay): void {
     if (this.watching || !overlay.podNetwork().ready || this.abort.signal.aborted) return;
     this.watching = true;
     this.source.networkUp();
     // Starting iptables costs more than a peer's entries: it comes when traffic can flow.
-    this.startMasquerade(network);
+    this.startMasquerade();
     this.closers.push(watchKernel(overlay, this.log));
     overlay.loop.trigger('kernel events are watched');
     this.log.debug('watches the kernel');
   }
 
-  private startMasquerade(network: NetworkConfig): void {
+  private startMasquerade(): void {
     const { config, log, source } = this;
     this.masquerade = new Masquerade({
       log,
       resyncMs: config.rulesResyncMs,
-      nftables: network.nftables,
+      nftables: () => this.network?.nftables ?? false,
       rules: () =>
-        network.families.flatMap(({ family, network: pods }) => {
+        (this.network?.families ?? []).flatMap(({ family, network: pods }) => {
           const own = source.own();
           const subnet = own === undefined ? undefined : leaseFamily(own, family)?.subnet;
           if (subnet === undefined) return [];

@@ -1,26 +1,17 @@
 import { randomInt } from 'node:crypto';
 import type { Log } from '../config/log.ts';
-import { chooseSubnet, type NodeIdentity } from '../desired/subnet-choice.ts';
+import { type Claim, claimedLease, isAnothers, saysLease, subnetsOf } from '../desired/lease-claim.ts';
+import { chooseSubnet, fits, type NodeIdentity } from '../desired/subnet-choice.ts';
 import type { Prefix } from '../model/address.ts';
-import { describeError, TwillError } from '../model/error.ts';
-import {
-  formatLeaseValue,
-  type Lease,
-  leaseFamily,
-  leaseKeyName,
-  parseLease,
-  sameLease,
-} from '../model/lease.ts';
+import { TwillError } from '../model/error.ts';
+import { formatLeaseValue, type Lease, sameLease } from '../model/lease.ts';
 import type { EtcdLeases, LeaseRecord } from '../store/etcd-leases.ts';
+import { EtcdRenewal } from './etcd-renewal.ts';
 import type { EtcdTracker } from './etcd-tracker.ts';
-import { type Claim, claimBackend } from './lease-source.ts';
 import { ReconcileLoop } from './loop.ts';
 
 /** Attempts to create a lease before other nodes' races are left to the loop's backoff; flannel's number. */
 const RACE_RETRIES = 10;
-
-/** A lease is renewed at least this often, so that its loss is noticed even where the watch is not. */
-const LONGEST_RENEWAL_SECONDS = 600;
 
 /** An unproven takeover that nobody has disputed for this long counts as ours. */
 const DISPUTE_MS = 60_000;
@@ -43,22 +34,6 @@ export interface OwnershipOptions {
   readonly onOwn: () => void;
 }
 
-function wanted(claim: Claim, subnets: readonly Prefix[]): Lease {
-  const { publicIps, vtepMacs } = claim.identity;
-  return {
-    name: leaseKeyName(subnets),
-    ...claimBackend(claim.config.backend),
-    families: claim.config.families.flatMap(({ family }) => {
-      const subnet = subnets.find((candidate) => candidate.family === family);
-      const publicIp = publicIps.find((candidate) => candidate.family === family);
-      if (subnet === undefined || publicIp === undefined) return [];
-      return [{ family, subnet, publicIp, vtepMac: vtepMacs.get(family.name) }];
-    }),
-  };
-}
-
-const subnetsOf = (lease: Lease): Prefix[] => lease.families.map(({ subnet }) => subnet);
-
 /**
  * Takes this node's lease, keeps it alive and correct, and takes another when it is lost.
  *
@@ -73,8 +48,7 @@ export class EtcdOwnership {
   private held: Held | undefined;
   private previous: readonly Prefix[] | undefined;
   private readonly foreign = new Set<string>();
-  private renewTimer: NodeJS.Timeout | undefined;
-  private renewAt = Number.POSITIVE_INFINITY;
+  private readonly renewal: EtcdRenewal;
 
   constructor(options: OwnershipOptions) {
     this.options = options;
@@ -83,6 +57,13 @@ export class EtcdOwnership {
       log: options.log,
       work: () => this.work(),
       backoffMs: { first: 200, longest: 10_000 },
+    });
+    const { store, log, renewMarginSeconds: marginSeconds } = options;
+    this.renewal = new EtcdRenewal({
+      store,
+      log,
+      marginSeconds,
+      onDue: () => this.loop.trigger('renewal is due', true),
     });
   }
 
@@ -107,7 +88,7 @@ export class EtcdOwnership {
   }
 
   async stop(): Promise<void> {
-    clearTimeout(this.renewTimer);
+    this.renewal.stop();
     await this.loop.stop();
   }
 
@@ -127,14 +108,18 @@ export class EtcdOwnership {
       this.lose(held, 'its key was deleted or has expired');
       return;
     }
-    const lease = wanted(wish, subnetsOf(held.lease));
+    if (!fits(wish.config, subnetsOf(held.lease))) {
+      this.lose(held, 'the network configuration has changed');
+      return;
+    }
+    const lease = claimedLease(wish, subnetsOf(held.lease));
     const overwritten = record.revision > held.record.revision && record.value !== held.record.value;
-    if (overwritten && !this.says(record, lease)) {
-      if (this.isAnothers(record, lease)) this.lose(held, 'another node holds its key now');
+    if (overwritten && !saysLease(record, lease)) {
+      if (isAnothers(record, lease)) this.lose(held, 'another node holds its key now');
       else await this.dispute(held, record, lease);
       return;
     }
-    if (overwritten || this.says(record, lease)) {
+    if (overwritten || saysLease(record, lease)) {
       this.hold({ ...held, record, lease }, false);
     } else {
       const updated = await this.options.store.update(record, formatLeaseValue(lease));
@@ -142,27 +127,9 @@ export class EtcdOwnership {
       log.info({ lease: name, value: updated.value }, 'updated our lease');
       this.hold({ ...held, record: updated, lease }, true);
     }
-    if (Date.now() >= this.renewAt) await this.renew(record);
-  }
-
-  private says(record: LeaseRecord, lease: Lease): boolean {
-    if (record.value === formatLeaseValue(lease)) return true;
-    try {
-      return sameLease(parseLease(record.name, record.value), lease);
-    } catch {
-      return false;
-    }
-  }
-
-  /** The key is readable and carries none of our public IPs: it expired, and its new holder is somebody else. */
-  private isAnothers(record: LeaseRecord, lease: Lease): boolean {
-    try {
-      const { families } = parseLease(record.name, record.value);
-      return families.every(
-        ({ family, publicIp }) => leaseFamily(lease, family)?.publicIp.text !== publicIp.text,
-      );
-    } catch {
-      return false;
+    if (this.renewal.due && !(await this.renewal.renew(record))) {
+      await tracker.refresh();
+      if (this.held !== undefined) this.lose(this.held, 'its etcd lease has expired or was revoked');
     }
   }
 
@@ -203,7 +170,7 @@ export class EtcdOwnership {
       if (attempt > 0) await this.options.tracker.refresh();
       const held = await this.tryAcquire(wish);
       if (held === undefined) continue;
-      this.scheduleRenewal(60);
+      this.renewal.schedule(60);
       this.hold(held, true);
       return;
     }
@@ -223,7 +190,7 @@ export class EtcdOwnership {
     });
     const base = { asserted: false, unprovenSince: undefined };
     if (choice.kind === 'reuse') {
-      const lease = wanted(wish, subnetsOf(choice.lease));
+      const lease = claimedLease(wish, subnetsOf(choice.lease));
       const known = tracker.records.get(choice.lease.name);
       const record = known === undefined ? undefined : await store.update(known, formatLeaseValue(lease));
       if (record === undefined) return undefined;
@@ -234,7 +201,7 @@ export class EtcdOwnership {
       return { ...base, record, lease, unprovenSince: choice.proven ? undefined : Date.now() };
     }
     for (const lease of choice.obsolete) await this.giveBack(lease);
-    const lease = wanted(wish, choice.subnets);
+    const lease = claimedLease(wish, choice.subnets);
     const record = await store.create(lease.name, formatLeaseValue(lease));
     if (record === undefined) return undefined;
     log.info({ lease: record.name }, 'leased a subnet');
@@ -245,6 +212,13 @@ export class EtcdOwnership {
     const { store, tracker, log } = this.options;
     const record = tracker.records.get(lease.name);
     if (record === undefined) return;
+    if (record.etcdLease === '0') {
+      log.warn(
+        { lease: lease.name },
+        'the subnet reserved for us does not fit the network configuration: leaving it as it is, delete or move it',
+      );
+      return;
+    }
     log.warn(
       { lease: lease.name },
       'our lease does not fit the network configuration any more, giving it back',
@@ -263,31 +237,5 @@ export class EtcdOwnership {
   private async raced(name: string): Promise<TwillError> {
     await this.options.tracker.refresh();
     return new TwillError('conflict', `${this.options.store.keyOf(name)} changed while we were writing it`);
-  }
-
-  private async renew(record: LeaseRecord): Promise<void> {
-    if (record.etcdLease === '0') return this.scheduleRenewal(LONGEST_RENEWAL_SECONDS);
-    try {
-      const ttl = await this.options.store.keepAlive(record.etcdLease);
-      if (ttl === 0) {
-        await this.options.tracker.refresh();
-        if (this.held !== undefined) this.lose(this.held, 'its etcd lease has expired or was revoked');
-        return;
-      }
-      const { renewMarginSeconds } = this.options;
-      this.scheduleRenewal(
-        Math.max(1, Math.min(ttl / 3, Math.max(ttl - renewMarginSeconds, ttl / 6), LONGEST_RENEWAL_SECONDS)),
-      );
-    } catch (error) {
-      this.options.log.warn({ error: describeError(error) }, 'cannot renew our lease, will retry');
-      this.scheduleRenewal(10);
-    }
-  }
-
-  private scheduleRenewal(seconds: number): void {
-    clearTimeout(this.renewTimer);
-    this.renewAt = Date.now() + seconds * 1000;
-    this.renewTimer = setTimeout(() => this.loop.trigger('renewal is due', true), seconds * 1000 + 10);
-    this.renewTimer.unref();
   }
 }

@@ -1,4 +1,6 @@
 import type { Log } from '../config/log.ts';
+import type { Claim } from '../desired/lease-claim.ts';
+import { fitsLimits, keepsSubnets } from '../desired/network-change.ts';
 import type { Address } from '../model/address.ts';
 import { describeError } from '../model/error.ts';
 import type { Lease } from '../model/lease.ts';
@@ -7,7 +9,7 @@ import type { EtcdOptions } from '../store/etcd-client.ts';
 import { EtcdLeases } from '../store/etcd-leases.ts';
 import { EtcdOwnership } from './etcd-ownership.ts';
 import { EtcdTracker } from './etcd-tracker.ts';
-import type { Claim, LeaseSource, SourceChange, SourceStatus } from './lease-source.ts';
+import type { LeaseSource, SourceChange, SourceStatus } from './lease-source.ts';
 
 /** Leases in etcd, in flannel's schema. */
 export class EtcdSource implements LeaseSource {
@@ -50,6 +52,7 @@ export class EtcdSource implements LeaseSource {
     if (text === undefined) {
       this.configError = `${key} is missing in etcd`;
       this.log.warn({ key }, 'the network configuration is missing in etcd, waiting for it');
+      this.onChange('config');
       return;
     }
     let config: NetworkConfig;
@@ -61,13 +64,13 @@ export class EtcdSource implements LeaseSource {
         { key, reason: describeError(error) },
         'the network configuration is wrong, waiting for a right one',
       );
+      this.onChange('config');
       return;
     }
     this.configError = undefined;
-    const first = this.current === undefined;
     this.current = config;
     for (const resolve of this.waiting.splice(0)) resolve(config);
-    if (!first) this.onChange('config');
+    this.onChange('config');
   }
 
   config(signal: AbortSignal): Promise<NetworkConfig> {
@@ -76,6 +79,15 @@ export class EtcdSource implements LeaseSource {
       this.waiting.push(resolve);
       signal.addEventListener('abort', () => reject(signal.reason), { once: true });
     });
+  }
+
+  latestConfig(): NetworkConfig | undefined {
+    return this.current;
+  }
+
+  keeps(config: NetworkConfig): boolean {
+    const own = this.own();
+    return own === undefined || keepsSubnets(config, own, fitsLimits);
   }
 
   claim(claim: Claim): void {
@@ -102,8 +114,8 @@ export class EtcdSource implements LeaseSource {
 
   status(): SourceStatus {
     const { connected, lastError, malformed } = this.tracker;
-    const leaseError = this.configError ?? this.ownership.lastError;
-    return { connected, lastError, leaseError, malformed };
+    const { configError } = this;
+    return { connected, lastError, leaseError: this.ownership.lastError, configError, malformed };
   }
 
   async stop(): Promise<void> {

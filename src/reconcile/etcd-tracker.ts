@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Log } from '../config/log.ts';
+import { type Log, LogLimiter } from '../config/log.ts';
 import type { Prefix } from '../model/address.ts';
 import { describeError } from '../model/error.ts';
 import { type Lease, parseLease, parseLeaseKeyName } from '../model/lease.ts';
@@ -29,6 +29,7 @@ export class EtcdTracker {
   private readonly store: EtcdLeases;
   private readonly log: Log;
   private readonly events: TrackerEvents;
+  private readonly limiter = new LogLimiter();
   private readonly abort = new AbortController();
   private running: Promise<void> | undefined;
   private revision = 0n;
@@ -163,7 +164,9 @@ export class EtcdTracker {
         this.lastError = describeError(error);
         if (this.connected || this.revision !== before) failures = 0;
         const retryInMs = Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** failures++);
-        this.log.warn({ error: this.lastError, retryInMs }, 'cannot follow the leases in etcd, will retry');
+        // Each longer wait is told, then one line a minute.
+        if (retryInMs < LONGEST_RETRY_MS || this.limiter.allow('retry') !== undefined)
+          this.log.warn({ error: this.lastError, retryInMs }, 'cannot follow the leases in etcd, will retry');
         this.connected = false;
         await delay(retryInMs, undefined, { signal }).catch(() => undefined);
       }

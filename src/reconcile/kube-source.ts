@@ -1,25 +1,16 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Log } from '../config/log.ts';
-import { type Address, type Family, prefixContains } from '../model/address.ts';
-import { describeError, TwillError } from '../model/error.ts';
-import {
-  type AnnotationNames,
-  annotationNames,
-  leaseAnnotations,
-  overwrittenIp,
-} from '../model/kube-lease.ts';
+import { type Claim, claimedNodeLease } from '../desired/lease-claim.ts';
+import { inNetwork, keepsSubnets } from '../desired/network-change.ts';
+import type { Address, Family } from '../model/address.ts';
+import { describeError, isTwillError, TwillError } from '../model/error.ts';
+import { type AnnotationNames, annotationNames, leaseAnnotations } from '../model/kube-lease.ts';
 import { type Lease, leaseFamily, sameLease } from '../model/lease.ts';
-import { type NetworkConfig, parseNetworkConfig } from '../model/network-config.ts';
-import { readFileIfPresent } from '../store/files.ts';
+import type { NetworkConfig } from '../model/network-config.ts';
 import { KubeClient, type KubeClientOptions } from '../store/kube-client.ts';
 import { findNodeName, KubeLeases, type NodeRecord, type OwnNode } from '../store/kube-leases.ts';
-import {
-  type Claim,
-  claimBackend,
-  type LeaseSource,
-  type SourceChange,
-  type SourceStatus,
-} from './lease-source.ts';
+import { NetworkConfigFile } from '../store/network-config-file.ts';
+import type { LeaseSource, SourceChange, SourceStatus } from './lease-source.ts';
 import { ReconcileLoop } from './loop.ts';
 
 export interface KubeSourceOptions {
@@ -37,6 +28,7 @@ const RETRY_MS = 2000;
 export class KubeSource implements LeaseSource {
   private readonly options: KubeSourceOptions;
   private readonly names: AnnotationNames;
+  private readonly configFile: NetworkConfigFile;
   private readonly abort = new AbortController();
   private readonly loop: ReconcileLoop;
   private readonly valid = new Map<string, Lease>();
@@ -48,6 +40,9 @@ export class KubeSource implements LeaseSource {
   private held: Lease | undefined;
   private networkIsUp = false;
   private lastError: string | undefined;
+  private current: NetworkConfig | undefined;
+  private configError: string | undefined;
+  private client: KubeClient | undefined;
   private listed: (() => void) | undefined;
   private starting: Promise<NetworkConfig> | undefined;
   private onChange: (change: SourceChange) => void = () => {};
@@ -56,6 +51,7 @@ export class KubeSource implements LeaseSource {
   constructor(options: KubeSourceOptions) {
     this.options = options;
     this.names = annotationNames(options.annotationPrefix);
+    this.configFile = new NetworkConfigFile(options.netConfigPath);
     this.loop = new ReconcileLoop({
       name: 'lease',
       log: options.log,
@@ -87,41 +83,59 @@ export class KubeSource implements LeaseSource {
     }
   }
 
-  private readConfig(): NetworkConfig {
-    const path = this.options.netConfigPath;
-    const text = readFileIfPresent(path);
-    if (text === undefined) throw new TwillError('unavailable', `--net-config-path '${path}' cannot be read`);
+  /** What a changed file means is the same as a changed key in etcd: an unreadable one changes nothing. */
+  private configChanged(): void {
     try {
-      return parseNetworkConfig(text, false);
-    } catch (cause) {
-      throw new TwillError('invalid', `'${path}': ${describeError(cause)}`, cause);
+      this.current = this.configFile.read();
+      this.configError = undefined;
+    } catch (error) {
+      this.configError = describeError(error);
+      this.options.log.error(
+        { reason: this.configError },
+        'the network configuration is wrong, waiting for a right one',
+      );
     }
+    this.onChange('config');
   }
 
   private async begin(): Promise<NetworkConfig> {
-    const { log, client: clientOptions } = this.options;
-    const config = await this.eventually('no network configuration', () => this.readConfig());
+    const { client: clientOptions } = this.options;
+    const config = await this.eventually('no network configuration', () => this.configFile.read());
+    this.current = config;
+    this.configFile.watch(() => this.configChanged());
     const client = await this.eventually('no Kubernetes configuration', () => KubeClient.open(clientOptions));
     this.nodeName = await this.eventually('the name of this node is not known', () =>
       findNodeName(client, process.env, this.abort.signal),
     );
+    this.client = client;
     const complete = new Promise<void>((resolve) => {
       this.listed = resolve;
     });
+    this.lastError = `waiting for the nodes from ${client.server}`;
+    await this.follow(config);
+    await complete;
+    return config;
+  }
+
+  /** Watches the nodes that the backend needs: `alloc` only our own. */
+  private async follow({ backend }: NetworkConfig): Promise<void> {
+    const ownOnly = backend.type === 'alloc';
+    const { client, store, nodeName, names } = this;
+    if (client === undefined || store?.ownOnly === ownOnly) return;
+    await store?.stop();
     this.store = new KubeLeases({
       client,
-      log,
-      nodeName: this.nodeName,
-      names: this.names,
-      ownOnly: config.backend.type === 'alloc',
+      log: this.options.log,
+      nodeName,
+      names,
+      ownOnly,
       onList: (records) => this.replace(records),
       onChange: (name, record) => this.take(name, record),
+      onState: (error) => {
+        this.lastError = error;
+      },
     });
-    this.lastError = `waiting for the nodes from ${client.server}`;
     this.store.start();
-    await complete;
-    this.lastError = undefined;
-    return config;
   }
 
   private replace(records: readonly NodeRecord[]): void {
@@ -167,15 +181,25 @@ export class KubeSource implements LeaseSource {
     });
   }
 
+  latestConfig(): NetworkConfig | undefined {
+    return this.current;
+  }
+
+  keeps(config: NetworkConfig): boolean {
+    return this.held === undefined || keepsSubnets(config, this.held, inNetwork);
+  }
+
   claim(claim: Claim): void {
     this.wish = claim;
     this.loop.trigger('claim', true);
   }
 
   private async work(): Promise<void> {
-    const { wish, store } = this;
-    if (wish === undefined || store === undefined) return;
-    const node = this.node;
+    const { wish } = this;
+    if (wish === undefined) return;
+    await this.follow(wish.config);
+    const { node, store } = this;
+    if (store === undefined) return;
     if (node === undefined)
       throw new TwillError('unavailable', `there is no Kubernetes node '${this.nodeName}': set NODE_NAME`);
     const lease = this.wanted(wish, node);
@@ -194,23 +218,17 @@ export class KubeSource implements LeaseSource {
       await store.clearNetworkUnavailable(this.abort.signal);
   }
 
-  private wanted({ identity, config }: Claim, node: OwnNode): Lease {
-    const families = config.families.map(({ family, network }) => {
-      const subnet = node.subnets.find((candidate) => candidate.family === family);
-      const publicIp =
-        overwrittenIp(node.raw, this.names, family) ??
-        identity.publicIps.find((candidate) => candidate.family === family);
-      if (subnet === undefined)
-        throw new TwillError('unavailable', `node '${this.nodeName}' has no ${family.kubeName} podCIDR yet`);
-      if (!prefixContains(network, subnet.address) || subnet.length < network.length)
-        throw new TwillError(
-          'invalid',
-          `podCIDR ${subnet.text} of node '${this.nodeName}' is not in ${network.text}`,
-        );
-      if (publicIp === undefined) throw new TwillError('unavailable', `no ${family.kubeName} public IP`);
-      return { family, subnet, publicIp, vtepMac: identity.vtepMacs.get(family.name) };
-    });
-    return { name: this.nodeName, ...claimBackend(config.backend), families };
+  /** A node whose podCIDR is of another network has no lease; while it has no podCIDR the one of before holds. */
+  private wanted(wish: Claim, node: OwnNode): Lease {
+    try {
+      return claimedNodeLease(wish, { name: this.nodeName, ...node }, this.names);
+    } catch (error) {
+      if (isTwillError(error, 'invalid') && this.held !== undefined) {
+        this.held = undefined;
+        this.onChange('own');
+      }
+      throw error;
+    }
   }
 
   own(): Lease | undefined {
@@ -238,11 +256,13 @@ export class KubeSource implements LeaseSource {
   status(): SourceStatus {
     const leaseError = this.lastError ?? this.loop.status().lastError;
     const connected = this.lastError === undefined;
-    return { connected, lastError: this.lastError, leaseError, malformed: this.malformed };
+    const { configError, malformed } = this;
+    return { connected, lastError: this.lastError, leaseError, configError, malformed };
   }
 
   async stop(): Promise<void> {
     this.abort.abort();
+    this.configFile.close();
     await Promise.all([this.loop.stop(), this.store?.stop()]);
   }
 }

@@ -1,18 +1,7 @@
-import type { NodeIdentity } from '../desired/subnet-choice.ts';
+import type { Claim } from '../desired/lease-claim.ts';
 import type { Address, Family } from '../model/address.ts';
 import type { Lease } from '../model/lease.ts';
-import type { Backend, NetworkConfig } from '../model/network-config.ts';
-
-/** What this node wants to publish about itself. */
-export interface Claim {
-  readonly identity: NodeIdentity;
-  readonly config: NetworkConfig;
-}
-
-/** Names the backend and VNI that a lease of ours carries. */
-export function claimBackend(backend: Backend): { backend: string; vni: number | undefined } {
-  return { backend: backend.type, vni: backend.type === 'vxlan' ? backend.vni : undefined };
-}
+import type { NetworkConfig } from '../model/network-config.ts';
 
 /** What changed: our own lease, those of others, or the network configuration. */
 export type SourceChange = 'own' | 'peers' | 'config';
@@ -22,8 +11,10 @@ export interface SourceStatus {
   /** True while the source is followed live. */
   readonly connected: boolean;
   readonly lastError: string | undefined;
-  /** Why there is no configuration or no lease. */
+  /** Why there is no lease. */
   readonly leaseError: string | undefined;
+  /** Why the network configuration cannot be read now. */
+  readonly configError: string | undefined;
   /** Entries that could not be read, by name, with the reason. */
   readonly malformed: ReadonlyMap<string, string>;
 }
@@ -34,6 +25,10 @@ export interface LeaseSource {
   start(onChange: (change: SourceChange) => void): void;
   /** Resolves with the configuration once there is a valid one. Rejects when `signal` is aborted. */
   config(signal: AbortSignal): Promise<NetworkConfig>;
+  /** The newest valid configuration; `onChange('config')` says that there is another, or that it cannot be read. */
+  latestConfig(): NetworkConfig | undefined;
+  /** True when this node keeps its subnets under the configuration. */
+  keeps(config: NetworkConfig): boolean;
   /** Says what our lease should be; the source takes, keeps and renews it, and tells by `onChange('own')`. */
   claim(claim: Claim): void;
   /** Our lease; undefined before the first and while it is lost. */

@@ -1,4 +1,4 @@
-import type { Log } from '../config/log.ts';
+import { type Log, LogLimiter } from '../config/log.ts';
 import { describeError } from '../model/error.ts';
 
 export interface LoopOptions {
@@ -35,6 +35,8 @@ export class ReconcileLoop {
   private readonly options: LoopOptions;
   private readonly abort = new AbortController();
   private readonly reasons = new Set<string>();
+  /** Says a failure that repeats itself once a minute. */
+  private readonly limiter = new LogLimiter();
   private timer: NodeJS.Timeout | undefined;
   private timerAt = Number.POSITIVE_INFINITY;
   private running: Promise<void> | undefined;
@@ -129,10 +131,9 @@ export class ReconcileLoop {
     } = this.options;
     if (this.consecutiveFailures > 0) {
       const delay = Math.min(backoffMs.longest, backoffMs.first * 2 ** (this.consecutiveFailures - 1));
-      log.warn(
-        { loop: name, error: this.lastError, attempt: this.consecutiveFailures, retryInMs: delay },
-        'failed, will retry',
-      );
+      const attempt = this.consecutiveFailures;
+      if (this.limiter.allow(this.lastError ?? '') !== undefined)
+        log.warn({ loop: name, error: this.lastError, attempt, retryInMs: delay }, 'failed, will retry');
       this.schedule(delay);
     } else if (this.reasons.size > 0) {
       this.schedule(Math.max(0, this.lastStart + minIntervalMs - Date.now()));

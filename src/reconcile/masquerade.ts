@@ -19,8 +19,8 @@ export interface MasqueradeOptions {
   readonly log: Log;
   /** Milliseconds between checks; a check reads two short chains and writes only where they differ. */
   readonly resyncMs: number;
-  /** Write nftables' own rules (EnableNFTables) instead of iptables'. */
-  readonly nftables: boolean;
+  /** Whether nftables' own rules (EnableNFTables) are to be written instead of iptables'. */
+  readonly nftables: () => boolean;
   /** The rules that should stand; empty while there is no lease. */
   readonly rules: () => readonly TrafficRules[];
 }
@@ -30,7 +30,12 @@ export class Masquerade {
   readonly loop: ReconcileLoop;
   private readonly options: MasqueradeOptions;
   private readonly tools = new Map<Family['name'], Iptables>();
+  /** The rules of the last run, and their kind. */
+  private wanted = '';
+  /** The first run, or the first with other rules: what is written then repairs nothing. */
   private first = true;
+  /** Families that have rules of ours. */
+  private readonly written = new Map<Family, TrafficRules>();
   /** What the kernel shows after a table was written. */
   private readonly readBack = new Map<string | undefined, string | undefined>();
   /** Times that rules had to be put right after they had stood. */
@@ -57,21 +62,32 @@ export class Masquerade {
   }
 
   private async work(): Promise<void> {
-    const wanted = this.options.rules();
-    const { nftables } = this.options;
-    for (const rules of wanted) {
-      if (nftables) await this.ensureTable(rules);
-      else await this.ensureChains(rules);
-      if (this.first) await this.clearOther(rules);
+    const rules = this.options.rules();
+    if (rules.length === 0) return;
+    const nftables = this.options.nftables();
+    const print = JSON.stringify([nftables, rules], (_, value) =>
+      typeof value === 'bigint' ? String(value) : value,
+    );
+    this.first = print !== this.wanted;
+    for (const each of rules) {
+      if (nftables) await this.ensureTable(each);
+      else await this.ensureChains(each);
+      if (this.first) await this.clear(each, !nftables);
+      this.written.set(each.family, each);
     }
-    if (wanted.length > 0) this.first = false;
+    for (const [family, each] of this.written) {
+      if (rules.some((wanted) => wanted.family === family)) continue;
+      await this.clear(each, nftables);
+      this.written.delete(family);
+    }
+    this.wanted = print;
   }
 
   /** An earlier run may have used the other kind: rules of both would masquerade twice. */
-  private async clearOther(rules: TrafficRules): Promise<void> {
+  private async clear(rules: TrafficRules, nftables: boolean): Promise<void> {
     const none = { ...rules, masquerade: undefined, forward: undefined };
     try {
-      if (this.options.nftables) await this.ensureChains(none);
+      if (!nftables) await this.ensureChains(none);
       else if ((await listNftTable(rules.family, nftTable(rules.family))) !== undefined)
         await applyNft(nftDocument(none));
     } catch (error) {

@@ -6,11 +6,12 @@ import type { Message } from '../kernel/netlink/codec.ts';
 import * as nl from '../kernel/netlink/constants.ts';
 import { type Link, parseLink } from '../kernel/netlink/links.ts';
 import { parseFdbEntry, parseNeighbour } from '../kernel/netlink/neighbours.ts';
+import { parseIpSettings } from '../kernel/netlink/netconf.ts';
 import { parseRoute } from '../kernel/netlink/routes.ts';
 import { RtSocket } from '../kernel/netlink/socket.ts';
 import type { Overlay } from './overlay.ts';
+import { deviceObject } from './overlay-vteps.ts';
 
-/** Milliseconds after which a device that was deleted is noticed even if its event is lost: none, ENOBUFS tells. */
 const groups = [
   nl.RTNLGRP_LINK,
   nl.RTNLGRP_NEIGH,
@@ -18,7 +19,18 @@ const groups = [
   nl.RTNLGRP_IPV4_ROUTE,
   nl.RTNLGRP_IPV6_IFADDR,
   nl.RTNLGRP_IPV6_ROUTE,
+  nl.RTNLGRP_IPV4_NETCONF,
+  nl.RTNLGRP_IPV6_NETCONF,
 ];
+
+/** What is not as it should be any more. */
+interface Reason {
+  readonly text: string;
+  /** The name under which its repairs are counted. */
+  readonly object: string;
+}
+
+const reason = (text: string, object = text): Reason => ({ text, object });
 
 /** Decides which kernel events say that something is not as it should be; our own changes do not. */
 class EventFilter {
@@ -30,7 +42,7 @@ class EventFilter {
   }
 
   /** @returns why to look again, undefined when the event changes nothing for us */
-  reason(message: Message): string | undefined {
+  reason(message: Message): Reason | undefined {
     switch (message.type) {
       case nl.RTM_NEWLINK:
       case nl.RTM_DELLINK:
@@ -44,13 +56,15 @@ class EventFilter {
       case nl.RTM_NEWNEIGH:
       case nl.RTM_DELNEIGH:
         return this.neighbour(message);
+      case nl.RTM_NEWNETCONF:
+        return this.settings(message);
       default:
         return undefined;
     }
   }
 
   /** Statistics and the like come as RTM_NEWLINK too: only what we look at counts. */
-  private link(message: Message): string | undefined {
+  private link(message: Message): Reason | undefined {
     const link = parseLink(message);
     if (link === undefined || !this.concerns(link)) return undefined;
     const print =
@@ -59,7 +73,7 @@ class EventFilter {
         : `${link.name} ${link.up} ${link.running} ${link.mtu} ${link.mac}`;
     if (this.links.get(link.index) === print) return undefined;
     this.links.set(link.index, print);
-    return `device ${link.name} changed`;
+    return reason(`device ${link.name} changed`, deviceObject(link.name));
   }
 
   private concerns(link: Link): boolean {
@@ -72,26 +86,34 @@ class EventFilter {
     return new Set(this.overlay.deviceIndexes().values());
   }
 
-  private address(message: Message): string | undefined {
+  private address(message: Message): Reason | undefined {
     const address = parseInterfaceAddress(message);
     if (address === undefined) return undefined;
     const ours =
       this.overlay.underlay() === undefined ||
       address.index === this.overlay.underlay()?.index ||
       this.deviceIndexes().has(address.index);
-    return ours ? `address ${address.address.text} changed` : undefined;
+    if (!ours) return undefined;
+    const name = this.overlay.vteps.nameOf(address.index);
+    return reason(`address ${address.address.text} changed`, name && deviceObject(name));
   }
 
-  private route(message: Message): string | undefined {
+  private settings(message: Message): Reason | undefined {
+    const settings = parseIpSettings(message);
+    const off = settings?.index === nl.NETCONFA_IFINDEX_ALL && settings.forwarding === false;
+    return off ? reason('forwarding was turned off') : undefined;
+  }
+
+  private route(message: Message): Reason | undefined {
     const route = parseRoute(message);
     if (route === undefined) return undefined;
-    if (route.destination.length === 0) return 'a default route changed';
+    if (route.destination.length === 0) return reason('a default route changed');
     const entry = routeEntry(route);
     const owned = ownsRoute(route, this.overlay.peers.owned());
     return this.entry(message.type === nl.RTM_NEWROUTE, entry, owned);
   }
 
-  private neighbour(message: Message): string | undefined {
+  private neighbour(message: Message): Reason | undefined {
     const { devices } = this.overlay.peers.owned();
     const neighbour = parseNeighbour(message);
     const forwarding = neighbour === undefined ? parseFdbEntry(message) : undefined;
@@ -101,13 +123,42 @@ class EventFilter {
     return this.entry(message.type === nl.RTM_NEWNEIGH, entry, true);
   }
 
-  private entry(isNew: boolean, entry: OverlayEntry | undefined, owned: boolean): string | undefined {
+  private entry(isNew: boolean, entry: OverlayEntry | undefined, owned: boolean): Reason | undefined {
     if (entry === undefined) return undefined;
     const key = entryKey(entry);
     const expected = this.overlay.peers.expected(key);
-    if (expected === undefined) return isNew && owned ? `${key} appeared` : undefined;
+    if (expected === undefined) return isNew && owned ? reason(`${key} appeared`, key) : undefined;
     if (isNew && sameEntry(expected, entry)) return undefined;
-    return `${key} changed`;
+    return reason(`${key} changed`, key);
+  }
+}
+
+/** Asks the overlay to look again: at once, or later where somebody keeps changing the object. */
+class Trigger {
+  private readonly overlay: Overlay;
+  private timer: NodeJS.Timeout | undefined;
+  private at = Number.POSITIVE_INFINITY;
+
+  constructor(overlay: Overlay) {
+    this.overlay = overlay;
+  }
+
+  pull(object: string): void {
+    const now = Date.now();
+    const wait = this.overlay.contest.wait(object, now);
+    if (wait === 0) this.overlay.loop.trigger('kernel events');
+    else if (now + wait < this.at) {
+      this.stop();
+      this.at = now + wait;
+      this.timer = setTimeout(() => {
+        this.at = Number.POSITIVE_INFINITY;
+        this.overlay.loop.trigger('kernel events');
+      }, wait);
+    }
+  }
+
+  stop(): void {
+    clearTimeout(this.timer);
   }
 }
 
@@ -118,15 +169,19 @@ class EventFilter {
 export function watchKernel(overlay: Overlay, log: Log): () => void {
   const socket = new RtSocket();
   const filter = new EventFilter(overlay);
+  const trigger = new Trigger(overlay);
   socket.subscribe(
     groups,
     (message) => {
-      const reason = filter.reason(message);
-      if (reason === undefined) return;
-      log.debug({ reason }, 'the kernel reports a change');
-      overlay.loop.trigger('kernel events');
+      const found = filter.reason(message);
+      if (found === undefined) return;
+      log.debug({ reason: found.text }, 'the kernel reports a change');
+      trigger.pull(found.object);
     },
     () => overlay.loop.trigger('kernel events were lost'),
   );
-  return () => socket.close();
+  return () => {
+    trigger.stop();
+    socket.close();
+  };
 }

@@ -1,4 +1,5 @@
 import type { Log, LogLimiter } from '../config/log.ts';
+import type { Contest } from '../desired/contest.ts';
 import type { Ownership } from '../desired/overlay-actual.ts';
 import { diffEntries, type OverlayChange } from '../desired/overlay-diff.ts';
 import { type EntryMap, type OverlayEntry, sameEntry } from '../desired/overlay-entries.ts';
@@ -36,6 +37,7 @@ export class OverlayPeers {
   private readonly socket: RtSocket;
   private readonly log: Log;
   private readonly limiter: LogLimiter;
+  private readonly contest: Contest;
   /** What the kernel holds as far as we know. */
   private applied: EntryMap = new Map();
   private ownership: Ownership = { devices: new Set(), networks: [] };
@@ -47,10 +49,11 @@ export class OverlayPeers {
   /** Entries set or removed because the kernel differed although nobody's lease had changed. */
   repairs = 0;
 
-  constructor(socket: RtSocket, log: Log, limiter: LogLimiter) {
+  constructor(socket: RtSocket, log: Log, limiter: LogLimiter, contest: Contest) {
     this.socket = socket;
     this.log = log;
     this.limiter = limiter;
+    this.contest = contest;
   }
 
   /** The entry that should stand under this key. */
@@ -128,6 +131,13 @@ export class OverlayPeers {
       { count: repairs.length, changes: sample(repairs) },
       'repaired entries that somebody else had changed',
     );
+    const now = Date.now();
+    for (const { key } of repairs)
+      if (this.contest.note(key, now).begins)
+        this.log.error(
+          { entry: key },
+          'another program keeps changing an entry: find and stop it; it is put right less often from now on',
+        );
   }
 
   private async apply(changes: readonly OverlayChange[], entries: EntryMap): Promise<void> {

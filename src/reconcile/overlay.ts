@@ -1,22 +1,24 @@
 import { type Log, LogLimiter } from '../config/log.ts';
-import { planVxlan, podMtu, type Underlay, vxlanName } from '../desired/overlay-device.ts';
+import { Contest } from '../desired/contest.ts';
+import { podMtu, type Underlay } from '../desired/overlay-device.ts';
 import type { FamilyPath } from '../desired/overlay-planner.ts';
 import { chooseUnderlay, type UnderlayOptions } from '../desired/overlay-underlay.ts';
 import { gatewayOf, renderSubnetFile } from '../desired/subnet-file.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { type ListedHost, listHost } from '../kernel/overlay.ts';
-import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
-import { type Address, type Family, ipv4, type Prefix } from '../model/address.ts';
+import type { Address, Family, Prefix } from '../model/address.ts';
 import { describeError } from '../model/error.ts';
+import type { Check } from '../model/health.ts';
 import { type Lease, leaseFamily } from '../model/lease.ts';
 import type { NetworkConfig } from '../model/network-config.ts';
 import type { PodNetworkState } from '../model/pod-network.ts';
 import { writeFileAtomically } from '../store/files.ts';
-import { randomMac, type VtepMacs } from '../store/vtep-macs.ts';
+import type { VtepMacs } from '../store/vtep-macs.ts';
 import type { LeaseSource } from './lease-source.ts';
 import { ReconcileLoop } from './loop.ts';
-import { ensureVxlan } from './overlay-devices.ts';
 import { OverlayPeers } from './overlay-peers.ts';
+import { NodeSettings } from './overlay-settings.ts';
+import { Vteps } from './overlay-vteps.ts';
 
 export interface OverlayOptions {
   readonly source: LeaseSource;
@@ -48,23 +50,34 @@ const COLLECT_MS = 15;
 export class Overlay {
   readonly loop: ReconcileLoop;
   readonly peers: OverlayPeers;
-  /** Settings of our devices that had to be put right after they had stood. */
-  deviceRepairs = 0;
+  readonly vteps: Vteps;
+  readonly settings: NodeSettings;
+  /** What others keep changing. */
+  readonly contest = new Contest();
   private readonly options: OverlayOptions;
-  private readonly families: readonly Family[];
+  private network: NetworkConfig;
   private readonly limiter = new LogLimiter();
   private current: Underlay | undefined;
-  private devices = new Map<Family['name'], number>();
   private state: PodNetworkState = { ready: false, reason: 'the overlay is starting' };
-  private wired: Lease | undefined;
+  /** What pods were last told follows from these. */
+  private wired: { readonly own: Lease; readonly network: NetworkConfig } | undefined;
 
   constructor(options: OverlayOptions) {
+    const { socket, log, macs, source } = options;
     this.options = options;
-    this.families = options.config.families.map(({ family }) => family);
-    this.peers = new OverlayPeers(options.socket, options.log, this.limiter);
+    this.network = options.config;
+    this.peers = new OverlayPeers(socket, log, this.limiter, this.contest);
+    this.settings = new NodeSettings(log);
+    this.vteps = new Vteps({
+      socket,
+      macs,
+      log,
+      contest: this.contest,
+      publishedMac: (family) => source.publishedMac(family),
+    });
     this.loop = new ReconcileLoop({
       name: 'overlay',
-      log: options.log,
+      log,
       work: (reasons) => this.work(reasons),
       resyncMs: options.resyncMs,
       minIntervalMs: COLLECT_MS,
@@ -79,7 +92,38 @@ export class Overlay {
 
   /** Indexes of our VXLAN devices by family. */
   deviceIndexes(): ReadonlyMap<Family['name'], number> {
-    return this.devices;
+    return this.vteps.indexes;
+  }
+
+  private get families(): Family[] {
+    return this.network.families.map(({ family }) => family);
+  }
+
+  /** @throws TwillError saying why this node cannot follow the configuration, e.g. no interface with an address for it */
+  async canFollow(network: NetworkConfig): Promise<void> {
+    const families = network.families.map(({ family }) => family);
+    const host = await listHost(this.options.socket, families, this.options.underlay.canReach);
+    chooseUnderlay(host, this.wish(families));
+  }
+
+  private wish(families: readonly Family[]): UnderlayOptions {
+    const { underlay, source } = this.options;
+    return { ...underlay, families, internalIps: source.internalIps() };
+  }
+
+  /** Follows another network configuration from now on. */
+  reconfigure(network: NetworkConfig): void {
+    this.network = network;
+    this.loop.trigger('the network configuration changed', true);
+  }
+
+  /** What does not keep pods' traffic from flowing now, but somebody should look at. */
+  warnings(): Check[] {
+    return this.contest.contested(Date.now()).map((object) => ({
+      name: 'contested',
+      state: 'warning',
+      detail: `another program keeps changing ${object}`,
+    }));
   }
 
   podNetwork(): PodNetworkState {
@@ -102,33 +146,40 @@ export class Overlay {
   }
 
   private async work(reasons: readonly string[]): Promise<void> {
-    const { source, config } = this.options;
+    const { source } = this.options;
+    const { network } = this;
     const full = this.current === undefined || reasons.some((reason) => reason !== PEERS_CHANGED);
     const host = full ? await this.look() : undefined;
     if (host !== undefined) this.prepare(host);
     const own = source.own();
     const underlay = this.current;
     if (own === undefined || underlay === undefined) {
-      this.setState({ ready: false, reason: 'this node holds no lease: see the log of the lease loop' });
+      const { leaseError = 'not yet' } = source.status();
+      this.setState({ ready: false, reason: `this node holds no lease: ${leaseError}` });
       return;
     }
-    if (host !== undefined) await this.ensureDevices(host, underlay, own);
+    if (host !== undefined) {
+      this.settings.ensure(this.families);
+      await this.vteps.ensure(host, network, underlay, own);
+    }
     await this.peers.sync(
       {
         leases: source.leases(),
         own,
         paths: this.paths(underlay),
-        backend: config.backend,
-        networks: config.families.map(({ network }) => network),
+        backend: network.backend,
+        networks: network.families.map(({ network: pods }) => pods),
       },
       full,
     );
+    if (host !== undefined) await this.vteps.retire(host, network);
     this.publish(underlay, own);
   }
 
   /** Chooses the underlay and says what our lease should be. */
   private prepare(host: ListedHost): void {
-    const { config, source, log, previous } = this.options;
+    const { source, log, previous } = this.options;
+    const config = this.network;
     const underlay = this.choose(host);
     if (this.current?.name !== underlay.name || this.current.why !== underlay.why)
       log.info(
@@ -138,14 +189,17 @@ export class Overlay {
     this.current = underlay;
     source.claim({
       config,
-      identity: { publicIps: this.publicIps(underlay), vtepMacs: this.vtepMacs(host), previous },
+      identity: {
+        publicIps: this.publicIps(underlay),
+        vtepMacs: this.vteps.wantedMacs(host, config),
+        previous,
+      },
     });
   }
 
   /** While nothing fits (a default route is missing for a moment) the standing choice holds, if it still can. */
   private choose(host: ListedHost): Underlay {
-    const { underlay, source } = this.options;
-    const wish = { ...underlay, families: this.families, internalIps: source.internalIps() };
+    const wish = this.wish(this.families);
     try {
       return chooseUnderlay(host, wish);
     } catch (error) {
@@ -168,57 +222,10 @@ export class Overlay {
     );
   }
 
-  /** The MACs other nodes know: of the last run, else of a device that stands (flanneld's), else new ones. */
-  private vtepMacs(host: ListedHost): Map<Family['name'], string> {
-    const { config, macs, source } = this.options;
-    const result = new Map<Family['name'], string>();
-    if (config.backend.type !== 'vxlan') return result;
-    for (const family of this.families) {
-      const name = vxlanName(family, config.backend.vni);
-      const standing = host.links.find((link) => link.name === name && link.kind === 'vxlan');
-      const mac = macs.get(name) ?? standing?.mac ?? source.publishedMac(family) ?? randomMac();
-      if (macs.get(name) !== mac) macs.set(name, mac);
-      result.set(family.name, mac);
-    }
-    return result;
-  }
-
-  private async ensureDevices(host: ListedHost, underlay: Underlay, own: Lease): Promise<void> {
-    const { config, socket, macs, log } = this.options;
-    this.ensureSysctls();
-    const { backend } = config;
-    if (backend.type !== 'vxlan') return;
-    for (const { family, network } of config.families) {
-      const subnet = leaseFamily(own, family)?.subnet;
-      const mac = macs.get(vxlanName(family, backend.vni));
-      if (subnet === undefined || mac === undefined) continue;
-      const plan = planVxlan({ family, backend, underlay, mac, subnet, network });
-      const { index, repairs } = await ensureVxlan(socket, plan, host, log);
-      if (this.devices.has(family.name)) this.deviceRepairs += repairs.length;
-      this.devices.set(family.name, index);
-    }
-  }
-
-  private ensureSysctls(): void {
-    const { log } = this.options;
-    for (const family of this.families) {
-      const name = family === ipv4 ? 'net/ipv4/ip_forward' : 'net/ipv6/conf/all/forwarding';
-      try {
-        if (writeSysctl(name, '1')) log.info({ sysctl: name }, 'turned forwarding on');
-      } catch (error) {
-        if (this.limiter.allow(name) !== undefined)
-          log.error({ error: describeError(error) }, 'cannot forward');
-      }
-    }
-    const bridge = 'net/bridge/bridge-nf-call-iptables';
-    if (readSysctl(bridge) === '0' && writeSysctl(bridge, '1'))
-      log.info({ sysctl: bridge }, 'bridged packets pass iptables now, as Services need');
-  }
-
   private paths(underlay: Underlay): FamilyPath[] {
     return this.families.map((family) => ({
       family,
-      vxlan: this.devices.get(family.name),
+      vxlan: this.vteps.indexes.get(family.name),
       underlay: underlay.index,
       direct: underlay.direct.filter((network) => network.family === family),
     }));
@@ -226,7 +233,8 @@ export class Overlay {
 
   /** Tells pods' side and the subnet file what holds now. */
   private publish(underlay: Underlay, own: Lease): void {
-    const { config, subnetFile, masquerade, log } = this.options;
+    const { subnetFile, masquerade, log } = this.options;
+    const config = this.network;
     const families = config.families.flatMap(({ family, network }) => {
       const subnet = leaseFamily(own, family)?.subnet;
       return subnet === undefined ? [] : [{ family, network, subnet }];
@@ -234,8 +242,9 @@ export class Overlay {
     const mtu = podMtu(this.families, config.backend, underlay);
     if (writeFileAtomically(subnetFile, renderSubnetFile({ families, mtu, masquerade })))
       log.info({ file: subnetFile, lease: own.name, mtu }, 'wrote the subnet file');
-    if (this.state.ready && this.wired === own && this.state.network.mtu === mtu) return;
-    this.wired = own;
+    const { wired, state } = this;
+    if (state.ready && wired?.own === own && wired.network === config && state.network.mtu === mtu) return;
+    this.wired = { own, network: config };
     this.setState({
       ready: true,
       network: {

@@ -25,7 +25,7 @@ export interface EtcdOptions {
 }
 
 /** Milliseconds until a request that got no answer has failed. */
-const REQUEST_TIMEOUT_MS = 5000;
+export const REQUEST_TIMEOUT_MS = 5000;
 
 /** 50,000 leases are about 12 MB; the library's own limit is 4 MB. */
 const RECEIVE_LIMIT = 256 * 1024 * 1024;

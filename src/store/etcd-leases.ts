@@ -1,5 +1,6 @@
 import type { Etcd3, IKeyValue, IWatchResponse } from 'etcd3';
 import { type EtcdOptions, etcdError, openEtcd } from './etcd-client.ts';
+import { keepLeaseAlive, watchKeys } from './etcd-streams.ts';
 
 /** One key below `…/subnets/`. */
 export interface LeaseRecord {
@@ -191,15 +192,7 @@ export class EtcdLeases {
 
   /** Renews an etcd lease. @returns seconds until it expires, 0 when it has already */
   keepAlive(etcdLease: string): Promise<number> {
-    return this.call('renew the etcd lease', async () => {
-      const stream = await this.client.leaseClient.leaseKeepAlive({ deadline: Date.now() + 5000 });
-      return new Promise<number>((resolve, reject) => {
-        stream.on('data', ({ TTL }) => resolve(Number(TTL)));
-        stream.on('error', reject);
-        stream.on('end', () => reject(new Error('the stream ended')));
-        stream.write({ ID: etcdLease });
-      }).finally(() => stream.cancel());
-    });
+    return this.call('renew the etcd lease', () => keepLeaseAlive(this.client, etcdLease));
   }
 
   /**
@@ -217,34 +210,13 @@ export class EtcdLeases {
       await this.call('watch the leases', () =>
         this.client.kv.range({ key: Buffer.from(this.configKey), keys_only: true }),
       );
-    const stream = await this.call('watch the leases', () => this.client.watchClient.watch());
-    const prefix = Buffer.from(this.options.prefix);
-    let stop = (): void => {};
-    return this.call('watch the leases', () =>
-      new Promise<'compacted' | 'stopped'>((resolve, reject) => {
-        stop = () => resolve('stopped');
-        signal.addEventListener('abort', stop, { once: true });
-        stream.on('error', reject);
-        stream.on('end', () => reject(new Error('etcd ended the watch')));
-        stream.on('data', (answer) => {
-          if (answer.canceled) {
-            if (BigInt(answer.compact_revision) > 0n) resolve('compacted');
-            else reject(new Error(answer.cancel_reason || 'etcd cancelled the watch'));
-          } else if (answer.created) handler.connected();
-          else this.dispatch(answer, handler);
-        });
-        stream.write({
-          create_request: {
-            key: Buffer.concat([prefix, Buffer.from('/')]),
-            range_end: Buffer.concat([prefix, Buffer.from('0')]),
-            start_revision: String(revision),
-            progress_notify: true,
-          },
-        });
-        if (signal.aborted) stop();
-      }).finally(() => {
-        signal.removeEventListener('abort', stop);
-        stream.cancel();
+    return await this.call('watch the leases', () =>
+      watchKeys(this.client, {
+        prefix: this.options.prefix,
+        revision,
+        onCreated: () => handler.connected(),
+        onAnswer: (answer) => this.dispatch(answer, handler),
+        signal,
       }),
     );
   }

@@ -41,6 +41,8 @@ export interface KubeLeasesOptions {
   readonly ownOnly: boolean;
   readonly onList: (records: NodeRecord[]) => void;
   readonly onChange: (name: string, record: NodeRecord | undefined) => void;
+  /** Why the nodes cannot be followed now; undefined when they are. */
+  readonly onState: (error: string | undefined) => void;
 }
 
 /** The node's name: NODE_NAME, else that of the pod we run in, else the host's. */
@@ -86,7 +88,7 @@ export class KubeLeases {
 
   constructor(options: KubeLeasesOptions) {
     this.options = options;
-    const { client, log, nodeName, ownOnly, onList, onChange } = options;
+    const { client, log, nodeName, ownOnly, onList, onChange, onState } = options;
     this.watch = new KubeWatch<NodeRecord>({
       client,
       log,
@@ -96,7 +98,13 @@ export class KubeLeases {
       onList,
       // A node has no namespace: its key is `/NAME`.
       onChange: (key, record) => onChange(key.slice(1), record),
+      onState,
     });
+  }
+
+  /** Only our own node is followed. */
+  get ownOnly(): boolean {
+    return this.options.ownOnly;
   }
 
   start(): void {

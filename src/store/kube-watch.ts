@@ -25,6 +25,8 @@ export interface KubeWatchOptions<T> {
   readonly onList: (values: T[]) => void;
   /** One object, `namespace/name`, that was added or changed; undefined when it is gone or not wanted any more. */
   readonly onChange: (key: string, value: T | undefined) => void;
+  /** Why the resource cannot be followed now, at each failure; undefined when it is followed. */
+  readonly onState?: (error: string | undefined) => void;
   /** First and longest wait after a failure, milliseconds. */
   readonly backoffMs?: { readonly first: number; readonly longest: number };
 }
@@ -92,6 +94,7 @@ export class KubeWatch<T> {
         if (expired(error)) this.resourceVersion = undefined;
         else failures++;
         // Many proxies lose one server at the same moment: they must not come back at the same moment.
+        this.options.onState?.(describeError(error));
         const delay = Math.min(longest, first * 2 ** Math.max(0, failures - 1)) * (0.5 + Math.random() / 2);
         this.report(error, Math.round(delay));
         await this.pause(delay);
@@ -131,6 +134,7 @@ export class KubeWatch<T> {
       version = answer.metadata.resourceVersion;
       next = answer.metadata.continue || undefined;
     } while (next !== undefined);
+    this.options.onState?.(undefined);
     this.options.onList(values);
     this.resourceVersion = version;
   }
@@ -144,7 +148,10 @@ export class KubeWatch<T> {
       resourceVersion: this.resourceVersion!,
       timeoutSeconds: String(Math.round(WATCH_SECONDS * (1 + Math.random()))),
     };
-    await client.lines(path, parameters, this.abort.signal, (line) => this.take(line));
+    await client.lines(path, parameters, this.abort.signal, (line) => {
+      this.take(line);
+      this.options.onState?.(undefined);
+    });
   }
 
   private take(line: string): void {

@@ -26,9 +26,23 @@ export class VtepMacs {
     return this.macs.get(device);
   }
 
+  /** The devices whose MAC is known. */
+  names(): string[] {
+    return [...this.macs.keys()];
+  }
+
   /** @throws TwillError `permission` */
   set(device: string, mac: string): void {
     this.macs.set(device, mac);
+    this.save();
+  }
+
+  /** @throws TwillError `permission` */
+  delete(device: string): void {
+    if (this.macs.delete(device)) this.save();
+  }
+
+  private save(): void {
     writeFileAtomically(this.path, `${JSON.stringify(Object.fromEntries(this.macs))}\n`);
   }
 }

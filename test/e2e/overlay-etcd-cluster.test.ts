@@ -139,6 +139,7 @@ describe('a cluster of three etcd members', () => {
       'add chain inet lab cut { type filter hook output priority 0; }',
       'add rule inet lab cut tcp dport 2379 drop',
     ];
+    await arrives(46);
     const { name, lease } = await ownKey();
     await one.exec('nft', ['-f', '-'], { input: `${blocked.join('\n')}\n` });
     const from = one.agent!.log().length;

@@ -7,6 +7,9 @@ import { servicePort } from '../lab/place.ts';
 import type { Pod } from '../lab/pod.ts';
 import { assertConverges, flannelLease, saidSince } from './overlay-state.ts';
 
+/** No timer helps: the kernel's events alone must do, except for the rules, of which it does not tell. */
+const flags = ['--log-level=debug', '--iptables-resync=1', '--resync=3600'];
+
 describe('faults end with traffic flowing and the kernel as desired', () => {
   let lab: Lab;
   let a: Pod;
@@ -24,7 +27,7 @@ describe('faults end with traffic flowing and the kernel as desired', () => {
     };
     lab = await Lab.start({ nodes: 2, networkConfig });
     [one, two] = lab.nodes as [LabNode, LabNode];
-    await Promise.all(lab.nodes.map((node) => node.startAgent(['--log-level=debug', '--iptables-resync=1'])));
+    await Promise.all(lab.nodes.map((node) => node.startAgent(flags)));
     [a, b] = (await Promise.all(lab.nodes.map((node) => node.addPod('a')))) as [Pod, Pod];
     await Promise.all([a.serve(), b.serve()]);
     for (const host of [40, 41, 42, 43]) {
@@ -157,11 +160,29 @@ describe('faults end with traffic flowing and the kernel as desired', () => {
 
   it('forwarding is turned off', async () => {
     await one.exec('tee', ['/proc/sys/net/ipv4/ip_forward'], { input: '0' });
-    await one.namespace.ip('route delete 10.244.40.0/24');
     await lab.waitFor(
       'forwarding',
       async () => (await one.exec('cat', ['/proc/sys/net/ipv4/ip_forward'])).trim() === '1',
     );
+  });
+
+  it('another program insists on a MAC address of its own: it is published', async () => {
+    const mac = '02:bb:bb:bb:bb:bb';
+    await lab.waitFor('the MAC in the lease', async () => {
+      await one.namespace.ip(`link set flannel.1 address ${mac}`);
+      return (await lab.etcd.keys(`${etcdPrefix}/subnets/`)).some(({ value }) => value.includes(mac));
+    });
+    assert.match(await one.exec('cat', ['/sys/class/net/flannel.1/address']), new RegExp(mac));
+    assert.match(one.agent!.log(), /another program insists on the device's MAC address/);
+    await assertConverges(lab, two);
+  });
+
+  it('another program keeps deleting a route: it is named, and repaired less and less often', async () => {
+    const from = one.agent!.log().length;
+    await lab.waitFor('the agent to name it', async () => {
+      await one.namespace.run('ip', ['route', 'delete', '10.244.40.0/24']);
+      return saidSince(one, from, /another program keeps changing an entry.*entry=r 10\.244\.40\.0\/24/);
+    });
   });
 
   it('etcd restarts, is compacted meanwhile, and leases have come, gone and changed', async () => {
@@ -190,7 +211,7 @@ describe('faults end with traffic flowing and the kernel as desired', () => {
     for (const host of [42, 43, 45]) await lab.etcd.delete(`${etcdPrefix}/subnets/10.244.${host}.0-24`);
     const moved = flannelLease(41, '02:00:00:00:00:41', '192.0.2.142');
     await lab.etcd.put(moved.key, moved.value);
-    await one.startAgent(['--log-level=debug']);
+    await one.startAgent(flags);
   });
 
   it('the address of the underlay changes', async () => {

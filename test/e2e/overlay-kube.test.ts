@@ -10,6 +10,7 @@ import { servicePort } from '../lab/place.ts';
 import type { Pod } from '../lab/pod.ts';
 import { kernelState } from './overlay-state.ts';
 
+const health = ['--healthz-ip=127.0.0.1', '--healthz-port=9099'];
 const flannel = 'flannel.alpha.coreos.com';
 
 interface KubeNode extends ApiObject {
@@ -51,6 +52,7 @@ describe('leases from the Kubernetes API', () => {
   let one: LabNode;
   let two: LabNode;
   let args: string[];
+  let netConfig: string;
 
   const read = async (name: string): Promise<KubeNode> => {
     const script = `fetch('${api.url}/api/v1/nodes').then(async (r) => console.log(await r.text()))`;
@@ -62,13 +64,18 @@ describe('leases from the Kubernetes API', () => {
   const subnets = async (node: LabNode): Promise<string[]> =>
     (await kernelState(node.namespace)).routes.map((line) => line.split(' ')[0]!);
 
+  const ready = async (node: LabNode): Promise<string> => {
+    const script = `fetch('http://127.0.0.1:9099/readyz').then(async (r) => console.log(r.status, await r.text()))`;
+    return await node.exec(process.execPath, ['-e', script]);
+  };
+
   before(async () => {
     lab = await Lab.start({ nodes: 2, underlay: 'ipv4', networkConfig: null });
     [one, two] = lab.nodes as [LabNode, LabNode];
     api = await NamespacedKubeApi.start(lab.underlay, '192.0.2.1');
-    const netConfig = join(lab.dir, 'net-conf.json');
+    netConfig = join(lab.dir, 'net-conf.json');
     writeFileSync(netConfig, '{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}');
-    args = ['--kube-subnet-mgr', `--kube-api-url=${api.url}`, `--net-config-path=${netConfig}`];
+    args = ['--kube-subnet-mgr', `--kube-api-url=${api.url}`, `--net-config-path=${netConfig}`, ...health];
     api.send({
       put: [
         kubeNode('node1', 1, one.ipv4),
@@ -148,6 +155,28 @@ describe('leases from the Kubernetes API', () => {
     await lab.waitFor('the other node to follow', async () =>
       (await kernelState(one.namespace)).fdb.some((line) => line.endsWith('dst 192.0.2.222')),
     );
+  });
+
+  it('the file with the network configuration changes: taken up, or named and left aside', async () => {
+    const config = (backend: object, Network = '10.244.0.0/16'): void =>
+      writeFileSync(netConfig, JSON.stringify({ Network, Backend: { Type: 'vxlan', ...backend } }));
+    config({ MTU: 1400 });
+    await lab.waitFor('the MTU', async () =>
+      (await one.exec('ip', ['link', 'show', 'flannel.1'])).includes('mtu 1350'),
+    );
+    config({ MTU: 'x' });
+    await lab.waitFor('the complaint', async () =>
+      /\[!\] network configuration: .*net-conf\.json.*MTU.*stays in force/.test(await ready(one)),
+    );
+    config({}, '10.9.0.0/16');
+    await lab.waitFor('the pods of this node to hold it up', async () =>
+      /\[!\] network configuration: .*away from 1 pods/.test(await ready(one)),
+    );
+    config({});
+    await lab.waitFor('the MTU of before', async () =>
+      (await one.exec('ip', ['link', 'show', 'flannel.1'])).includes('mtu 1450'),
+    );
+    assert.ok(!(await ready(one)).includes('[!] network configuration'));
   });
 
   it('keeps its VTEP MAC although all its own memory of it is gone', async () => {

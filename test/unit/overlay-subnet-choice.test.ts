@@ -136,4 +136,20 @@ describe('subnet choice', () => {
       obsolete: '',
     });
   });
+
+  it('keeps the subnet of a family that was there before when another family comes', () => {
+    const dual = parseNetworkConfig(
+      '{"Network":"10.244.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:244::/48","Backend":{"Type":"vxlan"}}',
+    );
+    const own = lease('10.244.3.0-24', '192.0.2.7', '02:00:00:00:00:07');
+    assert.deepEqual(choose([own], identity(), { config: dual }), {
+      create: '10.244.3.0/24,fd00:244:0:1::/64',
+      obsolete: '10.244.3.0-24',
+    });
+    const taken = lease('10.244.3.0-25', '192.0.2.9');
+    assert.equal(
+      choose([own, taken], identity(), { config: dual }).create,
+      '10.244.1.0/24,fd00:244:0:1::/64',
+    );
+  });
 });

@@ -1,0 +1,71 @@
+import { type Log, LogLimiter } from '../config/log.ts';
+import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
+import { type Family, ipv4 } from '../model/address.ts';
+import { describeError } from '../model/error.ts';
+import type { Check } from '../model/health.ts';
+
+const forwarding = { ipv4: 'net/ipv4/ip_forward', ipv6: 'net/ipv6/conf/all/forwarding' } as const;
+
+/** How the node's settings are read and written; a test puts its own in place. */
+export interface Sysctls {
+  readonly read: (name: string) => string | undefined;
+  readonly write: (name: string, value: string) => boolean;
+}
+
+/** Keeps the settings of the whole node that pods' traffic needs, and says which it cannot get right. */
+export class NodeSettings {
+  /** Settings that had to be put right after they had stood. */
+  repairs = 0;
+  private readonly log: Log;
+  private readonly sysctls: Sysctls;
+  private readonly limiter = new LogLimiter();
+  private readonly stood = new Set<string>();
+  private found: readonly Check[] = [];
+
+  constructor(log: Log, sysctls: Sysctls = { read: readSysctl, write: writeSysctl }) {
+    this.log = log;
+    this.sysctls = sysctls;
+  }
+
+  /** What is not as pods need it, with what to do about it. */
+  problems(): readonly Check[] {
+    return this.found;
+  }
+
+  ensure(families: readonly Family[]): void {
+    const problems: Check[] = [];
+    for (const family of families) {
+      this.set(problems, forwarding[family.name], 'pods of other nodes are not reached', 'failed');
+      this.bridged(problems, family);
+    }
+    this.found = problems;
+    for (const { detail } of problems)
+      if (this.limiter.allow(detail) !== undefined)
+        this.log.warn({ problem: detail }, 'the node is not set up');
+  }
+
+  /** Packets between two pods of one node pass the bridge only: iptables sees them where this is on (flannel#2068). */
+  private bridged(problems: Check[], family: Family): void {
+    const name = `net/bridge/bridge-nf-call-${family === ipv4 ? 'iptables' : 'ip6tables'}`;
+    const consequence = 'a pod does not reach a ClusterIP whose endpoint is on its own node';
+    if (this.sysctls.read(name) !== undefined) {
+      this.set(problems, name, consequence, 'warning');
+      return;
+    }
+    const detail = `the kernel module br_netfilter is not loaded, so ${consequence}: run 'modprobe br_netfilter', and name it in /etc/modules-load.d/`;
+    if (!problems.some((problem) => problem.detail === detail))
+      problems.push({ name: 'bridge netfilter', state: 'warning', detail });
+  }
+
+  private set(problems: Check[], name: string, consequence: string, state: Check['state']): void {
+    try {
+      if (this.sysctls.write(name, '1')) {
+        if (this.stood.has(name)) this.repairs++;
+        this.log.info({ sysctl: name }, this.stood.has(name) ? 'turned on again' : 'turned on');
+      }
+      this.stood.add(name);
+    } catch (error) {
+      problems.push({ name: 'sysctl', state, detail: `${describeError(error)}; ${consequence}` });
+    }
+  }
+}

@@ -46,7 +46,7 @@ export class PodWarden {
     const steps = [
       () => this.freeDead(now),
       () => this.manager.repairBridges(),
-      () => this.manager.hostPorts.verify(),
+      () => this.manager.hostPorts.sync(),
       () => this.reshape(),
     ];
     for (const step of steps) {

@@ -6,7 +6,8 @@ import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { shapePod, unshaped } from '../kernel/pod-bandwidth.ts';
 import { BridgeKeeper } from '../kernel/pod-bridge.ts';
 import { checkPod } from '../kernel/pod-check.ts';
-import { forgetUdpFlows, HostPorts } from '../kernel/pod-hostports.ts';
+import { forgetStaleFlows } from '../kernel/pod-flows.ts';
+import { HostPorts } from '../kernel/pod-hostports.ts';
 import { wirePod } from '../kernel/pod-link.ts';
 import { assertPodNamespace } from '../kernel/pod-namespace.ts';
 import { LinkReaper } from '../kernel/pod-reaper.ts';
@@ -66,6 +67,7 @@ export class PodManager {
   }
 
   close(): void {
+    this.hostPorts.close();
     this.reaper.close();
     this.direct.close();
   }
@@ -140,7 +142,7 @@ export class PodManager {
     if (record.bandwidth !== undefined) await shapePod(this.options.socket, record);
     if (record.portMappings.length === 0) return;
     await this.hostPorts.sync();
-    await forgetUdpFlows(record, this.options.log);
+    await forgetStaleFlows(this.options.socket, record, true, this.options.log);
   }
 
   /** DEL. What is not there needs no deleting; the addresses are free once the device is gone. */
@@ -165,7 +167,7 @@ export class PodManager {
     if (record.portMappings.length === 0) return;
     try {
       await this.hostPorts.sync();
-      await forgetUdpFlows(record, this.options.log);
+      await forgetStaleFlows(this.options.socket, record, false, this.options.log);
     } catch (error) {
       // The rules are repaired later; a pod must not stay Terminating for them.
       const { containerId } = record;

@@ -82,3 +82,16 @@ export function repairDocument(saved: string, rules: readonly string[]): string 
   const header = [...declared, ownChain].map((chain) => `:${chain} - [0:0]`);
   return ['*nat', ...header, ...missing, ...rules, 'COMMIT', ''].join('\n');
 }
+
+/** The chains that {@link looksWhole} is about. */
+export const entryChains = ['PREROUTING', dnatChain, ownChain] as const;
+
+/**
+ * Whether our rules stand, and a packet's way to them: what a flush or a firewall's reload takes away.
+ * @param lines the {@link entryChains} as `iptables -S` prints them
+ */
+export function looksWhole(lines: readonly string[], rules: readonly string[]): boolean {
+  const standing = lines.filter((line) => line.startsWith(`-A ${ownChain} `));
+  const way = [...entryRules.filter((rule) => rule.startsWith('-A PREROUTING ')), ownJump];
+  return standing.join('\n') === rules.join('\n') && way.every((rule) => lines.includes(rule));
+}

@@ -15,6 +15,10 @@ const CTA_TUPLE_ORIG = 1;
 const CTA_TUPLE_REPLY = 2;
 const CTA_ID = 12;
 const CTA_ZONE = 18;
+const CTA_FILTER = 25;
+const CTA_FILTER_ORIG_FLAGS = 1;
+/** CTA_FILTER_F_CTA_PROTO_NUM and …_DST_PORT of the kernel's nf_internals.h. */
+const FILTER_PROTOCOL_AND_PORT = (1 << 3) | (1 << 5);
 const CTA_TUPLE_IP = 1;
 const CTA_TUPLE_PROTO = 2;
 const CTA_PROTO_NUM = 1;
@@ -24,6 +28,21 @@ const CTA_PROTO_DST_PORT = 3;
 const CTA_IP_SRC = { ipv4: 1, ipv6: 3 } as const;
 
 const protocols: Readonly<Record<number, Protocol>> = { 17: 'UDP', 132: 'SCTP' };
+
+/** What clients sent to: a protocol's port. */
+export interface FlowPort {
+  readonly protocol: 'UDP' | 'SCTP';
+  readonly port: number;
+}
+
+function listRequest(family: Family, only: FlowPort | undefined): Buffer {
+  const writer = new MessageWriter(GET, 0).struct(nfgenmsg(family));
+  if (only === undefined) return writer.finish();
+  const number = Object.entries(protocols).find(([, name]) => name === only.protocol)?.[0];
+  writer.begin(CTA_TUPLE_ORIG).begin(CTA_TUPLE_PROTO).u8(CTA_PROTO_NUM, Number(number));
+  writer.u16be(CTA_PROTO_DST_PORT, only.port).end().end();
+  return writer.begin(CTA_FILTER).u32(CTA_FILTER_ORIG_FLAGS, FILTER_PROTOCOL_AND_PORT).end().finish();
+}
 
 /** A flow as the kernel lists it, with what is needed to delete exactly this one. */
 export interface ListedFlow extends Flow {
@@ -74,12 +93,15 @@ function parseFlow(payload: Buffer, family: Family): ListedFlow | undefined {
 export class Conntrack {
   private readonly socket = new RtSocket(NETLINK_NETFILTER);
 
-  /** @throws TwillError `permission` and others by errno */
-  async list(family: Family, wanted: (flow: Flow) => boolean): Promise<ListedFlow[]> {
+  /**
+   * @param only lets the kernel leave out what was sent elsewhere; kernels before 5.8 list it all the same
+   * @throws TwillError `permission` and others by errno
+   */
+  async list(family: Family, wanted: (flow: Flow) => boolean, only?: FlowPort): Promise<ListedFlow[]> {
     let flows: ListedFlow[] = [];
     await this.socket.dump(
       {
-        message: new MessageWriter(GET, 0).struct(nfgenmsg(family)).finish(),
+        message: listRequest(family, only),
         what: 'list tracked connections',
       },
       () => {

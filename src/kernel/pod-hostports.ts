@@ -1,17 +1,91 @@
 import type { Log } from '../config/log.ts';
-import { hostPortRules, repairDocument, replaceDocument } from '../desired/pod-plan-hostports.ts';
-import { type Family, families, ipv4 } from '../model/address.ts';
+import {
+  entryChains,
+  hostPortRules,
+  looksWhole,
+  repairDocument,
+  replaceDocument,
+} from '../desired/pod-plan-hostports.ts';
+import { type Family, families } from '../model/address.ts';
 import { describeError, TwillError } from '../model/error.ts';
 import type { PodRecord } from '../model/pod.ts';
 import { coalesce } from '../reconcile/coalesce.ts';
 import { detectVariant, type Iptables, openIptables } from './iptables.ts';
-import { run } from './process.ts';
+import { RulesChanges } from './rules-changes.ts';
+import { openRulesStamp } from './rules-stamp.ts';
 import { writeSysctl } from './sysctl.ts';
 
-interface FamilyState {
+/** Rules are read in full this often without a reason: a change that leaves a table's size alone moves no stamp. */
+const FULL_LOOK_MS = 600_000;
+
+/** The rules of one family. */
+class FamilyHostPorts {
+  readonly family: Family;
   readonly iptables: Iptables;
+  private readonly log: Log;
+  private readonly broken: () => void;
   /** The rules that stand, as far as we know; undefined when that must be looked up. */
-  installed: readonly string[] | undefined;
+  private installed: readonly string[] | undefined;
+  private doubted = false;
+  private lastFullLook = 0;
+  private changes: RulesChanges | undefined;
+
+  /** @param broken called when others have changed the rules */
+  constructor(iptables: Iptables, log: Log, broken: () => void) {
+    this.family = iptables.family;
+    this.iptables = iptables;
+    this.log = log;
+    this.broken = broken;
+  }
+
+  async ensure(rules: readonly string[]): Promise<void> {
+    const { iptables, installed, doubted } = this;
+    const known = !doubted && Date.now() - this.lastFullLook < FULL_LOOK_MS ? installed : undefined;
+    if (known !== undefined && known.join('\n') === rules.join('\n')) return;
+    this.doubted = false;
+    this.installed = undefined;
+    if (known !== undefined && known.length > 0 && rules.length > 0) {
+      await iptables.restore(replaceDocument(rules));
+    } else {
+      const document = repairDocument(await iptables.save('nat'), rules);
+      this.lastFullLook = Date.now();
+      if (document !== undefined) {
+        this.log.info({ family: this.family.name, rules: rules.length }, 'host port rules repaired');
+        await iptables.restore(document);
+      }
+    }
+    this.installed = rules;
+    if (rules.length > 0) this.watch();
+  }
+
+  private watch(): void {
+    this.changes ??= new RulesChanges(
+      openRulesStamp(this.family, this.iptables.variant),
+      () => this.look(),
+      this.log,
+    );
+  }
+
+  /** Somebody has changed rules, perhaps ours. Reads short chains only, however many rules there are. */
+  private async look(): Promise<void> {
+    const { installed } = this;
+    if (installed === undefined || installed.length === 0) return;
+    const chains = await Promise.all(entryChains.map((chain) => this.iptables.list('nat', chain)));
+    if (
+      looksWhole(
+        chains.flatMap((lines) => lines ?? []),
+        installed,
+      ) ||
+      this.installed !== installed
+    )
+      return;
+    this.doubted = true;
+    this.broken();
+  }
+
+  close(): void {
+    this.changes?.close();
+  }
 }
 
 /** Keeps the host ports of the pods that stand in iptables: one chain of ours within the portmap plugin's. */
@@ -20,19 +94,13 @@ export class HostPorts {
   readonly sync: () => Promise<void>;
   private readonly records: () => readonly PodRecord[];
   private readonly log: Log;
-  private readonly states = new Map<Family, FamilyState>();
+  private readonly states = new Map<Family, FamilyHostPorts>();
   private looked = false;
 
   constructor(records: () => readonly PodRecord[], log: Log) {
     this.records = records;
     this.log = log;
     this.sync = coalesce(() => this.syncAll());
-  }
-
-  /** Compares with what stands, and repairs it. */
-  async verify(): Promise<void> {
-    for (const state of this.states.values()) state.installed = undefined;
-    await this.sync();
   }
 
   /** @throws TwillError `kernel` when the rules that stand are not as they should be */
@@ -56,48 +124,24 @@ export class HostPorts {
 
   private async syncFamily(family: Family, rules: readonly string[]): Promise<void> {
     if (rules.length === 0 && !this.states.has(family) && this.looked) return;
-    const state = await this.stateOf(family);
-    if (state === undefined) return;
-    const { iptables, installed } = state;
-    if (installed !== undefined && installed.length > 0 && rules.length > 0) {
-      if (installed.join('\n') === rules.join('\n')) return;
-      state.installed = undefined;
-      await iptables.restore(replaceDocument(rules));
-    } else {
-      const saved = await iptables.save('nat');
-      const document = repairDocument(saved, rules);
-      if (document !== undefined) {
-        this.log.info({ family: family.name, rules: rules.length }, 'host port rules repaired');
-        await iptables.restore(document);
-      }
-    }
-    state.installed = rules;
+    await (await this.stateOf(family)).ensure(rules);
   }
 
-  private async stateOf(family: Family): Promise<FamilyState | undefined> {
+  private async stateOf(family: Family): Promise<FamilyHostPorts> {
     const known = this.states.get(family);
     if (known !== undefined) return known;
     const { variant } = await detectVariant(family);
-    const state: FamilyState = { iptables: openIptables(family, variant), installed: undefined };
+    const repair = (): void => {
+      this.sync().catch((error: unknown) =>
+        this.log.warn({ error: describeError(error) }, 'host port rules not repaired, will retry'),
+      );
+    };
+    const state = new FamilyHostPorts(openIptables(family, variant), this.log, repair);
     this.states.set(family, state);
     return state;
   }
-}
 
-/**
- * Forgets UDP conversations that began before a host port led to the pod, or lead to one that is gone: conntrack would
- * keep sending them the old way for as long as they go on. Failing is harmless, so it is only logged.
- */
-export async function forgetUdpFlows(record: PodRecord, log: Log): Promise<void> {
-  for (const { protocol, hostPort } of record.portMappings) {
-    if (protocol !== 'udp') continue;
-    for (const { address } of record.addresses) {
-      const family = address.includes(':') ? 'ipv6' : ipv4.name;
-      const args = ['-D', '-f', family, '-p', 'udp', '--orig-port-dst', String(hostPort)];
-      // Exit status 1 means that there was none.
-      await run('conntrack', args).catch((error: unknown) =>
-        log.warn({ hostPort, error: describeError(error) }, 'cannot clear old UDP flows of a host port'),
-      );
-    }
+  close(): void {
+    for (const state of this.states.values()) state.close();
   }
 }

@@ -1,26 +1,11 @@
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { run, runChecked } from '../../src/kernel/process.ts';
-import { assertReaches, type CniNode, fetchFrom, serveName, withCniNode } from '../lab/cni-node.ts';
+import { assertReaches, fetchFrom, outsideClient, serveName, withCniNode } from '../lab/cni-node.ts';
 import { twillProgram } from '../lab/files.ts';
-import { makeNamespace, type Namespace } from '../lab/namespace.ts';
-import { waitFor } from '../lab/wait.ts';
 
 const dualStack = '10.244.0.0/16=10.244.7.0/24,fd00:244::/48=fd00:244:0:7::/64';
-
-/** A namespace on a link of its own with the node, which is 192.0.2.1 and 2001:db8::1 there. */
-async function outsideClient(node: CniNode): Promise<Namespace> {
-  const client = await makeNamespace('outside');
-  await node.namespace.ip(`link add uplink type veth peer name eth0 netns ${client.name}`);
-  await node.namespace.ip('addr add 192.0.2.1/24 dev uplink', 'link set uplink up');
-  await node.namespace.ip('addr add 2001:db8::1/64 dev uplink nodad');
-  await client.ip('addr add 192.0.2.9/24 dev eth0', 'addr add 2001:db8::9/64 dev eth0 nodad');
-  await client.ip('link set eth0 up', 'route add default via 192.0.2.1', 'route add default via 2001:db8::1');
-  node.namespace.sysctl({ 'net/ipv4/ip_forward': '1', 'net/ipv6/conf/all/forwarding': '1' });
-  return client;
-}
 
 test('dual stack: both addresses are usable at once, without duplicate address detection', async () => {
   await withCniNode(async (node) => {
@@ -124,41 +109,6 @@ test('hostPort: from outside, from the node, from another pod and from the pod i
       await client.remove();
     }
   }, dualStack);
-});
-
-test('hostPort over UDP: a conversation that began before the pod was there reaches it', async () => {
-  await withCniNode(async (node) => {
-    const client = await outsideClient(node);
-    try {
-      const pod = await node.pod();
-      // The kernel tracks conversations once there are rules that need it.
-      const other = { portMappings: [{ hostPort: 6000, containerPort: 6000, protocol: 'tcp' }] };
-      await node.call('ADD', {
-        containerId: 'other',
-        netns: (await node.pod()).path,
-        config: { runtimeConfig: other },
-      });
-      // One socket, so one conversation for conntrack, that goes on asking until somebody answers.
-      const program = `const socket = require('node:dgram').createSocket('udp4');
-        socket.on('message', (text) => { console.log(String(text)); process.exit(0); });
-        setInterval(() => socket.send('who', 5353, '192.0.2.1'), 20);`;
-      const asking = client.exec(process.execPath, ['-e', program], { timeoutMs: 10_000 });
-      await waitFor('the conversation to be tracked', async () =>
-        (await node.namespace.exec('conntrack', ['-L', '-p', 'udp'])).includes('dport=5353'),
-      );
-      const answering = `const socket = require('node:dgram').createSocket('udp4');
-        socket.on('message', (_, from) => socket.send('the pod', from.port, from.address));
-        socket.bind(53, () => console.log('ready'));`;
-      const server = pod.spawn(process.execPath, ['-e', answering], { stdio: ['ignore', 'pipe', 'inherit'] });
-      await once(server.stdout as NodeJS.ReadableStream, 'data');
-      const runtimeConfig = { portMappings: [{ hostPort: 5353, containerPort: 53, protocol: 'UDP' }] };
-      const added = await node.call('ADD', { netns: pod.path, config: { runtimeConfig } });
-      assert.equal(added.status, 0, added.stdout);
-      assert.equal(await asking, 'the pod\n');
-    } finally {
-      await client.remove();
-    }
-  });
 });
 
 test('host ports leave the rules of the portmap plugin alone', async () => {

@@ -122,6 +122,18 @@ export async function withCniNode<T>(work: (node: CniNode) => Promise<T>, subnet
   }
 }
 
+/** A namespace on a link of its own with the node, which is 192.0.2.1 and 2001:db8::1 there. */
+export async function outsideClient(node: CniNode): Promise<Namespace> {
+  const client = await makeNamespace('outside');
+  await node.namespace.ip(`link add uplink type veth peer name eth0 netns ${client.name}`);
+  await node.namespace.ip('addr add 192.0.2.1/24 dev uplink', 'link set uplink up');
+  await node.namespace.ip('addr add 2001:db8::1/64 dev uplink nodad');
+  await client.ip('addr add 192.0.2.9/24 dev eth0', 'addr add 2001:db8::9/64 dev eth0 nodad');
+  await client.ip('link set eth0 up', 'route add default via 192.0.2.1', 'route add default via 2001:db8::1');
+  node.namespace.sysctl({ 'net/ipv4/ip_forward': '1', 'net/ipv6/conf/all/forwarding': '1' });
+  return client;
+}
+
 /** A refused TCP connection is an answer: a packet went there and one came back. */
 export async function assertReaches(from: Namespace, address: string): Promise<void> {
   const result = await from.run('timeout', ['3', 'bash', '-c', `exec 3<>/dev/tcp/${address}/9`]);

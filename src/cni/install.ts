@@ -2,7 +2,6 @@ import {
   chmodSync,
   existsSync,
   mkdirSync,
-  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -12,6 +11,7 @@ import {
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describeError, TwillError } from '../model/error.ts';
+import { earlierConfigurations } from './configurations.ts';
 import { writeDurably } from './durable.ts';
 import { isObject } from './netconf.ts';
 import { defaultSocket } from './protocol.ts';
@@ -91,17 +91,6 @@ function installConflist(text: string, directory: string, name: string): boolean
   return true;
 }
 
-/** Configurations that a runtime would take instead of ours: it reads them in the order of their names. */
-export function earlierConfigurations(directory: string, name: string): string[] {
-  try {
-    return readdirSync(directory)
-      .filter((other) => /\.(conf|conflist|json)$/.test(other) && other < name)
-      .sort();
-  } catch {
-    return [];
-  }
-}
-
 /** `twill install-cni`: the plugin first, then the configuration that makes the runtime call it. */
 export function installCni(flags: InstallFlags): void {
   const { cniBinDir, cniConfDir, cniConfName } = flags;
@@ -115,7 +104,7 @@ export function installCni(flags: InstallFlags): void {
     if (error instanceof TwillError) throw error;
     throw new TwillError('permission', `cannot install the CNI plugin: ${describeError(error)}`, error);
   }
-  const earlier = earlierConfigurations(cniConfDir, cniConfName);
+  const earlier = earlierConfigurations(cniConfDir);
   if (earlier.length > 0) {
     process.stderr.write(
       `warning: the container runtime will use ${earlier[0]} of ${cniConfDir}, which sorts before ${cniConfName}: remove it\n`,

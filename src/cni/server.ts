@@ -1,12 +1,13 @@
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Log } from '../config/log.ts';
 import { RtSocket } from '../kernel/netlink/socket.ts';
 import { describeError, type ErrorCode, isTwillError, TwillError } from '../model/error.ts';
 import type { PodRecord } from '../model/pod.ts';
 import type { PodNetworkState } from '../model/pod-network.ts';
 import { type CniRequest, parseCall } from './call.ts';
+import { earlierConfigurations } from './configurations.ts';
 import { PodWarden, removeOrphans } from './leftovers.ts';
 import { addressLines, CallCounts } from './metrics.ts';
 import { PodManager } from './pods.ts';
@@ -22,6 +23,8 @@ export interface CniServerOptions {
   readonly log: Log;
   /** What pods get now; asked anew for every call. */
   readonly podNetwork: () => PodNetworkState;
+  /** Where the runtime looks for configurations: those that keep it from calling us are warned about. */
+  readonly confDir?: string;
   /** Whether the agent masquerades what pods send to the outside (`--ip-masq`); default false. */
   readonly masquerade?: boolean;
   /** How long a pod must look gone before it is forgotten without a DEL, in milliseconds; default a minute. */
@@ -31,8 +34,8 @@ export interface CniServerOptions {
 export interface CniServer {
   /** The attachments that stand. */
   pods(): readonly PodRecord[];
-  /** Why the next ADD would fail, if it would. */
-  problem(): string | undefined;
+  /** What keeps pods from being added: each in a sentence. */
+  problems(): string[];
   /** Lines in Prometheus' text format. */
   metrics(): string[];
   /** Stops taking calls and waits for those under way. The pods stay as they are. */
@@ -45,6 +48,7 @@ const MAX_REQUEST = 1 << 20;
 const CLOSE_TIMEOUT_MS = 10_000;
 const QUEUE_INTERVAL_MS = 5000;
 const GRACE_MS = 60_000;
+const CONFIGURATIONS_INTERVAL_MS = 30_000;
 
 const failureCodes: Readonly<Partial<Record<ErrorCode, number>>> = {
   invalid: cniErrors.invalidEnvironment,
@@ -184,12 +188,29 @@ function listen(server: Server, socketPath: string): Promise<void> {
   });
 }
 
+function shadowed(confDir: string): string[] {
+  return earlierConfigurations(confDir).map(
+    (name) => `the container runtime uses ${join(confDir, name)}, which sorts before Twill's: remove it`,
+  );
+}
+
+/** Warns of what is new since the last call. */
+function shadowWarner(confDir: string | undefined, log: Log): () => void {
+  let said: readonly string[] = [];
+  return () => {
+    const found = confDir === undefined ? [] : shadowed(confDir);
+    for (const warning of found) if (!said.includes(warning)) log.warn(warning);
+    said = found;
+  };
+}
+
 /**
  * Serves CNI calls on a Unix socket, in the network namespace of the calling thread. Deletions that were queued while
  * nobody served are carried out first.
  */
 export async function startCniServer(options: CniServerOptions): Promise<CniServer> {
-  const { socketPath, stateDir, bridge, log, podNetwork, masquerade = false, graceMs = GRACE_MS } = options;
+  const { socketPath, stateDir, bridge, log, podNetwork, confDir } = options;
+  const { masquerade = false, graceMs = GRACE_MS } = options;
   mkdirSync(dirname(socketPath), { recursive: true, mode: 0o755 });
   await refuseSecondServer(socketPath);
   const netlink = new RtSocket();
@@ -204,21 +225,25 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
   const server = createServer((socket) => serveConnection(socket, handler, running));
   rmSync(socketPath, { force: true });
   await listen(server, socketPath);
+  const warn = shadowWarner(confDir, log);
+  warn();
   // An executable that found nobody listening may write its deletion a moment after we began to.
   const timers = [
     setInterval(() => void drain(), QUEUE_INTERVAL_MS),
     setInterval(() => void warden.run(), graceMs / 4),
+    setInterval(warn, CONFIGURATIONS_INTERVAL_MS),
   ];
   log.info({ socket: socketPath, pods: manager.store.list().length }, 'serving CNI calls');
   return {
     pods: () => manager.store.list(),
-    problem() {
+    problems() {
+      const found = confDir === undefined ? [] : shadowed(confDir);
       try {
         manager.status();
-        return undefined;
       } catch (error) {
-        return describeError(error);
+        found.push(describeError(error));
       }
+      return found;
     },
     metrics: () => [...addressLines(manager.store.list(), podNetwork()), ...handler.counts.lines()],
     async close() {

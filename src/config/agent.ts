@@ -31,6 +31,8 @@ export interface AgentConfig {
   readonly metricsBindAddress: string | undefined;
   readonly stateDir: string;
   readonly cniSocket: string;
+  /** Where the container runtime looks for CNI configurations. */
+  readonly cniConfDir: string;
   readonly bridge: string;
   readonly resyncMs: number;
   readonly logLevel: LogLevel;
@@ -139,6 +141,12 @@ export const agentFlags: readonly AgentFlag[] = [
     kind: 'text',
     standard: '/run/twill/cni.sock',
     help: 'Unix socket on which the CNI plugin reaches the agent',
+  },
+  {
+    name: 'cni-conf-dir',
+    kind: 'text',
+    standard: '/etc/cni/net.d',
+    help: "CNI configurations of the container runtime: those that sort before Twill's are warned about",
   },
   { name: 'bridge', kind: 'text', standard: 'cni0', help: "bridge for this node's pods" },
   { name: 'resync', kind: 'integer', standard: 30, help: 'seconds between full comparisons with the kernel' },
@@ -272,6 +280,7 @@ export function readAgentConfig(
     metricsBindAddress: read.text('metrics-bind-address'),
     stateDir: read.must('state-dir'),
     cniSocket: read.must('cni-socket'),
+    cniConfDir: read.must('cni-conf-dir'),
     bridge: read.must('bridge'),
     resyncMs: read.integer('resync', 1, 86_400) * 1000,
     logLevel: read.oneOf('log-level', logLevels),

@@ -57,8 +57,8 @@ function checks({ source, overlay, masquerade, changes, conflicts, cni }: AgentP
   ];
   if (pods !== undefined && !pods.ready)
     result.push({ name: 'pod network', state: 'failed', detail: pods.reason });
-  const problem = pods?.ready === true ? cni?.problem() : undefined;
-  if (problem !== undefined) result.push({ name: 'CNI', state: 'warning', detail: problem });
+  for (const detail of (pods?.ready === true ? cni?.problems() : undefined) ?? [])
+    result.push({ name: 'CNI', state: 'warning', detail });
   const change = changes?.check();
   if (change !== undefined) result.push(change);
   if (overlay !== undefined) result.push(...overlay.settings.problems(), ...overlay.warnings());

@@ -83,9 +83,10 @@ class Agent {
    * agent on one node ends here.
    */
   private async serve(): Promise<void> {
-    const { cniSocket: socketPath, stateDir, bridge, ipMasq: masquerade } = this.config;
+    const { cniSocket: socketPath, cniConfDir: confDir, stateDir, bridge, ipMasq: masquerade } = this.config;
     const cni = await startCniServer({
       socketPath,
+      confDir,
       stateDir,
       bridge,
       masquerade,

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { rmSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, afterEach, before, describe, it } from 'node:test';
 import { etcdPrefix, Lab } from '../lab/lab.ts';
 import type { LabNode } from '../lab/node.ts';
@@ -64,7 +65,10 @@ describe('leases in etcd', () => {
   });
 
   it('without a configuration it waits; a wrong one is named by key and field; a right one is taken up', async () => {
-    await one.startAgent(health, false);
+    const confDir = join(one.dir, 'net.d');
+    mkdirSync(confDir, { recursive: true });
+    for (const name of ['05-other.conflist', '10-twill.conflist']) writeFileSync(join(confDir, name), name);
+    await one.startAgent([...health, `--cni-conf-dir=${confDir}`], false);
     await lab.waitFor(
       'the agent to miss the key',
       () => said(one, /configuration is missing in etcd.*network\/config/) === 1,
@@ -83,6 +87,7 @@ describe('leases in etcd', () => {
     await lab.etcd.put(`${etcdPrefix}/config`, JSON.stringify(config));
     await one.agentReady();
     await lab.waitFor('readiness', async () => (await ready(one)).status === 200);
+    assert.match((await ready(one)).text, /\[!\] CNI: the container runtime uses \S+\/05-other\.conflist/);
     const metrics = await one.exec(process.execPath, [
       '-e',
       `fetch('http://127.0.0.1:9098/metrics').then(async (r) => console.log(await r.text()))`,

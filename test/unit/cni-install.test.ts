@@ -3,7 +3,8 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, w
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { builtinConflist, earlierConfigurations, installCni } from '../../src/cni/install.ts';
+import { earlierConfigurations } from '../../src/cni/configurations.ts';
+import { builtinConflist, installCni } from '../../src/cni/install.ts';
 
 test('install-cni writes the plugin and the configuration, and nothing when they are as they should be', (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'twill-install-'));
@@ -59,8 +60,17 @@ test('a configuration that sorts before ours is found', (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'twill-install-'));
   t.after(() => rmSync(directory, { recursive: true }));
   for (const name of ['05-cilium.conflist', '10-twill.conflist', '87-podman.conflist', '00-notes.txt'])
-    writeFileSync(join(directory, name), '');
-  assert.deepEqual(earlierConfigurations(directory, '10-twill.conflist'), ['05-cilium.conflist']);
+    writeFileSync(join(directory, name), name);
+  assert.deepEqual(earlierConfigurations(directory), ['05-cilium.conflist']);
+  writeFileSync(join(directory, '00-multus.conf'), '{"type":"multus","clusterNetwork":"twill"}');
+  assert.deepEqual(earlierConfigurations(directory), [], 'a meta plugin that calls Twill is no other');
+  rmSync(join(directory, '00-multus.conf'));
+  rmSync(join(directory, '10-twill.conflist'));
+  assert.deepEqual(
+    earlierConfigurations(directory),
+    [],
+    'where there is none of ours, nothing is to be said',
+  );
 });
 
 test('the built-in configuration asks for the capabilities and leaves the default socket out', () => {

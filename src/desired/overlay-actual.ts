@@ -11,6 +11,7 @@ import {
 } from './overlay-entries.ts';
 
 const RTPROT_KERNEL = 2;
+const RTPROT_BOOT = 3;
 /** Routes without an explicit metric, as ours are: the kernel shows 0 for IPv4 and 1024 for IPv6. */
 const naturalMetrics = { ipv4: 0, ipv6: 1024 } as const;
 const NUD_PERMANENT = 0x80;
@@ -23,6 +24,10 @@ export interface ListedRoute {
   readonly onlink: boolean;
   readonly protocol: number;
   readonly metric: number;
+  /** RT_SCOPE_* */
+  readonly scope: number;
+  /** Preferred source address. */
+  readonly source: Address | undefined;
 }
 
 export interface ListedNeighbour {
@@ -47,6 +52,16 @@ export interface Ownership {
   readonly devices: ReadonlySet<number>;
   /** The pod networks. */
   readonly networks: readonly Prefix[];
+  /** Where a flanneld may have run before us: then what it left is ours, too. */
+  readonly adoption?: Adoption | undefined;
+}
+
+/** How flanneld's routes through the underlay (host-gw, DirectRouting) look on this node. */
+export interface Adoption {
+  /** Index of the underlay device. */
+  readonly underlay: number;
+  /** Our own subnets: other nodes' are as long. */
+  readonly subnets: readonly Prefix[];
 }
 
 /**
@@ -58,10 +73,33 @@ export function ownsRoute(route: ListedRoute, ownership: Ownership): boolean {
   return (
     route.protocol !== RTPROT_KERNEL &&
     ownership.devices.has(route.device) &&
-    ownership.networks.some(
-      (network) =>
-        network.length <= route.destination.length && prefixContains(network, route.destination.address),
-    )
+    ownership.networks.some((network) => within(network, route.destination))
+  );
+}
+
+function within(network: Prefix, inner: Prefix): boolean {
+  return network.length <= inner.length && prefixContains(network, inner.address);
+}
+
+/**
+ * True for a route that is in every field as flanneld writes them for host-gw and DirectRouting: it has no mark of its
+ * own there, and removes what it wrote only while it runs (flannel#2554).
+ */
+function looksLikeFlannels(route: ListedRoute, { adoption, networks }: Ownership): boolean {
+  const { destination, gateway, device, onlink, protocol, metric, scope, source } = route;
+  const { family } = destination;
+  return (
+    adoption !== undefined &&
+    protocol === RTPROT_BOOT &&
+    device === adoption.underlay &&
+    gateway !== undefined &&
+    gateway.family === family &&
+    !onlink &&
+    scope === 0 &&
+    source === undefined &&
+    metric === naturalMetrics[family.name] &&
+    networks.some((network) => within(network, destination)) &&
+    adoption.subnets.some((subnet) => subnet.family === family && subnet.length === destination.length)
   );
 }
 
@@ -88,7 +126,10 @@ export function fdbEntry(entry: ListedFdbEntry): FdbEntryPlan | undefined {
  * desired only the desired object is kept, so that a listing of thousands leaves nothing behind.
  */
 export class ActualEntries {
-  readonly entries: EntryMap = new Map();
+  private readonly all: EntryMap = new Map();
+  /** What looks like flanneld's, until we know that we have not run here ourselves. */
+  private readonly flannels: RouteEntry[] = [];
+  private marked = false;
   private readonly ownership: Ownership;
   private readonly desired: EntryMap;
 
@@ -97,16 +138,28 @@ export class ActualEntries {
     this.desired = desired;
   }
 
+  /**
+   * Everything that is ours. Routes that look like flanneld's are so only where no route carries our mark: where one does,
+   * an earlier run of ours has adopted the node, and such a route is somebody else's.
+   */
+  get entries(): EntryMap {
+    if (!this.marked) for (const entry of this.flannels.splice(0)) this.add(entry, true);
+    return this.all;
+  }
+
   private add(entry: OverlayEntry | undefined, owned: boolean): void {
     if (entry === undefined) return;
     const key = entryKey(entry);
     const wanted = this.desired.get(key);
-    if (wanted !== undefined && sameEntry(wanted, entry)) this.entries.set(key, wanted);
-    else if (owned || wanted !== undefined) this.entries.set(key, entry);
+    if (wanted !== undefined && sameEntry(wanted, entry)) this.all.set(key, wanted);
+    else if (owned || wanted !== undefined) this.all.set(key, entry);
   }
 
   route(route: ListedRoute): void {
-    this.add(routeEntry(route), ownsRoute(route, this.ownership));
+    const entry = routeEntry(route);
+    if (route.protocol === ROUTE_PROTOCOL) this.marked = true;
+    if (entry !== undefined && looksLikeFlannels(route, this.ownership)) this.flannels.push(entry);
+    this.add(entry, ownsRoute(route, this.ownership));
   }
 
   neighbour(neighbour: ListedNeighbour): void {

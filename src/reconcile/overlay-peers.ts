@@ -1,6 +1,6 @@
 import type { Log, LogLimiter } from '../config/log.ts';
 import type { Contest } from '../desired/contest.ts';
-import type { Ownership } from '../desired/overlay-actual.ts';
+import type { Adoption, Ownership } from '../desired/overlay-actual.ts';
 import { diffEntries, type OverlayChange } from '../desired/overlay-diff.ts';
 import { type EntryMap, type OverlayEntry, sameEntry } from '../desired/overlay-entries.ts';
 import {
@@ -23,6 +23,8 @@ export interface PeersInput {
   readonly paths: readonly FamilyPath[];
   readonly backend: Backend;
   readonly networks: readonly Prefix[];
+  /** A subnet file was there at the start: a flanneld may have run here before. */
+  readonly adopting: boolean;
 }
 
 function sample(changes: readonly OverlayChange[]): string[] {
@@ -77,7 +79,7 @@ export class OverlayPeers {
     const planner = this.plannerFor({ own, paths, backend });
     const devices = new Map<Family['name'], number>();
     for (const { family, vxlan } of paths) if (vxlan !== undefined) devices.set(family.name, vxlan);
-    this.ownership = { devices: new Set(devices.values()), networks };
+    this.ownership = { devices: new Set(devices.values()), networks, adoption: this.adoption(input) };
     const known = !full && this.listed && this.complete;
     const update = known ? planner.update(leases) : undefined;
     if (update !== undefined) {
@@ -95,8 +97,24 @@ export class OverlayPeers {
     const actual = await listOverlay(this.socket, families, devices, this.ownership, entries);
     const changes = diffEntries(entries, actual);
     if (this.listed) this.report(changes, entries);
+    else this.reportLeftovers(changes);
     await this.apply(changes, entries);
     this.listed = true;
+  }
+
+  /** Only what stands before our first change can be a flanneld's; with `alloc`, somebody else's routes are wanted. */
+  private adoption({ adopting, own, backend, paths: [path] }: PeersInput): Adoption | undefined {
+    if (this.listed || !adopting || backend.type === 'alloc' || path === undefined) return undefined;
+    return { underlay: path.underlay, subnets: own.families.map(({ subnet }) => subnet) };
+  }
+
+  private reportLeftovers(changes: readonly OverlayChange[]): void {
+    const removed = changes.filter(({ action }) => action === 'remove');
+    if (removed.length > 0)
+      this.log.info(
+        { count: removed.length, changes: sample(removed) },
+        'removing what an earlier run left for nodes that are gone',
+      );
   }
 
   private tellSkipped(skipped: readonly SkippedLease[]): void {

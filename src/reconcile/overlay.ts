@@ -169,6 +169,7 @@ export class Overlay {
         paths: this.paths(underlay),
         backend: network.backend,
         networks: network.families.map(({ network: pods }) => pods),
+        adopting: this.options.previous.length > 0,
       },
       full,
     );

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';
-import { etcdPrefix, Lab } from '../lab/lab.ts';
+import { etcdPrefix, Lab, withLab } from '../lab/lab.ts';
 import type { LabNode } from '../lab/node.ts';
 import { servicePort } from '../lab/place.ts';
 import { assertConverges, flannelLease } from './overlay-state.ts';
@@ -13,6 +13,8 @@ interface FlannelNode {
   readonly mac: string;
 }
 
+/** The third part of the subnet of a node that left while flanneld was down. */
+const ghost = 77;
 const tunnel = (third: number): string => `10.244.${third}.0`;
 
 /** The commands that amount to what flanneld does over netlink, and its iptables rules. */
@@ -59,7 +61,6 @@ describe('a cluster of flanneld nodes', () => {
   let lab: Lab;
   let one: FlannelNode;
   let two: FlannelNode;
-  const ghost = 77;
 
   before(async () => {
     lab = await Lab.start({ nodes: 2, underlay: 'ipv4' });
@@ -121,5 +122,44 @@ describe('a cluster of flanneld nodes', () => {
     assert.deepEqual(there, { server: two.node.name, client: pod.ipv4 });
     const back = await two.node.probe.ask({ protocol: 'tcp', address: pod.ipv4, port: servicePort });
     assert.deepEqual(back, { server: pod.name, client: tunnel(two.third) });
+  });
+});
+
+it('a flanneld with host-gw: its routes for nodes that left go, those of the administrator stay', async () => {
+  const networkConfig = { Network: '10.244.0.0/16', Backend: { Type: 'host-gw' } };
+  await withLab({ nodes: 1, underlay: 'ipv4', networkConfig }, async (lab) => {
+    const node = lab.nodes[0]!;
+    const peer = '{"PublicIP":"192.0.2.22","PublicIPv6":null,"BackendType":"host-gw"}';
+    await lab.etcd.put(`${etcdPrefix}/subnets/10.244.22.0-24`, peer);
+    // What flanneld's `netlink.RouteAdd` amounts to; `ip` writes the same protocol, boot.
+    await node.namespace.ip(
+      `route add ${tunnel(22)}/24 via 192.0.2.22 dev eth0`,
+      `route add ${tunnel(ghost)}/24 via 192.0.2.77 dev eth0`,
+    );
+    const administrators = [
+      'route add 10.244.128.0/20 via 192.0.2.1 dev eth0',
+      'route add 10.244.130.0/24 via 192.0.2.1 dev eth0 proto static',
+      'route add 10.244.131.0/24 dev eth0 metric 50',
+    ];
+    await node.namespace.ip(...administrators);
+    writeFileSync(
+      node.subnetFile,
+      'FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.21.1/24\nFLANNEL_MTU=1500\nFLANNEL_IPMASQ=true\n',
+    );
+    await node.startAgent();
+    const routes = (): Promise<string> => node.exec('ip', ['-N', 'route', 'show']);
+    const after = await lab.waitFor('the routes', async () => {
+      const now = await routes();
+      return now.includes(`${tunnel(22)}/24 via 192.0.2.22 dev eth0 proto 80`) && now;
+    });
+    assert.ok(!after.includes(tunnel(ghost)), after);
+    for (const kept of ['10.244.128.0/20', '10.244.130.0/24', '10.244.131.0/24'])
+      assert.ok(after.includes(kept), `${kept} in ${after}`);
+    assert.match(node.agent!.log(), /removing what an earlier run left.*10\.244\.77\.0/);
+    // From now on such a route is not flanneld's: it stays, over a restart too.
+    await node.namespace.ip(`route add ${tunnel(ghost)}/24 via 192.0.2.77 dev eth0`);
+    await node.agent!.stop();
+    await node.startAgent();
+    assert.ok((await routes()).includes(tunnel(ghost)));
   });
 });

@@ -5,6 +5,7 @@ import {
   type ListedFdbEntry,
   type ListedNeighbour,
   type ListedRoute,
+  type Ownership,
 } from '../../src/desired/overlay-actual.ts';
 import { diffEntries } from '../../src/desired/overlay-diff.ts';
 import { type EntryMap, entryKey, type OverlayEntry } from '../../src/desired/overlay-entries.ts';
@@ -177,6 +178,8 @@ describe('what of the kernel is ours', () => {
     onlink: true,
     protocol: 3,
     metric: 0,
+    scope: 0,
+    source: undefined,
     ...more,
   });
   const ownership = { devices: new Set([5]), networks: [parsePrefix('10.244.0.0/16')] };
@@ -203,6 +206,44 @@ describe('what of the kernel is ours', () => {
       ]),
       [],
     );
+  });
+
+  it('at adoption, routes through the underlay that are in every field as flanneld writes them', () => {
+    const adopting: Ownership = {
+      ...ownership,
+      adoption: { underlay: 2, subnets: [parsePrefix('10.244.9.0/24')] },
+    };
+    const flannels = { device: 2, onlink: false, gateway: parseAddress('192.0.2.7') };
+    const found = (routes: ListedRoute[]): string[] => {
+      const actual = new ActualEntries(adopting, new Map());
+      for (const listed of routes) actual.route(listed);
+      return [...actual.entries.keys()];
+    };
+    const stale = route('10.244.7.0/24', flannels);
+    assert.deepEqual(found([stale]), ['r 10.244.7.0/24']);
+    const others: Partial<ListedRoute>[] = [
+      { protocol: 4 },
+      { protocol: 186 },
+      { device: 3 },
+      { gateway: undefined, scope: 253 },
+      { onlink: true },
+      { metric: 100 },
+      { source: parseAddress('192.0.2.9') },
+      { destination: parsePrefix('10.244.7.0/25') },
+      { destination: parsePrefix('10.9.7.0/24') },
+    ];
+    for (const change of others)
+      assert.deepEqual(
+        found([route('10.244.7.0/24', { ...flannels, ...change })]),
+        [],
+        JSON.stringify(Object.keys(change)),
+      );
+    const marked = route('10.244.8.0/24', { ...flannels, protocol: 80 });
+    for (const routes of [
+      [stale, marked],
+      [marked, stale],
+    ])
+      assert.deepEqual(found(routes), ['r 10.244.8.0/24'], 'we have run here since');
   });
 
   it('a foreign route that stands where ours should', () => {

@@ -18,6 +18,8 @@ export class EtcdSource implements LeaseSource {
   private readonly tracker: EtcdTracker;
   private readonly ownership: EtcdOwnership;
   private current: NetworkConfig | undefined;
+  /** Our public IPs of the last claim. */
+  private addresses: string | undefined;
   private configError: string | undefined = 'the network configuration is not known yet';
   private waiting: ((config: NetworkConfig) => void)[] = [];
   private onChange: (change: SourceChange) => void = () => {};
@@ -91,6 +93,9 @@ export class EtcdSource implements LeaseSource {
   }
 
   claim(claim: Claim): void {
+    const addresses = claim.identity.publicIps.map(({ text }) => text).join();
+    if (this.addresses !== undefined && this.addresses !== addresses) this.tracker.reconnect();
+    this.addresses = addresses;
     this.ownership.claim(claim);
   }
 

@@ -31,6 +31,8 @@ export class EtcdTracker {
   private readonly events: TrackerEvents;
   private readonly limiter = new LogLimiter();
   private readonly abort = new AbortController();
+  /** Ends the watch or the wait under way. */
+  private round = new AbortController();
   private running: Promise<void> | undefined;
   private revision = 0n;
   private relist = true;
@@ -43,6 +45,12 @@ export class EtcdTracker {
 
   start(): void {
     this.running = this.run(this.abort.signal);
+  }
+
+  /** Watches over a new connection from now on. */
+  reconnect(): void {
+    this.store.reconnect();
+    this.round.abort();
   }
 
   async stop(): Promise<void> {
@@ -157,8 +165,10 @@ export class EtcdTracker {
     let failures = 0;
     while (!signal.aborted) {
       const before = this.revision;
+      this.round = new AbortController();
+      const round = AbortSignal.any([signal, this.round.signal]);
       try {
-        await this.follow(signal);
+        await this.follow(round);
         failures = 0;
       } catch (error) {
         this.lastError = describeError(error);
@@ -168,7 +178,11 @@ export class EtcdTracker {
         if (retryInMs < LONGEST_RETRY_MS || this.limiter.allow('retry') !== undefined)
           this.log.warn({ error: this.lastError, retryInMs }, 'cannot follow the leases in etcd, will retry');
         this.connected = false;
-        await delay(retryInMs, undefined, { signal }).catch(() => undefined);
+        if (this.store.certificatesChanged()) {
+          this.log.info('the certificates for etcd have changed, connecting anew');
+          this.store.reconnect();
+        }
+        await delay(retryInMs, undefined, { signal: round }).catch(() => undefined);
       }
       this.connected = false;
     }

@@ -190,6 +190,8 @@ export class KubeSource implements LeaseSource {
   }
 
   claim(claim: Claim): void {
+    const addresses = ({ identity }: Claim): string => identity.publicIps.map(({ text }) => text).join();
+    if (this.wish !== undefined && addresses(this.wish) !== addresses(claim)) this.store?.reconnect();
     this.wish = claim;
     this.loop.trigger('claim', true);
   }

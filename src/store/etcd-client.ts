@@ -38,7 +38,10 @@ function readCredential(path: string, flag: string): Buffer {
   }
 }
 
-function credentials(options: EtcdOptions): IOptions['credentials'] {
+export type Certificates = IOptions['credentials'];
+
+/** The certificates as the files have them now; undefined where TLS is not wanted. @throws TwillError `invalid` */
+export function readCertificates(options: EtcdOptions): Certificates {
   const { caFile, certFile, keyFile } = options;
   if (caFile === undefined && certFile === undefined && keyFile === undefined) return undefined;
   if ((certFile === undefined) !== (keyFile === undefined))
@@ -102,9 +105,7 @@ const requireLeader: Interceptor = (options, nextCall) => {
   return call as ReturnType<Interceptor>;
 };
 
-/** @throws TwillError `invalid` when a credential cannot be read */
-export function openEtcd(options: EtcdOptions): Etcd3 {
-  const tls = credentials(options);
+export function openEtcd(options: EtcdOptions, tls: Certificates): Etcd3 {
   const hosts = options.endpoints.map((endpoint) =>
     tls === undefined ? endpoint : endpoint.replace(/^(http:\/\/)?(?!https:\/\/)/, 'https://'),
   );

@@ -1,5 +1,6 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { Etcd3, IKeyValue, IWatchResponse } from 'etcd3';
-import { type EtcdOptions, etcdError, openEtcd } from './etcd-client.ts';
+import { type Certificates, type EtcdOptions, etcdError, openEtcd, readCertificates } from './etcd-client.ts';
 import { keepLeaseAlive, watchKeys } from './etcd-streams.ts';
 
 /** One key below `…/subnets/`. */
@@ -49,14 +50,16 @@ function prefixEnd(prefix: string): Buffer {
 /** flannel's lease schema in etcd. One call is one request, except where said; errors are TwillErrors. */
 export class EtcdLeases {
   private readonly options: EtcdOptions;
-  private readonly client: Etcd3;
+  private client: Etcd3;
+  private certificates: Certificates;
   private readonly configKey: string;
   private readonly subnets: string;
 
   /** @throws TwillError `invalid` when a credential file cannot be read */
   constructor(options: EtcdOptions) {
     this.options = options;
-    this.client = openEtcd(options);
+    this.certificates = readCertificates(options);
+    this.client = openEtcd(options, this.certificates);
     this.configKey = `${options.prefix}/config`;
     this.subnets = `${options.prefix}/subnets/`;
   }
@@ -64,6 +67,31 @@ export class EtcdLeases {
   /** The network configuration's key, for messages. */
   get configName(): string {
     return this.configKey;
+  }
+
+  /**
+   * Leaves the connections for new ones, with the certificates as the files have them now: after a change of this node's
+   * address the old ones are dead without a word.
+   */
+  reconnect(): void {
+    this.certificates = this.currentCertificates();
+    const old = this.client;
+    this.client = openEtcd(this.options, this.certificates);
+    old.close();
+  }
+
+  /** True when the certificates were renewed since the connections were opened. */
+  certificatesChanged(): boolean {
+    return !isDeepStrictEqual(this.currentCertificates(), this.certificates);
+  }
+
+  /** While files are missing or half replaced those of before are used. */
+  private currentCertificates(): Certificates {
+    try {
+      return readCertificates(this.options);
+    } catch {
+      return this.certificates;
+    }
   }
 
   keyOf(name: string): string {

@@ -111,6 +111,11 @@ export class KubeLeases {
     this.watch.start();
   }
 
+  /** Watches over a new connection from now on. */
+  reconnect(): void {
+    this.watch.reconnect();
+  }
+
   stop(): Promise<void> {
     return this.watch.stop();
   }

@@ -57,6 +57,8 @@ export class KubeWatch<T> {
   private readonly options: KubeWatchOptions<T>;
   private readonly limiter = new LogLimiter();
   private readonly abort = new AbortController();
+  /** Ends the request or the wait under way. */
+  private round = new AbortController();
   private done: Promise<void> = Promise.resolve();
   /** Where to go on watching; undefined when a list is needed. */
   private resourceVersion: string | undefined;
@@ -67,6 +69,11 @@ export class KubeWatch<T> {
 
   start(): void {
     this.done = this.run();
+  }
+
+  /** Watches over a new connection from now on: after a change of the node's address the old one is dead without a word. */
+  reconnect(): void {
+    this.round.abort();
   }
 
   async stop(): Promise<void> {
@@ -83,21 +90,24 @@ export class KubeWatch<T> {
     let failures = 0;
     while (!this.stopped) {
       const started = Date.now();
+      this.round = new AbortController();
+      const round = AbortSignal.any([this.abort.signal, this.round.signal]);
       try {
-        if (this.resourceVersion === undefined) await this.list();
+        if (this.resourceVersion === undefined) await this.list(round);
         failures = 0;
-        await this.watch();
+        await this.watch(round);
         // A server that ends every watch at once must not be asked without pause.
-        if (Date.now() - started < 1000) await this.pause(first);
+        if (Date.now() - started < 1000) await this.pause(first, round);
       } catch (error) {
         if (this.stopped) return;
+        if (round.aborted) continue;
         if (expired(error)) this.resourceVersion = undefined;
         else failures++;
         // Many proxies lose one server at the same moment: they must not come back at the same moment.
         this.options.onState?.(describeError(error));
         const delay = Math.min(longest, first * 2 ** Math.max(0, failures - 1)) * (0.5 + Math.random() / 2);
         this.report(error, Math.round(delay));
-        await this.pause(delay);
+        await this.pause(delay, round);
       }
     }
   }
@@ -111,11 +121,11 @@ export class KubeWatch<T> {
     else log.warn(fields, 'Kubernetes API failed, will retry');
   }
 
-  private async pause(ms: number): Promise<void> {
-    await sleep(ms, undefined, { signal: this.abort.signal }).catch(() => {});
+  private async pause(ms: number, signal: AbortSignal): Promise<void> {
+    await sleep(ms, undefined, { signal }).catch(() => {});
   }
 
-  private async list(): Promise<void> {
+  private async list(signal: AbortSignal): Promise<void> {
     const { client, path, query, parse } = this.options;
     const values: T[] = [];
     let version: string | undefined;
@@ -123,7 +133,7 @@ export class KubeWatch<T> {
     do {
       const page: Record<string, string> = { ...query, limit: String(PAGE_SIZE) };
       if (next !== undefined) page.continue = next;
-      const answer = (await client.getJson(path, page, this.abort.signal)) as ListAnswer;
+      const answer = (await client.getJson(path, page, signal)) as ListAnswer;
       if (!Array.isArray(answer.items) || answer.metadata?.resourceVersion === undefined) {
         throw new TwillError('unavailable', `the Kubernetes API's answer to ${path} is not a list`);
       }
@@ -139,7 +149,7 @@ export class KubeWatch<T> {
     this.resourceVersion = version;
   }
 
-  private async watch(): Promise<void> {
+  private async watch(signal: AbortSignal): Promise<void> {
     const { client, path, query } = this.options;
     const parameters = {
       ...query,
@@ -148,7 +158,7 @@ export class KubeWatch<T> {
       resourceVersion: this.resourceVersion!,
       timeoutSeconds: String(Math.round(WATCH_SECONDS * (1 + Math.random()))),
     };
-    await client.lines(path, parameters, this.abort.signal, (line) => {
+    await client.lines(path, parameters, signal, (line) => {
       this.take(line);
       this.options.onState?.(undefined);
     });

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { test } from 'node:test';
+import { makeCertificates } from '../lab/certificates.ts';
 import { etcdPrefix, withLab } from '../lab/lab.ts';
 import type { LabNode } from '../lab/node.ts';
 
@@ -23,6 +24,18 @@ test('the agent uses an etcd that speaks TLS and asks for a client certificate',
     await second.agent!.stop();
     await second.startAgent([authority, ...own]);
     assert.equal((await lab.etcd.keys(`${etcdPrefix}/subnets/`)).length, 2);
+
+    // Renewed by another authority: the files are replaced, and etcd refuses the certificates of before.
+    await lab.etcd.stop();
+    await makeCertificates(dirname(ca), [lab.etcd.endpoint.replace(/^https:..(.*):\d+$/, '$1')]);
+    await lab.etcd.start();
+    const value =
+      '{"PublicIP":"192.0.2.200","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}}';
+    await lab.etcd.put(`${etcdPrefix}/subnets/10.244.200.0-24`, value);
+    await lab.waitFor('the new lease to arrive', async () =>
+      (await second.exec('ip', ['route'])).includes('10.244.200.0/24 '),
+    );
+    assert.match(second.agent!.log(), /certificates for etcd have changed/);
 
     await second.agent!.stop();
     await assert.rejects(

@@ -144,8 +144,11 @@ export class KubeApi {
     const refusal = this.refusal(request, url);
     if (refusal !== undefined) {
       response.writeHead(refusal.code, { 'content-type': 'application/json' });
-      response.end(JSON.stringify({ kind: 'Status', ...refusal }));
+      const reason = refusal.code === 422 ? 'Invalid' : undefined;
+      const status = { kind: 'Status', apiVersion: 'v1', status: 'Failure', reason, ...refusal };
+      response.end(JSON.stringify(status));
     } else if (request.method === 'PATCH') void this.patch(request, url, response);
+    else if (url.pathname.startsWith(`${paths.Node}/`)) this.getNode(url, response);
     else if (url.searchParams.get('watch') === 'true') this.watch(url, response);
     else this.list(url, response);
   }
@@ -154,6 +157,10 @@ export class KubeApi {
     if (this.failWith !== undefined) return { code: this.failWith, message: 'told to fail' };
     if (this.token !== undefined && request.headers.authorization !== `Bearer ${this.token}`) {
       return { code: 401, message: 'Unauthorized' };
+    }
+    // As servers without streaming lists do: client-go then lists and watches.
+    if (url.searchParams.has('sendInitialEvents')) {
+      return { code: 422, message: 'sendInitialEvents is forbidden for watch' };
     }
     return Object.values(paths).some((path) => url.pathname === path || url.pathname.startsWith(`${path}/`))
       ? undefined
@@ -186,6 +193,13 @@ export class KubeApi {
     response.end(JSON.stringify(merged));
   }
 
+  private getNode(url: URL, response: ServerResponse): void {
+    const name = url.pathname.slice(paths.Node!.length + 1);
+    const node = this.collection(paths.Node!).get(`/${name}`);
+    response.writeHead(node === undefined ? 404 : 200, { 'content-type': 'application/json' });
+    response.end(JSON.stringify(node ?? { kind: 'Status', apiVersion: 'v1', code: 404 }));
+  }
+
   private list(url: URL, response: ServerResponse): void {
     const limit = Number(url.searchParams.get('limit') ?? 0) || Number.POSITIVE_INFINITY;
     const from = Number(url.searchParams.get('continue') ?? 0);
@@ -194,7 +208,9 @@ export class KubeApi {
     const metadata: Record<string, unknown> = { resourceVersion: String(this.version) };
     if (from + items.length < all.length) metadata.continue = String(from + items.length);
     response.writeHead(200, { 'content-type': 'application/json' });
-    response.end(JSON.stringify({ kind: 'List', metadata, items }));
+    const kind = `${Object.keys(paths).find((key) => paths[key] === url.pathname)}List`;
+    const apiVersion = url.pathname.replace(/^\/apis?\/(.*)\/.*$/, '$1');
+    response.end(JSON.stringify({ kind, apiVersion, metadata, items }));
   }
 
   private watch(url: URL, response: ServerResponse): void {

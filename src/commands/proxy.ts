@@ -28,7 +28,7 @@ export function addProxyCommand(program: Command): void {
     .option('--masquerade-all', 'masquerade all traffic to cluster IPs', false)
     .option(
       '--nodeport-addresses <cidrs>',
-      'networks whose addresses of this node serve node ports (default: all)',
+      'networks whose addresses of this node serve node ports, or primary for those its Node names (default: all)',
     )
     .option('--iptables-localhost-nodeports [bool]', 'serve node ports on 127.0.0.1 too', 'true')
     .option('--iptables-sync-period <duration>', 'how often the rules that stand are read and compared', '5m')

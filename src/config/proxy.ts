@@ -39,8 +39,8 @@ export interface ProxyConfig {
   readonly nodeName: string;
   readonly localDetection: LocalDetection;
   readonly masqueradeAll: boolean;
-  /** undefined: all addresses of the node; `primary`: its node addresses. */
-  readonly nodePortAddresses: readonly Prefix[] | undefined;
+  /** undefined: all addresses of the node; `primary`: those its Node object names. */
+  readonly nodePortAddresses: readonly Prefix[] | 'primary' | undefined;
   readonly localhostNodePorts: boolean;
   readonly resyncMs: number;
   readonly minSyncMs: number;
@@ -103,6 +103,20 @@ export function fromPodMatch(detection: LocalDetection, family: Family): string 
   return prefix === undefined ? undefined : `-s ${prefix.text}`;
 }
 
+function nodePortAddresses(flags: ProxyFlags): ProxyConfig['nodePortAddresses'] {
+  if (flags.nodeportAddresses?.trim() === 'primary') return 'primary';
+  const given = named('nodeport-addresses', () => prefixes(flags.nodeportAddresses));
+  return given.length === 0 ? undefined : given;
+}
+
+function servesLoopback(addresses: ProxyConfig['nodePortAddresses']): boolean {
+  if (addresses === undefined) return true;
+  if (addresses === 'primary') return false;
+  return addresses.some(
+    (prefix) => prefix.family === ipv4 && (prefix.length === 0 || prefix.text.startsWith('127.')),
+  );
+}
+
 /** @throws TwillError `invalid` naming the flag */
 export function proxyConfig(flags: ProxyFlags): ProxyConfig {
   oneOf('proxy-mode', flags.proxyMode, ['iptables']);
@@ -114,10 +128,7 @@ export function proxyConfig(flags: ProxyFlags): ProxyConfig {
       }
     }
   }
-  const nodePorts = named('nodeport-addresses', () => prefixes(flags.nodeportAddresses));
-  const loopback = nodePorts.some(
-    (prefix) => prefix.family === ipv4 && (prefix.length === 0 || prefix.text.startsWith('127.')),
-  );
+  const nodePorts = nodePortAddresses(flags);
   return {
     manifests: flags.manifests || undefined,
     kubeconfig: flags.kubeconfig,
@@ -125,9 +136,8 @@ export function proxyConfig(flags: ProxyFlags): ProxyConfig {
     nodeName: (flags.hostnameOverride ?? hostname()).trim().toLowerCase(),
     localDetection: detection,
     masqueradeAll: flags.masqueradeAll,
-    nodePortAddresses: nodePorts.length === 0 ? undefined : nodePorts,
-    localhostNodePorts:
-      String(flags.iptablesLocalhostNodeports) !== 'false' && (nodePorts.length === 0 || loopback),
+    nodePortAddresses: nodePorts,
+    localhostNodePorts: String(flags.iptablesLocalhostNodeports) !== 'false' && servesLoopback(nodePorts),
     resyncMs: named('iptables-sync-period', () => parseDuration(flags.iptablesSyncPeriod)),
     minSyncMs: named('iptables-min-sync-period', () => parseDuration(flags.iptablesMinSyncPeriod)),
     healthzAddress: flags.healthzBindAddress,

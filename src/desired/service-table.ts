@@ -3,7 +3,7 @@
  * policy may use on this node.
  * Follows kube-proxy's pkg/proxy/topology.go (topology hints, KEP-1669 terminating endpoints) and endpointslicecache.go.
  */
-import { type Family, ipv4 } from '../model/address.ts';
+import { type Family, families, ipv4 } from '../model/address.ts';
 import {
   type Endpoint,
   type EndpointSlice,
@@ -191,12 +191,19 @@ export function isExternal(
   return entry.nodePort !== 0 || entry.externalIPs.length > 0 || entry.loadBalancerIPs.length > 0;
 }
 
-/** Ready endpoints of a Service on this node, counted by address: what a load balancer's health check asks for. */
+/**
+ * Ready endpoints of a Service on this node, counted by address in the family that has more (a pod of a dual-stack
+ * Service has one in each): what a load balancer's health check asks for.
+ */
 export function localReadyCount(slices: readonly EndpointSlice[], node: NodeView): number {
-  const local = slices
-    .flatMap((slice) => slice.endpoints)
-    .filter((endpoint) => endpoint.ready && endpoint.nodeName === node.name);
-  return new Set(local.map((endpoint) => endpoint.address)).size;
+  const counts = families.map((family) => {
+    const local = slices
+      .filter((slice) => slice.family === family)
+      .flatMap((slice) => slice.endpoints)
+      .filter((endpoint) => endpoint.ready && endpoint.nodeName === node.name);
+    return new Set(local.map((endpoint) => endpoint.address)).size;
+  });
+  return Math.max(...counts);
 }
 
 /** The rules' raw material for one Service in one family; empty for headless, ExternalName and unknown Services. */

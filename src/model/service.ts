@@ -63,6 +63,16 @@ export interface EndpointSlice {
   readonly changedAt: number | undefined;
 }
 
+/** What a proxy wants to know of the node it runs on. */
+export interface NodeFacts {
+  /** Its label `topology.kubernetes.io/zone`. */
+  readonly zone: string | undefined;
+  /** Its own addresses (`InternalIP`), canonical, of both families. */
+  readonly addresses: readonly string[];
+  /** It is being deleted, or will be soon: load balancers should send it nothing new. */
+  readonly leaving: boolean;
+}
+
 /** `namespace/name` */
 export function objectKey(object: { readonly namespace: string; readonly name: string }): string {
   return `${object.namespace}/${object.name}`;

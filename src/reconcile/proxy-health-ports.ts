@@ -3,18 +3,21 @@ import type { Log } from '../config/log.ts';
 import { describeError } from '../model/error.ts';
 
 interface HealthPort {
-  readonly service: string;
+  readonly port: number;
   localEndpoints: number;
   readonly server: Server;
+  timer?: NodeJS.Timeout;
 }
+
+/** A port that somebody else holds may be free later. */
+const RETRY_MS = 2000;
 
 /**
  * The servers behind `healthCheckNodePort`: they tell a load balancer whether this node has an endpoint of the Service.
  * Answers are kube-proxy's (pkg/proxy/healthcheck/service_health.go).
  */
 export class HealthPorts {
-  private readonly ports = new Map<number, HealthPort>();
-  private readonly portOf = new Map<string, number>();
+  private readonly ports = new Map<string, HealthPort>();
   private readonly healthy: () => boolean;
   private readonly log: Log;
 
@@ -25,21 +28,20 @@ export class HealthPorts {
 
   /** @param service `namespace/name` @param port 0 when it has no such port (any more) */
   set(service: string, port: number, localEndpoints: number): void {
-    const old = this.portOf.get(service);
-    if (old !== undefined && old !== port) this.close(service, old);
-    if (port === 0) return;
-    const standing = this.ports.get(port);
-    if (standing === undefined) this.open(service, port, localEndpoints);
-    else if (standing.service === service) standing.localEndpoints = localEndpoints;
-    else this.log.warn({ service, port, usedBy: standing.service }, 'health check port is taken');
+    const standing = this.ports.get(service);
+    if (standing !== undefined && standing.port === port) standing.localEndpoints = localEndpoints;
+    else {
+      this.close(service);
+      if (port !== 0) this.open(service, port, localEndpoints);
+    }
   }
 
   stop(): void {
-    for (const [service, port] of this.portOf) this.close(service, port);
+    for (const service of [...this.ports.keys()]) this.close(service);
   }
 
   private open(service: string, port: number, localEndpoints: number): void {
-    const entry: HealthPort = { service, localEndpoints, server: createServer() };
+    const entry: HealthPort = { port, localEndpoints, server: createServer() };
     const [namespace, name] = service.split('/');
     entry.server.on('request', (_request, response) => {
       const serviceProxyHealthy = this.healthy();
@@ -56,20 +58,23 @@ export class HealthPorts {
       };
       response.end(`${JSON.stringify(body)}\n`);
     });
+    let said = false;
     entry.server.on('error', (error) => {
-      this.log.warn({ service, port, error: describeError(error) }, 'health check port cannot be served');
-      this.close(service, port);
+      const fields = { service, port, error: describeError(error) };
+      if (!said) this.log.warn(fields, 'health check port cannot be served, trying again');
+      said = true;
+      entry.timer = setTimeout(() => entry.server.listen(port), RETRY_MS);
     });
     entry.server.listen(port);
-    this.ports.set(port, entry);
-    this.portOf.set(service, port);
+    this.ports.set(service, entry);
   }
 
-  private close(service: string, port: number): void {
-    const entry = this.ports.get(port);
-    this.portOf.delete(service);
-    if (entry?.service !== service) return;
-    this.ports.delete(port);
+  private close(service: string): void {
+    const entry = this.ports.get(service);
+    if (entry === undefined) return;
+    this.ports.delete(service);
+    clearTimeout(entry.timer);
+    entry.server.removeAllListeners('error').on('error', () => {});
     entry.server.close();
     entry.server.closeAllConnections();
   }

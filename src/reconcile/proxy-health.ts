@@ -2,19 +2,24 @@ import type { ProxyConfig } from '../config/proxy.ts';
 import { type HttpAnswer, type HttpServer, parseBindAddress, type Routes, startHttp } from './http.ts';
 import type { ServiceProxy } from './service-proxy.ts';
 
-/** Rules that could not be written for this long are not healthy any more. */
-const UNHEALTHY_MS = 60_000;
-
 function iso(time: number | undefined): string | null {
   return time === undefined ? null : new Date(time).toISOString();
 }
 
-function healthAnswer(proxy: ServiceProxy): HttpAnswer {
-  const { lastSuccess, consecutiveFailures, lastError } = proxy.loop.status();
+/**
+ * As kube-proxy answers (pkg/proxy/healthcheck/proxy_health.go): a load balancer that asks `/healthz` is turned away from
+ * a node that will go; `/livez` is about the proxy alone, so that nobody restarts it because of the node.
+ */
+function healthAnswer(proxy: ServiceProxy, healthy: boolean): HttpAnswer {
+  const { lastSuccess, lastError } = proxy.loop.status();
   const now = Date.now();
-  const stale = consecutiveFailures > 0 && now - (lastSuccess ?? proxy.startedAt) > UNHEALTHY_MS;
-  const body = { lastUpdated: iso(lastSuccess), currentTime: iso(now), lastError: lastError ?? null };
-  return { status: stale ? 503 : 200, body: `${JSON.stringify(body)}\n`, type: 'application/json' };
+  const body = {
+    lastUpdated: iso(healthy ? now : lastSuccess),
+    currentTime: iso(now),
+    nodeEligible: proxy.nodeEligible,
+    lastError: lastError ?? null,
+  };
+  return { status: healthy ? 200 : 503, body: `${JSON.stringify(body)}\n`, type: 'application/json' };
 }
 
 function readyAnswer(proxy: ServiceProxy): HttpAnswer {
@@ -28,7 +33,8 @@ function readyAnswer(proxy: ServiceProxy): HttpAnswer {
 function routes(proxy: ServiceProxy): { health: Routes; metrics: Routes } {
   const { metrics } = proxy;
   const counted = (counter: 'healthz' | 'livez') => (): HttpAnswer => {
-    const answer = healthAnswer(proxy);
+    const eligible = counter === 'livez' || proxy.nodeEligible;
+    const answer = healthAnswer(proxy, proxy.healthy && eligible);
     metrics[counter].inc({ code: String(answer.status) });
     return answer;
   };
@@ -44,7 +50,7 @@ function routes(proxy: ServiceProxy): { health: Routes; metrics: Routes } {
         return { status: 200, body: await metrics.registry.metrics(), type: metrics.registry.contentType };
       },
       '/proxyMode': () => ({ status: 200, body: 'iptables' }),
-      '/healthz': () => healthAnswer(proxy),
+      '/healthz': () => healthAnswer(proxy, proxy.healthy),
     },
   };
 }

@@ -1,7 +1,13 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 
-const buckets = [0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1, 2, 4, 8, 16];
-const programmingBuckets = [0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300];
+/** Bounds are kube-proxy's (pkg/proxy/metrics/metrics.go), for queries that name one. */
+const buckets = Array.from({ length: 15 }, (_, index) => 2 ** index / 1000);
+const programmingBuckets = [
+  ...[0.25, 0.5],
+  ...Array.from({ length: 59 }, (_, index) => 1 + index),
+  ...Array.from({ length: 12 }, (_, index) => 60 + 5 * index),
+  ...Array.from({ length: 7 }, (_, index) => 120 + 30 * index),
+];
 
 /** The proxy's metrics; names that start with kubeproxy_ are kube-proxy's own, so that dashboards keep working. */
 export class ProxyMetrics {

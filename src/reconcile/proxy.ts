@@ -19,6 +19,7 @@ import {
   tryParseAddress,
 } from '../model/address.ts';
 import { describeError } from '../model/error.ts';
+import type { NodeFacts } from '../model/service.ts';
 import type { RenderOptions } from '../render/iptables/options.ts';
 import { ManifestSource } from '../store/manifests.ts';
 import type { ServiceSource } from '../store/service-source.ts';
@@ -38,20 +39,36 @@ function nodeAddresses(family: Family): string[] {
     .map((address) => address!.text);
 }
 
-function renderOptions(config: ProxyConfig, family: Family, localhostNodePorts: boolean): RenderOptions {
-  const own = nodeAddresses(family);
-  const onLoopback = family === ipv4 && localhostNodePorts;
-  const serving = config.nodePortAddresses?.filter((prefix) => prefix.family === family);
+/** This node's addresses that node ports answer on; undefined for all. */
+function servingAddresses(
+  wanted: ProxyConfig['nodePortAddresses'],
+  own: readonly string[],
+  onLoopback: boolean,
+  facts: NodeFacts | undefined,
+): string[] | undefined {
+  if (wanted === undefined) return undefined;
+  if (wanted === 'primary') return own.filter((text) => facts?.addresses.includes(text)).sort();
   const serves = (text: string): boolean => {
     if ((text.startsWith('127.') || text === '::1') && !onLoopback) return false;
-    return serving!.some((prefix) => prefixContains(prefix, tryParseAddress(text)!));
+    const address = tryParseAddress(text)!;
+    return wanted.some((prefix) => prefix.family === address.family && prefixContains(prefix, address));
   };
+  return own.filter(serves).sort();
+}
+
+function renderOptions(
+  { config, localhostNodePorts }: Setting,
+  family: Family,
+  facts: NodeFacts | undefined,
+): RenderOptions {
+  const own = nodeAddresses(family);
+  const onLoopback = family === ipv4 && localhostNodePorts;
   return {
     v6: family === ipv6,
     fromPod: fromPodMatch(config.localDetection, family),
     masqueradeAll: config.masqueradeAll,
     localhostNodePorts: onLoopback,
-    nodePortAddresses: serving && own.filter(serves).sort(),
+    nodePortAddresses: servingAddresses(config.nodePortAddresses, own, onLoopback, facts),
     tolerateInvalid: (readSysctl('net/netfilter/nf_conntrack_tcp_be_liberal') ?? '0') !== '0',
     nodeAddresses: own,
     sha256,
@@ -78,7 +95,7 @@ interface Setting {
 }
 
 async function openFamily(family: Family, setting: Setting): Promise<ServedFamily> {
-  const { config, localhostNodePorts, metrics, log } = setting;
+  const { config, metrics, log } = setting;
   const { variant, why } = await detectVariant(family);
   const iptables = openIptables(family, variant);
   // A kernel without NAT for this family says so here, not at every sync.
@@ -91,7 +108,7 @@ async function openFamily(family: Family, setting: Setting): Promise<ServedFamil
     onDeleted: (count) => metrics.staleFlows.inc({ ip_family: family.kubeName }, count),
     log,
   });
-  const options = (): RenderOptions => renderOptions(config, family, localhostNodePorts);
+  const options = (facts?: NodeFacts): RenderOptions => renderOptions(setting, family, facts);
   const rules = new ProxyRules({
     family,
     iptables,
@@ -118,7 +135,7 @@ async function openFamilies(setting: Setting): Promise<ServedFamily[]> {
 }
 
 async function openSource(config: ProxyConfig, log: Log): Promise<ServiceSource> {
-  if (config.manifests !== undefined) return new ManifestSource(config.manifests);
+  if (config.manifests !== undefined) return new ManifestSource(config.manifests, config.nodeName);
   const { KubeClient } = await import('../store/kube-client.ts');
   const { KubeServiceSource } = await import('../store/kube-services.ts');
   const client = await KubeClient.open({ kubeconfig: config.kubeconfig, master: config.master });

@@ -1,14 +1,16 @@
 import { type Log, LogLimiter } from '../config/log.ts';
 import type { ProxyConfig } from '../config/proxy.ts';
-import { localReadyCount, type NodeView } from '../desired/service-table.ts';
-import { type DirtyServices, type ServiceState, ServiceTracker } from '../desired/service-tracker.ts';
+import { localReadyCount } from '../desired/service-table.ts';
+import type { DirtyServices, ServiceState } from '../desired/service-tracker.ts';
 import type { RulesStamp } from '../kernel/rules-stamp.ts';
+import type { NodeFacts } from '../model/service.ts';
 import { tables } from '../render/iptables/names.ts';
 import type { RenderOptions } from '../render/iptables/options.ts';
-import type { ObjectKind, ServiceSink, ServiceSource } from '../store/service-source.ts';
+import type { ServiceSource } from '../store/service-source.ts';
 import { ReconcileLoop } from './loop.ts';
 import type { ProxyFlows } from './proxy-flows.ts';
 import { HealthPorts } from './proxy-health-ports.ts';
+import { ProxyInput } from './proxy-input.ts';
 import type { ProxyMetrics } from './proxy-metrics.ts';
 import type { ProxyRules, SyncResult } from './proxy-rules.ts';
 import { ProxyWatch } from './proxy-watch.ts';
@@ -19,7 +21,7 @@ export interface ServedFamily {
   readonly flows: ProxyFlows;
   readonly stamp: RulesStamp;
   /** What rules depend on besides Services, as it is now. */
-  readonly renderOptions: () => RenderOptions;
+  readonly renderOptions: (facts: NodeFacts | undefined) => RenderOptions;
 }
 
 export interface ServiceProxyOptions {
@@ -34,10 +36,8 @@ export interface ServiceProxyOptions {
 
 type States = readonly (readonly [key: string, state: ServiceState])[];
 
-/** Names of objects come from outside: in a log they must not look like lines of their own. */
-function printable(text: string): string {
-  return text.replace(/[^\x20-\x7e]/g, '?');
-}
+/** Rules that could not be written for this long are not healthy any more (kube-proxy: twice its sync period). */
+const UNHEALTHY_MS = 60_000;
 
 /** Binds sources, tracker and rules: one loop that writes what changed. */
 export class ServiceProxy {
@@ -46,12 +46,10 @@ export class ServiceProxy {
   readonly startedAt = Date.now();
   private readonly options: ServiceProxyOptions;
   private readonly log: Log;
-  private readonly tracker = new ServiceTracker();
-  private readonly listed = new Set<ObjectKind>();
+  private readonly input: ProxyInput;
   private readonly limiter = new LogLimiter();
   private readonly healthPorts: HealthPorts;
   private readonly watches: readonly ProxyWatch[];
-  private node: NodeView;
   private lastFull = 0;
   private fullWanted = false;
   private reconfigure = false;
@@ -62,8 +60,17 @@ export class ServiceProxy {
     this.options = options;
     this.log = log;
     this.metrics = options.metrics;
-    this.node = { name: config.nodeName };
-    this.healthPorts = new HealthPorts(() => this.ready, log);
+    this.input = new ProxyInput({
+      nodeName: config.nodeName,
+      log,
+      needsNode: config.nodePortAddresses === 'primary',
+      onChange: (reason) => this.changed(reason),
+      onAddresses: () => {
+        this.reconfigure = true;
+      },
+      onSkipped: () => this.metrics.skipped.inc(),
+    });
+    this.healthPorts = new HealthPorts(() => this.healthy, log);
     this.watches = families.map((family) => this.watch(family));
     this.loop = new ReconcileLoop({
       name: 'proxy-rules',
@@ -75,13 +82,14 @@ export class ServiceProxy {
   }
 
   async start(): Promise<void> {
-    await this.options.source.start(this.sink());
+    await this.options.source.start(this.input);
     for (const watch of this.watches) watch.start();
   }
 
   async stop(): Promise<void> {
     for (const watch of this.watches) watch.stop();
     this.healthPorts.stop();
+    this.input.stop();
     await this.options.source.stop();
     await this.loop.stop();
     await Promise.all(this.options.families.map(({ flows }) => flows.stop()));
@@ -91,6 +99,17 @@ export class ServiceProxy {
   get ready(): boolean {
     const { lastSuccess, consecutiveFailures } = this.loop.status();
     return lastSuccess !== undefined && consecutiveFailures === 0;
+  }
+
+  /** Rules that were to be written are, or not for long overdue; true while it starts. */
+  get healthy(): boolean {
+    const { lastSuccess, consecutiveFailures } = this.loop.status();
+    return consecutiveFailures === 0 || Date.now() - (lastSuccess ?? this.startedAt) <= UNHEALTHY_MS;
+  }
+
+  /** False when the node is about to go, and load balancers should send it nothing new. */
+  get nodeEligible(): boolean {
+    return this.input.facts?.leaving !== true;
   }
 
   /** The node's addresses changed: rules that name them are made anew. */
@@ -136,57 +155,30 @@ export class ServiceProxy {
   }
 
   private changed(reason: string): void {
-    const { endpointChanges, serviceChanges } = this.tracker.pending;
+    const { endpointChanges, serviceChanges } = this.input.tracker.pending;
     for (const { rules } of this.options.families) {
       const labels = { ip_family: rules.family.kubeName };
       this.metrics.lastQueued.set(labels, Date.now() / 1000);
       this.metrics.endpointChangesPending.set(labels, endpointChanges);
       this.metrics.serviceChangesPending.set(labels, serviceChanges);
     }
-    // Rules of a partial list would cut off Services that are merely not listed yet.
-    if (this.listed.has('service') && this.listed.has('slice')) this.loop.trigger(reason);
-  }
-
-  private sink(): ServiceSink {
-    return {
-      replace: (kind, values) => {
-        this.tracker.replace(kind, values);
-        this.listed.add(kind);
-        this.changed(`${kind} list`);
-      },
-      change: (change) => {
-        this.tracker.apply(change);
-        this.changed(change.kind);
-      },
-      node: (zone) => {
-        if (zone === this.node.zone) return;
-        this.node = { name: this.node.name, zone };
-        this.tracker.touchAll();
-        this.changed('node');
-      },
-      skipped: (where, problem) => {
-        this.metrics.skipped.inc();
-        const suppressed = this.limiter.allow(`${where} ${problem}`);
-        if (suppressed !== undefined) {
-          this.log.warn({ where: printable(where), problem: printable(problem), suppressed }, 'left out');
-        }
-      },
-    };
+    this.loop.trigger(reason);
   }
 
   private async sync(): Promise<void> {
     const now = Date.now();
-    const dirty = this.tracker.takeDirty();
+    const { tracker, facts, view } = this.input;
+    const dirty = tracker.takeDirty();
     const full = this.fullWanted || now - this.lastFull >= this.options.config.resyncMs;
     this.fullWanted = false;
     if (full || this.reconfigure) {
       this.reconfigure = false;
-      for (const { rules, renderOptions } of this.options.families) rules.configure(renderOptions());
+      for (const { rules, renderOptions } of this.options.families) rules.configure(renderOptions(facts));
     }
     // What a failed sync had taken is in the rules' desired state already: only writing it is repeated.
-    const states: States = [...dirty.keys].map((key) => [key, this.tracker.state(key)] as const);
+    const states: States = [...dirty.keys].map((key) => [key, tracker.state(key)] as const);
     for (const [key, { service, slices }] of states) {
-      const count = service === undefined ? 0 : localReadyCount(slices, this.node);
+      const count = service === undefined ? 0 : localReadyCount(slices, view);
       this.healthPorts.set(key, service?.healthCheckNodePort ?? 0, count);
     }
     const errors: unknown[] = [];
@@ -226,8 +218,8 @@ export class ServiceProxy {
     const labels = { ip_family: rules.family.kubeName };
     this.metrics.endpointChanges.inc(labels, dirty.endpointChanges);
     this.metrics.serviceChanges.inc(labels, dirty.serviceChanges);
-    this.metrics.endpointChangesPending.set(labels, this.tracker.pending.endpointChanges);
-    this.metrics.serviceChangesPending.set(labels, this.tracker.pending.serviceChanges);
+    this.metrics.endpointChangesPending.set(labels, this.input.tracker.pending.endpointChanges);
+    this.metrics.serviceChangesPending.set(labels, this.input.tracker.pending.serviceChanges);
     if (dirty.oldestChange !== undefined) {
       this.metrics.programming.observe(labels, Math.max(0, Date.now() - dirty.oldestChange) / 1000);
     }
@@ -237,10 +229,10 @@ export class ServiceProxy {
     const { rules, flows } = family;
     const labels = { ip_family: rules.family.kubeName };
     const start = process.hrtime.bigint();
-    rules.setNode(this.node);
+    rules.setNode(this.input.view);
     // What was refused is tried again now and then: a kernel module may have come.
     const refused = full ? [...rules.refusals.keys()] : [];
-    const again = refused.map((key) => [key, this.tracker.state(key)] as const);
+    const again = refused.map((key) => [key, this.input.tracker.state(key)] as const);
     const result = await rules.sync([...again, ...states], full);
     flows.rulesStand();
     const seconds = Number(process.hrtime.bigint() - start) / 1e9;

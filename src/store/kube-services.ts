@@ -1,7 +1,13 @@
 import type { Log } from '../config/log.ts';
 import { describeError } from '../model/error.ts';
-import type { EndpointSlice, Service } from '../model/service.ts';
-import { isForAnotherProxy, type Parsed, parseEndpointSlice, parseService } from '../model/service-parse.ts';
+import type { EndpointSlice, NodeFacts, Service } from '../model/service.ts';
+import {
+  isForAnotherProxy,
+  type Parsed,
+  parseEndpointSlice,
+  parseNode,
+  parseService,
+} from '../model/service-parse.ts';
 import type { KubeClient } from './kube-client.ts';
 import { type KubeObject, KubeWatch } from './kube-watch.ts';
 import type { ObjectKind, ServiceSink, ServiceSource } from './service-source.ts';
@@ -15,7 +21,7 @@ export interface KubeServicesOptions {
 /** Services of another proxy and headless ones are not even sent to us. */
 const selector = '!service.kubernetes.io/service-proxy-name,!service.kubernetes.io/headless';
 
-/** Services, EndpointSlices and this node's zone from the Kubernetes API. */
+/** Services, EndpointSlices and facts of this node from the Kubernetes API. */
 export class KubeServiceSource implements ServiceSource {
   readonly description: string;
   private readonly options: KubeServicesOptions;
@@ -76,20 +82,16 @@ export class KubeServiceSource implements ServiceSource {
     });
   }
 
-  private watchNode(sink: ServiceSink): KubeWatch<{ zone: string | undefined }> {
+  private watchNode(sink: ServiceSink): KubeWatch<NodeFacts> {
     const { client, log, nodeName } = this.options;
-    return new KubeWatch<{ zone: string | undefined }>({
+    return new KubeWatch<NodeFacts>({
       client,
       log,
       path: '/api/v1/nodes',
       query: { fieldSelector: `metadata.name=${nodeName}` },
-      parse: (raw) => {
-        const labels = (raw.metadata as { labels?: Record<string, unknown> } | undefined)?.labels;
-        const zone = labels?.['topology.kubernetes.io/zone'];
-        return { zone: typeof zone === 'string' && zone !== '' ? zone : undefined };
-      },
-      onList: ([node]) => sink.node(node?.zone),
-      onChange: (_key, node) => sink.node(node?.zone),
+      parse: parseNode,
+      onList: ([facts]) => sink.node(facts),
+      onChange: (_key, facts) => sink.node(facts),
     });
   }
 }

@@ -3,8 +3,8 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseAllDocuments } from 'yaml';
 import { describeError, TwillError } from '../model/error.ts';
-import { type EndpointSlice, objectKey, type Service } from '../model/service.ts';
-import { isForAnotherProxy, parseEndpointSlice, parseService } from '../model/service-parse.ts';
+import { type EndpointSlice, type NodeFacts, objectKey, type Service } from '../model/service.ts';
+import { isForAnotherProxy, parseEndpointSlice, parseNode, parseService } from '../model/service-parse.ts';
 import type { ServiceSink, ServiceSource } from './service-source.ts';
 
 /** Editors and `cp` write a file in several steps: read it when it has been quiet for this long. */
@@ -16,12 +16,14 @@ interface ParsedFile {
   readonly stamp: string;
   readonly services: readonly Service[];
   readonly slices: readonly EndpointSlice[];
+  readonly nodes: ReadonlyMap<string, NodeFacts>;
 }
 
-/** Services and EndpointSlices from the YAML and JSON files of one directory, read again whenever one changes. */
+/** Services, EndpointSlices and this node's Node from the YAML and JSON files of one directory, read again whenever one changes. */
 export class ManifestSource implements ServiceSource {
   readonly description: string;
   private readonly directory: string;
+  private readonly nodeName: string;
   private files = new Map<string, ParsedFile>();
   private watcher: FSWatcher | undefined;
   private timer: NodeJS.Timeout | undefined;
@@ -29,8 +31,9 @@ export class ManifestSource implements ServiceSource {
   private scanning: Promise<void> = Promise.resolve();
   private stopped = false;
 
-  constructor(directory: string) {
+  constructor(directory: string, nodeName: string) {
     this.directory = directory;
+    this.nodeName = nodeName;
     this.description = `manifests in ${directory}`;
   }
 
@@ -117,6 +120,7 @@ export class ManifestSource implements ServiceSource {
       }
       return [...found.values()];
     };
+    sink.node(all.map(([, { nodes }]) => nodes.get(this.nodeName)).find((facts) => facts !== undefined));
     sink.replace(
       'service',
       unique('Service', (file) => file.services),
@@ -136,17 +140,22 @@ function describe(raw: Record<string, unknown>): string {
   );
 }
 
-/** The Services and slices in one file's text: several documents, each an object or a `List`. */
+/** The objects in one file's text: several documents, each an object or a `List`. */
 export function parseManifests(
   text: string,
   path: string,
   sink: Pick<ServiceSink, 'skipped'>,
-): { services: Service[]; slices: EndpointSlice[] } {
+): Omit<ParsedFile, 'stamp'> {
   const services: Service[] = [];
+  const nodes = new Map<string, NodeFacts>();
   const slices: EndpointSlice[] = [];
   const take = (raw: Record<string, unknown>): void => {
     if (Array.isArray(raw.items)) {
       for (const item of raw.items) if (typeof item === 'object' && item !== null) take(item);
+      return;
+    }
+    if (raw.kind === 'Node') {
+      nodes.set(String((raw.metadata as { name?: unknown } | undefined)?.name), parseNode(raw));
       return;
     }
     if (isForAnotherProxy(raw)) return;
@@ -173,5 +182,5 @@ export function parseManifests(
     const raw: unknown = document.toJS();
     if (typeof raw === 'object' && raw !== null) take(raw as Record<string, unknown>);
   });
-  return { services, slices };
+  return { services, slices, nodes };
 }

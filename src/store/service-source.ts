@@ -1,5 +1,5 @@
 import type { ObjectChange } from '../desired/service-tracker.ts';
-import type { EndpointSlice, Service } from '../model/service.ts';
+import type { EndpointSlice, NodeFacts, Service } from '../model/service.ts';
 
 export type ObjectKind = ObjectChange['kind'];
 
@@ -8,8 +8,8 @@ export interface ServiceSink {
   /** These are all objects of the kind: the first call says the source has its first full list. */
   replace(kind: ObjectKind, values: readonly (Service | EndpointSlice)[]): void;
   change(change: ObjectChange): void;
-  /** What is known of this node: its zone, for topology hints. */
-  node(zone: string | undefined): void;
+  /** What is known of this node; undefined when it is not among the nodes. */
+  node(facts: NodeFacts | undefined): void;
   /** An object, or part of one, that was left out. @param where file or object name */
   skipped(where: string, problem: string): void;
 }

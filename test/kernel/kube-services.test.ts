@@ -46,7 +46,7 @@ async function withSource(
   await source.start({
     replace: (kind, values) => tracker.replace(kind, values),
     change: (change) => tracker.apply(change),
-    node: (zone) => zones.push(zone),
+    node: (facts) => zones.push(facts?.zone),
     skipped: (where, problem) => skipped.push(`${where}: ${problem}`),
   });
   try {

@@ -55,6 +55,8 @@ test('node ports leave 127.0.0.1 alone when told so, or when other addresses are
   assert.equal(parse('--iptables-localhost-nodeports=false').localhostNodePorts, false);
   assert.equal(parse('--nodeport-addresses=192.0.2.0/24').localhostNodePorts, false);
   assert.equal(parse('--nodeport-addresses=192.0.2.0/24,127.0.0.0/8').localhostNodePorts, true);
+  assert.equal(parse('--nodeport-addresses=primary').localhostNodePorts, false);
+  assert.equal(parse('--nodeport-addresses=primary').nodePortAddresses, 'primary');
 });
 
 test('durations are as Go writes them', () => {

@@ -1,0 +1,96 @@
+import { type Log, LogLimiter } from '../config/log.ts';
+import type { NodeView } from '../desired/service-table.ts';
+import { type ObjectChange, ServiceTracker } from '../desired/service-tracker.ts';
+import type { EndpointSlice, NodeFacts, Service } from '../model/service.ts';
+import type { ObjectKind, ServiceSink } from '../store/service-source.ts';
+
+/** A source that does not get to see nodes (it may lack the right) holds up the first rules for so long. */
+const NODE_WAIT_MS = 3000;
+
+export interface ProxyInputOptions {
+  readonly nodeName: string;
+  readonly log: Log;
+  /** Rules of the node depend on its Node object: without it none are written. */
+  readonly needsNode: boolean;
+  /** Something changed; not called before the first full lists are there. */
+  readonly onChange: (reason: string) => void;
+  /** This node's addresses as its Node object says them changed. */
+  readonly onAddresses: () => void;
+  readonly onSkipped: () => void;
+}
+
+/** Names of objects come from outside: in a log they must not look like lines of their own. */
+function printable(text: string): string {
+  return text.replace(/[^\x20-\x7e]/g, '?');
+}
+
+/** Takes what a source reports and keeps it: the tracker, and what is known of this node. */
+export class ProxyInput implements ServiceSink {
+  readonly tracker = new ServiceTracker();
+  private readonly options: ProxyInputOptions;
+  private readonly listed = new Set<ObjectKind>();
+  private readonly limiter = new LogLimiter();
+  private known: NodeFacts | undefined;
+  private nodeListed = false;
+  private timer: NodeJS.Timeout | undefined;
+
+  constructor(options: ProxyInputOptions) {
+    this.options = options;
+  }
+
+  get facts(): NodeFacts | undefined {
+    return this.known;
+  }
+
+  get view(): NodeView {
+    return { name: this.options.nodeName, zone: this.known?.zone };
+  }
+
+  replace(kind: ObjectKind, values: readonly (Service | EndpointSlice)[]): void {
+    this.tracker.replace(kind, values);
+    this.listed.add(kind);
+    this.changed(`${kind} list`);
+  }
+
+  change(change: ObjectChange): void {
+    this.tracker.apply(change);
+    this.changed(change.kind);
+  }
+
+  node(facts: NodeFacts | undefined): void {
+    const before = this.known;
+    const isFirst = !this.nodeListed;
+    this.known = facts;
+    this.nodeListed ||= facts !== undefined || !this.options.needsNode;
+    const moved = facts?.zone !== before?.zone;
+    const renumbered = facts?.addresses.join() !== before?.addresses.join();
+    if (moved) this.tracker.touchAll();
+    if (renumbered) this.options.onAddresses();
+    // The kubelet writes into its Node all the time.
+    if (isFirst || moved || renumbered) this.changed('node');
+  }
+
+  skipped(where: string, problem: string): void {
+    this.options.onSkipped();
+    const suppressed = this.limiter.allow(`${where} ${problem}`);
+    if (suppressed === undefined) return;
+    const fields = { where: printable(where), problem: printable(problem), suppressed };
+    this.options.log.warn(fields, 'left out');
+  }
+
+  stop(): void {
+    clearTimeout(this.timer);
+  }
+
+  private changed(reason: string): void {
+    // Rules of a partial list would cut off Services that are merely not listed yet.
+    if (!this.listed.has('service') || !this.listed.has('slice')) return;
+    if (this.nodeListed) this.options.onChange(reason);
+    else if (!this.options.needsNode && this.timer === undefined) {
+      this.timer = setTimeout(() => {
+        this.nodeListed = true;
+        this.options.onChange(reason);
+      }, NODE_WAIT_MS);
+    }
+  }
+}

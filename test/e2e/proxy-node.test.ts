@@ -1,0 +1,108 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import type { LabNode } from '../lab/node.ts';
+import type { Place } from '../lab/place.ts';
+import { serviceObject, sliceObject } from '../lab/service-fixtures.ts';
+import { type ServiceLab, withServiceLab } from '../lab/service-lab.ts';
+
+const clusterIP = '10.96.0.10';
+const ports = [{ name: 'http', port: 8080, protocol: 'TCP' }];
+const web = serviceObject('shop/web', {
+  type: 'NodePort',
+  clusterIP,
+  trafficDistribution: 'PreferSameZone',
+  ports: [{ name: 'http', port: 80, protocol: 'TCP', nodePort: 30_080 }],
+});
+
+function nodeObject(
+  node: LabNode,
+  zone: string,
+  more: { taints?: readonly object[]; addresses?: readonly string[] } = {},
+): Record<string, unknown> {
+  const addresses = (more.addresses ?? []).map((address) => ({ type: 'InternalIP', address }));
+  return {
+    apiVersion: 'v1',
+    kind: 'Node',
+    metadata: { name: node.name, labels: { 'topology.kubernetes.io/zone': zone } },
+    spec: { taints: more.taints ?? [] },
+    status: { addresses },
+  };
+}
+
+async function servers(from: Place, address: string, port: number, times = 16): Promise<string> {
+  const names = new Set<string>();
+  for (let asked = 0; asked < times; asked++) {
+    names.add((await from.probe.ask({ protocol: 'tcp', address, port })).server);
+  }
+  return [...names].sort().join();
+}
+
+async function status(services: ServiceLab, node: LabNode, path: string): Promise<string> {
+  return (await services.get(node, 10_256, path)).split(' ')[1]!;
+}
+
+for (const variant of ['nft', 'legacy'] as const) {
+  describe(`with iptables-${variant}`, () => {
+    test('traffic stays in the zone its hints name, as the Node manifests say where that is', async () => {
+      await withServiceLab({ nodes: 2, variant }, async (services) => {
+        const [node1, node2] = services.lab.nodes as [LabNode, LabNode];
+        const a = await services.addServer(node1, 'a');
+        const b = await services.addServer(node2, 'b');
+        const [caller1, caller2] = [
+          await services.addPod(node1, 'caller1'),
+          await services.addPod(node2, 'caller2'),
+        ];
+        const slice = sliceObject('shop/web', ports, [
+          { ip: a.ipv4, node: 'node1', zones: ['east'] },
+          { ip: b.ipv4, node: 'node2', zones: ['west'] },
+        ]);
+        services.write('nodes.yaml', nodeObject(node1, 'east'), nodeObject(node2, 'west'));
+        services.write('web.yaml', web, slice);
+        await services.startProxies();
+        assert.equal(await servers(caller1, clusterIP, 80), 'a');
+        assert.equal(await servers(caller2, clusterIP, 80), 'b');
+        // The node moves: its traffic follows, then goes anywhere, no endpoint being hinted to its zone.
+        services.write('nodes.yaml', nodeObject(node1, 'west'), nodeObject(node2, 'north'));
+        await services.lab.waitFor(
+          'the hints of the new zones to count',
+          async () =>
+            (await servers(caller1, clusterIP, 80, 12)) === 'b' &&
+            (await servers(caller2, clusterIP, 80, 12)) === 'a,b',
+        );
+      });
+    });
+  });
+}
+
+test('a node that will go is not healthy, but alive; node ports answer on its own address alone when told so', async () => {
+  await withServiceLab({ nodes: 1 }, async (services) => {
+    const node = services.lab.nodes[0]!;
+    const a = await services.addServer(node, 'a');
+    services.write('web.yaml', web, sliceObject('shop/web', ports, [{ ip: a.ipv4, node: 'node1' }]));
+    await node.startProxy(['--nodeport-addresses=primary']);
+    await services.lab.waitFor('the proxy', async () => (await status(services, node, '/livez')) === '200');
+    const fails = async (address: string): Promise<boolean> => {
+      const ask = { protocol: 'tcp', address, port: 30_080, timeoutMs: 500 } as const;
+      return node.probe.ask(ask).then(
+        () => false,
+        () => true,
+      );
+    };
+    assert.equal(await status(services, node, '/readyz'), '503', 'no Node, no rules');
+    const own = { addresses: [node.ipv4] };
+    services.write('nodes.yaml', nodeObject(node, 'east', own));
+    await services.ready(node);
+    assert.equal(await servers(services.lab.client, node.ipv4, 30_080, 4), 'a');
+    assert.ok(await fails('10.244.1.1'), 'the bridge’s address');
+    assert.equal(await status(services, node, '/healthz'), '200');
+    const taints = [{ key: 'ToBeDeletedByClusterAutoscaler', effect: 'NoSchedule' }];
+    services.write('nodes.yaml', nodeObject(node, 'east', { ...own, taints }));
+    await services.lab.waitFor(
+      'the proxy to turn traffic away',
+      async () => (await status(services, node, '/healthz')) === '503',
+    );
+    assert.match(await services.get(node, 10_256, '/healthz'), /"nodeEligible":false/);
+    assert.equal(await status(services, node, '/livez'), '200');
+    assert.equal(await status(services, node, '/readyz'), '200');
+  });
+});

@@ -1,14 +1,17 @@
 import { closeSync, openSync } from 'node:fs';
 import type { PodPlan } from '../desired/pod-plan.ts';
-import { TwillError } from '../model/error.ts';
+import { isTwillError, TwillError } from '../model/error.ts';
 import { addAddress } from './netlink/addresses.ts';
 import { RTPROT_STATIC } from './netlink/constants.ts';
 import { DirectSocket } from './netlink/direct.ts';
 import { createVeth, setBridgePort, setLink, syncCarrier } from './netlink/links.ts';
-import { replaceRoute } from './netlink/routes.ts';
+import { addRoute } from './netlink/routes.ts';
 import type { Change } from './netlink/socket.ts';
 import { findInterfaceIndex, inNetns } from './netns.ts';
 import { writeSysctl } from './sysctl.ts';
+
+/** Metric of routes that another interface's come before: above IPv6's default of 1024. */
+const BEHIND = 2048;
 
 /** What the host-side veth's alias starts with: the mark that it is ours to delete. */
 export const aliasPrefix = 'twill:';
@@ -35,8 +38,20 @@ function interfaceChanges(plan: PodPlan, index: number): Change[] {
   return [
     ...plan.addresses.map(({ address, subnet }) => addAddress({ index, address, length: subnet.length })),
     setLink(index, { up: true }, plan.ifname),
-    ...plan.routes.map((route) => replaceRoute({ ...route, device: index, protocol: RTPROT_STATIC })),
   ];
+}
+
+/**
+ * The routes of another interface of the pod stay (CNI specification 0.4.0, "IP Allocation", Notes): ours come behind
+ * them then, and in their place when that interface goes.
+ */
+function makeRoutes(pod: DirectSocket, plan: PodPlan, device: number): void {
+  const routes = plan.routes.map((route) => ({ ...route, device, protocol: RTPROT_STATIC }));
+  const refusals = pod.attempt(routes.map(addRoute));
+  const failed = refusals.find((error) => error !== undefined && !isTwillError(error, 'exists'));
+  if (failed !== undefined) throw failed;
+  const behind = routes.filter((_, index) => refusals[index] !== undefined);
+  if (behind.length > 0) pod.apply(behind.map((route) => addRoute({ ...route, metric: BEHIND + device })));
 }
 
 function createPair(host: DirectSocket, plan: PodPlan, where: PodPlace): void {
@@ -76,6 +91,7 @@ function configureInside(host: DirectSocket, plan: PodPlan): void {
   const pod = new DirectSocket();
   try {
     pod.apply(interfaceChanges(plan, index));
+    makeRoutes(pod, plan, index);
     // Setting the MAC it has makes the kernel send the gratuitous ARP and the unsolicited neighbour advertisement
     // (NETDEV_CHANGEADDR); those it sends when the device goes up come before the bridge forwards from the port.
     host.apply([syncCarrier(plan.hostVeth)]);

@@ -28,12 +28,17 @@ export class DirectSocket {
 
   /** Sends changes at once, in order, and waits for the kernel. @throws TwillError the first refusal, by errno */
   apply(changes: readonly Change[]): void {
+    const refusal = this.attempt(changes).find((error) => error !== undefined);
+    if (refusal !== undefined) throw refusal;
+  }
+
+  /** Like {@link apply}, and a refused change does not stop the others. @returns per change undefined or the refusal */
+  attempt(changes: readonly Change[]): (TwillError | undefined)[] {
     const first = this.seq + 1;
     const data = this.encode(changes);
     if (Number(libc().send(this.fd, data, data.length, 0)) !== data.length)
       throw kernelError(changes[0]?.what ?? 'send to netlink', lastErrno());
-    const [refusal] = this.receive(changes, first);
-    if (refusal !== undefined) throw refusal;
+    return this.receive(changes, first);
   }
 
   /**
@@ -46,7 +51,7 @@ export class DirectSocket {
     const data = this.encode(changes);
     if ((await libc().sendAside(this.fd, data)) !== data.length)
       throw new TwillError('kernel', `netlink refused ${changes[0]?.what ?? 'a request'}`);
-    return this.receive(changes, first);
+    return this.receive(changes, first).filter((error) => error !== undefined);
   }
 
   private encode(changes: readonly Change[]): Buffer {
@@ -60,15 +65,15 @@ export class DirectSocket {
     );
   }
 
-  private receive(changes: readonly Change[], first: number): TwillError[] {
-    const refusals: TwillError[] = [];
+  private receive(changes: readonly Change[], first: number): (TwillError | undefined)[] {
+    const refusals: (TwillError | undefined)[] = changes.map(() => undefined);
     for (;;) {
       const length = Number(libc().recv(this.fd, answers, answers.length, MSG_DONTWAIT));
       if (length <= 0) return refusals;
       for (const { type, seq, payload } of parseMessages(answers.subarray(0, length))) {
         const change = changes[seq - first];
         const errno = type === NLMSG_ERROR ? -payload.readInt32LE(0) : 0;
-        if (change !== undefined && errno !== 0) refusals.push(kernelError(change.what, errno));
+        if (change !== undefined && errno !== 0) refusals[seq - first] = kernelError(change.what, errno);
       }
     }
   }

@@ -137,6 +137,12 @@ export function replaceRoute(plan: RoutePlan): Change {
   return { message, what: `set route ${plan.destination.text}` };
 }
 
+/** Adds the route unless there is one with the same destination and metric already (EEXIST). */
+export function addRoute(plan: RoutePlan): Change {
+  const message = writeRoute(nl.RTM_NEWROUTE, nl.NLM_F_CREATE | nl.NLM_F_EXCL, plan);
+  return { message, what: `add route ${plan.destination.text}` };
+}
+
 /** Deletes the one route that matches every given field. */
 export function deleteRoute(route: Route): Change {
   const { destination, gateway, source, metric, ...rest } = route;

@@ -3,6 +3,7 @@ import { type PodPlan, planPod } from '../desired/pod-plan.ts';
 import { ifbName } from '../desired/pod-plan-bandwidth.ts';
 import { DirectSocket } from '../kernel/netlink/direct.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
+import { findInterfaceIndex } from '../kernel/netns.ts';
 import { shapePod, unshaped } from '../kernel/pod-bandwidth.ts';
 import { BridgeKeeper } from '../kernel/pod-bridge.ts';
 import { checkPod } from '../kernel/pod-check.ts';
@@ -47,7 +48,7 @@ export class PodManager {
   readonly hostPorts: HostPorts;
   private readonly options: PodManagerOptions;
   private readonly ipam: Ipam;
-  private readonly reaper = new LinkReaper();
+  private readonly reaper = new LinkReaper((name) => this.deviceGone(name));
   private readonly direct = new DirectSocket();
   private readonly bridges = new Map<string, BridgeKeeper>();
   private readonly locks = new KeyedLock();
@@ -237,12 +238,34 @@ export class PodManager {
       const held = addresses.map(({ address }) => address);
       this.options.log.warn({ containerId, ifname, addresses: held }, 'attachment is not in use any more');
     }
-    await Promise.all(stale.map((record) => this.forget(record)));
+    // One that cannot be removed does not keep the others.
+    const outcomes = await Promise.allSettled(stale.map((record) => this.forget(record)));
+    const reasons = outcomes.flatMap((outcome) =>
+      outcome.status === 'rejected' ? [describeError(outcome.reason)] : [],
+    );
+    if (reasons.length > 0) throw new TwillError('kernel', `not removed yet: ${reasons.join('; ')}`);
   }
 
-  /** STATUS. @throws TwillError `unavailable` or `exhausted` when ADD could not be served now */
+  /**
+   * STATUS.
+   * @throws TwillError `unavailable` or `exhausted` when ADD could not be served now, `kernel` when pods that stand are
+   *   cut off
+   */
   status(): void {
+    const bridges = new Set(this.store.list().map(({ bridge }) => bridge));
+    for (const bridge of bridges) {
+      if (findInterfaceIndex(bridge) === undefined)
+        throw new TwillError('kernel', `the pods' bridge ${bridge} is gone; it is made again within seconds`);
+    }
     this.ipam.assertFree(this.network());
+  }
+
+  private deviceGone(name: string): void {
+    if (!this.store.list().some(({ bridge }) => bridge === name)) return;
+    this.options.log.warn({ bridge: name }, 'somebody has deleted the pods’ bridge');
+    this.repairBridges().catch((error: unknown) =>
+      this.options.log.warn({ bridge: name, error: describeError(error) }, 'bridge not repaired, will retry'),
+    );
   }
 
   /** Makes the bridges that pods are on as they should be, and the pods' devices their ports again. */

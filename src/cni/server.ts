@@ -95,7 +95,8 @@ class Handler {
   }
 
   private codeOf(command: string, error: unknown): number {
-    if (command === 'STATUS') return cniErrors.notAvailable;
+    if (command === 'STATUS')
+      return isTwillError(error, 'kernel') ? cniErrors.notAvailableLimited : cniErrors.notAvailable;
     if (isTwillError(error, 'invalid') && error.message.startsWith('network configuration'))
       return cniErrors.invalidConfig;
     return (isTwillError(error) ? failureCodes[error.code] : undefined) ?? cniErrors.failed;

@@ -34,8 +34,11 @@ export class LinkReaper {
   /** Told to the kernel, by device index. */
   private readonly running = new Map<number, Doomed[]>();
   private scheduled = false;
+  private readonly others: (name: string) => void;
 
-  constructor() {
+  /** @param others called with the name of each device that somebody else has deleted */
+  constructor(others: (name: string) => void) {
+    this.others = others;
     this.events.subscribe(
       [RTNLGRP_LINK],
       (message) => this.noticed(message),
@@ -100,8 +103,10 @@ export class LinkReaper {
   }
 
   private noticed(message: Message): void {
-    if (message.type !== RTM_DELLINK || this.running.size === 0) return;
-    const index = parseLink(message)?.index ?? 0;
-    for (const { resolve } of this.running.get(index) ?? []) resolve();
+    const link = message.type === RTM_DELLINK ? parseLink(message) : undefined;
+    if (link === undefined) return;
+    const doomed = this.running.get(link.index);
+    if (doomed === undefined) this.others(link.name);
+    else for (const { resolve } of doomed) resolve();
   }
 }

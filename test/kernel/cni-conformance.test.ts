@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { runChecked } from '../../src/kernel/process.ts';
-import { CniNode, type CniOptions, type CniOutcome, cniExecutable } from '../lab/cni-node.ts';
+import { CniNode, type CniOptions, type CniOutcome, cniExecutable, withCniNode } from '../lab/cni-node.ts';
 import type { Namespace } from '../lab/namespace.ts';
 
 let node: CniNode;
@@ -66,8 +66,14 @@ test('2 ADD: a container may be added more than once if each addition has anothe
   assert.equal(second.status, 0, second.stdout);
   assert.ok((await has(pod, 'eth0')) && (await has(pod, 'eth1')));
   assert.notEqual(second.json.ips[0].address, result.ips[0].address);
+  const defaultRoute = (): Promise<string> => pod.exec('ip', ['route', 'get', '198.51.100.1']);
+  assert.match(await defaultRoute(), /dev eth0/, 'the routes of the first interface stay');
   assert.equal((await call('DEL', { ifname: 'eth1' })).status, 0);
   assert.ok(await has(pod, 'eth0'), 'the other stays');
+  assert.match(await defaultRoute(), /dev eth0/);
+  await call('ADD', { ifname: 'eth1' });
+  assert.equal((await call('DEL', { ifname: 'eth0' })).status, 0);
+  assert.match(await defaultRoute(), /dev eth1/, 'the second one takes its place');
 });
 
 test('2 ADD: an interface of the requested name that exists already is an error', async () => {
@@ -199,6 +205,21 @@ test('2 CHECK: a container that is generally unreachable is an error', async () 
 test('2 STATUS: succeeds when ADD can be served, and says nothing', async () => {
   const outcome = await node.call('STATUS', { config: latest });
   assert.deepEqual([outcome.status, outcome.stdout], [0, '']);
+});
+
+test('5 Error: STATUS says 50 when ADD cannot be served, 51 when containers may also be cut off', async () => {
+  await withCniNode(async (other) => {
+    const status = (): Promise<CniOutcome> => other.call('STATUS', { config: latest });
+    await other.call('ADD', { netns: (await other.pod()).path });
+    await other.stopServer();
+    other.subnets = '';
+    await other.startServer();
+    fails(await status(), 50, /no pod subnet yet/);
+    await other.namespace.ip('link del cni0');
+    fails(await status(), 51, /bridge cni0 is gone/);
+    await other.stopServer();
+    fails(await status(), 50, /does not answer/);
+  });
 });
 
 test('2 VERSION: answers with the version it was asked in and all that are supported', async () => {

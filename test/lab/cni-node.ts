@@ -31,7 +31,8 @@ export class CniNode {
   readonly namespace: Namespace;
   readonly directory: string;
   readonly socketPath: string;
-  private readonly subnets: string;
+  /** What the next server has: `NETWORK=SUBNET`, comma-separated. */
+  subnets: string;
   private readonly pods: Namespace[] = [];
   private server: ChildProcess | undefined;
   log = '';

@@ -1,3 +1,4 @@
+import { type ChecksumOffload, checksumOffloads } from '../desired/checksum-offload.ts';
 import { type Address, parseAddress, tryParseAddress } from '../model/address.ts';
 import { TwillError } from '../model/error.ts';
 import { type LogFormat, type LogLevel, logLevels } from './log.ts';
@@ -35,6 +36,7 @@ export interface AgentConfig {
   readonly cniConfDir: string;
   readonly bridge: string;
   readonly resyncMs: number;
+  readonly txChecksumOffload: ChecksumOffload;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
 }
@@ -150,6 +152,12 @@ export const agentFlags: readonly AgentFlag[] = [
   },
   { name: 'bridge', kind: 'text', standard: 'cni0', help: "bridge for this node's pods" },
   { name: 'resync', kind: 'integer', standard: 30, help: 'seconds between full comparisons with the kernel' },
+  {
+    name: 'tx-checksum-offload',
+    kind: 'text',
+    standard: 'auto',
+    help: "transmit checksum offload of the VXLAN device: on, off, or auto: off on kernels that spoil masqueraded packets' checksums",
+  },
   { name: 'log-level', kind: 'text', standard: 'info', help: logLevels.join(', ') },
   { name: 'log-format', kind: 'text', standard: 'json', help: 'json or pretty' },
 ];
@@ -283,6 +291,7 @@ export function readAgentConfig(
     cniConfDir: read.must('cni-conf-dir'),
     bridge: read.must('bridge'),
     resyncMs: read.integer('resync', 1, 86_400) * 1000,
+    txChecksumOffload: read.oneOf('tx-checksum-offload', checksumOffloads),
     logLevel: read.oneOf('log-level', logLevels),
     logFormat: read.oneOf('log-format', ['json', 'pretty'] as const),
   };

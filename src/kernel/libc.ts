@@ -15,6 +15,7 @@ interface Libc {
   /** Arrays end with null. */
   execve(path: string, argv: (string | null)[], environment: (string | null)[]): number;
   fcntl(fd: number, command: number, type: 'int', argument: number): number;
+  ioctl(fd: number, request: number, argument: unknown): number;
   /** send(2) on a thread of the pool, for a socket whose peer takes its time: rejects never, resolves to its result. */
   sendAside(fd: number, data: Buffer): Promise<number>;
 }
@@ -58,6 +59,7 @@ export function libc(): Libc {
       'int execve(const char *path, const char **argv, const char **envp)',
     ) as Libc['execve'],
     fcntl: library.func('int fcntl(int fd, int command, ...)') as unknown as Libc['fcntl'],
+    ioctl: library.func('int ioctl(int fd, unsigned long request, void *argument)') as Libc['ioctl'],
     close: library.func('int close(int fd)') as Libc['close'],
     sendAside: (fd, data) =>
       new Promise((resolve) => {

@@ -1,7 +1,9 @@
+import { release } from 'node:os';
 import { type CniServer, startCniServer } from '../cni/server.ts';
 import { type AgentConfig, type FlagValues, readAgentConfig } from '../config/agent.ts';
 import { type Log, LogLimiter, makeLog } from '../config/log.ts';
 import { version } from '../config/version.ts';
+import { wantedChecksumOffload } from '../desired/checksum-offload.ts';
 import { type LeaseConflict, leaseConflicts } from '../desired/lease-conflicts.ts';
 import { trafficRules } from '../desired/masquerade.ts';
 import { previousSubnets } from '../desired/subnet-file.ts';
@@ -144,6 +146,7 @@ class Agent {
       ),
       masquerade: config.ipMasq,
       resyncMs: config.resyncMs,
+      checksumOffload: wantedChecksumOffload(config.txChecksumOffload, release()),
       onChange: () => this.overlayChanged(overlay),
     });
     this.overlay = overlay;

@@ -1,11 +1,12 @@
-import type { Log } from '../config/log.ts';
+import { type Log, LogLimiter } from '../config/log.ts';
 import type { Contest } from '../desired/contest.ts';
 import { planVxlan, type Underlay, vxlanName } from '../desired/overlay-device.ts';
+import { setTxChecksum } from '../kernel/ethtool.ts';
 import { deleteLink } from '../kernel/netlink/links.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import type { ListedHost } from '../kernel/overlay.ts';
 import type { Family } from '../model/address.ts';
-import { isTwillError } from '../model/error.ts';
+import { describeError, isTwillError } from '../model/error.ts';
 import { type Lease, leaseFamily } from '../model/lease.ts';
 import type { NetworkConfig } from '../model/network-config.ts';
 import { randomMac, type VtepMacs } from '../store/vtep-macs.ts';
@@ -16,6 +17,8 @@ export interface VtepsOptions {
   readonly macs: VtepMacs;
   readonly log: Log;
   readonly contest: Contest;
+  /** What the devices' transmit checksum offload has to be; undefined to leave it as it is. */
+  readonly checksumOffload: boolean | undefined;
   /** VTEP MAC that is published for this node beyond doubt. */
   readonly publishedMac: (family: Family) => string | undefined;
 }
@@ -32,6 +35,7 @@ export class Vteps {
   /** Settings of our devices that had to be put right after they had stood. */
   repairs = 0;
   private readonly options: VtepsOptions;
+  private readonly limiter = new LogLimiter();
   private readonly found = new Map<Family['name'], number>();
   /** Names of our devices by interface index. */
   private readonly names = new Map<number, string>();
@@ -105,6 +109,19 @@ export class Vteps {
       this.stood.set(plan.name, print);
       this.found.set(family.name, index);
       this.names.set(index, plan.name);
+      this.offload(plan.name);
+    }
+  }
+
+  private offload(device: string): void {
+    const { checksumOffload: on, log } = this.options;
+    if (on === undefined) return;
+    try {
+      if (setTxChecksum(device, on)) log.info({ device, on }, 'set the transmit checksum offload');
+    } catch (error) {
+      // The device works without; the next run tries again.
+      if (this.limiter.allow(device) !== undefined)
+        log.warn({ device, error: describeError(error) }, 'cannot set the transmit checksum offload');
     }
   }
 

@@ -33,6 +33,8 @@ export interface OverlayOptions {
   /** Whether pods' traffic to the outside is masqueraded, for the subnet file. */
   readonly masquerade: boolean;
   readonly resyncMs: number;
+  /** What the VXLAN devices' transmit checksum offload has to be; undefined to leave it as it is. */
+  readonly checksumOffload: boolean | undefined;
   /** Called when the answer of {@link Overlay.podNetwork} may have changed. */
   readonly onChange: () => void;
 }
@@ -73,6 +75,7 @@ export class Overlay {
       macs,
       log,
       contest: this.contest,
+      checksumOffload: options.checksumOffload,
       publishedMac: (family) => source.publishedMac(family),
     });
     this.loop = new ReconcileLoop({

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
+import { setTxChecksum } from '../../src/kernel/ethtool.ts';
+import { inNetns } from '../../src/kernel/netns.ts';
 import { type Family, ipv4, ipv6 } from '../../src/model/address.ts';
 import { etcdPrefix, type Lab, type LabOptions, withLab } from '../lab/lab.ts';
 import { servicePort } from '../lab/place.ts';
@@ -147,6 +149,27 @@ describe('networks', () => {
       await lab.waitFor('the table again', async () => (await table()) === before);
       await node.exec('nft', ['flush', 'chain', 'ip', 'flannel-ipv4', 'postrtg']);
       await lab.waitFor('the rules again', async () => (await table()) === before);
+    });
+  });
+
+  it('transmit checksum offload: off where the user says so, also for a device that was made anew', async () => {
+    await withLab({ nodes: 1, underlay: 'ipv4' }, async (lab) => {
+      const node = lab.nodes[0]!;
+      const turn = (on: boolean): boolean =>
+        inNetns(node.namespace.path, () => setTxChecksum('flannel.1', on));
+      await node.startAgent();
+      assert.equal(turn(true), false, 'by default it is left as the kernel has it: on');
+      await node.agent!.stop();
+      await node.startAgent(['--tx-checksum-offload=off', '--log-level=debug']);
+      assert.equal(turn(false), false, 'it is off already');
+      await lab.waitFor('the agent to watch', () => node.agent!.log().includes('watches the kernel'));
+      await node.namespace.ip('link delete flannel.1');
+      await lab.waitFor('the new device', () => {
+        const said = node.agent!.log().match(/set the transmit checksum offload .*on=false/g);
+        return said?.length === 2;
+      });
+      assert.equal(turn(false), false);
+      await assertConverges(lab, node);
     });
   });
 

@@ -7,14 +7,15 @@ import { describeError, isTwillError, TwillError } from '../model/error.ts';
 import { type AnnotationNames, annotationNames, leaseAnnotations } from '../model/kube-lease.ts';
 import { type Lease, leaseFamily, sameLease } from '../model/lease.ts';
 import type { NetworkConfig } from '../model/network-config.ts';
-import { KubeClient, type KubeClientOptions } from '../store/kube-client.ts';
+import { KubeClient } from '../store/kube-client.ts';
+import type { KubeConfigOptions } from '../store/kube-config.ts';
 import { findNodeName, KubeLeases, type NodeRecord, type OwnNode } from '../store/kube-leases.ts';
 import { NetworkConfigFile } from '../store/network-config-file.ts';
 import type { LeaseSource, SourceChange, SourceStatus } from './lease-source.ts';
 import { ReconcileLoop } from './loop.ts';
 
 export interface KubeSourceOptions {
-  readonly client: KubeClientOptions;
+  readonly client: KubeConfigOptions;
   readonly annotationPrefix: string;
   /** File with the network configuration. */
   readonly netConfigPath: string;

@@ -3,39 +3,11 @@ import { request as httpsRequest, type RequestOptions } from 'node:https';
 import type { KubeConfig } from '@kubernetes/client-node/dist/config.js';
 import { version } from '../config/version.ts';
 import { describeError, TwillError } from '../model/error.ts';
-
-export interface KubeClientOptions {
-  /** Path of a kubeconfig; undefined for the pod's service account, else $KUBECONFIG or ~/.kube/config. */
-  readonly kubeconfig?: string | undefined;
-  /** URL of the API server, over what the configuration says. */
-  readonly master?: string | undefined;
-}
+import { type KubeConfigOptions, loadKubeConfig } from './kube-config.ts';
 
 /** A connection that says nothing for this long is taken for dead; bookmarks come about once a minute. */
 const IDLE_MS = 5 * 60_000;
 const CONNECT_MS = 30_000;
-
-async function loadConfig(options: KubeClientOptions): Promise<KubeConfig> {
-  // Only the configuration part of the library: the whole costs half a second and 80 MB.
-  const { KubeConfig } = await import('@kubernetes/client-node/dist/config.js');
-  const config = new KubeConfig();
-  try {
-    if (options.kubeconfig !== undefined) config.loadFromFile(options.kubeconfig);
-    else config.loadFromDefault();
-  } catch (cause) {
-    const where = options.kubeconfig ?? 'service account or kubeconfig';
-    throw new TwillError('invalid', `cannot read the Kubernetes configuration (${where})`, cause);
-  }
-  const cluster = config.getCurrentCluster();
-  if (cluster === null) {
-    throw new TwillError('invalid', 'the Kubernetes configuration names no cluster: set its current-context');
-  }
-  // Before rules stand a proxy cannot use the API's own Service address, which a service account is told.
-  if (options.master !== undefined) Object.assign(cluster, { server: options.master });
-  // The library refuses plain HTTP (a local `kubectl proxy`, say) unless told not to verify what cannot be verified.
-  if (cluster.server.startsWith('http:')) Object.assign(cluster, { skipTLSVerify: true });
-  return config;
-}
 
 function errorFor(status: number, path: string, body: string): TwillError {
   const message = /"message":"((?:[^"\\]|\\.)*)"/.exec(body)?.[1] ?? body.slice(0, 200);
@@ -56,24 +28,31 @@ async function text(response: IncomingMessage): Promise<string> {
   return Buffer.concat(chunks).toString();
 }
 
+/** A token file may end with a newline, which a header must not have. */
+function trimToken(options: RequestOptions): void {
+  const headers = options.headers as Record<string, string>;
+  if (typeof headers.Authorization === 'string') headers.Authorization = headers.Authorization.trim();
+}
+
 /**
- * Reads from (and patches objects of) a Kubernetes API server over node's own HTTP client with the library's credentials: service account tokens
- * that rotate, kubeconfig certificates, exec plugins. Credentials are asked for anew for every request.
+ * Reads from (and patches objects of) a Kubernetes API server over node's own HTTP client with the library's
+ * credentials: service account tokens that rotate, kubeconfig certificates, exec plugins. Credentials are asked for anew
+ * for every request.
  */
 export class KubeClient {
   readonly server: string;
-  private readonly options: KubeClientOptions;
+  private readonly options: KubeConfigOptions;
   private config: KubeConfig;
 
-  private constructor(options: KubeClientOptions, config: KubeConfig) {
+  private constructor(options: KubeConfigOptions, config: KubeConfig) {
     this.options = options;
     this.config = config;
     this.server = config.getCurrentCluster()!.server.replace(/\/+$/, '');
   }
 
   /** @throws TwillError `invalid` when there is no usable configuration */
-  static async open(options: KubeClientOptions): Promise<KubeClient> {
-    return new KubeClient(options, await loadConfig(options));
+  static async open(options: KubeConfigOptions): Promise<KubeClient> {
+    return new KubeClient(options, await loadKubeConfig(options));
   }
 
   /** @throws TwillError by status: `permission`, `not-found`, `conflict` (410, expired); `unavailable` otherwise */
@@ -148,12 +127,13 @@ export class KubeClient {
     } catch (cause) {
       throw new TwillError('permission', 'cannot get credentials for the Kubernetes API', cause);
     }
+    trimToken(options);
     const response = await this.send(url, options, patch);
     const status = response.statusCode ?? 0;
     if (status < 300) return response;
     const body = await text(response);
     // A new token may have been written before the library looks again.
-    if (status === 401) this.config = await loadConfig(this.options);
+    if (status === 401) this.config = await loadKubeConfig(this.options);
     throw errorFor(status, path, body);
   }
 

@@ -1,5 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer, type ServerOptions } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import type { TLSSocket } from 'node:tls';
 
 export interface ApiObject {
   readonly kind?: string;
@@ -42,25 +44,32 @@ export class KubeApi {
   private readonly objects = new Map<string, Map<string, ApiObject>>();
   private readonly server: Server;
   private readonly host: string;
+  private readonly scheme: 'http' | 'https';
+  private wantsCertificate = false;
   private history: LoggedEvent[] = [];
   private forgotten = 0;
   private version = 100;
   private watchers: Watcher[] = [];
 
-  private constructor(host: string) {
+  private constructor(host: string, tls: ServerOptions | undefined) {
     this.host = host;
-    this.server = createServer((request, response) => this.answer(request, response));
+    this.scheme = tls === undefined ? 'http' : 'https';
+    const answer = (request: IncomingMessage, response: ServerResponse): void =>
+      this.answer(request, response);
+    this.server = tls === undefined ? createServer(answer) : createTlsServer(tls, answer);
     this.server.keepAliveTimeout = 1;
   }
 
-  static async start(port = 0, host = '127.0.0.1'): Promise<KubeApi> {
-    const api = new KubeApi(host);
+  /** @param tls with `requestCert`, a request needs a certificate its `ca` has signed */
+  static async start(port = 0, host = '127.0.0.1', tls?: ServerOptions): Promise<KubeApi> {
+    const api = new KubeApi(host, tls);
+    api.wantsCertificate = tls?.requestCert === true;
     await new Promise<void>((resolve) => api.server.listen(port, host, resolve));
     return api;
   }
 
   get url(): string {
-    return `http://${this.host}:${(this.server.address() as AddressInfo).port}`;
+    return `${this.scheme}://${this.host}:${(this.server.address() as AddressInfo).port}`;
   }
 
   get watcherCount(): number {
@@ -155,6 +164,9 @@ export class KubeApi {
 
   private refusal(request: IncomingMessage, url: URL): { code: number; message: string } | undefined {
     if (this.failWith !== undefined) return { code: this.failWith, message: 'told to fail' };
+    if (this.wantsCertificate && !(request.socket as TLSSocket).authorized) {
+      return { code: 401, message: 'no certificate of a client' };
+    }
     if (this.token !== undefined && request.headers.authorization !== `Bearer ${this.token}`) {
       return { code: 401, message: 'Unauthorized' };
     }

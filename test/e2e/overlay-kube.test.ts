@@ -2,21 +2,16 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import type { ApiObject } from '../lab/kube-api.ts';
-import { NamespacedKubeApi } from '../lab/kube-api-client.ts';
 import { Lab } from '../lab/lab.ts';
 import type { LabNode } from '../lab/node.ts';
 import { servicePort } from '../lab/place.ts';
 import type { Pod } from '../lab/pod.ts';
+import { kubeAssets, realKubeApi } from './overlay-kube-apiserver.ts';
+import { type KubeNode, type KubeNodes, ownKubeApi } from './overlay-kube-nodes.ts';
 import { kernelState } from './overlay-state.ts';
 
 const health = ['--healthz-ip=127.0.0.1', '--healthz-port=9099'];
 const flannel = 'flannel.alpha.coreos.com';
-
-interface KubeNode extends ApiObject {
-  readonly metadata: ApiObject['metadata'] & { readonly annotations?: Record<string, string> };
-  readonly status?: { readonly conditions?: readonly { type: string; status: string; reason: string }[] };
-}
 
 function kubeNode(
   name: string,
@@ -46,20 +41,18 @@ const flannelAnnotations = (third: number): Record<string, string> => ({
   [`${flannel}/public-ip`]: `192.0.2.${third}`,
 });
 
-describe('leases from the Kubernetes API', () => {
+/** The same checks over every kind of API server. */
+function checks(open: (lab: Lab) => Promise<KubeNodes>): void {
   let lab: Lab;
-  let api: NamespacedKubeApi;
+  let api: KubeNodes;
   let one: LabNode;
   let two: LabNode;
   let args: string[];
   let netConfig: string;
 
-  const read = async (name: string): Promise<KubeNode> => {
-    const script = `fetch('${api.url}/api/v1/nodes').then(async (r) => console.log(await r.text()))`;
-    const { items } = JSON.parse(await lab.underlay.exec(process.execPath, ['-e', script])) as {
-      items: KubeNode[];
-    };
-    return items.find((node) => node.metadata.name === name)!;
+  const flannelAnnotationsOf = async (name: string): Promise<Record<string, string>> => {
+    const { annotations = {} } = (await api.read(name)).metadata;
+    return Object.fromEntries(Object.entries(annotations).filter(([key]) => key.startsWith(flannel)));
   };
   const subnets = async (node: LabNode): Promise<string[]> =>
     (await kernelState(node.namespace)).routes.map((line) => line.split(' ')[0]!);
@@ -72,27 +65,25 @@ describe('leases from the Kubernetes API', () => {
   before(async () => {
     lab = await Lab.start({ nodes: 2, underlay: 'ipv4', networkConfig: null });
     [one, two] = lab.nodes as [LabNode, LabNode];
-    api = await NamespacedKubeApi.start(lab.underlay, '192.0.2.1');
+    api = await open(lab);
     netConfig = join(lab.dir, 'net-conf.json');
     writeFileSync(netConfig, '{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}');
-    args = ['--kube-subnet-mgr', `--kube-api-url=${api.url}`, `--net-config-path=${netConfig}`, ...health];
-    api.send({
-      put: [
-        kubeNode('node1', 1, one.ipv4),
-        kubeNode('node2', 2, two.ipv4),
-        kubeNode('node40', 40, '192.0.2.40', flannelAnnotations(40)),
-        kubeNode('fresh', 50, '192.0.2.50'),
-        kubeNode('broken', 60, '192.0.2.60', { ...flannelAnnotations(60), [`${flannel}/backend-data`]: '{' }),
-      ],
-    });
+    args = ['--kube-subnet-mgr', ...api.agentArgs, `--net-config-path=${netConfig}`, ...health];
+    const nodes = [
+      kubeNode('node1', 1, one.ipv4),
+      kubeNode('node2', 2, two.ipv4),
+      kubeNode('node40', 40, '192.0.2.40', flannelAnnotations(40)),
+      kubeNode('fresh', 50, '192.0.2.50'),
+      kubeNode('broken', 60, '192.0.2.60', { ...flannelAnnotations(60), [`${flannel}/backend-data`]: '{' }),
+    ];
+    for (const node of nodes) await api.put(node);
     await Promise.all(lab.nodes.map((node) => node.startAgent([...args, '--log-level=debug'])));
   });
   after(() => lab.stop());
 
   it("takes the node's podCIDR and publishes flannel's annotations", async () => {
-    const { metadata } = await read('node1');
     const mac = (await one.exec('cat', ['/sys/class/net/flannel.1/address'])).trim();
-    assert.deepEqual(metadata.annotations, {
+    assert.deepEqual(await flannelAnnotationsOf('node1'), {
       [`${flannel}/backend-data`]: `{"VNI":1,"VtepMAC":"${mac}"}`,
       [`${flannel}/backend-type`]: 'vxlan',
       [`${flannel}/kube-subnet-manager`]: 'true',
@@ -102,7 +93,7 @@ describe('leases from the Kubernetes API', () => {
 
   it("clears the node's NetworkUnavailable condition and leaves the others", async () => {
     const { conditions } = await lab.waitFor('the condition', async () => {
-      const { status } = await read('node1');
+      const { status } = await api.read('node1');
       return (
         status?.conditions?.some(({ type, status: is }) => type === 'NetworkUnavailable' && is === 'False') &&
         status
@@ -128,29 +119,29 @@ describe('leases from the Kubernetes API', () => {
   });
 
   it('follows nodes that come, change and go', async () => {
-    api.send({ put: [kubeNode('fresh', 50, '192.0.2.50', flannelAnnotations(50))] });
+    await api.put(kubeNode('fresh', 50, '192.0.2.50', flannelAnnotations(50)));
     await lab.waitFor('the new node', async () => (await subnets(one)).includes('10.244.50.0/24'));
     const moved = { ...flannelAnnotations(50), [`${flannel}/public-ip`]: '192.0.2.150' };
-    api.send({ put: [kubeNode('fresh', 50, '192.0.2.50', moved)] });
+    await api.put(kubeNode('fresh', 50, '192.0.2.50', moved));
     await lab.waitFor('its new public IP', async () =>
       (await kernelState(one.namespace)).fdb.includes('02:00:00:00:00:50 dst 192.0.2.150'),
     );
-    api.send({ put: [kubeNode('fresh', 51, '192.0.2.50', moved)] });
+    await api.put(kubeNode('fresh', 51, '192.0.2.50', moved));
     await lab.waitFor('its new podCIDR', async () => {
       const now = await subnets(one);
       return now.includes('10.244.51.0/24') && !now.includes('10.244.50.0/24');
     });
-    api.send({ delete: [kubeNode('fresh', 51, '192.0.2.50')] });
+    await api.delete('fresh');
     await lab.waitFor('it to go', async () => (await subnets(one)).join() === '10.244.2.0/24,10.244.40.0/24');
   });
 
   it('a public IP that the administrator set in an annotation is used and kept', async () => {
-    const before = await read('node2');
+    const before = await api.read('node2');
     const annotations = { ...before.metadata.annotations, [`${flannel}/public-ip-overwrite`]: '192.0.2.222' };
-    api.send({ put: [{ ...before, metadata: { ...before.metadata, annotations } } as KubeNode] });
+    await api.put({ ...before, metadata: { ...before.metadata, annotations } });
     await lab.waitFor(
       'the annotation',
-      async () => (await read('node2')).metadata.annotations?.[`${flannel}/public-ip`] === '192.0.2.222',
+      async () => (await flannelAnnotationsOf('node2'))[`${flannel}/public-ip`] === '192.0.2.222',
     );
     await lab.waitFor('the other node to follow', async () =>
       (await kernelState(one.namespace)).fdb.some((line) => line.endsWith('dst 192.0.2.222')),
@@ -187,4 +178,14 @@ describe('leases from the Kubernetes API', () => {
     await one.startAgent(args);
     assert.equal((await one.exec('cat', ['/sys/class/net/flannel.1/address'])).trim(), mac);
   });
-});
+}
+
+describe("leases from the Kubernetes API, the tests' own server", () => checks(ownKubeApi));
+
+const assets = kubeAssets(process.env);
+if (assets === undefined)
+  process.stdout.write(
+    'NOT RUN: leases from a real kube-apiserver; set TEST_ASSET_KUBE_APISERVER and TEST_ASSET_ETCD for it\n',
+  );
+else
+  describe('leases from the Kubernetes API, kube-apiserver', () => checks((lab) => realKubeApi(lab, assets)));

@@ -5,7 +5,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import pino from 'pino';
-import { ServiceTracker } from '../../src/desired/service-tracker.ts';
 import { type IptablesVariant, openIptables } from '../../src/kernel/iptables.ts';
 import { type Family, ipv4, ipv6 } from '../../src/model/address.ts';
 import { ProxyRules } from '../../src/reconcile/proxy-rules.ts';
@@ -14,7 +13,6 @@ import { twillProgram } from '../lab/files.ts';
 import { type Namespace, withNamespace } from '../lab/namespace.ts';
 import { serviceCases } from '../lab/service-cases.ts';
 import { renderOptionsFor, serviceObject, sliceObject, stateOf } from '../lab/service-fixtures.ts';
-import { ServiceModel } from '../lab/service-model.ts';
 import { waitFor } from '../lab/wait.ts';
 
 const log = pino({ level: 'silent' });
@@ -148,25 +146,6 @@ for (const variant of variants) {
         await namespace.exec(program, ['-t', 'nat', '-F', 'KUBE-NODEPORTS']);
         await rules.sync([], true);
         assert.deepEqual(await standing(namespace, ipv4, variant), expected);
-      });
-    });
-    test('after random changes the rules are those of a fresh start', async () => {
-      await withNamespace('random', async (namespace) => {
-        const model = new ServiceModel(60, 3);
-        const tracker = new ServiceTracker();
-        const rules = makeRules(namespace, ipv4, variant);
-        for (let batch = 0; batch < 15; batch++) {
-          for (let change = 0; change < 100; change++) tracker.apply(model.change());
-          const keys = [...tracker.takeDirty().keys];
-          await rules.sync(
-            keys.map((key) => [key, tracker.state(key)]),
-            batch === 0,
-          );
-          const all = [...tracker.keys()].map((key): State => [key, tracker.state(key)]);
-          const fresh = await makeRules(namespace, ipv4, variant).sync(all, true);
-          assert.equal(fresh.bytes, 0, `batch ${batch}`);
-        }
-        assert.deepEqual([...rules.refusals], []);
       });
     });
   });

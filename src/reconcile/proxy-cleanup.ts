@@ -1,5 +1,5 @@
 import { type IptablesVariant, openIptables } from '../kernel/iptables.ts';
-import { findKubeProxy } from '../kernel/other-proxy.ts';
+import { findOtherProxy } from '../kernel/other-proxy.ts';
 import { families } from '../model/address.ts';
 import { isTwillError, TwillError } from '../model/error.ts';
 import { parseSaved, renderRemoval } from '../render/iptables/document.ts';
@@ -9,10 +9,10 @@ const variants: readonly IptablesVariant[] = ['nft', 'legacy'];
 /**
  * Removes every rule of the proxy from this network namespace: both families, both iptables variants, and what a
  * kube-proxy left. Doing it twice is fine. @param print is told what was removed
- * @throws TwillError `conflict` while a kube-proxy runs, which would write its rules again
+ * @throws TwillError `conflict` while a proxy runs, which would write its rules again
  */
 export async function cleanUpProxy(print: (line: string) => void): Promise<void> {
-  const other = findKubeProxy();
+  const other = await findOtherProxy();
   if (other !== undefined) throw new TwillError('conflict', `${other} runs on this node: stop it first`);
   for (const family of families) {
     for (const variant of variants) {

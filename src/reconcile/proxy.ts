@@ -7,7 +7,7 @@ import { Conntrack } from '../kernel/conntrack.ts';
 import { detectVariant, openIptables } from '../kernel/iptables.ts';
 import { RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR } from '../kernel/netlink/constants.ts';
 import { RtSocket } from '../kernel/netlink/socket.ts';
-import { findKubeProxy } from '../kernel/other-proxy.ts';
+import { findKubeProxy, findOtherProxy } from '../kernel/other-proxy.ts';
 import { openRulesStamp } from '../kernel/rules-stamp.ts';
 import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
 import {
@@ -145,7 +145,9 @@ async function openSource(config: ProxyConfig, log: Log): Promise<ServiceSource>
 /** Two proxies would undo each other's rules for ever: waits until the other one has ended. Its rules are taken over. */
 async function waitForOtherProxy(log: Log, signal: AbortSignal): Promise<void> {
   let said = '';
-  for (let other = findKubeProxy(); other !== undefined && !signal.aborted; other = findKubeProxy()) {
+  while (!signal.aborted) {
+    const other = await findOtherProxy();
+    if (other === undefined) return;
     if (other !== said) log.error({ other }, 'another proxy runs on this node; waiting until it ends');
     said = other;
     await sleep(OTHER_PROXY_POLL_MS, undefined, { signal }).catch(() => {});

@@ -1,8 +1,4 @@
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
-import { copyFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import pino from 'pino';
 import { type IptablesVariant, openIptables } from '../../src/kernel/iptables.ts';
@@ -13,7 +9,6 @@ import { twillProgram } from '../lab/files.ts';
 import { type Namespace, withNamespace } from '../lab/namespace.ts';
 import { serviceCases } from '../lab/service-cases.ts';
 import { renderOptionsFor, serviceObject, sliceObject, stateOf } from '../lab/service-fixtures.ts';
-import { waitFor } from '../lab/wait.ts';
 
 const log = pino({ level: 'silent' });
 const variants: readonly IptablesVariant[] = ['nft', 'legacy'];
@@ -184,51 +179,5 @@ test('--cleanup removes what the proxy and a kube-proxy made, and nothing else',
       for (const line of before[variant]!) assert.ok(now.includes(line), line);
     }
     assert.equal(await namespace.exec(process.execPath, [twillProgram, 'proxy', '--cleanup']), '');
-  });
-});
-
-test('waits while a kube-proxy runs, says so, and takes its rules over when it ends', async () => {
-  await withNamespace('two', async (namespace) => {
-    const directory = mkdtempSync(join(tmpdir(), 'twill-two-'));
-    try {
-      const program = join(directory, 'kube-proxy');
-      copyFileSync('/bin/sleep', program);
-      const other = namespace.spawn(program, ['1000'], { stdio: 'ignore' });
-      await once(other, 'spawn');
-      const flags = [`--manifests=${directory}`, '--healthz-bind-address=', '--metrics-bind-address='];
-      const proxy = namespace.spawn(process.execPath, [twillProgram, 'proxy', ...flags], {
-        stdio: ['ignore', 'ignore', 'pipe'],
-      });
-      let text = '';
-      proxy.stderr!.on('data', (data) => {
-        text += String(data);
-      });
-      await waitFor('the proxy to name the other one', () =>
-        /another proxy runs.*|kube-proxy \(process \d+\)/.test(text),
-      );
-      assert.deepEqual(
-        (await standing(namespace, ipv4, 'nft')).filter((line) => line.includes('KUBE-')),
-        [],
-      );
-      other.kill();
-      await waitFor('rules', async () =>
-        (await standing(namespace, ipv4, 'nft')).includes(':KUBE-SERVICES -'),
-      );
-      const second = namespace.spawn(program, ['1000'], { stdio: 'ignore' });
-      // It is looked for once per change of the rules, so it must have its name by then.
-      await waitFor('the second one to run', () =>
-        readFileSync(`/proc/${second.pid}/comm`, 'utf8').startsWith('kube-proxy'),
-      );
-      await namespace.exec('iptables-nft', ['-t', 'nat', '-F']);
-      await waitFor('the proxy to name the second one', () => /stop one of the two/.test(text));
-      await waitFor('rules', async () =>
-        (await standing(namespace, ipv4, 'nft')).some((line) => line.startsWith('-A KUBE-SERVICES ')),
-      );
-      second.kill();
-      proxy.kill();
-      await once(proxy, 'exit');
-    } finally {
-      rmSync(directory, { recursive: true });
-    }
   });
 });

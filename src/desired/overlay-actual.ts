@@ -4,6 +4,7 @@ import {
   entryKey,
   type FdbEntryPlan,
   type NeighbourEntry,
+  type NexthopEntry,
   type OverlayEntry,
   ROUTE_PROTOCOL,
   type RouteEntry,
@@ -28,6 +29,16 @@ export interface ListedRoute {
   readonly scope: number;
   /** Preferred source address. */
   readonly source: Address | undefined;
+  /** Id of the nexthop object it uses. */
+  readonly nexthop: number | undefined;
+}
+
+export interface ListedNexthop {
+  readonly id: number;
+  /** Undefined for a group, a blackhole or one without a gateway. */
+  readonly gateway: Address | undefined;
+  readonly device: number;
+  readonly protocol: number;
 }
 
 export interface ListedNeighbour {
@@ -66,7 +77,7 @@ export interface Adoption {
 
 /**
  * Ours are: routes that carry our mark; routes into the pod network through our VXLAN device, whoever made them (a
- * flanneld that ran here before); permanent neighbour and forwarding entries of that device.
+ * flanneld that ran here before); nexthop objects of that device with our mark; permanent neighbour and forwarding entries of that device.
  */
 export function ownsRoute(route: ListedRoute, ownership: Ownership): boolean {
   if (route.protocol === ROUTE_PROTOCOL) return true;
@@ -104,9 +115,13 @@ function looksLikeFlannels(route: ListedRoute, { adoption, networks }: Ownership
 }
 
 export function routeEntry(route: ListedRoute): RouteEntry | undefined {
-  const { destination, gateway, device, onlink, protocol, metric } = route;
+  const { destination, gateway, device, onlink, protocol, metric, nexthop } = route;
   if (metric !== naturalMetrics[destination.family.name]) return undefined;
-  return { kind: 'route', destination, gateway, device, onlink, protocol };
+  return { kind: 'route', destination, gateway, device, onlink, protocol, nexthop };
+}
+
+export function nexthopEntry({ id, gateway, device }: ListedNexthop): NexthopEntry | undefined {
+  return gateway === undefined ? undefined : { kind: 'nexthop', id, gateway, device };
 }
 
 export function neighbourEntry(entry: ListedNeighbour): NeighbourEntry | undefined {
@@ -160,6 +175,10 @@ export class ActualEntries {
     if (route.protocol === ROUTE_PROTOCOL) this.marked = true;
     if (entry !== undefined && looksLikeFlannels(route, this.ownership)) this.flannels.push(entry);
     this.add(entry, ownsRoute(route, this.ownership));
+  }
+
+  nexthop(nexthop: ListedNexthop): void {
+    this.add(nexthopEntry(nexthop), nexthop.protocol === ROUTE_PROTOCOL);
   }
 
   neighbour(neighbour: ListedNeighbour): void {

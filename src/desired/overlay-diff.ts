@@ -9,7 +9,7 @@ export interface OverlayChange {
   readonly repair?: boolean;
 }
 
-const order = { neighbour: 0, fdb: 1, route: 2 } as const;
+const inOrder = ['neighbour', 'fdb', 'nexthop', 'route'] as const;
 
 function byMac(entries: EntryMap): Map<string, [string, FdbEntryPlan][]> {
   const groups = new Map<string, [string, FdbEntryPlan][]>();
@@ -66,6 +66,20 @@ function withSameMac(part: EntryMap, whole: EntryMap, macs: ReadonlySet<string>)
   return part;
 }
 
+/** Everything is new: no need to compare. */
+function allNew(desired: EntryMap): OverlayChange[] {
+  const changes: OverlayChange[] = [];
+  const macs = new Set<string>();
+  for (const kind of inOrder)
+    for (const [key, entry] of desired) {
+      if (entry.kind !== kind) continue;
+      const shared = entry.kind === 'fdb' && macs.has(entry.mac);
+      if (entry.kind === 'fdb') macs.add(entry.mac);
+      changes.push({ action: shared ? 'append' : 'set', key, entry });
+    }
+  return changes;
+}
+
 /** Usually one lease of thousands has changed: everything after this looks at what differs alone. */
 function narrow(desired: EntryMap, actual: EntryMap): { desired: EntryMap; actual: EntryMap } {
   const wanted = differing(desired, actual);
@@ -83,6 +97,7 @@ function narrow(desired: EntryMap, actual: EntryMap): { desired: EntryMap; actua
  * @param allActual only entries that are ours to change
  */
 export function diffEntries(allDesired: EntryMap, allActual: EntryMap): OverlayChange[] {
+  if (allActual.size === 0) return allNew(allDesired);
   const { desired, actual } = narrow(allDesired, allActual);
   const removals: OverlayChange[] = [];
   const sets: OverlayChange[] = [];
@@ -96,7 +111,7 @@ export function diffEntries(allDesired: EntryMap, allActual: EntryMap): OverlayC
   }
   for (const change of fdbChanges(desired, actual))
     (change.action === 'remove' ? removals : sets).push(change);
-  const rank = (change: OverlayChange): number => order[change.entry.kind];
+  const rank = (change: OverlayChange): number => inOrder.indexOf(change.entry.kind);
   removals.sort((a, b) => rank(b) - rank(a));
   sets.sort((a, b) => rank(a) - rank(b));
   return [...removals, ...sets];

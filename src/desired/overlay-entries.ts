@@ -16,6 +16,25 @@ export interface RouteEntry {
   readonly device: number;
   readonly onlink: boolean;
   readonly protocol: number;
+  /** The nexthop object that says gateway, device and onlink; undefined when the route says them itself. */
+  readonly nexthop: number | undefined;
+}
+
+/**
+ * A nexthop object (ip-nexthop(8)): the other node's tunnel address on the VXLAN device. IPv4 routes that each name a
+ * gateway of their own on one device cost the kernel a comparison with every other one; routes by nexthop do not.
+ */
+export interface NexthopEntry {
+  readonly kind: 'nexthop';
+  readonly id: number;
+  readonly gateway: Address;
+  /** Interface index. */
+  readonly device: number;
+}
+
+/** The gateway's number: nodes' subnets differ, and numbers that others let the kernel choose begin at 1. */
+export function nexthopId(gateway: Address): number {
+  return Number(gateway.value);
 }
 
 /** A permanent neighbour entry on the VXLAN device: the other node's tunnel address to its VTEP MAC. */
@@ -34,7 +53,7 @@ export interface FdbEntryPlan {
   readonly device: number;
 }
 
-export type OverlayEntry = RouteEntry | NeighbourEntry | FdbEntryPlan;
+export type OverlayEntry = RouteEntry | NexthopEntry | NeighbourEntry | FdbEntryPlan;
 
 /** Entries by what the kernel tells them apart by. */
 export type EntryMap = Map<string, OverlayEntry>;
@@ -42,16 +61,23 @@ export type EntryMap = Map<string, OverlayEntry>;
 /** FDB entries are keyed by (MAC, destination): two nodes that share a MAC must not fight over one entry. */
 export function entryKey(entry: OverlayEntry): string {
   if (entry.kind === 'route') return `r ${entry.destination.text}`;
+  if (entry.kind === 'nexthop') return `h ${entry.id}`;
   if (entry.kind === 'neighbour') return `n ${entry.address.text}`;
   return `f ${entry.mac} ${entry.destination.text}`;
 }
 
 export function sameEntry(a: OverlayEntry, b: OverlayEntry): boolean {
   if (a === b) return true;
+  if (a.kind === 'route' && b.kind === 'route' && (a.nexthop ?? b.nexthop) !== undefined) {
+    // With the sysctl net.ipv4.nexthop_compat_mode off the kernel does not list the device.
+    const unlike = a.device !== b.device && a.device !== 0 && b.device !== 0;
+    return a.nexthop === b.nexthop && a.protocol === b.protocol && !unlike;
+  }
   if (a.device !== b.device) return false;
   if (a.kind === 'route' && b.kind === 'route') {
     return a.gateway?.text === b.gateway?.text && a.onlink === b.onlink && a.protocol === b.protocol;
   }
+  if (a.kind === 'nexthop' && b.kind === 'nexthop') return a.gateway.text === b.gateway.text;
   if (a.kind === 'neighbour' && b.kind === 'neighbour') return a.mac === b.mac;
   return true;
 }

@@ -1,13 +1,15 @@
-import { type Address, type Family, type Prefix, prefixContains, prefixesOverlap } from '../model/address.ts';
-import { type Lease, leaseFamily } from '../model/lease.ts';
+import { type Family, type Prefix, prefixContains, prefixesOverlap } from '../model/address.ts';
+import { type Lease, type LeaseFamily, leaseFamily } from '../model/lease.ts';
 import type { Backend } from '../model/network-config.ts';
-import { type EntryMap, entryKey, type OverlayEntry, ROUTE_PROTOCOL } from './overlay-entries.ts';
+import { type EntryMap, entryKey, nexthopId, type OverlayEntry, ROUTE_PROTOCOL } from './overlay-entries.ts';
 
 /** One family's tunnel or underlay as the peers' entries need it. */
 export interface FamilyPath {
   readonly family: Family;
   /** Index of the VXLAN device; undefined for host-gw. */
   readonly vxlan: number | undefined;
+  /** The kernel has nexthop objects for this family's routes. */
+  readonly nexthops: boolean;
   /** Index of the underlay device. */
   readonly underlay: number;
   /** Networks that are directly reachable on the underlay, for DirectRouting and host-gw. */
@@ -20,11 +22,20 @@ export interface SkippedLease {
   readonly reason: string;
 }
 
-function vxlanEntries(device: number, subnet: Prefix, publicIp: Address, mac: string): OverlayEntry[] {
+function vxlanEntries(
+  path: FamilyPath,
+  device: number,
+  { subnet, publicIp }: LeaseFamily,
+  mac: string,
+): OverlayEntry[] {
   const tunnel = subnet.address;
+  const nexthop = path.nexthops ? nexthopId(tunnel) : undefined;
+  const hops: OverlayEntry[] =
+    nexthop === undefined ? [] : [{ kind: 'nexthop', id: nexthop, gateway: tunnel, device }];
   return [
     { kind: 'neighbour', address: tunnel, mac, device },
     { kind: 'fdb', mac, destination: publicIp, device },
+    ...hops,
     {
       kind: 'route',
       destination: subnet,
@@ -32,6 +43,7 @@ function vxlanEntries(device: number, subnet: Prefix, publicIp: Address, mac: st
       device,
       onlink: true,
       protocol: ROUTE_PROTOCOL,
+      nexthop,
     },
   ];
 }
@@ -58,11 +70,12 @@ export function peerEntries(lease: Lease, path: FamilyPath, backend: Backend): O
         device,
         onlink: false,
         protocol: ROUTE_PROTOCOL,
+        nexthop: undefined,
       },
     ];
   }
   if (path.vxlan === undefined || peer.vtepMac === undefined) return 'it has no VTEP MAC';
-  return vxlanEntries(path.vxlan, subnet, publicIp, peer.vtepMac);
+  return vxlanEntries(path, path.vxlan, peer, peer.vtepMac);
 }
 
 /** A peer's entries must never shadow our own subnet or send our own traffic back to ourselves. */
@@ -114,7 +127,7 @@ export interface EntryUpdate {
  */
 export class PeerPlanner {
   readonly context: PeerContext;
-  private readonly plans = new WeakMap<Lease, LeasePlan>();
+  private readonly plans = new Map<string, { readonly lease: Lease; readonly plan: LeasePlan }>();
   /** The leases that the last result was worked out from. */
   private readonly planned = new Map<string, Lease>();
   private entries: EntryMap = new Map();
@@ -127,11 +140,11 @@ export class PeerPlanner {
   }
 
   private plan(lease: Lease): LeasePlan {
-    const known = this.plans.get(lease);
-    if (known !== undefined) return known;
-    const made = planLease(lease, this.context);
-    this.plans.set(lease, made);
-    return made;
+    const known = this.plans.get(lease.name);
+    if (known?.lease === lease) return known.plan;
+    const plan = planLease(lease, this.context);
+    this.plans.set(lease.name, { lease, plan });
+    return plan;
   }
 
   /**
@@ -158,6 +171,8 @@ export class PeerPlanner {
       }
       if (plan.skipped.length > 0) skipped.push(...plan.skipped);
     }
+    if (this.plans.size > others.length)
+      for (const name of this.plans.keys()) if (!this.planned.has(name)) this.plans.delete(name);
     if (clashes.size > 0) this.settle(others, clashes, entries);
     this.clashing = clashes.size > 0;
     this.entries = entries;
@@ -235,7 +250,10 @@ export class PeerPlanner {
     }
     for (const [old, current] of changed) {
       if (current !== undefined) this.planned.set(current.name, current);
-      else if (old !== undefined) this.planned.delete(old.name);
+      else if (old !== undefined) {
+        this.planned.delete(old.name);
+        this.plans.delete(old.name);
+      }
     }
   }
 

@@ -1,6 +1,7 @@
 import { ActualEntries, type Ownership } from '../desired/overlay-actual.ts';
 import type { OverlayChange } from '../desired/overlay-diff.ts';
-import type { EntryMap, OverlayEntry } from '../desired/overlay-entries.ts';
+import { type EntryMap, type OverlayEntry, ROUTE_PROTOCOL } from '../desired/overlay-entries.ts';
+import type { FamilyPath } from '../desired/overlay-planner.ts';
 import type { HostNetwork } from '../desired/overlay-underlay.ts';
 import { type Family, parseAddress } from '../model/address.ts';
 import type { TwillError } from '../model/error.ts';
@@ -16,6 +17,7 @@ import {
   setFdb,
   setNeighbour,
 } from './netlink/neighbours.ts';
+import { deleteNexthop, eachNexthop, hasNexthops, replaceNexthop } from './netlink/nexthops.ts';
 import { deleteRoute, eachRoute, findRouteDevice, type Route, replaceRoute } from './netlink/routes.ts';
 import type { Change, RtSocket } from './netlink/socket.ts';
 
@@ -23,7 +25,7 @@ import type { Change, RtSocket } from './netlink/socket.ts';
 const ANY_SCOPE = 255;
 
 function routeChange(change: OverlayChange, entry: Extract<OverlayEntry, { kind: 'route' }>): Change {
-  const { destination, device, gateway, onlink, protocol } = entry;
+  const { destination, device, gateway, onlink, protocol, nexthop } = entry;
   if (change.action === 'remove') {
     const route: Route = {
       destination,
@@ -34,6 +36,7 @@ function routeChange(change: OverlayChange, entry: Extract<OverlayEntry, { kind:
       scope: ANY_SCOPE,
       source: undefined,
       metric: 0,
+      nexthop,
     };
     return deleteRoute(route);
   }
@@ -42,6 +45,7 @@ function routeChange(change: OverlayChange, entry: Extract<OverlayEntry, { kind:
     device,
     onlink,
     protocol,
+    nexthop,
     ...(gateway === undefined ? {} : { gateway }),
   });
 }
@@ -52,6 +56,8 @@ function encode(change: OverlayChange): Change {
   switch (entry.kind) {
     case 'route':
       return routeChange(change, entry);
+    case 'nexthop':
+      return remove ? deleteNexthop(entry.id) : replaceNexthop({ ...entry, protocol: ROUTE_PROTOCOL });
     case 'neighbour':
       return remove
         ? deleteNeighbour(entry.device, entry.address)
@@ -94,8 +100,7 @@ export async function applyOverlay(
  */
 export async function listOverlay(
   socket: RtSocket,
-  families: readonly Family[],
-  devices: ReadonlyMap<Family['name'], number>,
+  paths: readonly FamilyPath[],
   ownership: Ownership,
   desired: EntryMap,
 ): Promise<EntryMap> {
@@ -113,13 +118,14 @@ export async function listOverlay(
     );
     for (const [key, entry] of actual.entries) all.set(key, entry);
   };
-  for (const family of families) {
+  for (const { family, vxlan: device, nexthops } of paths) {
     await dump((actual, reset) => eachRoute(socket, family, reset, (route) => actual().route(route)));
-    const device = devices.get(family.name);
     if (device === undefined) continue;
     await dump((actual, reset) =>
       eachNeighbour(socket, family, device, reset, (entry) => actual().neighbour(entry)),
     );
+    if (nexthops)
+      await dump((actual, reset) => eachNexthop(socket, device, reset, (entry) => actual().nexthop(entry)));
     await dump((actual, reset) => eachFdbEntry(socket, device, reset, (entry) => actual().fdb(entry)));
   }
   return all;
@@ -129,6 +135,8 @@ export async function listOverlay(
 export interface ListedHost extends HostNetwork {
   readonly links: readonly Link[];
   readonly addresses: readonly InterfaceAddress[];
+  /** The kernel has nexthop objects. */
+  readonly nexthops: boolean;
 }
 
 /**
@@ -160,6 +168,7 @@ export async function listHost(
     links,
     addresses: addresses.filter(({ scope }) => scope === RT_SCOPE_UNIVERSE),
     defaults,
+    nexthops: await hasNexthops(socket),
     canReach: device === undefined ? undefined : { device },
   };
 }

@@ -1,12 +1,13 @@
 import type { Log } from '../config/log.ts';
-import { fdbEntry, neighbourEntry, ownsRoute, routeEntry } from '../desired/overlay-actual.ts';
-import { entryKey, type OverlayEntry, sameEntry } from '../desired/overlay-entries.ts';
+import { fdbEntry, neighbourEntry, nexthopEntry, ownsRoute, routeEntry } from '../desired/overlay-actual.ts';
+import { entryKey, type OverlayEntry, ROUTE_PROTOCOL, sameEntry } from '../desired/overlay-entries.ts';
 import { parseInterfaceAddress } from '../kernel/netlink/addresses.ts';
 import type { Message } from '../kernel/netlink/codec.ts';
 import * as nl from '../kernel/netlink/constants.ts';
 import { type Link, parseLink } from '../kernel/netlink/links.ts';
 import { parseFdbEntry, parseNeighbour } from '../kernel/netlink/neighbours.ts';
 import { parseIpSettings } from '../kernel/netlink/netconf.ts';
+import { parseNexthop } from '../kernel/netlink/nexthops.ts';
 import { parseRoute } from '../kernel/netlink/routes.ts';
 import { RtSocket } from '../kernel/netlink/socket.ts';
 import type { Overlay } from './overlay.ts';
@@ -21,6 +22,7 @@ const groups = [
   nl.RTNLGRP_IPV6_ROUTE,
   nl.RTNLGRP_IPV4_NETCONF,
   nl.RTNLGRP_IPV6_NETCONF,
+  nl.RTNLGRP_NEXTHOP,
 ];
 
 /** What is not as it should be any more. */
@@ -53,6 +55,9 @@ class EventFilter {
       case nl.RTM_NEWROUTE:
       case nl.RTM_DELROUTE:
         return this.route(message);
+      case nl.RTM_NEWNEXTHOP:
+      case nl.RTM_DELNEXTHOP:
+        return this.nexthop(message);
       case nl.RTM_NEWNEIGH:
       case nl.RTM_DELNEIGH:
         return this.neighbour(message);
@@ -111,6 +116,13 @@ class EventFilter {
     const entry = routeEntry(route);
     const owned = ownsRoute(route, this.overlay.peers.owned());
     return this.entry(message.type === nl.RTM_NEWROUTE, entry, owned);
+  }
+
+  private nexthop(message: Message): Reason | undefined {
+    const nexthop = parseNexthop(message);
+    if (nexthop === undefined) return undefined;
+    const owned = nexthop.protocol === ROUTE_PROTOCOL;
+    return this.entry(message.type === nl.RTM_NEWNEXTHOP, nexthopEntry(nexthop), owned);
   }
 
   private neighbour(message: Message): Reason | undefined {

@@ -11,7 +11,7 @@ import {
 } from '../desired/overlay-planner.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { applyOverlay, listOverlay } from '../kernel/overlay.ts';
-import type { Family, Prefix } from '../model/address.ts';
+import type { Prefix } from '../model/address.ts';
 import { TwillError } from '../model/error.ts';
 import type { Lease } from '../model/lease.ts';
 import type { Backend } from '../model/network-config.ts';
@@ -77,9 +77,8 @@ export class OverlayPeers {
   async sync(input: PeersInput, full: boolean): Promise<void> {
     const { leases, own, paths, backend, networks } = input;
     const planner = this.plannerFor({ own, paths, backend });
-    const devices = new Map<Family['name'], number>();
-    for (const { family, vxlan } of paths) if (vxlan !== undefined) devices.set(family.name, vxlan);
-    this.ownership = { devices: new Set(devices.values()), networks, adoption: this.adoption(input) };
+    const devices = paths.flatMap(({ vxlan }) => vxlan ?? []);
+    this.ownership = { devices: new Set(devices), networks, adoption: this.adoption(input) };
     const known = !full && this.listed && this.complete;
     const update = known ? planner.update(leases) : undefined;
     if (update !== undefined) {
@@ -93,8 +92,7 @@ export class OverlayPeers {
       await this.apply(diffEntries(entries, this.applied), entries);
       return;
     }
-    const families = paths.map(({ family }) => family);
-    const actual = await listOverlay(this.socket, families, devices, this.ownership, entries);
+    const actual = await listOverlay(this.socket, paths, this.ownership, entries);
     const changes = diffEntries(entries, actual);
     if (this.listed) this.report(changes, entries);
     else this.reportLeftovers(changes);

@@ -6,7 +6,7 @@ import { chooseUnderlay, type UnderlayOptions } from '../desired/overlay-underla
 import { gatewayOf, renderSubnetFile } from '../desired/subnet-file.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { type ListedHost, listHost } from '../kernel/overlay.ts';
-import type { Address, Family, Prefix } from '../model/address.ts';
+import { type Address, type Family, ipv4, type Prefix } from '../model/address.ts';
 import { describeError } from '../model/error.ts';
 import type { Check } from '../model/health.ts';
 import { type Lease, leaseFamily } from '../model/lease.ts';
@@ -60,6 +60,7 @@ export class Overlay {
   private network: NetworkConfig;
   private readonly limiter = new LogLimiter();
   private current: Underlay | undefined;
+  private nexthops = false;
   private state: PodNetworkState = { ready: false, reason: 'the overlay is starting' };
   /** What pods were last told follows from these. */
   private wired: { readonly own: Lease; readonly network: NetworkConfig } | undefined;
@@ -191,6 +192,7 @@ export class Overlay {
         'chose the underlay interface',
       );
     this.current = underlay;
+    this.nexthops = host.nexthops;
     source.claim({
       config,
       identity: {
@@ -230,6 +232,8 @@ export class Overlay {
     return this.families.map((family) => ({
       family,
       vxlan: this.vteps.indexes.get(family.name),
+      // The kernel tells IPv6 routes apart without comparing their gateways.
+      nexthops: this.nexthops && family === ipv4,
       underlay: underlay.index,
       direct: underlay.direct.filter((network) => network.family === family),
     }));

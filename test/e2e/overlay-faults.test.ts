@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, afterEach, before, describe, it } from 'node:test';
+import { nexthopId } from '../../src/desired/overlay-entries.ts';
+import { parseAddress } from '../../src/model/address.ts';
 import { etcdPrefix, Lab } from '../lab/lab.ts';
 import type { LabNode } from '../lab/node.ts';
 import { servicePort } from '../lab/place.ts';
@@ -97,6 +99,21 @@ describe('faults end with traffic flowing and the kernel as desired', () => {
     await one.exec('bridge', ['fdb', 'append', '02:00:00:00:00:40', 'dev', 'flannel.1', 'dst', '192.0.2.78']);
     await assertConverges(lab, one);
     assert.ok(saidSince(one, from, /repaired entries/));
+  });
+
+  it('a nexthop object is deleted, another one changed, and one with our mark added', async () => {
+    const id = (third: number): number => nexthopId(parseAddress(`10.244.${third}.0`));
+    await one.namespace.ip(
+      `nexthop delete id ${id(42)}`,
+      `nexthop replace id ${id(41)} via 10.244.99.0 dev flannel.1 onlink`,
+      'nexthop add id 77 via 10.244.77.0 dev flannel.1 onlink protocol 80',
+    );
+    await assertConverges(lab, one);
+  });
+
+  it('routes by gateway, as an agent on an older kernel or a flanneld sets them, become routes by nexthop', async () => {
+    await one.namespace.ip('route replace 10.244.41.0/24 via 10.244.41.0 dev flannel.1 onlink');
+    await assertConverges(lab, one);
   });
 
   it('foreign routes outside the pod network are left alone', async () => {

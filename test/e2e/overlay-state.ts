@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { isDeepStrictEqual } from 'node:util';
+import { nexthopId } from '../../src/desired/overlay-entries.ts';
 import { type Family, ipv4, ipv6 } from '../../src/model/address.ts';
 import { leaseFamily, parseLease } from '../../src/model/lease.ts';
 import { etcdPrefix, type Lab } from '../lab/lab.ts';
@@ -9,6 +10,7 @@ import type { LabNode } from '../lab/node.ts';
 /** The overlay's entries in a node's kernel, as sorted lines. */
 export interface OverlayState {
   readonly routes: readonly string[];
+  readonly nexthops: readonly string[];
   readonly neighbours: readonly string[];
   readonly fdb: readonly string[];
 }
@@ -18,6 +20,7 @@ export async function kernelState(node: Namespace, family: Family = ipv4, vni = 
   const device = family === ipv4 ? `flannel.${vni}` : `flannel-v6.${vni}`;
   const flag = family === ipv4 ? '-4' : '-6';
   const routes = await node.exec('ip', ['-N', flag, 'route', 'show']);
+  const nexthops = await node.exec('ip', ['-N', flag, 'nexthop', 'show', 'dev', device]);
   const neighbours = await node.exec('ip', [flag, 'neighbour', 'show', 'dev', device, 'nud', 'permanent']);
   const fdb = await node.exec('bridge', ['fdb', 'show', 'dev', device]);
   const lines = (text: string): string[] =>
@@ -30,6 +33,7 @@ export async function kernelState(node: Namespace, family: Family = ipv4, vni = 
     routes: lines(routes)
       .filter((line) => line.includes(' proto 80') || (line.includes(device) && line.includes(' via ')))
       .map((line) => line.replace(/ metric \d+| pref \w+|\s+$/g, '')),
+    nexthops: lines(nexthops).map((line) => line.replace(/ scope \w+/, '')),
     neighbours: lines(neighbours).map((line) => line.replace(/ PERMANENT.*| lladdr/g, '')),
     fdb: lines(fdb)
       .filter((line) => line.includes(' dst '))
@@ -45,7 +49,12 @@ export async function expectedState(
   vni = 1,
 ): Promise<OverlayState> {
   const device = family === ipv4 ? `flannel.${vni}` : `flannel-v6.${vni}`;
-  const state = { routes: [] as string[], neighbours: [] as string[], fdb: [] as string[] };
+  const state = {
+    routes: [] as string[],
+    nexthops: [] as string[],
+    neighbours: [] as string[],
+    fdb: [] as string[],
+  };
   for (const { key, value } of await lab.etcd.keys(`${etcdPrefix}/subnets/`)) {
     let lease: ReturnType<typeof parseLease>;
     try {
@@ -56,7 +65,10 @@ export async function expectedState(
     const peer = leaseFamily(lease, family);
     if (peer === undefined || peer.publicIp.text === publicIp) continue;
     const tunnel = peer.subnet.address.text;
-    state.routes.push(`${peer.subnet.text} via ${tunnel} dev ${device} proto 80 onlink`);
+    const hop = `via ${tunnel} dev ${device} proto 80 onlink`;
+    const id = nexthopId(peer.subnet.address);
+    state.routes.push(`${peer.subnet.text} ${family === ipv4 ? `nhid ${id} ` : ''}${hop}`);
+    if (family === ipv4) state.nexthops.push(`id ${id} ${hop}`);
     state.neighbours.push(`${tunnel} ${peer.vtepMac}`);
     state.fdb.push(`${peer.vtepMac} dst ${peer.publicIp.text}`);
   }

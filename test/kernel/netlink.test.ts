@@ -4,6 +4,13 @@ import { it } from 'node:test';
 import { addAddress, listAddresses } from '../../src/kernel/netlink/addresses.ts';
 import * as links from '../../src/kernel/netlink/links.ts';
 import * as neighbours from '../../src/kernel/netlink/neighbours.ts';
+import {
+  deleteNexthop,
+  eachNexthop,
+  hasNexthops,
+  type Nexthop,
+  replaceNexthop,
+} from '../../src/kernel/netlink/nexthops.ts';
 import { deleteRoute, findRouteDevice, listRoutes, replaceRoute } from '../../src/kernel/netlink/routes.ts';
 import { type Change, RtSocket } from '../../src/kernel/netlink/socket.ts';
 import { inNetns } from '../../src/kernel/netns.ts';
@@ -113,6 +120,30 @@ it(
       await apply(socket, deleteRoute(route), neighbours.deleteNeighbour(device, gateway));
       assert.ok(!(await listRoutes(socket, family)).some((entry) => entry.destination.text === subnet));
     }
+    const hop = { id: 7, gateway: parseAddress('10.244.7.0'), device, protocol: MARK };
+    const destination = parsePrefix('10.244.7.0/24');
+    const byNexthop = { destination, device, protocol: MARK, nexthop: hop.id };
+    const nexthops = async (): Promise<Nexthop[]> => {
+      const found: Nexthop[] = [];
+      await eachNexthop(
+        socket,
+        device,
+        () => found.splice(0),
+        (entry) => found.push(entry),
+      );
+      return found;
+    };
+    const routesThere = async () =>
+      (await listRoutes(socket, ipv4)).filter((entry) => entry.destination.text === destination.text);
+    assert.equal(await hasNexthops(socket), true);
+    await apply(socket, replaceNexthop(hop), replaceRoute(byNexthop));
+    assert.deepEqual(await nexthops(), [hop]);
+    const [standing] = await routesThere();
+    assert.deepEqual([standing?.nexthop, standing?.gateway?.text], [7, '10.244.7.0']);
+    await apply(socket, deleteRoute(standing!));
+    assert.deepEqual(await routesThere(), []);
+    await apply(socket, replaceRoute(byNexthop), deleteNexthop(hop.id));
+    assert.deepEqual([await nexthops(), await routesThere()], [[], []]);
     const to = parseAddress('192.0.2.7');
     await apply(socket, neighbours.setFdb(device, '0e:00:00:00:00:07', to));
     const entries = await neighbours.listFdb(socket, device);

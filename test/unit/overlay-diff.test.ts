@@ -17,7 +17,13 @@ import { type Backend, parseNetworkConfig } from '../../src/model/network-config
 const backendOf = (more: object): Backend =>
   parseNetworkConfig(JSON.stringify({ Network: '10.244.0.0/16', Backend: { Type: 'vxlan', ...more } }))
     .backend;
-const path: FamilyPath = { family: ipv4, vxlan: 5, underlay: 2, direct: [parsePrefix('192.0.2.0/24')] };
+const path: FamilyPath = {
+  family: ipv4,
+  vxlan: 5,
+  nexthops: true,
+  underlay: 2,
+  direct: [parsePrefix('192.0.2.0/24')],
+};
 const lease = (
   third: number,
   ip = `192.0.2.${third}`,
@@ -33,16 +39,28 @@ const desired = (leases: Lease[], backend = backendOf({})) =>
   new PeerPlanner({ own, paths: [path], backend }).desired([own, ...leases]);
 const words = (entry: OverlayEntry): string =>
   entry.kind === 'route'
-    ? `${entryKey(entry)} via ${entry.gateway?.text} dev ${entry.device}${entry.onlink ? ' onlink' : ''}`
-    : entry.kind === 'neighbour'
-      ? `${entryKey(entry)} ${entry.mac}`
-      : entryKey(entry);
+    ? `${entryKey(entry)} via ${entry.gateway?.text} dev ${entry.device}${entry.onlink ? ' onlink' : ''}${entry.nexthop === undefined ? '' : ` nhid ${entry.nexthop}`}`
+    : entry.kind === 'nexthop'
+      ? `${entryKey(entry)} via ${entry.gateway.text} dev ${entry.device}`
+      : entry.kind === 'neighbour'
+        ? `${entryKey(entry)} ${entry.mac}`
+        : entryKey(entry);
 const changes = (from: EntryMap, to: EntryMap): string[] =>
   diffEntries(to, from).map(({ action, entry }) => `${action} ${words(entry)}`);
 
 describe('desired entries', () => {
   it('VXLAN: neighbour, forwarding entry and onlink route for each peer, none for ourselves', () => {
     assert.deepEqual([...desired([lease(7)]).entries.values()].map(words), [
+      'n 10.244.7.0 02:00:00:00:00:07',
+      'f 02:00:00:00:00:07 192.0.2.7',
+      'h 183764736 via 10.244.7.0 dev 5',
+      'r 10.244.7.0/24 via 10.244.7.0 dev 5 onlink nhid 183764736',
+    ]);
+  });
+
+  it('VXLAN on a kernel without nexthop objects: the route says its gateway itself', () => {
+    const planner = new PeerPlanner({ own, paths: [{ ...path, nexthops: false }], backend: backendOf({}) });
+    assert.deepEqual([...planner.desired([own, lease(7)]).entries.values()].map(words), [
       'n 10.244.7.0 02:00:00:00:00:07',
       'f 02:00:00:00:00:07 192.0.2.7',
       'r 10.244.7.0/24 via 10.244.7.0 dev 5 onlink',
@@ -54,7 +72,7 @@ describe('desired entries', () => {
     assert.deepEqual([...desired([lease(7)], direct).entries.values()].map(words), [
       'r 10.244.7.0/24 via 192.0.2.7 dev 2',
     ]);
-    assert.equal(desired([lease(7, '198.51.100.7')], direct).entries.size, 3);
+    assert.equal(desired([lease(7, '198.51.100.7')], direct).entries.size, 4);
   });
 
   it('host-gw: plain routes, and a reason for a peer that is not directly reachable', () => {
@@ -102,11 +120,11 @@ describe('changes', () => {
     const { entries } = desired([lease(7)]);
     assert.deepEqual(
       changes(new Map(), entries).map((line) => line.slice(0, 5)),
-      ['set n', 'set f', 'set r'],
+      ['set n', 'set f', 'set h', 'set r'],
     );
     assert.deepEqual(
       changes(entries, new Map()).map((line) => line.slice(0, 8)),
-      ['remove r', 'remove f', 'remove n'],
+      ['remove r', 'remove h', 'remove f', 'remove n'],
     );
   });
 
@@ -122,6 +140,10 @@ describe('changes', () => {
     const forwarding = (list: string[]): string[] => list.filter((line) => / f /.test(line));
     assert.deepEqual(forwarding(changes(one, both)), ['append f 02:00:00:00:00:07 192.0.2.8']);
     assert.deepEqual(forwarding(changes(both, one)), ['remove f 02:00:00:00:00:07 192.0.2.8']);
+    assert.deepEqual(forwarding(changes(new Map(), both)), [
+      'set f 02:00:00:00:00:07 192.0.2.7',
+      'append f 02:00:00:00:00:07 192.0.2.8',
+    ]);
     assert.deepEqual(changes(both, new Map(both)), []);
   });
 });
@@ -180,6 +202,7 @@ describe('what of the kernel is ours', () => {
     metric: 0,
     scope: 0,
     source: undefined,
+    nexthop: undefined,
     ...more,
   });
   const ownership = { devices: new Set([5]), networks: [parsePrefix('10.244.0.0/16')] };
@@ -250,6 +273,17 @@ describe('what of the kernel is ours', () => {
     const wanted = desired([lease(7)]).entries;
     const found = keys([route('10.244.7.0/24', { device: 2 })], wanted);
     assert.deepEqual(found, ['r 10.244.7.0/24']);
+  });
+
+  it('a route by nexthop is as it should be where the kernel lists its nexthop alone', () => {
+    const { entries } = desired([lease(7)]);
+    const actual = new ActualEntries(ownership, entries);
+    const bare = { gateway: undefined, device: 0, onlink: false, protocol: 80, nexthop: 183764736 };
+    actual.route(route('10.244.7.0/24', bare));
+    assert.deepEqual(
+      changes(actual.entries, entries).filter((line) => line.includes(' r ')),
+      [],
+    );
   });
 
   it('not entries that the kernel made itself', () => {

@@ -26,6 +26,8 @@ export interface Route {
   readonly source: Address | undefined;
   /** 0 for IPv4's default; the kernel shows IPv6's default as 1024. */
   readonly metric: number;
+  /** Id of the nexthop object it uses, which then says gateway, device and onlink. */
+  readonly nexthop: number | undefined;
 }
 
 /** struct rtmsg */
@@ -36,10 +38,21 @@ function rtmsg(
   scope: number,
   type: number,
   flags: number,
-): Buffer {
-  const struct = Buffer.from([family, length, 0, 0, nl.RT_TABLE_MAIN, protocol, scope, type, 0, 0, 0, 0]);
-  struct.writeUInt32LE(flags >>> 0, 8);
-  return struct;
+): number[] {
+  return [
+    family,
+    length,
+    0,
+    0,
+    nl.RT_TABLE_MAIN,
+    protocol,
+    scope,
+    type,
+    flags,
+    flags >> 8,
+    flags >> 16,
+    flags >> 24,
+  ];
 }
 
 /** Reads a unicast route of the main table from RTM_NEWROUTE or RTM_DELROUTE; undefined for everything else. */
@@ -70,6 +83,7 @@ export function parseRoute(message: Message): Route | undefined {
     scope: payload.readUInt8(6),
     source: source === undefined ? undefined : addressFromBytes(source),
     metric: attributeU32(attributes.get(nl.RTA_PRIORITY)) ?? 0,
+    nexthop: attributeU32(attributes.get(nl.RTA_NH_ID)),
   };
 }
 
@@ -113,19 +127,23 @@ export interface RoutePlan {
   /** Default: universe with a gateway, link without. */
   readonly scope?: number;
   readonly metric?: number;
+  /** Id of a nexthop object that stands; gateway, device and onlink are then its. */
+  readonly nexthop?: number | undefined;
 }
 
 function writeRoute(type: number, flags: number, plan: RoutePlan): Buffer {
-  const { destination, gateway } = plan;
+  const { destination, gateway, nexthop } = plan;
   const family = destination.family;
-  const natural = gateway === undefined && family === ipv4 ? nl.RT_SCOPE_LINK : nl.RT_SCOPE_UNIVERSE;
-  const routeFlags = plan.onlink === true ? nl.RTNH_F_ONLINK : 0;
+  const natural =
+    (gateway ?? nexthop) === undefined && family === ipv4 ? nl.RT_SCOPE_LINK : nl.RT_SCOPE_UNIVERSE;
+  const routeFlags = plan.onlink === true && nexthop === undefined ? nl.RTNH_F_ONLINK : 0;
   const writer = new MessageWriter(type, flags, 96).struct(
     rtmsg(family.af, destination.length, plan.protocol, plan.scope ?? natural, nl.RTN_UNICAST, routeFlags),
   );
   if (destination.length > 0) writer.bytes(nl.RTA_DST, addressBytes(destination.address));
-  writer.u32(nl.RTA_OIF, plan.device);
-  if (gateway !== undefined) writer.bytes(nl.RTA_GATEWAY, addressBytes(gateway));
+  if (nexthop !== undefined) writer.u32(nl.RTA_NH_ID, nexthop);
+  else writer.u32(nl.RTA_OIF, plan.device);
+  if (gateway !== undefined && nexthop === undefined) writer.bytes(nl.RTA_GATEWAY, addressBytes(gateway));
   if (plan.source !== undefined) writer.bytes(nl.RTA_PREFSRC, addressBytes(plan.source));
   if (plan.metric !== undefined) writer.u32(nl.RTA_PRIORITY, plan.metric);
   return writer.finish();

@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 import { Command } from 'commander';
 import { addAgentCommand } from './commands/agent.ts';
 import { addInstallCniCommand } from './commands/install-cni.ts';

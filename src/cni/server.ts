@@ -49,6 +49,7 @@ const CLOSE_TIMEOUT_MS = 10_000;
 const QUEUE_INTERVAL_MS = 5000;
 const GRACE_MS = 60_000;
 const CONFIGURATIONS_INTERVAL_MS = 30_000;
+const FIRST_LOOK_MS = 1000;
 
 const failureCodes: Readonly<Partial<Record<ErrorCode, number>>> = {
   invalid: cniErrors.invalidEnvironment,
@@ -221,7 +222,6 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
   await removeOrphans(netlink, manager, log);
   await drain();
   const warden = new PodWarden(manager, netlink, log, graceMs);
-  await warden.run();
   const running = new Set<Promise<void>>();
   const server = createServer((socket) => serveConnection(socket, handler, running));
   rmSync(socketPath, { force: true });
@@ -233,6 +233,8 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
     setInterval(() => void drain(), QUEUE_INTERVAL_MS),
     setInterval(() => void warden.run(), graceMs / 4),
     setInterval(warn, CONFIGURATIONS_INTERVAL_MS),
+    // What it looks at stood through our absence, and it starts a dozen processes: routes to other nodes come first.
+    setTimeout(() => void warden.run(), Math.min(FIRST_LOOK_MS, graceMs / 4)),
   ];
   log.info({ socket: socketPath, pods: manager.store.list().length }, 'serving CNI calls');
   return {

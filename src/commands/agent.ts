@@ -2,13 +2,6 @@ import { type Command, Option } from 'commander';
 import { type AgentFlag, agentFlags, type FlagValues } from '../config/agent.ts';
 import { version } from '../config/version.ts';
 
-/**
- * The agent does little once its first state stands, on every node of a cluster: what counts is its memory. By default V8
- * lets the space for new objects grow to 48 MiB while thousands of leases are read, and compiles for long computations.
- * With these, 5,000 leases need a third less, and no more time.
- */
-const memoryArguments = ['--max-semi-space-size=1', '--optimize-for-size', '--no-opt'];
-
 const collect = (value: string, earlier: string[] | undefined): string[] => [...(earlier ?? []), value];
 
 function option(flag: AgentFlag): Option {
@@ -27,8 +20,6 @@ export function addAgentCommand(program: Command): void {
     .addHelpText('after', '\nEvery flag can be set as TWILL_NAME or FLANNELD_NAME in the environment.');
   for (const flag of agentFlags) command.addOption(option(flag));
   command.action(async (flags: FlagValues) => {
-    const { restartWith } = await import('../kernel/exec.ts');
-    restartWith(memoryArguments);
     const { runAgent } = await import('../reconcile/agent.ts');
     await runAgent(flags, process.env);
   });

@@ -105,11 +105,11 @@ class Agent {
     if (change === 'config') this.changes?.loop.trigger('the network configuration changed', true);
     else if (change === 'peers') {
       this.overlay?.peersChanged();
-      this.conflictLoop.trigger('leases changed');
     } else {
       this.overlay?.loop.trigger('own lease', true);
       this.masquerade?.loop.trigger('own lease', true);
     }
+    if (this.watching) this.conflictLoop.trigger(`${change} changed`);
   }
 
   private health(): AgentParts {
@@ -180,6 +180,7 @@ class Agent {
     if (this.watching || !overlay.podNetwork().ready || this.abort.signal.aborted) return;
     this.watching = true;
     this.source.networkUp();
+    this.conflictLoop.trigger('start');
     // Starting iptables costs more than a peer's entries: it comes when traffic can flow.
     this.startMasquerade();
     this.closers.push(watchKernel(overlay, this.log));

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { run, runChecked } from '../../src/kernel/process.ts';
 import { assertReaches, fetchFrom, outsideClient, serveName, withCniNode } from '../lab/cni-node.ts';
 import { twillProgram } from '../lab/files.ts';
+import { waitFor } from '../lab/wait.ts';
 
 const dualStack = '10.244.0.0/16=10.244.7.0/24,fd00:244::/48=fd00:244:0:7::/64';
 
@@ -96,10 +97,9 @@ test('hostPort: from outside, from the node, from another pod and from the pod i
       await node.namespace.exec('iptables-nft', ['-t', 'nat', '-F']);
       await node.stopServer('SIGKILL');
       await node.startServer();
-      assert.equal(
-        await fetchFrom(client, '192.0.2.1', 8080),
-        'pod-a',
-        'after a flush the rules are repaired',
+      await waitFor(
+        'the rules to be repaired after a flush',
+        async () => (await fetchFrom(client, '192.0.2.1', 8080)) === 'pod-a',
       );
       await node.call('DEL', { containerId: 'a', netns: a.path });
       const rules = await node.namespace.exec('iptables-nft-save', ['-t', 'nat']);
@@ -156,7 +156,7 @@ test('bandwidth: both directions are shaped at the node, repaired, and gone afte
     await node.namespace.exec('tc', ['qdisc', 'del', 'dev', veth, 'root']);
     await node.stopServer();
     await node.startServer();
-    assert.equal(await rates(), '8Mbit 16Mbit', 'what was removed is put back');
+    await waitFor('what was removed to be put back', async () => (await rates()) === '8Mbit 16Mbit');
     await assertReaches(pod, '10.244.7.1');
     await node.call('DEL', { netns: pod.path });
     assert.doesNotMatch(await node.namespace.exec('ip', ['link']), /ifb|veth/);

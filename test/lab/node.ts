@@ -156,8 +156,8 @@ export class LabNode extends Place {
     return new LabProcess({
       name: `${command} of ${this.name}`,
       namespace: this.namespace,
-      program: process.execPath,
-      args: [twillProgram, command, ...args],
+      program: twillProgram,
+      args: [command, ...args],
       cwd: this.dir,
       logFile: join(this.dir, `${command}.log`),
       env: { XTABLES_LOCKFILE: join(this.dir, 'xtables.lock'), NODE_NAME: this.name },

@@ -20,8 +20,23 @@ export class MessageWriter {
   constructor(type: number, flags: number, capacity = 192) {
     // From Node's pool: thousands of messages of their own memory each cost more than their making.
     this.buffer = Buffer.allocUnsafe(capacity).fill(0);
-    this.buffer.writeUInt16LE(type, 4);
-    this.buffer.writeUInt16LE(flags, 6);
+    this.put16(4, type);
+    this.put16(6, flags);
+  }
+
+  // Buffer's own methods check what is certain here, at several times the cost.
+  private put16(at: number, value: number): void {
+    this.buffer[at] = value;
+    this.buffer[at + 1] = value >> 8;
+  }
+
+  private put32(at: number, value: number): void {
+    this.put16(at, value);
+    this.put16(at + 2, value >> 16);
+  }
+
+  private put(at: number, bytes: ArrayLike<number>): void {
+    for (let index = 0; index < bytes.length; index++) this.buffer[at + index] = bytes[index]!;
   }
 
   private reserve(bytes: number): number {
@@ -38,16 +53,15 @@ export class MessageWriter {
 
   /** Appends a fixed struct (ifinfomsg, rtmsg, …) as raw bytes. */
   struct(bytes: ArrayLike<number>): this {
-    const at = this.reserve(bytes.length);
-    this.buffer.set(bytes, at);
+    this.put(this.reserve(bytes.length), bytes);
     return this;
   }
 
   bytes(type: number, value: ArrayLike<number>): this {
     const at = this.reserve(4 + value.length);
-    this.buffer.writeUInt16LE(4 + value.length, at);
-    this.buffer.writeUInt16LE(type, at + 2);
-    this.buffer.set(value, at + 4);
+    this.put16(at, 4 + value.length);
+    this.put16(at + 2, type);
+    this.put(at + 4, value);
     return this;
   }
 
@@ -66,9 +80,9 @@ export class MessageWriter {
 
   u32(type: number, value: number): this {
     const at = this.reserve(8);
-    this.buffer.writeUInt16LE(8, at);
-    this.buffer.writeUInt16LE(type, at + 2);
-    this.buffer.writeUInt32LE(value >>> 0, at + 4);
+    this.put16(at, 8);
+    this.put16(at + 2, type);
+    this.put32(at + 4, value);
     return this;
   }
 
@@ -79,7 +93,7 @@ export class MessageWriter {
   /** Opens a nested attribute; everything until `end` is inside it. */
   begin(type: number): this {
     const at = this.reserve(4);
-    this.buffer.writeUInt16LE(type | 0x8000, at + 2);
+    this.put16(at + 2, type | 0x8000);
     this.nests.push(at);
     return this;
   }
@@ -87,14 +101,14 @@ export class MessageWriter {
   end(): this {
     const at = this.nests.pop();
     if (at === undefined) throw new TwillError('internal', 'netlink attribute closed twice');
-    this.buffer.writeUInt16LE(this.length - at, at);
+    this.put16(at, this.length - at);
     return this;
   }
 
   /** The finished message; the writer must not be used afterwards. */
   finish(): Buffer {
     if (this.nests.length > 0) throw new TwillError('internal', 'netlink attribute left open');
-    this.buffer.writeUInt32LE(this.length, 0);
+    this.put32(0, this.length);
     return this.buffer.subarray(0, this.length);
   }
 }

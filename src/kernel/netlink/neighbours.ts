@@ -27,13 +27,8 @@ export interface FdbEntry {
 }
 
 /** struct ndmsg */
-function ndmsg(family: number, device: number, state: number, flags: number): Buffer {
-  const struct = Buffer.alloc(12);
-  struct.writeUInt8(family, 0);
-  struct.writeInt32LE(device, 4);
-  struct.writeUInt16LE(state, 8);
-  struct.writeUInt8(flags, 10);
-  return struct;
+function ndmsg(family: number, device: number, state: number, flags: number): number[] {
+  return [family, 0, 0, 0, device, device >> 8, device >> 16, device >> 24, state, state >> 8, flags, 0];
 }
 
 /** Reads RTM_NEWNEIGH or RTM_DELNEIGH as an ARP or NDP entry; undefined for everything else. */

@@ -29,7 +29,10 @@ export interface Change {
   readonly what: string;
 }
 
+/** Answers awaited for the sequence numbers from `first` to `last`. */
 interface Pending {
+  readonly first: number;
+  readonly last: number;
   onMessage(message: Message): void;
   fail(error: Error): void;
 }
@@ -40,7 +43,8 @@ interface Pending {
  */
 export class RtSocket {
   private readonly raw: RawNetlinkSocket;
-  private readonly pending = new Map<number, Pending>();
+  /** Few at a time: a batch is one. */
+  private pending: Pending[] = [];
   private eventHandlers: ((message: Message) => void)[] = [];
   private overflowHandlers: ((error: Error) => void)[] = [];
   private seq = 1;
@@ -143,7 +147,7 @@ export class RtSocket {
     return new Promise<void>((resolve, reject) => {
       const done = (error?: Error): void => {
         clearTimeout(timer);
-        for (let seq = first; seq <= last; seq++) this.forget(seq);
+        this.forget(pending);
         error === undefined ? resolve() : reject(error);
       };
       const timer = setTimeout(
@@ -153,17 +157,17 @@ export class RtSocket {
           ),
         REPLY_TIMEOUT_MS,
       );
-      for (let seq = first; seq <= last; seq++) {
-        this.expect(seq, {
-          onMessage: (message) => {
-            if (message.type !== NLMSG_ERROR) return onAnswer(message);
-            onResult(seq - first, -message.payload.readInt32LE(0));
-            if (seq === last) done();
-          },
-          fail: done,
-        });
-      }
-      this.send(Buffer.concat(buffers), done);
+      const pending: Pending = {
+        first,
+        last,
+        onMessage: (message) => {
+          if (message.type !== NLMSG_ERROR) return onAnswer(message);
+          onResult(message.seq - first, -message.payload.readInt32LE(0));
+          if (message.seq === last) done();
+        },
+        fail: done,
+      };
+      if (this.expect(pending)) this.send(Buffer.concat(buffers), done);
     });
   }
 
@@ -194,14 +198,16 @@ export class RtSocket {
       let interrupted = false;
       const finish = (error?: Error): void => {
         clearTimeout(timer);
-        this.forget(seq);
+        this.forget(pending);
         error === undefined ? resolve(interrupted) : reject(error);
       };
       const timer = setTimeout(
         () => finish(new TwillError('timeout', `the kernel did not answer ${request.what} in time`)),
         REPLY_TIMEOUT_MS,
       );
-      this.expect(seq, {
+      const pending: Pending = {
+        first: seq,
+        last: seq,
         onMessage: (answer) => {
           if ((answer.flags & NLM_F_DUMP_INTR) !== 0) interrupted = true;
           if (answer.type === NLMSG_DONE) finish();
@@ -210,8 +216,8 @@ export class RtSocket {
           else onMessage(answer);
         },
         fail: finish,
-      });
-      this.send(message, finish);
+      };
+      if (this.expect(pending)) this.send(message, finish);
     });
   }
 
@@ -221,7 +227,7 @@ export class RtSocket {
     clearInterval(this.dropTimer);
     this.raw.close();
     const error = new TwillError('unavailable', 'the netlink socket was closed');
-    for (const pending of [...this.pending.values()]) pending.fail(error);
+    for (const pending of [...this.pending]) pending.fail(error);
   }
 
   private nextSeq(count: number): number {
@@ -237,25 +243,29 @@ export class RtSocket {
     });
   }
 
-  private expect(seq: number, pending: Pending): void {
+  /** @returns false when the socket is closed, which `pending` has then been told */
+  private expect(pending: Pending): boolean {
     if (this.closed) {
       pending.fail(new TwillError('unavailable', 'the netlink socket was closed'));
-      return;
+      return false;
     }
-    if (this.pending.size === 0) this.raw.ref();
-    this.pending.set(seq, pending);
+    if (this.pending.length === 0) this.raw.ref();
+    this.pending.push(pending);
+    return true;
   }
 
-  private forget(seq: number): void {
-    if (!this.pending.delete(seq) || this.closed) return;
-    if (this.pending.size === 0 && !this.referenced) this.raw.unref();
+  private forget(pending: Pending): void {
+    const at = this.pending.indexOf(pending);
+    if (at < 0) return;
+    this.pending.splice(at, 1);
+    if (this.pending.length === 0 && !this.referenced && !this.closed) this.raw.unref();
   }
 
   private receive(data: Buffer): void {
     for (const message of parseMessages(data)) {
       // Notifications caused by our own requests carry our sequence number too; only replies and dump parts are
       // answers, and a socket that subscribes is not used for requests.
-      const pending = this.pending.get(message.seq);
+      const pending = this.pending.find(({ first, last }) => first <= message.seq && message.seq <= last);
       if (pending !== undefined) pending.onMessage(message);
       else for (const handler of this.eventHandlers) handler(message);
     }
@@ -263,7 +273,7 @@ export class RtSocket {
 
   private overflow(cause: Error): void {
     const error = new TwillError('unavailable', `netlink messages were lost: ${describeError(cause)}`, cause);
-    for (const pending of [...this.pending.values()]) pending.fail(error);
+    for (const pending of [...this.pending]) pending.fail(error);
     for (const handler of this.overflowHandlers) handler(error);
   }
 }

@@ -45,7 +45,7 @@ export class PodWarden {
   async run(now = Date.now()): Promise<void> {
     const steps = [
       () => this.freeDead(now),
-      () => this.manager.repairBridges(),
+      () => this.manager.bridges.repair(),
       () => this.manager.hostPorts.sync(),
       () => this.reshape(),
     ];

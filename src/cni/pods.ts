@@ -3,10 +3,7 @@ import { type PodPlan, planPod } from '../desired/pod-plan.ts';
 import { ifbName } from '../desired/pod-plan-bandwidth.ts';
 import { DirectSocket } from '../kernel/netlink/direct.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
-import { findInterfaceIndex } from '../kernel/netns.ts';
-import { shapePod, unshaped } from '../kernel/pod-bandwidth.ts';
-import { BridgeKeeper } from '../kernel/pod-bridge.ts';
-import { checkPod } from '../kernel/pod-check.ts';
+import { shapePod } from '../kernel/pod-bandwidth.ts';
 import { forgetStaleFlows } from '../kernel/pod-flows.ts';
 import { HostPorts } from '../kernel/pod-hostports.ts';
 import { wirePod } from '../kernel/pod-link.ts';
@@ -15,12 +12,13 @@ import { LinkReaper } from '../kernel/pod-reaper.ts';
 import { describeError, TwillError } from '../model/error.ts';
 import type { PodRecord } from '../model/pod.ts';
 import type { PodNetwork, PodNetworkState } from '../model/pod-network.ts';
+import { PodBridges } from './bridges.ts';
 import type { CniRequest } from './call.ts';
+import { checkAttachment } from './check.ts';
 import { Ipam } from './ipam.ts';
 import { KeyedLock } from './keyed-lock.ts';
-import { isObject } from './netconf.ts';
 import { hostEnd, keyOf, makeRecord } from './record.ts';
-import { addResult, previousResult } from './result.ts';
+import { addResult } from './result.ts';
 import { PodStore, podKeyText } from './store.ts';
 
 export interface PodManagerOptions {
@@ -48,9 +46,9 @@ export class PodManager {
   readonly hostPorts: HostPorts;
   private readonly options: PodManagerOptions;
   private readonly ipam: Ipam;
-  private readonly reaper = new LinkReaper((name) => this.deviceGone(name));
+  readonly bridges: PodBridges;
+  private readonly reaper = new LinkReaper((name) => this.bridges.deviceGone(name));
   private readonly direct = new DirectSocket();
-  private readonly bridges = new Map<string, BridgeKeeper>();
   private readonly locks = new KeyedLock();
   /** Attachments whose ADD is under way, with their keys as text. */
   private readonly adding = new Map<string, PodRecord>();
@@ -59,6 +57,8 @@ export class PodManager {
     this.options = options;
     this.store = new PodStore(options.stateDir, options.log);
     this.ipam = new Ipam(this.store);
+    const { socket, log, podNetwork } = options;
+    this.bridges = new PodBridges({ socket, log, podNetwork, records: () => this.store.list() });
     this.hostPorts = new HostPorts(() => this.records(), options.log);
   }
 
@@ -120,8 +120,7 @@ export class PodManager {
     const { bridge: defaultBridge } = this.options;
     const { netns, containerId, ifname, config } = request;
     const name = config.bridge ?? defaultBridge;
-    const keeper = this.bridgeKeeper(name);
-    const bridge = await keeper.get(network);
+    const bridge = await this.bridges.get(name, network);
     const record = makeRecord(request, plan, name);
     try {
       const label = `${containerId}/${ifname}`;
@@ -131,7 +130,7 @@ export class PodManager {
       await assertAwaited(abandoned);
       this.store.put(record);
     } catch (error) {
-      keeper.forget(); // it may be why: the next call looks
+      this.bridges.forget(name); // it may be why: the next call looks
       this.adding.delete(podKeyText(record));
       await this.remove(record);
       throw error;
@@ -187,33 +186,9 @@ export class PodManager {
    * CHECK.
    * @throws TwillError `not-found` for an attachment that does not exist, `kernel` naming what is not as it should be
    */
-  async check(request: CniRequest): Promise<void> {
-    const key = keyOf(request);
-    const { containerId, ifname, netns, config } = request;
-    if (!isObject(config.prevResult))
-      throw new TwillError('invalid', 'network configuration: CHECK needs the prevResult of ADD');
-    const record = this.store.get(key);
-    if (record === undefined)
-      throw new TwillError(
-        'not-found',
-        `container ${containerId} has no ${ifname} in network ${key.network}`,
-      );
-    assertPodNamespace(netns);
-    const { ips, routes } = previousResult(config.prevResult);
-    const listed = (entries: readonly unknown[], field: string): Set<unknown> =>
-      new Set(entries.map((entry) => (isObject(entry) ? entry[field] : undefined)));
-    const [addresses, destinations] = [listed(ips, 'address'), listed(routes, 'dst')];
-    const own = record.addresses.map(({ address }) => address);
-    const lost = own.find((address) => !addresses.has(address));
-    if (lost !== undefined)
-      throw new TwillError('kernel', `prevResult does not have ${lost}, which ADD gave ${containerId}`);
-    await checkPod(this.options.socket, record, netns, {
-      addresses: own,
-      routes: record.routes.filter((destination) => destinations.has(destination)),
-    });
-    if ((await unshaped(this.options.socket, [record])).length > 0)
-      throw new TwillError('kernel', `the traffic of ${containerId} is not shaped as it should be`);
-    if (record.portMappings.length > 0) await this.hostPorts.check();
+  check(request: CniRequest): Promise<void> {
+    const { socket } = this.options;
+    return checkAttachment(request, this.store.get(keyOf(request)), { socket, hostPorts: this.hostPorts });
   }
 
   /**
@@ -252,44 +227,10 @@ export class PodManager {
    *   cut off
    */
   status(): void {
-    const bridges = new Set(this.store.list().map(({ bridge }) => bridge));
-    for (const bridge of bridges) {
-      if (findInterfaceIndex(bridge) === undefined)
-        throw new TwillError('kernel', `the pods' bridge ${bridge} is gone; it is made again within seconds`);
-    }
+    const bridge = this.bridges.missing();
+    if (bridge !== undefined)
+      throw new TwillError('kernel', `the pods' bridge ${bridge} is gone; it is made again within seconds`);
     this.ipam.assertFree(this.network());
-  }
-
-  private deviceGone(name: string): void {
-    if (!this.store.list().some(({ bridge }) => bridge === name)) return;
-    this.options.log.warn({ bridge: name }, 'somebody has deleted the pods’ bridge');
-    this.repairBridges().catch((error: unknown) =>
-      this.options.log.warn({ bridge: name, error: describeError(error) }, 'bridge not repaired, will retry'),
-    );
-  }
-
-  /** Makes the bridges that pods are on as they should be, and the pods' devices their ports again. */
-  async repairBridges(): Promise<void> {
-    const state = this.options.podNetwork();
-    if (!state.ready) return;
-    const records = this.store.list();
-    for (const name of new Set(records.map(({ bridge }) => bridge))) {
-      const keeper = this.bridgeKeeper(name);
-      keeper.forget();
-      const own = records.filter(({ bridge }) => bridge === name);
-      const repaired = await keeper.adoptPorts(state.network, own);
-      if (repaired > 0)
-        this.options.log.info({ bridge: name, ports: repaired }, 'pods put back on the bridge');
-    }
-  }
-
-  private bridgeKeeper(name: string): BridgeKeeper {
-    let keeper = this.bridges.get(name);
-    if (keeper === undefined) {
-      keeper = new BridgeKeeper(this.options.socket, name);
-      this.bridges.set(name, keeper);
-    }
-    return keeper;
   }
 
   private network(): PodNetwork {

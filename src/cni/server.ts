@@ -1,13 +1,13 @@
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
-import { dirname, join } from 'node:path';
+import { dirname } from 'node:path';
 import type { Log } from '../config/log.ts';
 import { RtSocket } from '../kernel/netlink/socket.ts';
 import { describeError, type ErrorCode, isTwillError, TwillError } from '../model/error.ts';
 import type { PodRecord } from '../model/pod.ts';
 import type { PodNetworkState } from '../model/pod-network.ts';
 import { type CniRequest, parseCall } from './call.ts';
-import { earlierConfigurations } from './configurations.ts';
+import { configurationProblems, configurationWarner } from './configurations.ts';
 import { PodWarden, removeOrphans } from './leftovers.ts';
 import { addressLines, CallCounts } from './metrics.ts';
 import { PodManager } from './pods.ts';
@@ -190,22 +190,6 @@ function listen(server: Server, socketPath: string): Promise<void> {
   });
 }
 
-function shadowed(confDir: string): string[] {
-  return earlierConfigurations(confDir).map(
-    (name) => `the container runtime uses ${join(confDir, name)}, which sorts before Twill's: remove it`,
-  );
-}
-
-/** Warns of what is new since the last call. */
-function shadowWarner(confDir: string | undefined, log: Log): () => void {
-  let said: readonly string[] = [];
-  return () => {
-    const found = confDir === undefined ? [] : shadowed(confDir);
-    for (const warning of found) if (!said.includes(warning)) log.warn(warning);
-    said = found;
-  };
-}
-
 /**
  * Serves CNI calls on a Unix socket, in the network namespace of the calling thread. Deletions that were queued while
  * nobody served are carried out first.
@@ -226,7 +210,7 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
   const server = createServer((socket) => serveConnection(socket, handler, running));
   rmSync(socketPath, { force: true });
   await listen(server, socketPath);
-  const warn = shadowWarner(confDir, log);
+  const warn = configurationWarner(confDir, log);
   warn();
   // An executable that found nobody listening may write its deletion a moment after we began to.
   const timers = [
@@ -240,7 +224,7 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
   return {
     pods: () => manager.store.list(),
     problems() {
-      const found = confDir === undefined ? [] : shadowed(confDir);
+      const found = configurationProblems(confDir);
       try {
         manager.status();
       } catch (error) {

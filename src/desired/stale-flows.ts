@@ -10,6 +10,20 @@ export interface Flow {
   readonly protocol: Protocol;
   readonly destination: { readonly address: string; readonly port: number };
   readonly backend: { readonly address: string; readonly port: number };
+  /** Somebody has answered. */
+  readonly replied: boolean;
+}
+
+/**
+ * A TCP connection that began while rules were missing: nobody answers at a Service's address, and tracking keeps every
+ * further attempt of it from being sent on to an endpoint.
+ * @param isServed tells addresses of Services that have endpoints
+ */
+export function isLost(flow: Flow, isServed: (address: string) => boolean): boolean {
+  const { protocol, destination, backend, replied } = flow;
+  return (
+    protocol === 'TCP' && !replied && backend.address === destination.address && isServed(destination.address)
+  );
 }
 
 type Backends = ReadonlySet<string>;

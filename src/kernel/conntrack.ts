@@ -27,12 +27,23 @@ const CTA_PROTO_DST_PORT = 3;
 /** Source of IPv4 and IPv6; the destination follows. */
 const CTA_IP_SRC = { ipv4: 1, ipv6: 3 } as const;
 
-const protocols: Readonly<Record<number, Protocol>> = { 17: 'UDP', 132: 'SCTP' };
+const CTA_STATUS = 3;
+/** Bit of CTA_STATUS (enum ip_conntrack_status). */
+const IPS_SEEN_REPLY = 2;
+
+const protocols: Readonly<Record<number, Protocol>> = { 6: 'TCP', 17: 'UDP', 132: 'SCTP' };
 
 /** What clients sent to: a protocol's port. */
 export interface FlowPort {
   readonly protocol: 'UDP' | 'SCTP';
   readonly port: number;
+}
+
+export interface FlowSelection {
+  /** Lets the kernel leave out what was sent elsewhere; kernels before 5.8 list it all the same. */
+  readonly only?: FlowPort;
+  /** TCP connections as well, which may be many. */
+  readonly tcp?: boolean;
 }
 
 function listRequest(family: Family, only: FlowPort | undefined): Buffer {
@@ -72,7 +83,7 @@ function end(tuple: Attributes, family: Family, side: 'source' | 'destination'):
   return { address: addressFromBytes(address).text, port: port.readUInt16BE(0) };
 }
 
-function parseFlow(payload: Buffer, family: Family): ListedFlow | undefined {
+function parseFlow(payload: Buffer, family: Family, tcp: boolean): ListedFlow | undefined {
   if (payload[0] !== family.af) return undefined;
   const attributes = parseAttributes(payload, 4);
   const original = attributes.get(CTA_TUPLE_ORIG);
@@ -81,23 +92,25 @@ function parseFlow(payload: Buffer, family: Family): ListedFlow | undefined {
   const tuple = parseAttributes(original);
   const number = parseAttributes(tuple.get(CTA_TUPLE_PROTO) ?? Buffer.alloc(0)).get(CTA_PROTO_NUM)?.[0];
   const protocol = number === undefined ? undefined : protocols[number];
-  if (protocol === undefined) return undefined;
+  if (protocol === undefined || (protocol === 'TCP' && !tcp)) return undefined;
   const destination = end(tuple, family, 'destination');
   const backend = end(parseAttributes(reply), family, 'source');
   if (destination === undefined || backend === undefined) return undefined;
   const identity = { original, id: attributes.get(CTA_ID), zone: attributes.get(CTA_ZONE) };
-  return { protocol, destination, backend, identity };
+  const replied = ((attributes.get(CTA_STATUS)?.readUInt32BE(0) ?? 0) & IPS_SEEN_REPLY) !== 0;
+  return { protocol, destination, backend, replied, identity };
 }
 
-/** UDP and SCTP flows of the network namespace the process is in. */
+/** Tracked flows of the network namespace the process is in. */
 export class Conntrack {
   private readonly socket = new RtSocket(NETLINK_NETFILTER);
 
-  /**
-   * @param only lets the kernel leave out what was sent elsewhere; kernels before 5.8 list it all the same
-   * @throws TwillError `permission` and others by errno
-   */
-  async list(family: Family, wanted: (flow: Flow) => boolean, only?: FlowPort): Promise<ListedFlow[]> {
+  /** UDP and SCTP flows, and TCP connections where they are asked for. @throws TwillError by errno */
+  async list(
+    family: Family,
+    wanted: (flow: Flow) => boolean,
+    { only, tcp = false }: FlowSelection = {},
+  ): Promise<ListedFlow[]> {
     let flows: ListedFlow[] = [];
     await this.socket.dump(
       {
@@ -108,7 +121,7 @@ export class Conntrack {
         flows = [];
       },
       ({ payload }) => {
-        const flow = parseFlow(payload, family);
+        const flow = parseFlow(payload, family, tcp);
         // The buffers are views of a receive buffer: only those of flows that are kept are copied.
         if (flow !== undefined && wanted(flow)) flows.push({ ...flow, identity: copy(flow.identity) });
       },

@@ -30,7 +30,7 @@ export async function forgetStaleFlows(
       const only = { protocol, port };
       const wanted = (flow: Flow): boolean =>
         flow.protocol === protocol && flow.destination.port === port && isStale(flow);
-      const flows = await conntrack.list(family, wanted, only);
+      const flows = await conntrack.list(family, wanted, { only });
       if (flows.length === 0) continue;
       const count = await conntrack.delete(family, flows);
       log.info({ containerId: record.containerId, protocol, hostPort: port, count }, 'stale flows forgotten');

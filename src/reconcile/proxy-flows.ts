@@ -1,5 +1,5 @@
 import type { Log } from '../config/log.ts';
-import { FlowTable } from '../desired/stale-flows.ts';
+import { type Flow, FlowTable, isLost } from '../desired/stale-flows.ts';
 import type { Conntrack } from '../kernel/conntrack.ts';
 import type { Family } from '../model/address.ts';
 import { ReconcileLoop } from './loop.ts';
@@ -7,6 +7,8 @@ import { ReconcileLoop } from './loop.ts';
 export interface ProxyFlowsOptions {
   readonly family: Family;
   readonly conntrack: Conntrack;
+  /** Tells addresses of Services that have endpoints. */
+  readonly isServed: (address: string) => boolean;
   /** The node's addresses, on which node ports answer. */
   readonly ownAddresses: () => ReadonlySet<string>;
   readonly onDeleted: (count: number) => void;
@@ -17,11 +19,15 @@ export interface ProxyFlowsOptions {
 const MIN_INTERVAL_MS = 200;
 const RESYNC_MS = 60_000;
 
-/** Deletes tracked UDP and SCTP flows that no longer match the Services. Run after rules are in sync, never before. */
+/**
+ * Deletes tracked UDP and SCTP flows that no longer match the Services, and TCP connections that began while rules were
+ * missing. Run after rules are in sync, never before.
+ */
 export class ProxyFlows {
   readonly table = new FlowTable();
   private readonly options: ProxyFlowsOptions;
   private readonly loop: ReconcileLoop;
+  private repaired = false;
 
   constructor(options: ProxyFlowsOptions) {
     this.options = options;
@@ -39,18 +45,27 @@ export class ProxyFlows {
     if (this.table.dirty) this.loop.trigger('rules changed');
   }
 
+  /** Rules stand that were missing before: connections may have begun without them. */
+  rulesRepaired(): void {
+    this.repaired = true;
+    this.loop.trigger('rules were missing');
+  }
+
   async stop(): Promise<void> {
     await this.loop.stop();
   }
 
   private async reconcile(): Promise<void> {
-    const { family, conntrack, ownAddresses, log } = this.options;
-    if (this.table.isEmpty) return;
+    const { family, conntrack, ownAddresses, isServed, log } = this.options;
+    const { repaired } = this;
+    if (this.table.isEmpty && !repaired) return;
+    this.repaired = false;
     this.table.beginLook();
     try {
       const own = ownAddresses();
       const isOwn = (address: string): boolean => own.has(address);
-      const stale = await conntrack.list(family, (flow) => this.table.isStale(flow, isOwn));
+      const isStale = (flow: Flow): boolean => this.table.isStale(flow, isOwn) || isLost(flow, isServed);
+      const stale = await conntrack.list(family, isStale, { tcp: repaired });
       if (stale.length > 0) {
         const deleted = await conntrack.delete(family, stale);
         this.options.onDeleted(deleted);
@@ -59,6 +74,7 @@ export class ProxyFlows {
       this.table.forgetGone();
     } catch (error) {
       this.table.lookAgain();
+      this.repaired ||= repaired;
       throw error;
     }
   }

@@ -82,6 +82,11 @@ export class ProxyRules {
     return this.refused;
   }
 
+  /** True for the cluster address of a Service that has endpoints. */
+  isServed(address: string): boolean {
+    return this.ruleset.guards(address);
+  }
+
   /** Rules that should stand, counted anew at each call. */
   get ruleCounts(): Record<Table, number> {
     const count = (chains: Chains): number => {

@@ -101,15 +101,16 @@ async function openFamily(family: Family, setting: Setting): Promise<ServedFamil
   // A kernel without NAT for this family says so here, not at every sync.
   await iptables.list('nat', 'POSTROUTING');
   log.info({ family: family.name, variant, why }, 'iptables');
-  const flows = new ProxyFlows({
+  const flows: ProxyFlows = new ProxyFlows({
     family,
     conntrack: new Conntrack(),
+    isServed: (address) => rules.isServed(address),
     ownAddresses: () => new Set(nodeAddresses(family)),
     onDeleted: (count) => metrics.staleFlows.inc({ ip_family: family.kubeName }, count),
     log,
   });
   const options = (facts?: NodeFacts): RenderOptions => renderOptions(setting, family, facts);
-  const rules = new ProxyRules({
+  const rules: ProxyRules = new ProxyRules({
     family,
     iptables,
     render: options(),

@@ -235,6 +235,7 @@ export class ServiceProxy {
     const again = refused.map((key) => [key, this.input.tracker.state(key)] as const);
     const result = await rules.sync([...again, ...states], full);
     flows.rulesStand();
+    if (result.full && result.bytes > 0) flows.rulesRepaired();
     const seconds = Number(process.hrtime.bigint() - start) / 1e9;
     this.metrics.sync.observe(labels, seconds);
     (result.full ? this.metrics.fullSync : this.metrics.partialSync).observe(labels, seconds);

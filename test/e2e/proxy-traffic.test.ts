@@ -97,6 +97,25 @@ for (const variant of ['nft', 'legacy'] as const) {
       });
     });
 
+    test('a connection that began while there were no rules at all succeeds once they stand', async () => {
+      await withServiceLab({ nodes: 1, variant }, async (services) => {
+        const node = services.lab.nodes[0]!;
+        const a = await services.addServer(node, 'a');
+        const caller = await services.addPod(node, 'caller');
+        services.write('web.yaml', web, endpoints({ ip: a.ipv4, node: 'node1' }));
+        // Connections are tracked for somebody else: a tracked one is not translated later on.
+        const tracked = ['-A', 'FORWARD', '-m', 'conntrack', '--ctstate', 'INVALID', '-j', 'DROP'];
+        await node.exec(`iptables-${variant}`, tracked);
+        const asking = caller.probe.ask({ ...target, timeoutMs: 20_000 });
+        asking.catch(() => {}); // it is awaited below
+        await services.lab.waitFor('the connection to be tracked', async () =>
+          (await node.exec('conntrack', ['-L', '-p', 'tcp', '-d', clusterIP])).includes('[UNREPLIED]'),
+        );
+        await services.startProxy(node);
+        assert.equal((await asking).server, 'a');
+      });
+    });
+
     test('no connection fails while a kube-proxy’s rules are taken over', async () => {
       await withServiceLab({ nodes: 1, variant }, async (services) => {
         const node = services.lab.nodes[0]!;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { serviceEntries } from '../../src/desired/service-table.ts';
-import { type Flow, FlowTable } from '../../src/desired/stale-flows.ts';
+import { type Flow, FlowTable, isLost } from '../../src/desired/stale-flows.ts';
 import { ipv4 } from '../../src/model/address.ts';
 import { type EndpointSpec, serviceObject, sliceObject, stateOf } from '../lab/service-fixtures.ts';
 
@@ -20,7 +20,8 @@ function entries(endpoints: readonly EndpointSpec[], protocol = 'UDP') {
 }
 
 function flow(to: string, port: number, by: string, byPort = 5353, protocol: Flow['protocol'] = 'UDP'): Flow {
-  return { protocol, destination: { address: to, port }, backend: { address: by, port: byPort } };
+  const destination = { address: to, port };
+  return { protocol, destination, backend: { address: by, port: byPort }, replied: false };
 }
 
 describe('a flow', () => {
@@ -84,4 +85,17 @@ test('TCP is none of its business', () => {
   table.setService('ns/dns', entries([{ ip: '10.0.0.1' }], 'TCP'));
   assert.equal(table.dirty, false);
   assert.equal(table.isEmpty, true);
+});
+
+describe('a TCP connection', () => {
+  const isServed = (address: string): boolean => address === '10.96.0.53';
+  const rows: readonly [what: string, flow: Flow, lost: boolean][] = [
+    ['that was never sent on', flow('10.96.0.53', 80, '10.96.0.53', 80, 'TCP'), true],
+    ['to an endpoint', flow('10.96.0.53', 80, '10.0.0.1', 8080, 'TCP'), false],
+    ['that somebody answers', { ...flow('10.96.0.53', 80, '10.96.0.53', 80, 'TCP'), replied: true }, false],
+    ['to another address', flow('192.0.2.1', 80, '192.0.2.1', 80, 'TCP'), false],
+  ];
+  for (const [what, one, lost] of rows) {
+    test(`${what} is ${lost ? 'lost' : 'left alone'}`, () => assert.equal(isLost(one, isServed), lost));
+  }
 });

@@ -39,6 +39,10 @@ export class GuardChain {
     this.count(this.blocks, block(address, this.v6), -1, false);
   }
 
+  has(address: string): boolean {
+    return this.addresses.has(address);
+  }
+
   /** The chain's text if it changed since the last call. */
   flush(): string | undefined {
     const exact = this.addresses.size <= EXACT_LIMIT;

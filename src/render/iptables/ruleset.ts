@@ -125,6 +125,11 @@ export class Ruleset {
     return undefined;
   }
 
+  /** True for the cluster address of a Service that has endpoints. */
+  guards(address: string): boolean {
+    return this.guard.has(address);
+  }
+
   services(): Iterable<string> {
     return this.fragments.keys();
   }

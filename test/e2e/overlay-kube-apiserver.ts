@@ -91,8 +91,15 @@ function agentRole(): { rules: object[] } {
   return { rules: role.rules };
 }
 
+export interface RealKubeApi extends KubeNodes {
+  /** For those who may what daemonset.yaml allows. */
+  readonly kubeconfig: string;
+  /** A request of the administrator. */
+  readonly call: (method: string, path: string, body?: object) => Promise<{ status: number; text: string }>;
+}
+
 /** Starts a real etcd and a real kube-apiserver in the lab's underlay; the agents may there what daemonset.yaml allows. */
-export async function realKubeApi(lab: Lab, assets: KubeAssets): Promise<KubeNodes> {
+export async function realKubeApi(lab: Lab, assets: KubeAssets): Promise<RealKubeApi> {
   const directory = join(lab.dir, 'kube-apiserver');
   mkdirSync(directory);
   const certificates = await makeCertificates(directory, [address]);
@@ -156,8 +163,11 @@ export async function realKubeApi(lab: Lab, assets: KubeAssets): Promise<KubeNod
     const merge = 'application/strategic-merge-patch+json';
     await must('PATCH', `${nodes}/${name}/status`, { status }, merge);
   };
+  const kubeconfig = writeKubeconfig(lab, server, certificates.ca, tokens.agent);
   return {
-    agentArgs: [`--kubeconfig-file=${writeKubeconfig(lab, server, certificates.ca, tokens.agent)}`],
+    kubeconfig,
+    call,
+    agentArgs: [`--kubeconfig-file=${kubeconfig}`],
     read,
     delete: remove,
     async put(node) {

@@ -4,12 +4,13 @@ import { entryKey, type OverlayEntry, ROUTE_PROTOCOL, sameEntry } from '../desir
 import { parseInterfaceAddress } from '../kernel/netlink/addresses.ts';
 import type { Message } from '../kernel/netlink/codec.ts';
 import * as nl from '../kernel/netlink/constants.ts';
+import { notOfPods } from '../kernel/netlink/filter.ts';
 import { type Link, parseLink } from '../kernel/netlink/links.ts';
 import { parseFdbEntry, parseNeighbour } from '../kernel/netlink/neighbours.ts';
 import { parseIpSettings } from '../kernel/netlink/netconf.ts';
 import { parseNexthop } from '../kernel/netlink/nexthops.ts';
 import { parseRoute } from '../kernel/netlink/routes.ts';
-import { RtSocket } from '../kernel/netlink/socket.ts';
+import { NETLINK_ROUTE, RtSocket } from '../kernel/netlink/socket.ts';
 import type { Overlay } from './overlay.ts';
 import { deviceObject } from './overlay-vteps.ts';
 
@@ -179,7 +180,7 @@ class Trigger {
  * @returns stops watching
  */
 export function watchKernel(overlay: Overlay, log: Log): () => void {
-  const socket = new RtSocket();
+  const socket = new RtSocket(NETLINK_ROUTE, notOfPods);
   const filter = new EventFilter(overlay);
   const trigger = new Trigger(overlay);
   socket.subscribe(

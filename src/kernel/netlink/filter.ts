@@ -1,4 +1,4 @@
-import { RTM_DELLINK } from './constants.ts';
+import { RTM_DELLINK, RTM_NEWLINK } from './constants.ts';
 
 /** struct sock_filter: code, where to go on when a comparison holds and when not, constant. */
 function instruction(code: number, holds: number, fails: number, constant: number): Buffer {
@@ -10,6 +10,7 @@ function instruction(code: number, holds: number, fails: number, constant: numbe
   return bytes;
 }
 
+const LOAD_WORD = 0x20;
 const LOAD_HALF = 0x28;
 const LOAD_BYTE = 0x30;
 const JUMP_EQUAL = 0x15;
@@ -28,4 +29,20 @@ export const deletedLinksOnly: Buffer = Buffer.concat([
   instruction(JUMP_EQUAL, 0, 1, 0),
   instruction(RETURN, 0, 0, EVERYTHING),
   instruction(RETURN, 0, 0, 0),
+]);
+
+/**
+ * For a socket that wants to hear of everything but the links of pods: those whose name is `veth` and eleven more
+ * characters. IFLA_IFNAME is the first attribute of a link (rtnl_fill_ifinfo, br_fill_ifinfo).
+ */
+export const notOfPods: Buffer = Buffer.concat([
+  instruction(LOAD_HALF, 0, 0, 4),
+  instruction(JUMP_EQUAL, 1, 0, RTM_NEWLINK << 8),
+  instruction(JUMP_EQUAL, 0, 5, RTM_DELLINK << 8),
+  instruction(LOAD_HALF, 0, 0, 32), // length of the attribute, read as big-endian
+  instruction(JUMP_EQUAL, 0, 3, (4 + 'veth0123456789a'.length + 1) << 8),
+  instruction(LOAD_WORD, 0, 0, 36),
+  instruction(JUMP_EQUAL, 0, 1, Buffer.from('veth').readUInt32BE(0)),
+  instruction(RETURN, 0, 0, 0),
+  instruction(RETURN, 0, 0, EVERYTHING),
 ]);

@@ -3,6 +3,7 @@ import { addAgentCommand } from './commands/agent.ts';
 import { addInstallCniCommand } from './commands/install-cni.ts';
 import { addPodsCommand } from './commands/pods.ts';
 import { addProxyCommand } from './commands/proxy.ts';
+import { agentArguments } from './config/agent-flags.ts';
 import { version } from './config/version.ts';
 import { describeError } from './model/error.ts';
 
@@ -19,7 +20,9 @@ addInstallCniCommand(program);
 addPodsCommand(program);
 
 try {
-  await program.parseAsync();
+  const [node = '', script = '', name, ...args] = process.argv;
+  const rest = name === undefined ? [] : [name, ...(name === 'agent' ? agentArguments(args) : args)];
+  await program.parseAsync([node, script, ...rest]);
 } catch (error) {
   process.stderr.write(`twill: ${describeError(error)}\n`);
   process.exitCode = 1;

@@ -1,5 +1,6 @@
 import { type Command, Option } from 'commander';
-import { type AgentFlag, agentFlags, type FlagValues } from '../config/agent.ts';
+import { type AgentFlag, agentFlags, klogFlags } from '../config/agent-flags.ts';
+import type { FlagValues } from '../config/flag-reader.ts';
 import { version } from '../config/version.ts';
 
 const collect = (value: string, earlier: string[] | undefined): string[] => [...(earlier ?? []), value];
@@ -19,6 +20,7 @@ export function addAgentCommand(program: Command): void {
     .version(version, '--version', 'print the version')
     .addHelpText('after', '\nEvery flag can be set as TWILL_NAME or FLANNELD_NAME in the environment.');
   for (const flag of agentFlags) command.addOption(option(flag));
+  for (const flag of klogFlags) command.addOption(option(flag).hideHelp());
   command.action(async (flags: FlagValues) => {
     const { runAgent } = await import('../reconcile/agent.ts');
     await runAgent(flags, process.env);

@@ -8,6 +8,7 @@ import { type HttpAnswer, type HttpServer, parseBindAddress, type Routes, startH
 import type { LeaseSource } from './lease-source.ts';
 import type { LoopStatus } from './loop.ts';
 import type { Masquerade } from './masquerade.ts';
+import { fullTables, neighbourTables } from './neighbour-tables.ts';
 import type { NetworkChanges } from './network-changes.ts';
 import type { Overlay } from './overlay.ts';
 
@@ -62,6 +63,7 @@ function checks({ source, overlay, masquerade, changes, conflicts, cni }: AgentP
   const change = changes?.check();
   if (change !== undefined) result.push(change);
   if (overlay !== undefined) result.push(...overlay.settings.problems(), ...overlay.warnings());
+  result.push(...fullTables(neighbourTables(), source.leases().size));
   for (const [name, reason] of malformed)
     result.push({ name: `lease ${name}`, state: 'warning', detail: `skipped: ${reason}` });
   for (const { detail } of conflicts) result.push({ name: 'conflict', state: 'warning', detail });

@@ -1,8 +1,7 @@
-import { readFileSync } from 'node:fs';
 import type { Registry } from 'prom-client';
-import { readSysctl } from '../kernel/sysctl.ts';
 import type { AgentParts } from './agent-health.ts';
 import type { HttpAnswer } from './http.ts';
+import { type NeighbourTable, neighbourTables } from './neighbour-tables.ts';
 
 interface Sample {
   readonly name: string;
@@ -11,36 +10,6 @@ interface Sample {
   /** The values, by the value of `label`; a plain number where there is no label. */
   readonly value: number | Readonly<Record<string, number>>;
   readonly label?: string;
-}
-
-/** Entries in the kernel's table of neighbours, from /proc/net/stat/arp_cache or ndisc_cache. */
-export function neighbourCount(text: string): number | undefined {
-  const first = text.split('\n')[1]?.split(/\s+/)[0];
-  return first === undefined || first === '' ? undefined : Number.parseInt(first, 16);
-}
-
-function readText(path: string): string {
-  try {
-    return readFileSync(path, 'latin1');
-  } catch {
-    return '';
-  }
-}
-
-/** The neighbour tables and their limits. Both are the whole node's: other network namespaces do not show them. */
-function neighbourTables(): { entries: Record<string, number>; limits: Record<string, number> } {
-  const entries: Record<string, number> = {};
-  const limits: Record<string, number> = {};
-  for (const [family, cache] of [
-    ['ipv4', 'arp_cache'],
-    ['ipv6', 'ndisc_cache'],
-  ] as const) {
-    const count = neighbourCount(readText(`/proc/net/stat/${cache}`));
-    const limit = readSysctl(`net/${family}/neigh/default/gc_thresh3`);
-    if (count !== undefined) entries[family] = count;
-    if (limit !== undefined) limits[family] = Number(limit);
-  }
-  return { entries, limits };
 }
 
 function loopFailures({ overlay, masquerade, changes }: AgentParts): Record<string, number> {
@@ -55,7 +24,9 @@ function loopFailures({ overlay, masquerade, changes }: AgentParts): Record<stri
 function samples(parts: AgentParts): Sample[] {
   const { source, overlay, masquerade, changes, conflicts } = parts;
   const { connected, malformed } = source.status();
-  const { entries, limits } = neighbourTables();
+  const tables = neighbourTables();
+  const byFamily = (of: (table: NeighbourTable) => number): Record<string, number> =>
+    Object.fromEntries(tables.map((table) => [table.family, of(table)]));
   const gauge = (name: string, help: string, value: Sample['value'], label?: string): Sample => ({
     name: `twill_agent_${name}`,
     help,
@@ -108,8 +79,18 @@ function samples(parts: AgentParts): Sample[] {
       'what',
     ),
     counter('loop_failures_total', 'Failed runs.', loopFailures(parts), 'loop'),
-    gauge('neighbours', 'Entries in the neighbour table of the node.', entries, 'family'),
-    gauge('neighbours_limit', 'Most entries that the table may have (gc_thresh3).', limits, 'family'),
+    gauge(
+      'neighbours',
+      'Entries in the neighbour table of the node.',
+      byFamily(({ entries }) => entries),
+      'family',
+    ),
+    gauge(
+      'neighbours_limit',
+      'Most entries that the table may have (gc_thresh3).',
+      byFamily(({ limit }) => limit),
+      'family',
+    ),
   ];
 }
 

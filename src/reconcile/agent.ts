@@ -1,6 +1,7 @@
 import { release } from 'node:os';
 import { type CniServer, startCniServer } from '../cni/server.ts';
-import { type AgentConfig, type FlagValues, readAgentConfig } from '../config/agent.ts';
+import { type AgentConfig, readAgentConfig } from '../config/agent.ts';
+import type { FlagValues } from '../config/flag-reader.ts';
 import { type Log, LogLimiter, makeLog } from '../config/log.ts';
 import { version } from '../config/version.ts';
 import { wantedChecksumOffload } from '../desired/checksum-offload.ts';
@@ -146,6 +147,7 @@ class Agent {
       ),
       masquerade: config.ipMasq,
       resyncMs: config.resyncMs,
+      blackholeRoute: config.blackholeRoute,
       checksumOffload: wantedChecksumOffload(config.txChecksumOffload, release()),
       onChange: () => this.overlayChanged(overlay),
     });
@@ -203,9 +205,9 @@ class Agent {
           return [trafficRules({ network: pods, subnet, masquerade, forward, randomFully })];
         }),
     });
-    const { loop } = this.masquerade;
-    this.closers.push(() => loop.stop());
-    loop.trigger('start');
+    const { masquerade } = this;
+    this.closers.push(() => masquerade.stop());
+    masquerade.loop.trigger('start');
   }
 
   /** Stops the loops. The lease, the devices, the routes and the rules stay: pods' traffic goes on. */

@@ -7,17 +7,18 @@ import {
   type TrafficRule,
   type TrafficRules,
 } from '../desired/masquerade.ts';
-import { detectVariant, type Iptables, openIptables } from '../kernel/iptables.ts';
+import { detectVariant, type Iptables, type IptablesVariant, openIptables } from '../kernel/iptables.ts';
 import { applyNft, listNftTable } from '../kernel/nft.ts';
 import type { Family } from '../model/address.ts';
 import { isTwillError } from '../model/error.ts';
 import { chainDocument } from '../render/masquerade-iptables.ts';
 import { nftDocument, nftTableText } from '../render/masquerade-nftables.ts';
 import { ReconcileLoop } from './loop.ts';
+import { RulesWatch } from './masquerade-stamp.ts';
 
 export interface MasqueradeOptions {
   readonly log: Log;
-  /** Milliseconds between checks; a check reads two short chains and writes only where they differ. */
+  /** Milliseconds between checks; one reads short chains where somebody has written rules, and writes where they differ. */
   readonly resyncMs: number;
   /** Whether nftables' own rules (EnableNFTables) are to be written instead of iptables'. */
   readonly nftables: () => boolean;
@@ -36,6 +37,9 @@ export class Masquerade {
   private first = true;
   /** Families that have rules of ours. */
   private readonly written = new Map<Family, TrafficRules>();
+  private readonly watch = new RulesWatch();
+  /** This run has changed rules. */
+  private wrote = false;
   /** What the kernel shows after a table was written. */
   private readonly readBack = new Map<string | undefined, string | undefined>();
   /** Times that rules had to be put right after they had stood. */
@@ -69,6 +73,15 @@ export class Masquerade {
       typeof value === 'bigint' ? String(value) : value,
     );
     this.first = print !== this.wanted;
+    const kinds: { family: Family; variant: IptablesVariant }[] = [];
+    for (const { family } of rules)
+      kinds.push({ family, variant: nftables ? 'nft' : (await this.tool(family)).variant });
+    const state = await this.watch.read(kinds);
+    if (!this.first && this.watch.isKnown(state)) {
+      this.options.log.debug('nobody has written rules');
+      return;
+    }
+    this.wrote = false;
     for (const each of rules) {
       if (nftables) await this.ensureTable(each);
       else await this.ensureChains(each);
@@ -81,6 +94,13 @@ export class Masquerade {
       this.written.delete(family);
     }
     this.wanted = print;
+    this.watch.learn(this.wrote ? undefined : state);
+    this.options.log.debug({ wrote: this.wrote }, 'looked at the rules');
+  }
+
+  async stop(): Promise<void> {
+    await this.loop.stop();
+    this.watch.close();
   }
 
   /** An earlier run may have used the other kind: rules of both would masquerade twice. */
@@ -108,6 +128,7 @@ export class Masquerade {
   }
 
   private repaired(chain: string, family: Family): void {
+    this.wrote = true;
     if (this.first) return;
     this.repairs++;
     this.options.log.warn({ chain, family: family.name }, 'put rules right that somebody had changed');

@@ -16,6 +16,7 @@ import { writeFileAtomically } from '../store/files.ts';
 import type { VtepMacs } from '../store/vtep-macs.ts';
 import type { LeaseSource } from './lease-source.ts';
 import { ReconcileLoop } from './loop.ts';
+import { Blackholes } from './overlay-blackhole.ts';
 import { OverlayPeers } from './overlay-peers.ts';
 import { NodeSettings } from './overlay-settings.ts';
 import { Vteps } from './overlay-vteps.ts';
@@ -33,6 +34,8 @@ export interface OverlayOptions {
   /** Whether pods' traffic to the outside is masqueraded, for the subnet file. */
   readonly masquerade: boolean;
   readonly resyncMs: number;
+  /** Whether what is for our subnets is discarded while no bridge takes it. */
+  readonly blackholeRoute: boolean;
   /** What the VXLAN devices' transmit checksum offload has to be; undefined to leave it as it is. */
   readonly checksumOffload: boolean | undefined;
   /** Called when the answer of {@link Overlay.podNetwork} may have changed. */
@@ -57,6 +60,7 @@ export class Overlay {
   /** What others keep changing. */
   readonly contest = new Contest();
   private readonly options: OverlayOptions;
+  private readonly blackholes: Blackholes;
   private network: NetworkConfig;
   private readonly limiter = new LogLimiter();
   private current: Underlay | undefined;
@@ -71,6 +75,7 @@ export class Overlay {
     this.network = options.config;
     this.peers = new OverlayPeers(socket, log, this.limiter, this.contest);
     this.settings = new NodeSettings(log);
+    this.blackholes = new Blackholes(socket, options.blackholeRoute, options.previous);
     this.vteps = new Vteps({
       socket,
       macs,
@@ -177,7 +182,10 @@ export class Overlay {
       },
       full,
     );
-    if (host !== undefined) await this.vteps.retire(host, network);
+    if (host !== undefined) {
+      await this.vteps.retire(host, network);
+      await this.blackholes.ensure(own.families.map(({ subnet }) => subnet));
+    }
     this.publish(underlay, own);
   }
 

@@ -175,6 +175,17 @@ describe('faults end with traffic flowing and the kernel as desired', () => {
     await one.exec('iptables', ['-D', 'FORWARD', '-j', 'REJECT']);
   });
 
+  it('rules that nobody has touched are not listed again', async () => {
+    const looks = (): number => one.agent!.log().split('looked at the rules').length;
+    await lab.waitFor('the rules to be known', () => /nobody has written rules/.test(one.agent!.log()));
+    const [from, before] = [one.agent!.log().length, looks()];
+    await lab.waitFor('three checks', () => saidSince(one, from, /(nobody has written rules[\s\S]*){3}/));
+    assert.equal(looks(), before);
+    await one.exec('iptables', ['-t', 'nat', '-N', 'SOMEBODYS']);
+    await lab.waitFor('a look', () => looks() > before);
+    await one.exec('iptables', ['-t', 'nat', '-X', 'SOMEBODYS']);
+  });
+
   it('forwarding is turned off', async () => {
     await one.exec('tee', ['/proc/sys/net/ipv4/ip_forward'], { input: '0' });
     await lab.waitFor(

@@ -93,6 +93,9 @@ describe('leases in etcd', () => {
       `fetch('http://127.0.0.1:9098/metrics').then(async (r) => console.log(await r.text()))`,
     ]);
     assert.match(metrics, /^twill_agent_lease_held 1$/m);
+    assert.match(metrics, /^twill_agent_lease_conflicts\{kind="subnet"\} 0$/m);
+    for (const what of ['entries', 'devices', 'settings', 'rules'])
+      assert.match(metrics, new RegExp(`^twill_agent_repairs_total\\{what="${what}"\\} 0$`, 'm'));
     assert.match(metrics, /^twill_cni_addresses\{ip_family="IPv4",state="free"\} 253$/m);
   });
 

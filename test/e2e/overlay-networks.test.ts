@@ -152,6 +152,33 @@ describe('networks', () => {
     });
   });
 
+  it("--ip-blackhole-route: what is for the node's subnet is discarded, behind the bridge's route, until it is off again", async () => {
+    const networkConfig = { ...v4, ...v6, Backend: { Type: 'vxlan' } };
+    await withLab({ nodes: 2, networkConfig }, async (lab) => {
+      const node = lab.nodes[0]!;
+      const blackholes = async (): Promise<string[]> => {
+        const lists = await Promise.all(
+          ['-4', '-6'].map((flag) => node.exec('ip', [flag, 'route', 'show', 'type', 'blackhole'])),
+        );
+        return lists.flatMap((text) => text.match(/^blackhole \S+/gm) ?? []).map((line) => line.slice(10));
+      };
+      await Promise.all(lab.nodes.map((each) => each.startAgent(['--ip-blackhole-route'])));
+      const leases = await lab.etcd.keys(`${etcdPrefix}/subnets/`);
+      const key = leases
+        .find(({ value }) => value.includes(`"${node.ipv4}"`))
+        ?.key.split('/')
+        .at(-1);
+      const own = key?.split('&').map((subnet) => subnet.replace('-', '/'));
+      await lab.waitFor('the routes', async () => (await blackholes()).join() === own?.join());
+      const [a, b] = (await Promise.all(lab.nodes.map((each) => each.addPod('a')))) as [Pod, Pod];
+      for (const family of [ipv4, ipv6]) await exchange(lab, a, b, family);
+      for (const family of [ipv4, ipv6]) await exchange(lab, b, a, family);
+      await node.agent!.stop();
+      await node.startAgent();
+      await lab.waitFor('them to go', async () => (await blackholes()).length === 0);
+    });
+  });
+
   it('transmit checksum offload: off where the user says so, also for a device that was made anew', async () => {
     await withLab({ nodes: 1, underlay: 'ipv4' }, async (lab) => {
       const node = lab.nodes[0]!;

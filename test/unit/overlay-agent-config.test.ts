@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { readAgentConfig } from '../../src/config/agent.ts';
+import { agentArguments } from '../../src/config/agent-flags.ts';
 import { isTwillError } from '../../src/model/error.ts';
 
 describe('agent configuration', () => {
@@ -27,6 +28,30 @@ describe('agent configuration', () => {
     assert.equal(readAgentConfig({ ipMasq: 'false' }, env).ipMasq, false);
     assert.equal(readAgentConfig({}, env).etcdPrefix, '/a');
     assert.equal(readAgentConfig({}, env).subnetFile, '/run/flannel/subnet.env');
+  });
+
+  it('takes flags in the form of Go, single dash or double', () => {
+    assert.deepEqual(
+      agentArguments([
+        '-ip-masq',
+        '-iface=eth0',
+        '--iface',
+        'eth1',
+        '-v=4',
+        '-logtostderr',
+        '-h',
+        '-x',
+        '--',
+        '-1',
+      ]),
+      ['--ip-masq', '--iface=eth0', '--iface', 'eth1', '--v=4', '--logtostderr', '-h', '-x', '--', '-1'],
+    );
+  });
+
+  it("klog's verbosity sets the level", () => {
+    assert.equal(readAgentConfig({ v: '4' }, {}).logLevel, 'debug');
+    assert.equal(readAgentConfig({ v: '2' }, {}).logLevel, 'info');
+    assert.equal(readAgentConfig({ v: '2', logLevel: 'warn' }, {}).logLevel, 'warn');
   });
 
   it('reads repeated flags, and lists in the environment', () => {

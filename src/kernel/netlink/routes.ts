@@ -174,6 +174,36 @@ export function deleteRoute(route: Route): Change {
   return { message: writeRoute(nl.RTM_DELROUTE, 0, plan), what: `delete route ${destination.text}` };
 }
 
+export interface BlackholePlan {
+  readonly destination: Prefix;
+  readonly protocol: number;
+  /** High, so that any other route to the same destination is preferred. */
+  readonly metric: number;
+}
+
+function writeBlackhole(type: number, flags: number, plan: BlackholePlan): Buffer {
+  const { destination, protocol, metric } = plan;
+  const { af } = destination.family;
+  const header = rtmsg(af, destination.length, protocol, nl.RT_SCOPE_UNIVERSE, nl.RTN_BLACKHOLE, 0);
+  return new MessageWriter(type, flags, 64)
+    .struct(header)
+    .bytes(nl.RTA_DST, addressBytes(destination.address))
+    .u32(nl.RTA_PRIORITY, metric)
+    .finish();
+}
+
+/** Discards packets to the destination where no other route takes them. Setting it twice is fine. */
+export function setBlackhole(plan: BlackholePlan): Change {
+  const message = writeBlackhole(nl.RTM_NEWROUTE, nl.NLM_F_CREATE | nl.NLM_F_REPLACE, plan);
+  return { message, what: `set blackhole route ${plan.destination.text}` };
+}
+
+/** Refused with `not-found` where it is not there. */
+export function deleteBlackhole(plan: BlackholePlan): Change {
+  const message = writeBlackhole(nl.RTM_DELROUTE, 0, plan);
+  return { message, what: `delete blackhole route ${plan.destination.text}` };
+}
+
 /** Index of the device through which the kernel would send to `address` now; undefined when it has no route there. */
 export async function findRouteDevice(socket: RtSocket, address: Address): Promise<number | undefined> {
   const { family } = address;

@@ -1,0 +1,43 @@
+import type { IptablesVariant } from '../kernel/iptables.ts';
+import { openRulesStamp, type RulesStamp } from '../kernel/rules-stamp.ts';
+import type { Family } from '../model/address.ts';
+
+/** The rules that are ours are looked at this often though nobody seems to have written any: x_tables' stamp is rough. */
+const LONGEST_MS = 60_000;
+
+/** Tells without listing rules, and so without the xtables lock, whether anybody has written some since the last look. */
+export class RulesWatch {
+  private readonly stamps = new Map<string, RulesStamp>();
+  private seen: string | undefined;
+  private at = 0;
+
+  /** The state of the rules now. */
+  async read(
+    kinds: readonly { readonly family: Family; readonly variant: IptablesVariant }[],
+  ): Promise<string> {
+    const readings: string[] = [];
+    for (const { family, variant } of kinds) {
+      const key = `${family.name} ${variant}`;
+      const stamp = this.stamps.get(key) ?? openRulesStamp(family, variant);
+      this.stamps.set(key, stamp);
+      readings.push(`${key} ${await stamp.read()}`);
+    }
+    return readings.join(', ');
+  }
+
+  /** True when the rules were found right in this state, not long ago. */
+  isKnown(state: string): boolean {
+    return this.seen === state && Date.now() - this.at < LONGEST_MS;
+  }
+
+  /** Says that the rules are right in this state; undefined when they were written just now. */
+  learn(state: string | undefined): void {
+    this.seen = state;
+    this.at = Date.now();
+  }
+
+  close(): void {
+    for (const stamp of this.stamps.values()) stamp.close();
+    this.stamps.clear();
+  }
+}

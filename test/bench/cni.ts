@@ -235,15 +235,25 @@ async function inside(scratch: string, prefix: string, peer: string | undefined)
   const pods = Array.from({ length: PODS }, (_, index) => `${prefix}${index}`);
   for (const pod of pods) await runChecked('ip', ['netns', 'add', pod]);
   const contestants = [twill(socketPath), ...(peer === undefined ? [] : [await peerChain(peer, scratch)])];
+  const nothing: number[] = [];
+  for (const _ of pods) nothing.push(await timed(() => execute('/bin/true', {}, '')));
   const figures = await measure(contestants, pods);
   const serverMemory = Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${server.pid}/status`, 'utf8'))?.[1]);
   const memory = await executableMemory(scratch);
   server.kill();
   for (const pod of pods) await runChecked('ip', ['netns', 'del', pod]);
-  return { names: contestants.map(({ name }) => name), figures, memory, serverMemory };
+  return {
+    nothing: median(nothing),
+    names: contestants.map(({ name }) => name),
+    figures,
+    memory,
+    serverMemory,
+  };
 }
 
 interface Outcome {
+  /** Milliseconds that a program takes that does nothing: machines in the cloud have slow hours. */
+  readonly nothing: number;
   readonly names: readonly string[];
   readonly figures: readonly Figures[];
   readonly memory: number;
@@ -284,7 +294,9 @@ export const benchmark: Benchmark = {
       const args = [import.meta.filename, '--inside', scratch, '--prefix', node.name.replace('bench', 'p')];
       if (peerCniDir !== undefined) args.push('--peer-cni-dir', peerCniDir);
       const output = await node.exec(process.execPath, args, { timeoutMs: 300_000 });
-      return measurements(JSON.parse(output) as Outcome);
+      const outcome = JSON.parse(output) as Outcome;
+      progress(`  a program that does nothing takes ${outcome.nothing.toFixed(2)} ms`);
+      return measurements(outcome);
     } finally {
       await node.remove();
       rmSync(scratch, { recursive: true, force: true });

@@ -5,6 +5,12 @@ import type { PodRecord } from '../model/pod.ts';
 import type { PodNetwork } from '../model/pod-network.ts';
 import type { PodStore } from './store.ts';
 
+/** An address that somebody wants, perhaps with a prefix length; `from` says where it was written, for errors. */
+export interface RequestedAddress {
+  readonly text: string;
+  readonly from: string;
+}
+
 /** The addresses of a record without their prefix lengths. */
 export function addressesOf(record: PodRecord): string[] {
   return record.addresses.map(({ address }) => address.slice(0, address.indexOf('/')));
@@ -31,13 +37,13 @@ export class Ipam {
 
   /**
    * One address of each family, reserved until {@link release}.
-   * @param requested addresses that are wanted instead of the next in turn, perhaps with a prefix length
+   * @param requested addresses that are wanted instead of the next in turn
    * @throws TwillError `exhausted` naming the subnet that is full, `invalid` or `conflict` for a requested address that is
    *   in none of the subnets or in use
    */
-  reserve(network: PodNetwork, requested: readonly string[] = []): Address[] {
+  reserve(network: PodNetwork, requested: readonly RequestedAddress[] = []): Address[] {
     const used = this.used();
-    const wanted = requested.map((text) => this.checkRequested(network, used, text));
+    const wanted = requested.map((address) => this.checkRequested(network, used, address));
     const chosen = network.families.map((family) => {
       const asked = wanted.find((address) => address.family === family.family);
       if (asked !== undefined) return asked;
@@ -56,16 +62,29 @@ export class Ipam {
     return chosen;
   }
 
-  private checkRequested(network: PodNetwork, used: ReadonlySet<string>, text: string): Address {
-    const address = parseAddress(text.split('/')[0] ?? '');
-    const family = network.families.find(({ subnet }) => prefixContains(subnet, address));
-    if (family === undefined || !isPodAddress(family, address)) {
+  private checkRequested(
+    network: PodNetwork,
+    used: ReadonlySet<string>,
+    { text, from }: RequestedAddress,
+  ): Address {
+    const address = this.findRequested(network, text);
+    if (address === undefined) {
       const subnets = network.families.map(({ subnet }) => subnet.text).join(', ');
-      throw new TwillError('invalid', `the requested address ${text} is not a pod address of ${subnets}`);
+      throw new TwillError('invalid', `${from}: ${text} is not a pod address of ${subnets}`);
     }
-    if (used.has(address.text))
-      throw new TwillError('conflict', `the requested address ${address.text} is in use`);
+    if (used.has(address.text)) throw new TwillError('conflict', `${from}: ${address.text} is in use`);
     return address;
+  }
+
+  private findRequested(network: PodNetwork, text: string): Address | undefined {
+    let address: Address;
+    try {
+      address = parseAddress(text.split('/')[0] ?? '');
+    } catch {
+      return undefined;
+    }
+    const family = network.families.find(({ subnet }) => prefixContains(subnet, address));
+    return family !== undefined && isPodAddress(family, address) ? address : undefined;
   }
 
   /** @throws TwillError `exhausted` when a subnet has no address left */

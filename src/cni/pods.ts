@@ -15,7 +15,7 @@ import type { PodNetwork, PodNetworkState } from '../model/pod-network.ts';
 import { PodBridges } from './bridges.ts';
 import type { CniRequest } from './call.ts';
 import { checkAttachment } from './check.ts';
-import { Ipam } from './ipam.ts';
+import { Ipam, type RequestedAddress } from './ipam.ts';
 import { KeyedLock } from './keyed-lock.ts';
 import { hostEnd, keyOf, makeRecord } from './record.ts';
 import { addResult } from './result.ts';
@@ -106,9 +106,12 @@ export class PodManager {
     });
   }
 
-  private requestedAddresses({ args, config }: CniRequest): string[] {
+  private requestedAddresses({ args, config }: CniRequest): RequestedAddress[] {
     const fromArgs = args.IP === undefined || args.IP === '' ? [] : args.IP.split(',');
-    return [...config.requestedIps, ...fromArgs];
+    return [
+      ...config.requestedIps.map((text) => ({ text, from: 'network configuration: ips' })),
+      ...fromArgs.map((text) => ({ text, from: 'CNI_ARGS: IP' })),
+    ];
   }
 
   private async wire(

@@ -273,7 +273,15 @@ test('2 Parameters: CNI_ARGS are alphanumeric pairs; IP asks for an address', as
   assert.equal(result.ips[0].address, '10.244.7.200/24');
   const second = await subject();
   fails(await second.call('ADD', { environment }), 100, /10\.244\.7\.200 is in use/);
-  fails(await second.call('ADD', { environment: { CNI_ARGS: 'IP=10.9.9.9' } }), 4, /10\.9\.9\.9/);
+  fails(
+    await second.call('ADD', { environment: { CNI_ARGS: 'IP=10.9.9.9' } }),
+    4,
+    /CNI_ARGS: IP: 10\.9\.9\.9/,
+  );
+  for (const ips of [['10.9.9.9/24'], ['nowhere'], ['10.244.7.1'], ['10.244.7.0']]) {
+    const config = { runtimeConfig: { ips } };
+    fails(await second.call('ADD', { config }), 7, new RegExp(`ips: ${ips[0]} is not a pod address`));
+  }
   await call('DEL');
 });
 

@@ -66,21 +66,21 @@ class FamilyHostPorts {
     );
   }
 
-  /** Somebody has changed rules, perhaps ours. Reads short chains only, however many rules there are. */
-  private async look(): Promise<void> {
+  /**
+   * Somebody has changed rules, perhaps ours. Reads short chains only, however many rules there are.
+   * @returns false when our own writing was under way
+   */
+  private async look(): Promise<boolean> {
     const { installed } = this;
-    if (installed === undefined || installed.length === 0) return;
+    if (installed === undefined) return false;
+    if (installed.length === 0) return true;
     const chains = await Promise.all(entryChains.map((chain) => this.iptables.list('nat', chain)));
-    if (
-      looksWhole(
-        chains.flatMap((lines) => lines ?? []),
-        installed,
-      ) ||
-      this.installed !== installed
-    )
-      return;
+    if (this.installed !== installed) return false;
+    const lines = chains.flatMap((chain) => chain ?? []);
+    if (looksWhole(lines, installed)) return true;
     this.doubted = true;
     this.broken();
+    return true;
   }
 
   close(): void {

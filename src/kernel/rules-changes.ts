@@ -7,13 +7,14 @@ const POLL_MS = 500;
 /** Calls `look` within half a second after rules were changed, by whomever; while none are, that costs microseconds. */
 export class RulesChanges {
   private readonly stamp: RulesStamp;
-  private readonly look: () => Promise<void>;
+  private readonly look: () => Promise<boolean>;
   private readonly log: Log;
   private readonly timer: NodeJS.Timeout;
   private known: string | undefined;
   private looking = false;
 
-  constructor(stamp: RulesStamp, look: () => Promise<void>, log: Log) {
+  /** @param look resolves to false when it could not look now: it is called again then */
+  constructor(stamp: RulesStamp, look: () => Promise<boolean>, log: Log) {
     this.stamp = stamp;
     this.look = look;
     this.log = log;
@@ -31,8 +32,7 @@ export class RulesChanges {
     try {
       // Read first: what changes during the look is looked at next time.
       const now = await this.stamp.read();
-      if (now !== this.known) await this.look();
-      this.known = now;
+      if (now !== this.known && (await this.look())) this.known = now;
     } catch (error) {
       this.log.debug({ error: describeError(error) }, 'cannot see whether rules have changed');
     } finally {

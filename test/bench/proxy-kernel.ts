@@ -26,15 +26,22 @@ export class KernelRules {
 
   /**
    * Does `act`, then waits until table nat is as `done` wants it.
+   * @param check called all the while; throws when waiting is of no use
    * @returns milliseconds from `act` to the change of the rules that led there; the reading of the table is not in it
    * @throws Error when that takes longer than `timeoutMs`
    */
-  async timed(act: () => void, done: (nat: string) => boolean, timeoutMs = 120_000): Promise<number> {
+  async timed(
+    act: () => void,
+    done: (nat: string) => boolean,
+    check: () => void = () => {},
+    timeoutMs = 120_000,
+  ): Promise<number> {
     let known = await this.stamp.read();
     const start = performance.now();
     act();
     while (performance.now() - start < timeoutMs) {
       const now = await this.stamp.read();
+      check();
       if (now === known) {
         await pause(POLL_MS);
         continue;

@@ -114,10 +114,8 @@ async function measure(
     () => {
       subject = new Subject(name, api.url, variant);
     },
-    (nat) => {
-      subject!.check();
-      return dnatRules(nat) === services * endpointsPerService;
-    },
+    (nat) => dnatRules(nat) === services * endpointsPerService,
+    () => subject!.check(),
   );
   while (!(await kernel.untouched(() => pause(500))));
   const fullSyncMs = await subject!.fullSyncMs();

@@ -1,138 +1,36 @@
 // What CNI calls cost. The benchmark makes a node namespace and runs this file as a program inside it.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { supportedVersions } from '../../src/cni/protocol.ts';
 import { listLinks } from '../../src/kernel/netlink/links.ts';
 import { RtSocket } from '../../src/kernel/netlink/socket.ts';
 import { runChecked } from '../../src/kernel/process.ts';
 import { cniExecutable } from '../lab/cni-node.ts';
 import { makeNamespace } from '../lab/namespace.ts';
 import type { Benchmark, Measurement } from './benchmark.ts';
+import {
+  assertPlugins,
+  type Contestant,
+  environment,
+  install,
+  peerChain,
+  required,
+  twill,
+} from './cni-contestants.ts';
 import { execute } from './spawn.ts';
 
 const PODS = 100;
 const IN_FLIGHT = 10;
-
-/** One plugin or chain of plugins under measurement. */
-interface Contestant {
-  readonly name: string;
-  add(pod: string): Promise<void>;
-  remove(pod: string): Promise<void>;
-}
 
 interface Figures {
   readonly add: number;
   readonly remove: number;
   readonly addMany: number;
   readonly removeMany: number;
-}
-
-function environment(command: string, pod: string, path: string): NodeJS.ProcessEnv {
-  return {
-    PATH: process.env.PATH,
-    CNI_COMMAND: command,
-    CNI_CONTAINERID: pod,
-    CNI_NETNS: `/run/netns/${pod}`,
-    CNI_IFNAME: 'eth0',
-    CNI_PATH: path,
-  };
-}
-
-function twill(socketPath: string): Contestant {
-  const config = JSON.stringify({ cniVersion: '1.0.0', name: 'twill', type: 'twill', socket: socketPath });
-  const call = async (command: string, pod: string): Promise<void> => {
-    await execute(cniExecutable, environment(command, pod, ''), config);
-  };
-  return {
-    name: 'twill',
-    add: (pod) => call('ADD', pod),
-    remove: (pod) => call('DEL', pod),
-  };
-}
-
-/** The newest version of the specification that all of these plugins speak. @throws Error naming the one that does not run */
-async function commonVersion(directory: string, plugins: readonly string[]): Promise<string> {
-  const spoken = await Promise.all(
-    plugins.map(async (plugin) => {
-      const output = await execute(
-        join(directory, plugin),
-        { CNI_COMMAND: 'VERSION' },
-        '{"cniVersion":"1.0.0"}',
-      );
-      return (JSON.parse(output) as { supportedVersions: string[] }).supportedVersions;
-    }),
-  );
-  const common = [...supportedVersions]
-    .reverse()
-    .find((version) => spoken.every((list) => list.includes(version)));
-  if (common === undefined)
-    throw new Error(`the plugins of ${directory} speak no common version from 0.3.0 on`);
-  return common;
-}
-
-/** @throws Error naming the plugins that are not in the folder */
-function assertPlugins(directory: string): void {
-  const missing = ['bridge', 'host-local', 'portmap'].filter(
-    (plugin) => !existsSync(join(directory, plugin)),
-  );
-  if (missing.length > 0)
-    throw new Error(
-      `--peer-cni-dir ${directory} has no ${missing.join(', ')}: it must hold flannel, bridge, host-local and portmap`,
-    );
-}
-
-/** The chain of flannel's conflist: flannel (or, where it is not there, what it delegates to), then portmap. */
-async function peerChain(directory: string, scratch: string): Promise<Contestant> {
-  const hasFlannel = existsSync(join(directory, 'flannel'));
-  const subnetFile = join(scratch, 'subnet.env');
-  writeFileSync(
-    subnetFile,
-    'FLANNEL_NETWORK=10.245.0.0/16\nFLANNEL_SUBNET=10.245.7.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n',
-  );
-  const plugins = [...(hasFlannel ? ['flannel'] : []), 'bridge', 'host-local', 'portmap'];
-  const common = { cniVersion: await commonVersion(directory, plugins), name: 'peer' };
-  const bridge = { bridge: 'peer0', hairpinMode: true, isDefaultGateway: true };
-  const first = hasFlannel
-    ? { ...common, type: 'flannel', subnetFile, dataDir: join(scratch, 'flannel'), delegate: bridge }
-    : {
-        ...common,
-        type: 'bridge',
-        ...bridge,
-        mtu: 1450,
-        ipMasq: false,
-        ipam: {
-          type: 'host-local',
-          dataDir: join(scratch, 'ipam'),
-          ranges: [[{ subnet: '10.245.7.0/24' }]],
-          routes: [{ dst: '10.245.0.0/16' }],
-        },
-      };
-  const second = { ...common, type: 'portmap', snat: true };
-  const results = new Map<string, unknown>();
-  const call = (
-    command: string,
-    pod: string,
-    config: { type: string; prevResult?: unknown },
-  ): Promise<string> =>
-    execute(join(directory, config.type), environment(command, pod, directory), JSON.stringify(config));
-  return {
-    name: hasFlannel ? 'flannel chain' : 'bridge chain (no flannel binary)',
-    async add(pod) {
-      const prevResult: unknown = JSON.parse(await call('ADD', pod, first));
-      results.set(pod, prevResult);
-      await call('ADD', pod, { ...second, prevResult });
-    },
-    async remove(pod) {
-      const prevResult = results.get(pod);
-      await call('DEL', pod, { ...second, prevResult });
-      await call('DEL', pod, { ...first, prevResult });
-    },
-  };
 }
 
 async function timed(work: () => Promise<unknown>): Promise<number> {
@@ -234,7 +132,14 @@ async function inside(scratch: string, prefix: string, peer: string | undefined)
   const server = await startServer(scratch, socketPath);
   const pods = Array.from({ length: PODS }, (_, index) => `${prefix}${index}`);
   for (const pod of pods) await runChecked('ip', ['netns', 'add', pod]);
-  const contestants = [twill(socketPath), ...(peer === undefined ? [] : [await peerChain(peer, scratch)])];
+  const own = install([cniExecutable], join(scratch, 'bin'));
+  const contestants = [twill(join(own, basename(cniExecutable)), socketPath)];
+  if (peer !== undefined) {
+    const plugins = ['flannel', ...required]
+      .map((name) => join(peer, name))
+      .filter((path) => existsSync(path));
+    contestants.push(await peerChain(install(plugins, join(scratch, 'peer')), scratch));
+  }
   const nothing: number[] = [];
   for (const _ of pods) nothing.push(await timed(() => execute('/bin/true', {}, '')));
   const figures = await measure(contestants, pods);

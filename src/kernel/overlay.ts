@@ -149,7 +149,8 @@ export async function listHost(
   canReach?: string,
 ): Promise<ListedHost> {
   const links = await listLinks(socket);
-  const addresses = await listAddresses(socket);
+  const addresses: InterfaceAddress[] = [];
+  for (const family of families) addresses.push(...(await listAddresses(socket, family)));
   const defaults: { family: Family; device: number; metric: number }[] = [];
   for (const family of families) {
     const found: typeof defaults = [];

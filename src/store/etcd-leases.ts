@@ -134,13 +134,18 @@ export class EtcdLeases {
     const config = answer.responses[0]!.response_range.kvs[0]?.value.toString();
     answer.responses = [];
     for (;;) {
-      for (const kv of page.kvs) onRecord(this.record(kv));
       const last = page.kvs.at(-1)?.key;
-      if (!page.more || last === undefined) break;
-      const key = Buffer.concat([last, Buffer.of(0)]);
-      page = await this.call('list the leases', () =>
-        this.client.kv.range({ key, range_end: end, limit: PAGE, revision }),
-      );
+      const key = page.more && last !== undefined ? Buffer.concat([last, Buffer.of(0)]) : undefined;
+      // Etcd reads the next page while we read this one.
+      const next =
+        key &&
+        this.call('list the leases', () =>
+          this.client.kv.range({ key, range_end: end, limit: PAGE, revision }),
+        );
+      next?.catch(() => {}); // reported below, unless `onRecord` throws first
+      for (const kv of page.kvs) onRecord(this.record(kv));
+      if (next === undefined) break;
+      page = await next;
     }
     return { config, revision: BigInt(revision) };
   }

@@ -45,7 +45,12 @@ for (const { name, families, options } of clusters) {
     for (const family of families) {
       for (const check of checks)
         test(`${check.name} (${family})`, async (context) => {
-          context.diagnostic(await check.run({ ...scenario, family }));
+          try {
+            context.diagnostic(await check.run({ ...scenario, family }));
+          } catch (error) {
+            const stands = await Promise.all(lab.nodes.map((node) => node.look()));
+            throw new Error(`${check.name} failed\n${stands.join('\n')}\n${lab.tails()}`, { cause: error });
+          }
         });
     }
   });

@@ -54,17 +54,6 @@ function table(outcomes: readonly Outcome[]): string {
   return formatTable(['check', 'result', 'detail'], rows);
 }
 
-/** What stands in the kernel of one node, in the words of the tools an operator would use. */
-async function look(node: LabNode): Promise<string> {
-  const commands = ['ip route', 'bridge fdb show dev flannel.1', 'iptables-save -t nat'];
-  const sections = commands.map(async (command) => {
-    const [program, ...args] = command.split(' ') as [string, ...string[]];
-    const { stdout, stderr } = await node.namespace.run(program, args);
-    return `${node.name}# ${command}\n${stdout}${stderr}`;
-  });
-  return (await Promise.all(sections)).join('\n');
-}
-
 function explainKept(lab: Lab): string {
   const [node] = lab.nodes as [LabNode];
   const pod = node.pods[0];
@@ -98,7 +87,7 @@ async function demo(options: { keep: boolean; json: string | undefined }): Promi
   const lab = await Lab.start({ nodes: 3 });
   try {
     const outcomes = await prepare(lab);
-    const state = await look(lab.nodes[0]!);
+    const state = await lab.nodes[0]!.look();
     process.stdout.write(`\n${state}\n${table(outcomes)}`);
     if (options.json !== undefined)
       writeFileSync(options.json, `${JSON.stringify(outcomes, undefined, 2)}\n`);

@@ -115,6 +115,17 @@ export class LabNode extends Place {
     return pod;
   }
 
+  /** What stands in the node's kernel, in the words of the tools an operator would use. */
+  async look(): Promise<string> {
+    const commands = ['ip route', 'bridge fdb show dev flannel.1', 'iptables-save -t nat'];
+    const sections = commands.map(async (command) => {
+      const [program, ...args] = command.split(' ') as [string, ...string[]];
+      const { stdout, stderr } = await this.namespace.run(program, args);
+      return `${this.name}# ${command}\n${stdout}${stderr}`;
+    });
+    return (await Promise.all(sections)).join('\n');
+  }
+
   /** Pulls the cable: eth0 loses its carrier, and keeps its addresses and routes. */
   async cutLink(): Promise<void> {
     await this.options.underlay.ip(`link set ${this.options.machine.port} down`);

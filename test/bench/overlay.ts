@@ -1,4 +1,5 @@
 // The overlay at scale: 5,000 leases in etcd until the kernel is complete, one more lease, 1,000 random changes.
+import { spawnSync } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -29,6 +30,9 @@ interface OverlayFigures {
   /** Entries that were wrong after 1,000 random changes in 10 s; undefined where it was not measured. */
   readonly wrongAfterChurn: number | undefined;
 }
+
+/** Starts that are measured; their median counts. */
+const STARTS = 5;
 
 const prefix = `${etcdPrefix}/subnets/`;
 
@@ -171,6 +175,27 @@ async function churn(lab: Lab, node: LabNode, leases: number): Promise<number> {
   return wrong;
 }
 
+/** Ends the program and takes away what it left, so that the next start is the first again. */
+async function forget(lab: Lab, node: LabNode): Promise<void> {
+  await node.agent!.kill();
+  await node.namespace.ip('link delete flannel.1');
+  for (const { key } of await lab.etcd.keys(prefix))
+    if (key.startsWith(`${prefix}10.2`) && key >= `${prefix}10.200.`) await lab.etcd.delete(key);
+}
+
+const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!;
+
+/** Milliseconds that a Node program takes that does nothing: machines in the cloud have slow hours. */
+function emptyProgramMs(): number {
+  return median(
+    Array.from({ length: 7 }, () => {
+      const start = performance.now();
+      spawnSync(process.execPath, ['-e', '0']);
+      return performance.now() - start;
+    }),
+  );
+}
+
 /** One program's figures on a fresh cluster. */
 async function measure(options: OverlayBenchOptions, program: 'twill' | 'flanneld'): Promise<OverlayFigures> {
   const { leases } = options;
@@ -194,11 +219,17 @@ async function measure(options: OverlayBenchOptions, program: 'twill' | 'flannel
         logFile: `${node.dir}/flanneld.log`,
       });
     }
-    const start = performance.now();
-    if (program === 'twill') await node.startAgent([], false);
-    else await node.agent!.start();
-    const completeMs = (await untilComplete(node, leases)) - start;
-    await delay(1500);
+    const starts: number[] = [];
+    for (let run = 1; ; run++) {
+      const start = performance.now();
+      if (program === 'twill') await node.startAgent([], false);
+      else await node.agent!.start();
+      starts.push((await untilComplete(node, leases)) - start);
+      await delay(1500);
+      if (run === STARTS) break;
+      await forget(lab, node);
+    }
+    const completeMs = median(starts);
     const oneLeaseMs = Math.max(
       ...[await oneLease(lab, node, leases), await oneLease(lab, node, leases + 1)],
     );
@@ -214,7 +245,7 @@ function measurements({ program, ...figures }: OverlayFigures, leases: number): 
   const twill = program === 'twill';
   const list: Measurement[] = [
     {
-      work: `${leases} leases, process start until all routes stand`,
+      work: `${leases} leases, process start until all routes stand, median of ${STARTS}`,
       subject: program,
       value: figures.completeMs,
       unit: 'ms',
@@ -250,7 +281,9 @@ export const benchmark: Benchmark = {
   name: 'overlay',
   async run({ peerFlanneld, progress }) {
     const leases = 5000;
-    const result: Measurement[] = [];
+    const result: Measurement[] = [
+      { work: 'a Node program that does nothing', subject: 'twill', value: emptyProgramMs(), unit: 'ms' },
+    ];
     for (const program of peerFlanneld === undefined
       ? (['twill'] as const)
       : (['twill', 'flanneld'] as const)) {

@@ -95,6 +95,46 @@ function freeSubnet(
 }
 
 /**
+ * The subnet at the same place of its own range as `first` is. Nodes that choose at the same time and hit upon one IPv4
+ * subnet must hit upon one IPv6 subnet, too: only then do they want the same key, and etcd lets one of them have it.
+ * @returns undefined when it is taken, or the range is shorter
+ */
+function counterpart(
+  first: Prefix,
+  firstLimits: FamilyNetwork,
+  limits: FamilyNetwork,
+  taken: readonly Prefix[],
+): Prefix | undefined {
+  const size = ({ family, subnetLength }: FamilyNetwork): bigint => 1n << BigInt(family.bits - subnetLength);
+  const place = (first.address.value - firstLimits.subnetMin.value) / size(firstLimits);
+  const start = limits.subnetMin.value + place * size(limits);
+  if (start < limits.subnetMin.value || start > limits.subnetMax.value) return undefined;
+  const subnet = makePrefix(makeAddress(limits.family, start), limits.subnetLength);
+  return taken.some((other) => prefixesOverlap(other, subnet)) ? undefined : subnet;
+}
+
+function freeSubnets(
+  config: NetworkConfig,
+  kept: readonly Prefix[],
+  taken: readonly Prefix[],
+  random: (below: number) => number,
+): Prefix[] {
+  const [firstLimits, ...others] = config.families;
+  const choose = (limits: FamilyNetwork): Prefix | undefined =>
+    kept.find((subnet) => fitsLimits(limits, subnet));
+  const first = choose(firstLimits!) ?? freeSubnet(firstLimits!, taken, random);
+  return [
+    first,
+    ...others.map(
+      (limits) =>
+        choose(limits) ??
+        counterpart(first, firstLimits!, limits, taken) ??
+        freeSubnet(limits, taken, random),
+    ),
+  ];
+}
+
+/**
  * Decides which subnet this node should hold, in flannel's order: the lease with our public IP, the subnet of our last
  * run, a free one.
  * @param random returns a whole number from 0 to below its argument
@@ -129,11 +169,5 @@ export function chooseSubnet(options: {
   const kept = obsolete
     .flatMap(subnetsOf)
     .filter((subnet) => !taken.some((other) => prefixesOverlap(other, subnet)));
-  return {
-    kind: 'create',
-    subnets: config.families.map(
-      (limits) => kept.find((subnet) => fitsLimits(limits, subnet)) ?? freeSubnet(limits, taken, random),
-    ),
-    obsolete,
-  };
+  return { kind: 'create', subnets: freeSubnets(config, kept, taken, random), obsolete };
 }

@@ -54,7 +54,7 @@ export function sameLease(a: Lease, b: Lease): boolean {
 }
 
 /** What flannel writes for "no IPv4 subnet" on an IPv6-only cluster. */
-const noIpv4Subnet = '0.0.0.0-0';
+export const noIpv4Subnet = '0.0.0.0-0';
 
 const namePattern = /^(\d+\.\d+\.\d+\.\d+)-(\d+)(?:&([a-f\d:]+)-(\d+))?$/;
 

@@ -200,24 +200,27 @@ export class EtcdOwnership {
       );
       return { ...base, record, lease, unprovenSince: choice.proven ? undefined : Date.now() };
     }
-    for (const lease of choice.obsolete) await this.giveBack(lease);
+    let reserved = false;
+    for (const lease of choice.obsolete) if (!(await this.giveBack(lease))) reserved = true;
     const lease = claimedLease(wish, choice.subnets);
-    const record = await store.create(lease.name, formatLeaseValue(lease));
+    // A reservation of ours may stand for the same IPv4 subnet.
+    const record = await store.create(lease.name, formatLeaseValue(lease), reserved);
     if (record === undefined) return undefined;
     log.info({ lease: record.name }, 'leased a subnet');
     return { ...base, record, lease };
   }
 
-  private async giveBack(lease: Lease): Promise<void> {
+  /** @returns false when it stays: it is a reservation */
+  private async giveBack(lease: Lease): Promise<boolean> {
     const { store, tracker, log } = this.options;
     const record = tracker.records.get(lease.name);
-    if (record === undefined) return;
+    if (record === undefined) return true;
     if (record.etcdLease === '0') {
       log.warn(
         { lease: lease.name },
         'the subnet reserved for us does not fit the network configuration: leaving it as it is, delete or move it',
       );
-      return;
+      return false;
     }
     log.warn(
       { lease: lease.name },
@@ -225,6 +228,7 @@ export class EtcdOwnership {
     );
     await store.remove(record);
     tracker.forget(lease.name);
+    return true;
   }
 
   private hold(held: Held, tell: boolean): void {

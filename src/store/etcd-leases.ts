@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
-import type { Etcd3, IKeyValue, IWatchResponse } from 'etcd3';
+import type { Etcd3, ICompare, IKeyValue, IWatchResponse } from 'etcd3';
+import { noIpv4Subnet } from '../model/lease.ts';
 import { type Certificates, type EtcdOptions, etcdError, openEtcd, readCertificates } from './etcd-client.ts';
 import { keepLeaseAlive, watchKeys } from './etcd-streams.ts';
 
@@ -161,17 +162,31 @@ export class EtcdLeases {
     return this.client.leaseClient.leaseRevoke({ ID: etcdLease }).catch(() => undefined);
   }
 
-  /** Puts the key if its revision is still `expected` (0: absent). @returns undefined when it is not */
+  /**
+   * Holds while no key has the IPv4 subnet of this one: with another IPv6 subnet beside it, or with none, it would be another
+   * key, and two nodes would have one subnet.
+   */
+  private noneWithIpv4(name: string): ICompare[] {
+    const [ipv4] = name.split('&') as [string];
+    if (ipv4 === noIpv4Subnet) return [];
+    const start = this.keyOf(ipv4);
+    // The library's types lack the end of a range, its protocol definition has it.
+    const range = { key: Buffer.from(start), range_end: prefixEnd(start) } as ICompare;
+    return [{ ...range, target: 'Create', result: 'Equal', create_revision: '0' }];
+  }
+
+  /** Puts the key if its revision is still `expected` (0: absent) and `further` holds. @returns undefined when not */
   private async putIf(
     name: string,
     value: string,
     expected: bigint,
     etcdLease: string,
+    further: readonly ICompare[] = [],
   ): Promise<LeaseRecord | undefined> {
     const key = Buffer.from(this.keyOf(name));
     const answer = await this.call(`write ${this.keyOf(name)}`, () =>
       this.client.kv.txn({
-        compare: [{ key, target: 'Mod', result: 'Equal', mod_revision: String(expected) }],
+        compare: [{ key, target: 'Mod', result: 'Equal', mod_revision: String(expected) }, ...further],
         success: [{ request_put: { key, value: Buffer.from(value), lease: etcdLease } }],
       }),
     );
@@ -184,20 +199,25 @@ export class EtcdLeases {
     name: string,
     value: string,
     expected: bigint,
+    further: readonly ICompare[] = [],
   ): Promise<LeaseRecord | undefined> {
     const etcdLease = await this.grant();
     let record: LeaseRecord | undefined;
     try {
-      record = await this.putIf(name, value, expected, etcdLease);
+      record = await this.putIf(name, value, expected, etcdLease, further);
     } finally {
       if (record === undefined) await this.revoke(etcdLease);
     }
     return record;
   }
 
-  /** Creates the key on a new etcd lease. Two requests. @returns undefined when somebody else has it */
-  create(name: string, value: string): Promise<LeaseRecord | undefined> {
-    return this.putWithNewLease(name, value, 0n);
+  /**
+   * Creates the key on a new etcd lease. Two requests.
+   * @param sharing another key may have the same IPv4 subnet
+   * @returns undefined when somebody else has the key, or the IPv4 subnet
+   */
+  create(name: string, value: string, sharing = false): Promise<LeaseRecord | undefined> {
+    return this.putWithNewLease(name, value, 0n, sharing ? [] : this.noneWithIpv4(name));
   }
 
   /**

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, it } from 'node:test';
+import { EtcdLeases } from '../../src/store/etcd-leases.ts';
 import { etcdPrefix, Lab } from '../lab/lab.ts';
 import type { LabNode } from '../lab/node.ts';
 import { assertConverges, flannelLease } from './overlay-state.ts';
@@ -225,6 +226,22 @@ describe('leases in etcd', () => {
         { timeoutMs: 1000 },
       ),
     );
+  });
+
+  it('an IPv4 subnet is leased once, whichever IPv6 subnet is beside it', async () => {
+    const store = new EtcdLeases({ endpoints: [lab.etcd.localEndpoint], prefix: etcdPrefix });
+    try {
+      const value = '{"PublicIP":"192.0.2.222","BackendType":"alloc"}';
+      const first = await store.create('10.244.2.0-24&fd00:10:244:2::-64', value);
+      assert.ok(first);
+      assert.equal(await store.create('10.244.2.0-24&fd00:10:244:3::-64', value), undefined);
+      assert.equal(await store.create('10.244.2.0-24', value), undefined);
+      const second = await store.create('10.244.3.0-24&fd00:10:244:3::-64', value);
+      assert.ok(second);
+      for (const record of [first, second]) await store.remove(record);
+    } finally {
+      store.close();
+    }
   });
 
   it('two nodes that start at the same time get different subnets', async () => {

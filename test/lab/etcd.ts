@@ -82,9 +82,17 @@ export class LabEtcd {
     this.client = this.connect();
   }
 
+  /** Where processes of any network namespace reach it. */
+  get localEndpoint(): string {
+    return `unix://${join(this.directory, socketName)}`;
+  }
+
   private connect(auth?: Credentials): Etcd3 {
-    const hosts = `unix://${join(this.directory, socketName)}`;
-    return new Etcd3({ hosts, dialTimeout: 2000, ...(auth === undefined ? {} : { auth }) });
+    return new Etcd3({
+      hosts: this.localEndpoint,
+      dialTimeout: 2000,
+      ...(auth === undefined ? {} : { auth }),
+    });
   }
 
   /** Starts it, on the data of its last run if there was one, and waits until it answers. */

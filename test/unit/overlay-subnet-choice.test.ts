@@ -68,6 +68,30 @@ describe('subnet choice', () => {
     });
   });
 
+  it('takes the IPv6 subnet at the same place, so that nodes that choose at once want the same key', () => {
+    const dual = parseNetworkConfig(
+      '{"Network":"10.244.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:10:244::/48","Backend":{"Type":"vxlan"}}',
+    );
+    const dualIdentity = identity({ publicIps: [parseAddress('192.0.2.7'), parseAddress('2001:db8::7')] });
+    let calls = 0;
+    const random = (): number => (calls++ === 0 ? 41 : 7);
+    const leases: Lease[] = [];
+    const chosen = (): string => {
+      calls = 0;
+      const choice = choose(leases, dualIdentity, { config: dual, random });
+      return 'create' in choice ? choice.create : '';
+    };
+    assert.equal(chosen(), '10.244.42.0/24,fd00:10:244:2a::/64');
+    const other = '10.244.200.0-24&fd00:10:244:2a::-64';
+    leases.push(
+      parseLease(
+        other,
+        '{"PublicIP":"192.0.2.1","PublicIPv6":"2001:db8::1","BackendType":"vxlan","BackendData":{"VtepMAC":"02:00:00:00:00:01"},"BackendV6Data":{"VtepMAC":"02:00:00:00:00:01"}}',
+      ),
+    );
+    assert.equal(chosen(), '10.244.42.0/24,fd00:10:244:8::/64');
+  });
+
   it('keeps off subnets whose entries cannot be read', () => {
     assert.deepEqual(choose([], identity(), { blocked: [parsePrefix('10.244.1.0/24')] }), {
       create: '10.244.2.0/24',
@@ -143,7 +167,7 @@ describe('subnet choice', () => {
     );
     const own = lease('10.244.3.0-24', '192.0.2.7', '02:00:00:00:00:07');
     assert.deepEqual(choose([own], identity(), { config: dual }), {
-      create: '10.244.3.0/24,fd00:244:0:1::/64',
+      create: '10.244.3.0/24,fd00:244:0:3::/64',
       obsolete: '10.244.3.0-24',
     });
     const taken = lease('10.244.3.0-25', '192.0.2.9');

@@ -148,12 +148,12 @@ export class OverlayPeers {
       'repaired entries that somebody else had changed',
     );
     const now = Date.now();
-    for (const { key } of repairs)
-      if (this.contest.note(key, now).begins)
-        this.log.error(
-          { entry: key },
-          'another program keeps changing an entry: find and stop it; it is put right less often from now on',
-        );
+    const contested = repairs.filter(({ key }) => this.contest.note(key, now).begins);
+    if (contested.length > 0)
+      this.log.error(
+        { count: contested.length, changes: sample(contested) },
+        'something keeps changing entries (another program, a link that flaps): they are put right less often from now on',
+      );
   }
 
   private async apply(changes: readonly OverlayChange[], entries: EntryMap): Promise<void> {

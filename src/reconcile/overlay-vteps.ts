@@ -132,7 +132,7 @@ export class Vteps {
     if (contest.note(deviceObject(name), Date.now()).begins)
       log.error(
         { device: name, repairs },
-        'another program keeps changing the device: find and stop it; it is put right less often from now on',
+        'something keeps changing the device (another program?): it is put right less often from now on',
       );
   }
 

@@ -128,11 +128,11 @@ export class Overlay {
 
   /** What does not keep pods' traffic from flowing now, but somebody should look at. */
   warnings(): Check[] {
-    return this.contest.contested(Date.now()).map((object) => ({
-      name: 'contested',
-      state: 'warning',
-      detail: `another program keeps changing ${object}`,
-    }));
+    const contested = this.contest.contested(Date.now());
+    if (contested.length === 0) return [];
+    const some = `${contested.slice(0, 5).join(', ')}${contested.length > 5 ? ', …' : ''}`;
+    const detail = `something keeps changing ${contested.length} objects of ours: ${some}`;
+    return [{ name: 'contested', state: 'warning', detail }];
   }
 
   podNetwork(): PodNetworkState {

@@ -58,11 +58,13 @@ export type OverlayEntry = RouteEntry | NexthopEntry | NeighbourEntry | FdbEntry
 /** Entries by what the kernel tells them apart by. */
 export type EntryMap = Map<string, OverlayEntry>;
 
+export const neighbourKey = (address: Address): string => `n ${address.text}`;
+
 /** FDB entries are keyed by (MAC, destination): two nodes that share a MAC must not fight over one entry. */
 export function entryKey(entry: OverlayEntry): string {
   if (entry.kind === 'route') return `r ${entry.destination.text}`;
   if (entry.kind === 'nexthop') return `h ${entry.id}`;
-  if (entry.kind === 'neighbour') return `n ${entry.address.text}`;
+  if (entry.kind === 'neighbour') return neighbourKey(entry.address);
   return `f ${entry.mac} ${entry.destination.text}`;
 }
 

@@ -1,6 +1,12 @@
 import type { Log } from '../config/log.ts';
 import { fdbEntry, neighbourEntry, nexthopEntry, ownsRoute, routeEntry } from '../desired/overlay-actual.ts';
-import { entryKey, type OverlayEntry, ROUTE_PROTOCOL, sameEntry } from '../desired/overlay-entries.ts';
+import {
+  entryKey,
+  neighbourKey,
+  type OverlayEntry,
+  ROUTE_PROTOCOL,
+  sameEntry,
+} from '../desired/overlay-entries.ts';
 import { parseInterfaceAddress } from '../kernel/netlink/addresses.ts';
 import type { Message } from '../kernel/netlink/codec.ts';
 import * as nl from '../kernel/netlink/constants.ts';
@@ -133,6 +139,11 @@ class EventFilter {
     const device = neighbour?.device ?? forwarding?.device;
     if (device === undefined || !devices.has(device)) return undefined;
     const entry = neighbour !== undefined ? neighbourEntry(neighbour) : forwarding && fdbEntry(forwarding);
+    if (neighbour !== undefined && entry === undefined) {
+      // A deletion comes as a failed entry without a MAC address.
+      const key = neighbourKey(neighbour.address);
+      return this.overlay.peers.expected(key) === undefined ? undefined : reason(`${key} changed`, key);
+    }
     return this.entry(message.type === nl.RTM_NEWNEIGH, entry, true);
   }
 

@@ -116,6 +116,10 @@ describe('faults end with traffic flowing and the kernel as desired', () => {
     await assertConverges(lab, one);
   });
 
+  it('a neighbour alone is deleted', async () => {
+    await one.namespace.ip('neighbour delete 10.244.41.0 dev flannel.1');
+  });
+
   it('foreign routes outside the pod network are left alone', async () => {
     await one.namespace.ip('route add 203.0.113.0/24 via 192.0.2.1');
     const from = one.agent!.log().length;

@@ -173,7 +173,7 @@ export class EtcdTracker {
       } catch (error) {
         this.lastError = describeError(error);
         if (this.connected || this.revision !== before) failures = 0;
-        const retryInMs = Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** failures++);
+        let retryInMs = Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** failures++);
         // Each longer wait is told, then one line a minute.
         if (retryInMs < LONGEST_RETRY_MS || this.limiter.allow('retry') !== undefined)
           this.log.warn({ error: this.lastError, retryInMs }, 'cannot follow the leases in etcd, will retry');
@@ -181,6 +181,8 @@ export class EtcdTracker {
         if (this.store.certificatesChanged()) {
           this.log.info('the certificates for etcd have changed, connecting anew');
           this.store.reconnect();
+          retryInMs = FIRST_RETRY_MS;
+          failures = 0;
         }
         await delay(retryInMs, undefined, { signal: round }).catch(() => undefined);
       }

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { createSecureContext } from 'node:tls';
 import {
   Etcd3,
   EtcdAuthenticationFailedError,
@@ -46,11 +47,21 @@ export function readCertificates(options: EtcdOptions): Certificates {
   if (caFile === undefined && certFile === undefined && keyFile === undefined) return undefined;
   if ((certFile === undefined) !== (keyFile === undefined))
     throw new TwillError('invalid', '--etcd-certfile and --etcd-keyfile belong together: give both');
+  const ca = caFile === undefined ? undefined : readCredential(caFile, '--etcd-cafile');
+  const key = keyFile === undefined ? undefined : readCredential(keyFile, '--etcd-keyfile');
+  const cert = certFile === undefined ? undefined : readCredential(certFile, '--etcd-certfile');
+  try {
+    // While they are replaced, one file may be of before; the connection itself would throw that out of nowhere.
+    createSecureContext({ ca, key, cert });
+  } catch (cause) {
+    const files = [caFile, certFile, keyFile].filter((file) => file !== undefined).join(', ');
+    throw new TwillError('invalid', `the certificates for etcd (${files}) cannot be used`, cause);
+  }
   return {
     // Without a CA file the system's certificates are used; etcd3's type does not say so, gRPC does.
-    rootCertificate: (caFile === undefined ? null : readCredential(caFile, '--etcd-cafile')) as Buffer,
-    ...(keyFile === undefined ? {} : { privateKey: readCredential(keyFile, '--etcd-keyfile') }),
-    ...(certFile === undefined ? {} : { certChain: readCredential(certFile, '--etcd-certfile') }),
+    rootCertificate: (ca ?? null) as Buffer,
+    ...(key === undefined ? {} : { privateKey: key }),
+    ...(cert === undefined ? {} : { certChain: cert }),
   };
 }
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { makeCertificates } from '../lab/certificates.ts';
@@ -27,7 +27,16 @@ test('the agent uses an etcd that speaks TLS and asks for a client certificate',
 
     // Renewed by another authority: the files are replaced, and etcd refuses the certificates of before.
     await lab.etcd.stop();
-    await makeCertificates(dirname(ca), [lab.etcd.endpoint.replace(/^https:..(.*):\d+$/, '$1')]);
+    const folder = join(dirname(ca), 'renewed');
+    mkdirSync(folder);
+    const renewed = await makeCertificates(folder, [lab.etcd.endpoint.replace(/^https:..(.*):\d+$/, '$1')]);
+    copyFileSync(renewed.client.key, client.key);
+    const from = second.agent!.log().length;
+    await lab.waitFor('the agent to try with a key that does not belong to the certificate', () =>
+      /will retry[\s\S]*will retry/.test(second.agent!.log().slice(from)),
+    );
+    assert.ok(second.agent!.running, second.agent!.tail());
+    for (const file of readdirSync(folder)) copyFileSync(join(folder, file), join(dirname(ca), file));
     await lab.etcd.start();
     const value =
       '{"PublicIP":"192.0.2.200","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}}';

@@ -68,16 +68,19 @@ function withSameMac(part: EntryMap, whole: EntryMap, macs: ReadonlySet<string>)
 
 /** Everything is new: no need to compare. */
 function allNew(desired: EntryMap): OverlayChange[] {
-  const changes: OverlayChange[] = [];
+  const changes: Record<OverlayEntry['kind'], OverlayChange[]> = {
+    neighbour: [],
+    fdb: [],
+    nexthop: [],
+    route: [],
+  };
   const macs = new Set<string>();
-  for (const kind of inOrder)
-    for (const [key, entry] of desired) {
-      if (entry.kind !== kind) continue;
-      const shared = entry.kind === 'fdb' && macs.has(entry.mac);
-      if (entry.kind === 'fdb') macs.add(entry.mac);
-      changes.push({ action: shared ? 'append' : 'set', key, entry });
-    }
-  return changes;
+  for (const [key, entry] of desired) {
+    const shared = entry.kind === 'fdb' && macs.has(entry.mac);
+    if (entry.kind === 'fdb') macs.add(entry.mac);
+    changes[entry.kind].push({ action: shared ? 'append' : 'set', key, entry });
+  }
+  return inOrder.flatMap((kind) => changes[kind]);
 }
 
 /** Usually one lease of thousands has changed: everything after this looks at what differs alone. */

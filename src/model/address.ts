@@ -207,12 +207,15 @@ export function parseMac(text: string): string {
   return mac;
 }
 
+/** The value of a hexadecimal digit, given as its character code. */
+const hexDigit = (code: number): number => (code & 15) + (code > 57 ? 9 : 0);
+
 /** @throws TwillError `invalid` */
 export function macBytes(mac: string): Uint8Array {
-  const text = parseMac(mac);
+  if (!macPattern.test(mac)) parseMac(mac);
   const bytes = new Uint8Array(6);
   for (let index = 0; index < 6; index++)
-    bytes[index] = Number.parseInt(text.slice(index * 3, index * 3 + 2), 16);
+    bytes[index] = (hexDigit(mac.charCodeAt(index * 3)) << 4) | hexDigit(mac.charCodeAt(index * 3 + 1));
   return bytes;
 }
 

@@ -18,6 +18,7 @@ import { parseNexthop } from '../kernel/netlink/nexthops.ts';
 import { parseRoute } from '../kernel/netlink/routes.ts';
 import { NETLINK_ROUTE, RtSocket } from '../kernel/netlink/socket.ts';
 import type { Overlay } from './overlay.ts';
+import { settingObject } from './overlay-settings.ts';
 import { deviceObject } from './overlay-vteps.ts';
 
 const groups = [
@@ -31,6 +32,9 @@ const groups = [
   nl.RTNLGRP_IPV6_NETCONF,
   nl.RTNLGRP_NEXTHOP,
 ];
+
+/** Milliseconds between looks at the settings of which the kernel does not tell: br_netfilter's. */
+const SETTINGS_MS = 3000;
 
 /** What is not as it should be any more. */
 interface Reason {
@@ -112,8 +116,9 @@ class EventFilter {
 
   private settings(message: Message): Reason | undefined {
     const settings = parseIpSettings(message);
-    const off = settings?.index === nl.NETCONFA_IFINDEX_ALL && settings.forwarding === false;
-    return off ? reason('forwarding was turned off') : undefined;
+    if (settings?.index !== nl.NETCONFA_IFINDEX_ALL || settings.forwarding !== false) return undefined;
+    const [name] = this.overlay.settings.undone();
+    return name === undefined ? undefined : reason(`${name} was turned off`, settingObject(name));
   }
 
   private route(message: Message): Reason | undefined {
@@ -204,7 +209,11 @@ export function watchKernel(overlay: Overlay, log: Log): () => void {
     },
     () => overlay.loop.trigger('kernel events were lost'),
   );
+  const settings = setInterval(() => {
+    for (const name of overlay.settings.undone()) trigger.pull(settingObject(name));
+  }, SETTINGS_MS);
   return () => {
+    clearInterval(settings);
     trigger.stop();
     socket.close();
   };

@@ -1,10 +1,14 @@
 import { type Log, LogLimiter } from '../config/log.ts';
+import type { Contest } from '../desired/contest.ts';
 import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
 import { type Family, ipv4 } from '../model/address.ts';
 import { describeError } from '../model/error.ts';
 import type { Check } from '../model/health.ts';
 
 const forwarding = { ipv4: 'net/ipv4/ip_forward', ipv6: 'net/ipv6/conf/all/forwarding' } as const;
+
+/** The name under which repairs of a setting are counted. */
+export const settingObject = (name: string): string => `setting ${name}`;
 
 /** How the node's settings are read and written; a test puts its own in place. */
 export interface Sysctls {
@@ -17,19 +21,26 @@ export class NodeSettings {
   /** Settings that had to be put right after they had stood. */
   repairs = 0;
   private readonly log: Log;
+  private readonly contest: Contest;
   private readonly sysctls: Sysctls;
   private readonly limiter = new LogLimiter();
   private readonly stood = new Set<string>();
   private found: readonly Check[] = [];
 
-  constructor(log: Log, sysctls: Sysctls = { read: readSysctl, write: writeSysctl }) {
+  constructor(log: Log, contest: Contest, sysctls: Sysctls = { read: readSysctl, write: writeSysctl }) {
     this.log = log;
+    this.contest = contest;
     this.sysctls = sysctls;
   }
 
   /** What is not as pods need it, with what to do about it. */
   problems(): readonly Check[] {
     return this.found;
+  }
+
+  /** Settings that stood and are off now. Costs a few small reads: the kernel tells of forwarding alone. */
+  undone(): string[] {
+    return [...this.stood].filter((name) => this.sysctls.read(name) === '0');
   }
 
   ensure(families: readonly Family[]): void {
@@ -59,13 +70,26 @@ export class NodeSettings {
 
   private set(problems: Check[], name: string, consequence: string, state: Check['state']): void {
     try {
-      if (this.sysctls.write(name, '1')) {
-        if (this.stood.has(name)) this.repairs++;
-        this.log.info({ sysctl: name }, this.stood.has(name) ? 'turned on again' : 'turned on');
-      }
+      if (this.sysctls.write(name, '1')) this.turnedOn(name);
       this.stood.add(name);
     } catch (error) {
+      this.stood.delete(name);
       problems.push({ name: 'sysctl', state, detail: `${describeError(error)}; ${consequence}` });
     }
+  }
+
+  private turnedOn(name: string): void {
+    if (!this.stood.has(name)) {
+      this.log.info({ sysctl: name }, 'turned on');
+      return;
+    }
+    this.repairs++;
+    const { begins } = this.contest.note(settingObject(name), Date.now());
+    if (begins)
+      this.log.error(
+        { sysctl: name },
+        'something keeps turning the setting off (another program?): it is turned on less often from now on',
+      );
+    else this.log.info({ sysctl: name }, 'turned on again');
   }
 }

@@ -74,7 +74,7 @@ export class Overlay {
     this.options = options;
     this.network = options.config;
     this.peers = new OverlayPeers(socket, log, this.limiter, this.contest);
-    this.settings = new NodeSettings(log);
+    this.settings = new NodeSettings(log, this.contest);
     this.blackholes = new Blackholes(socket, options.blackholeRoute, options.previous);
     this.vteps = new Vteps({
       socket,

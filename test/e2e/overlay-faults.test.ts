@@ -200,6 +200,12 @@ describe('faults end with traffic flowing and the kernel as desired', () => {
     );
   });
 
+  it("bridged packets are kept from iptables' rules", async () => {
+    const setting = '/proc/sys/net/bridge/bridge-nf-call-iptables';
+    await one.exec('tee', [setting], { input: '0' });
+    await lab.waitFor('the setting', async () => (await one.exec('cat', [setting])).trim() === '1');
+  });
+
   it('another program insists on a MAC address of its own: it is published', async () => {
     const mac = '02:bb:bb:bb:bb:bb';
     await lab.waitFor('the MAC in the lease', async () => {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import pino from 'pino';
+import { Contest } from '../../src/desired/contest.ts';
 import { ipv4, ipv6 } from '../../src/model/address.ts';
 import { TwillError } from '../../src/model/error.ts';
 import { NodeSettings } from '../../src/reconcile/overlay-settings.ts';
@@ -32,7 +33,7 @@ const all = (value: string): Record<string, string> => ({
 describe('settings of the node', () => {
   it('are turned on for the families in use, and only for those', () => {
     const values = all('0');
-    const settings = new NodeSettings(log, sysctls(values));
+    const settings = new NodeSettings(log, new Contest(), sysctls(values));
     settings.ensure([ipv4]);
     assert.deepEqual(values, {
       ...all('0'),
@@ -47,7 +48,7 @@ describe('settings of the node', () => {
 
   it('turned off by somebody are turned on again, and counted', () => {
     const values = all('1');
-    const settings = new NodeSettings(log, sysctls(values));
+    const settings = new NodeSettings(log, new Contest(), sysctls(values));
     settings.ensure([ipv4]);
     values['net/ipv4/ip_forward'] = '0';
     settings.ensure([ipv4]);
@@ -55,12 +56,34 @@ describe('settings of the node', () => {
     assert.equal(settings.repairs, 1);
   });
 
+  it('turned off by somebody are named, those that could never be turned on are not', () => {
+    const values = all('0');
+    const settings = new NodeSettings(log, new Contest(), sysctls(values, ['net/ipv4/ip_forward']));
+    settings.ensure([ipv4]);
+    assert.deepEqual(settings.undone(), []);
+    values['net/bridge/bridge-nf-call-iptables'] = '0';
+    assert.deepEqual(settings.undone(), ['net/bridge/bridge-nf-call-iptables']);
+    delete values['net/bridge/bridge-nf-call-iptables'];
+    assert.deepEqual(settings.undone(), [], 'a module that was taken away cannot be turned on');
+  });
+
+  it('that somebody keeps turning off are turned on less and less often', () => {
+    const values = all('1');
+    const contest = new Contest();
+    const settings = new NodeSettings(log, contest, sysctls(values));
+    for (let time = 0; time < 6; time++) {
+      settings.ensure([ipv4]);
+      values['net/ipv4/ip_forward'] = '0';
+    }
+    assert.deepEqual(contest.contested(Date.now()), ['setting net/ipv4/ip_forward']);
+  });
+
   it('without br_netfilter: a warning that says what to do, gone when the module is there', () => {
     const values: Record<string, string> = {
       'net/ipv4/ip_forward': '1',
       'net/ipv6/conf/all/forwarding': '1',
     };
-    const settings = new NodeSettings(log, sysctls(values));
+    const settings = new NodeSettings(log, new Contest(), sysctls(values));
     settings.ensure([ipv4, ipv6]);
     const [problem, ...rest] = settings.problems();
     assert.deepEqual(rest, []);
@@ -74,7 +97,7 @@ describe('settings of the node', () => {
 
   it('that cannot be written are named: forwarding makes the node not ready', () => {
     const values = all('0');
-    const settings = new NodeSettings(log, sysctls(values, ['net/ipv4/ip_forward']));
+    const settings = new NodeSettings(log, new Contest(), sysctls(values, ['net/ipv4/ip_forward']));
     settings.ensure([ipv4]);
     const [problem] = settings.problems();
     assert.equal(problem?.state, 'failed');

@@ -2,10 +2,9 @@ import { release } from 'node:os';
 import { type CniServer, startCniServer } from '../cni/server.ts';
 import { type AgentConfig, readAgentConfig } from '../config/agent.ts';
 import type { FlagValues } from '../config/flag-reader.ts';
-import { type Log, LogLimiter, makeLog } from '../config/log.ts';
+import { type Log, makeLog } from '../config/log.ts';
 import { version } from '../config/version.ts';
 import { wantedChecksumOffload } from '../desired/checksum-offload.ts';
-import { type LeaseConflict, leaseConflicts } from '../desired/lease-conflicts.ts';
 import { trafficRules } from '../desired/masquerade.ts';
 import { previousSubnets } from '../desired/subnet-file.ts';
 import { listLinks } from '../kernel/netlink/links.ts';
@@ -16,8 +15,8 @@ import { readFileIfPresent } from '../store/files.ts';
 import { VtepMacs } from '../store/vtep-macs.ts';
 import { type AgentParts, serveHealth } from './agent-health.ts';
 import { openSource } from './agent-source.ts';
+import { ConflictWatch } from './lease-conflicts.ts';
 import type { LeaseSource, SourceChange } from './lease-source.ts';
-import { ReconcileLoop } from './loop.ts';
 import { Masquerade } from './masquerade.ts';
 import { NetworkChanges } from './network-changes.ts';
 import { Overlay } from './overlay.ts';
@@ -49,9 +48,7 @@ class Agent {
   private network: NetworkConfig | undefined;
   private changes: NetworkChanges | undefined;
   private watching = false;
-  private conflicts: readonly LeaseConflict[] = [];
-  private readonly limiter = new LogLimiter();
-  private readonly conflictLoop: ReconcileLoop;
+  private readonly conflicts: ConflictWatch;
   private masquerade: Masquerade | undefined;
   private cni: CniServer | undefined;
 
@@ -59,13 +56,8 @@ class Agent {
     this.config = config;
     this.log = log;
     this.source = openSource(config, log);
-    this.conflictLoop = new ReconcileLoop({
-      name: 'conflicts',
-      log,
-      work: async () => this.findConflicts(),
-      minIntervalMs: 1000,
-    });
-    this.closers.push(() => this.conflictLoop.stop());
+    this.conflicts = new ConflictWatch(this.source, log);
+    this.closers.push(() => this.conflicts.stop());
   }
 
   async start(): Promise<void> {
@@ -77,6 +69,7 @@ class Agent {
     this.closers.push(() => socket.close());
     const network = await this.source.config(this.abort.signal);
     this.network = network;
+    this.conflicts.listed();
     this.startOverlay(network, socket);
     this.startChanges(network, socket);
   }
@@ -110,20 +103,12 @@ class Agent {
       this.overlay?.loop.trigger('own lease', true);
       this.masquerade?.loop.trigger('own lease', true);
     }
-    if (this.watching) this.conflictLoop.trigger(`${change} changed`);
+    this.conflicts.leasesChanged();
   }
 
   private health(): AgentParts {
     const { source, overlay, masquerade, changes, conflicts, cni } = this;
-    return { source, overlay, masquerade, changes, conflicts, cni };
-  }
-
-  private findConflicts(): void {
-    this.conflicts = leaseConflicts(this.source.leases().values());
-    for (const { kind, leases, detail } of this.conflicts) {
-      if (this.limiter.allow(detail) !== undefined)
-        this.log.error({ kind, leases, detail }, 'leases conflict');
-    }
+    return { source, overlay, masquerade, changes, conflicts: conflicts.found, cni };
   }
 
   private startOverlay(network: NetworkConfig, socket: RtSocket): void {
@@ -182,7 +167,7 @@ class Agent {
     if (this.watching || !overlay.podNetwork().ready || this.abort.signal.aborted) return;
     this.watching = true;
     this.source.networkUp();
-    this.conflictLoop.trigger('start');
+    this.conflicts.start();
     // Starting iptables costs more than a peer's entries: it comes when traffic can flow.
     this.startMasquerade();
     this.closers.push(watchKernel(overlay, this.log));

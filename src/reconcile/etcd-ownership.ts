@@ -78,7 +78,9 @@ export class EtcdOwnership {
 
   /** Why the last attempt to get or keep the lease failed. */
   get lastError(): string | undefined {
-    return this.loop.status().lastError;
+    const { lastError } = this.loop.status();
+    if (lastError === undefined || this.foreign.size === 0) return lastError;
+    return `${lastError}; another node with our public IP holds ${[...this.foreign].join(', ')}: give the nodes different public IPs`;
   }
 
   /** The tracker saw these leases change. */

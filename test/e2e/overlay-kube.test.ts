@@ -6,11 +6,11 @@ import { Lab } from '../lab/lab.ts';
 import type { LabNode } from '../lab/node.ts';
 import { servicePort } from '../lab/place.ts';
 import type { Pod } from '../lab/pod.ts';
+import { healthFlags, readyz } from './overlay-health.ts';
 import { kubeAssets, realKubeApi } from './overlay-kube-apiserver.ts';
 import { type KubeNode, type KubeNodes, ownKubeApi } from './overlay-kube-nodes.ts';
 import { kernelState } from './overlay-state.ts';
 
-const health = ['--healthz-ip=127.0.0.1', '--healthz-port=9099'];
 const flannel = 'flannel.alpha.coreos.com';
 
 function kubeNode(
@@ -57,18 +57,13 @@ function checks(open: (lab: Lab) => Promise<KubeNodes>): void {
   const subnets = async (node: LabNode): Promise<string[]> =>
     (await kernelState(node.namespace)).routes.map((line) => line.split(' ')[0]!);
 
-  const ready = async (node: LabNode): Promise<string> => {
-    const script = `fetch('http://127.0.0.1:9099/readyz').then(async (r) => console.log(r.status, await r.text()))`;
-    return await node.exec(process.execPath, ['-e', script]);
-  };
-
   before(async () => {
     lab = await Lab.start({ nodes: 2, underlay: 'ipv4', networkConfig: null });
     [one, two] = lab.nodes as [LabNode, LabNode];
     api = await open(lab);
     netConfig = join(lab.dir, 'net-conf.json');
     writeFileSync(netConfig, '{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}');
-    args = ['--kube-subnet-mgr', ...api.agentArgs, `--net-config-path=${netConfig}`, ...health];
+    args = ['--kube-subnet-mgr', ...api.agentArgs, `--net-config-path=${netConfig}`, ...healthFlags];
     const nodes = [
       kubeNode('node1', 1, one.ipv4),
       kubeNode('node2', 2, two.ipv4),
@@ -157,17 +152,17 @@ function checks(open: (lab: Lab) => Promise<KubeNodes>): void {
     );
     config({ MTU: 'x' });
     await lab.waitFor('the complaint', async () =>
-      /\[!\] network configuration: .*net-conf\.json.*MTU.*stays in force/.test(await ready(one)),
+      /\[!\] network configuration: .*net-conf\.json.*MTU.*stays in force/.test((await readyz(one)).text),
     );
     config({}, '10.9.0.0/16');
     await lab.waitFor('the pods of this node to hold it up', async () =>
-      /\[!\] network configuration: .*away from 1 pods/.test(await ready(one)),
+      /\[!\] network configuration: .*away from 1 pods/.test((await readyz(one)).text),
     );
     config({});
     await lab.waitFor('the MTU of before', async () =>
       (await one.exec('ip', ['link', 'show', 'flannel.1'])).includes('mtu 1450'),
     );
-    assert.ok(!(await ready(one)).includes('[!] network configuration'));
+    assert.ok(!(await readyz(one)).text.includes('[!] network configuration'));
   });
 
   it('keeps its VTEP MAC although all its own memory of it is gone', async () => {

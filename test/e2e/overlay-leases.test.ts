@@ -5,6 +5,7 @@ import { after, afterEach, before, describe, it } from 'node:test';
 import { EtcdLeases } from '../../src/store/etcd-leases.ts';
 import { etcdPrefix, Lab } from '../lab/lab.ts';
 import type { LabNode } from '../lab/node.ts';
+import { healthFlags, metrics, readyz, said } from './overlay-health.ts';
 import { assertConverges, flannelLease } from './overlay-state.ts';
 
 const subnets = `${etcdPrefix}/subnets/`;
@@ -14,7 +15,6 @@ const config = {
   SubnetMax: '10.244.3.0',
   Backend: { Type: 'vxlan' },
 };
-const health = ['--healthz-ip=127.0.0.1', '--healthz-port=9099', '--metrics-bind-address=127.0.0.1:9098'];
 
 describe('leases in etcd', () => {
   let lab: Lab;
@@ -45,21 +45,14 @@ describe('leases in etcd', () => {
     const found = keys.find(({ value }) => value.includes(`"PublicIP":"${node.ipv4}"`));
     return found && { name: found.key.slice(subnets.length), value: found.value, lease: found.lease };
   };
-  const ready = async (node: LabNode): Promise<{ status: number; text: string }> => {
-    const script = `fetch('http://127.0.0.1:9099/readyz').then(async (r) => console.log(r.status, await r.text()))`;
-    const text = await node.exec(process.execPath, ['-e', script]);
-    return { status: Number(text.slice(0, 3)), text };
-  };
-  const said = (node: LabNode, pattern: RegExp): number =>
-    node.agent?.log().match(new RegExp(pattern, 'g'))?.length ?? 0;
 
   it('etcd does not answer at the start: keeps trying and says so once for each wait', async () => {
     await lab.etcd.stop();
-    await one.startAgent(health, false);
+    await one.startAgent(healthFlags, false);
     await lab.waitFor('three attempts', () => said(one, /cannot follow the leases in etcd, will retry/) >= 3);
     const waits = [...one.agent!.log().matchAll(/retryInMs=(\d+)/g)].map(([, ms]) => Number(ms));
     assert.deepEqual(waits.slice(0, 3), [200, 400, 800]);
-    const { status, text } = await ready(one);
+    const { status, text } = await readyz(one);
     assert.equal(status, 503);
     assert.match(text, /does not answer/);
     await lab.etcd.start();
@@ -69,7 +62,7 @@ describe('leases in etcd', () => {
     const confDir = join(one.dir, 'net.d');
     mkdirSync(confDir, { recursive: true });
     for (const name of ['05-other.conflist', '10-twill.conflist']) writeFileSync(join(confDir, name), name);
-    await one.startAgent([...health, `--cni-conf-dir=${confDir}`], false);
+    await one.startAgent([...healthFlags, `--cni-conf-dir=${confDir}`], false);
     await lab.waitFor(
       'the agent to miss the key',
       () => said(one, /configuration is missing in etcd.*network\/config/) === 1,
@@ -84,27 +77,24 @@ describe('leases in etcd', () => {
     );
     await lab.etcd.put(`${etcdPrefix}/config`, '{"Network":');
     await lab.waitFor('the complaint', () => said(one, /reason=the network configuration is not JSON/) === 1);
-    assert.match((await ready(one)).text, /not JSON/);
+    assert.match((await readyz(one)).text, /not JSON/);
     await lab.etcd.put(`${etcdPrefix}/config`, JSON.stringify(config));
     await one.agentReady();
-    await lab.waitFor('readiness', async () => (await ready(one)).status === 200);
-    assert.match((await ready(one)).text, /\[!\] CNI: the container runtime uses \S+\/05-other\.conflist/);
-    const metrics = await one.exec(process.execPath, [
-      '-e',
-      `fetch('http://127.0.0.1:9098/metrics').then(async (r) => console.log(await r.text()))`,
-    ]);
-    assert.match(metrics, /^twill_agent_lease_held 1$/m);
-    assert.match(metrics, /^twill_agent_lease_conflicts\{kind="subnet"\} 0$/m);
+    await lab.waitFor('readiness', async () => (await readyz(one)).status === 200);
+    assert.match((await readyz(one)).text, /\[!\] CNI: the container runtime uses \S+\/05-other\.conflist/);
+    const shown = await metrics(one);
+    assert.match(shown, /^twill_agent_lease_held 1$/m);
+    assert.match(shown, /^twill_agent_lease_conflicts\{kind="subnet"\} 0$/m);
     for (const what of ['entries', 'devices', 'settings', 'rules'])
-      assert.match(metrics, new RegExp(`^twill_agent_repairs_total\\{what="${what}"\\} 0$`, 'm'));
-    assert.match(metrics, /^twill_cni_addresses\{ip_family="IPv4",state="free"\} 253$/m);
+      assert.match(shown, new RegExp(`^twill_agent_repairs_total\\{what="${what}"\\} 0$`, 'm'));
+    assert.match(shown, /^twill_cni_addresses\{ip_family="IPv4",state="free"\} 253$/m);
   });
 
   it("another node's malformed key or value is skipped, named and counted, and its subnet left alone", async () => {
     await lab.etcd.put(`${subnets}nonsense`, '{}');
     await lab.etcd.put(`${subnets}10.244.1.0-24`, '{"PublicIP":');
     await lab.etcd.put(`${subnets}10.244.2.0-24`, '{"PublicIP":"192.0.2.99","BackendType":"vxlan"}');
-    await one.startAgent(health);
+    await one.startAgent(healthFlags);
     assert.equal((await lease(one))?.name, '10.244.3.0-24');
     for (const name of ['nonsense', '10\\.244\\.1\\.0-24', '10\\.244\\.2\\.0-24'])
       assert.equal(
@@ -112,7 +102,7 @@ describe('leases in etcd', () => {
         1,
         name,
       );
-    const { status, text } = await ready(one);
+    const { status, text } = await readyz(one);
     assert.equal(status, 200);
     assert.match(text, /\[!\] lease nonsense: skipped/);
     const { key, value } = flannelLease(2, '02:00:00:00:00:99', '192.0.2.99');
@@ -155,12 +145,12 @@ describe('leases in etcd', () => {
   });
 
   it('a revoked lease is noticed and taken again; one that another node has got meanwhile is not', async () => {
-    await one.startAgent(health);
+    await one.startAgent(healthFlags);
     const first = await lease(one);
     await lab.etcd.client.leaseClient.leaseRevoke({ ID: first!.lease });
     await lab.waitFor('the lease again', async () => (await lease(one))?.name === first?.name);
     assert.equal(said(one, /our lease is lost/), 1);
-    await lab.waitFor('readiness', async () => (await ready(one)).status === 200);
+    await lab.waitFor('readiness', async () => (await readyz(one)).status === 200);
     // Partitioned: the lease expires and another node takes the subnet.
     await one.blockEtcd();
     await lab.etcd.delete(subnets + first?.name);
@@ -184,48 +174,14 @@ describe('leases in etcd', () => {
       const { key, value } = flannelLease(third, `02:00:00:00:00:0${third}`);
       await lab.etcd.put(key, value);
     }
-    await one.startAgent(health, false);
+    await one.startAgent(healthFlags, false);
     await lab.waitFor('the reason', async () =>
-      /every IPv4 subnet .* is leased/.test((await ready(one)).text),
+      /every IPv4 subnet .* is leased/.test((await readyz(one)).text),
     );
-    assert.equal((await ready(one)).status, 503);
+    assert.equal((await readyz(one)).status, 503);
     await lab.etcd.delete(`${subnets}10.244.2.0-24`);
-    await lab.waitFor('readiness', async () => (await ready(one)).status === 200);
+    await lab.waitFor('readiness', async () => (await readyz(one)).status === 200);
     assert.equal((await lease(one))?.name, '10.244.2.0-24');
-  });
-
-  it('two nodes with one public IP: both name the conflict, each keeps a subnet, nothing flaps', async () => {
-    const ip = '--public-ip=192.0.2.200';
-    await one.startAgent([ip]);
-    const [first] = await lab.etcd.keys(subnets);
-    await two.startAgent([ip]);
-    await lab.waitFor('two leases', async () => (await lab.etcd.keys(subnets)).length === 2);
-    await lab.waitFor('both to name the conflict', () =>
-      [one, two].every((node) => said(node, /both claim the public IP 192\.0\.2\.200/) > 0),
-    );
-    const settled = await lab.etcd.keys(subnets);
-    assert.deepEqual(
-      settled.find(({ key }) => key === first?.key),
-      first,
-    );
-    const macs = settled.map(({ value }) => /VtepMAC":"([^"]+)/.exec(value)?.[1]);
-    for (const node of [one, two])
-      for (const mac of macs) assert.ok(said(node, new RegExp(`leases conflict .*${mac}`)) > 0);
-    // Both restart: still the same.
-    for (const node of [one, two]) {
-      await node.agent!.kill();
-      await node.startAgent([ip]);
-    }
-    await assert.rejects(
-      lab.waitFor(
-        'a change',
-        async () => {
-          const now = await lab.etcd.keys(subnets);
-          return JSON.stringify(now) !== JSON.stringify(settled);
-        },
-        { timeoutMs: 1000 },
-      ),
-    );
   });
 
   it('an IPv4 subnet is leased once, whichever IPv6 subnet is beside it', async () => {

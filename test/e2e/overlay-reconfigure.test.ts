@@ -5,16 +5,11 @@ import { etcdPrefix, Lab, withLab } from '../lab/lab.ts';
 import type { LabNode } from '../lab/node.ts';
 import { servicePort } from '../lab/place.ts';
 import type { Pod } from '../lab/pod.ts';
+import { healthFlags, readyz } from './overlay-health.ts';
 import { assertConverges, flannelLease, saidSince } from './overlay-state.ts';
 
 const subnets = `${etcdPrefix}/subnets/`;
-const health = ['--healthz-ip=127.0.0.1', '--healthz-port=9099'];
 const v4 = { Network: '10.244.0.0/16', SubnetMin: '10.244.1.0', SubnetMax: '10.244.9.0' };
-
-async function ready(node: LabNode): Promise<string> {
-  const script = `fetch('http://127.0.0.1:9099/readyz').then(async (r) => console.log(r.status, await r.text()))`;
-  return await node.exec(process.execPath, ['-e', script]);
-}
 
 describe('the network configuration changes while the agents run', () => {
   let lab: Lab;
@@ -51,7 +46,7 @@ describe('the network configuration changes while the agents run', () => {
   before(async () => {
     lab = await Lab.start({ nodes: 2, networkConfig: { ...v4, Backend: { Type: 'vxlan' } } });
     one = lab.nodes[0]!;
-    await Promise.all(lab.nodes.map((node) => node.startAgent([...health, '--log-level=debug'])));
+    await Promise.all(lab.nodes.map((node) => node.startAgent([...healthFlags, '--log-level=debug'])));
     pods = await Promise.all(lab.nodes.map((node) => node.addPod('a')));
     await bothWays();
   });
@@ -140,7 +135,7 @@ describe('the network configuration changes while the agents run', () => {
     );
     assert.deepEqual(await keys(), before);
     await bothWays();
-    assert.match(await ready(one), /^200/);
+    assert.equal((await readyz(one)).status, 200);
   });
 
   it('IPv6 comes: IPv4 subnets stay, and pods with it', async () => {
@@ -167,12 +162,12 @@ describe('the network configuration changes while the agents run', () => {
     await configure({ ...v4, Backend: { Type: 'udp' } });
     await lab.waitFor('the complaint', async () =>
       /^200[\s\S]*\[!\] network configuration: .*Backend\.Type is 'udp'.*stays in force/.test(
-        await ready(one),
+        (await readyz(one)).text,
       ),
     );
     await lab.etcd.delete(`${etcdPrefix}/config`);
     await lab.waitFor('the complaint', async () =>
-      /\[!\] network configuration: .*config is missing in etcd/.test(await ready(one)),
+      /\[!\] network configuration: .*config is missing in etcd/.test((await readyz(one)).text),
     );
     assert.deepEqual(await keys(), before);
     await bothWays();
@@ -184,7 +179,7 @@ describe('the network configuration changes while the agents run', () => {
     await configure({ Network: '10.9.0.0/16', Backend: { Type: 'vxlan' } });
     await lab.waitFor('the reason', async () =>
       /^200[\s\S]*\[!\] network configuration: .*takes the subnet 10\.244\.\d\.0-24\S* away from 1 pods.*drain/.test(
-        await ready(one),
+        (await readyz(one)).text,
       ),
     );
     assert.ok(saidSince(one, from, /drain it/));
@@ -212,11 +207,13 @@ describe('the network configuration changes while the agents run', () => {
 it('a configuration that the node cannot follow is named, and everything goes on as before', async () => {
   await withLab({ nodes: 1, underlay: 'ipv4' }, async (lab) => {
     const node = lab.nodes[0]!;
-    await node.startAgent(health);
+    await node.startAgent(healthFlags);
     const config = { ...v4, EnableIPv6: true, IPv6Network: 'fd00:244::/48', Backend: { Type: 'vxlan' } };
     await lab.etcd.put(`${etcdPrefix}/config`, JSON.stringify(config));
     await lab.waitFor('the reason', async () =>
-      /^200[\s\S]*\[!\] network configuration: no interface with IPv4 and IPv6/.test(await ready(node)),
+      /^200[\s\S]*\[!\] network configuration: no interface with IPv4 and IPv6/.test(
+        (await readyz(node)).text,
+      ),
     );
     const { key, value } = flannelLease(40, '02:00:00:00:00:40');
     await lab.etcd.put(key, value);

@@ -51,7 +51,7 @@ export class LogLimiter {
   }
 
   /** @returns undefined to stay silent, else the number of lines held back since the last one */
-  allow(key: string, now = Date.now()): number | undefined {
+  allow(key: string, now = performance.now()): number | undefined {
     const entry = this.seen.get(key);
     if (entry !== undefined && now - entry.at < this.intervalMs) {
       entry.suppressed++;

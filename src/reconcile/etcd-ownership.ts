@@ -19,7 +19,7 @@ const DISPUTE_MS = 60_000;
 interface Held {
   readonly record: LeaseRecord;
   readonly lease: Lease;
-  /** Taken over by public IP alone, at this time; undefined when the lease is ours beyond doubt. */
+  /** Taken over by public IP alone, at this time by the monotonic clock; undefined when the lease is ours beyond doubt. */
   readonly unprovenSince: number | undefined;
   /** We have written our content back once after another node overwrote it. */
   readonly asserted: boolean;
@@ -139,7 +139,7 @@ export class EtcdOwnership {
     const { store, log } = this.options;
     const { name } = held.record;
     const details = { lease: name, ours: held.record.value, theirs: record.value };
-    const unproven = held.unprovenSince !== undefined && Date.now() - held.unprovenSince < DISPUTE_MS;
+    const unproven = held.unprovenSince !== undefined && performance.now() - held.unprovenSince < DISPUTE_MS;
     if (unproven || held.asserted) {
       this.foreign.add(name);
       log.error(
@@ -200,7 +200,7 @@ export class EtcdOwnership {
         { lease: record.name, reservation: record.etcdLease === '0' },
         'reusing the lease that carries our public IP',
       );
-      return { ...base, record, lease, unprovenSince: choice.proven ? undefined : Date.now() };
+      return { ...base, record, lease, unprovenSince: choice.proven ? undefined : performance.now() };
     }
     let reserved = false;
     for (const lease of choice.obsolete) if (!(await this.giveBack(lease))) reserved = true;

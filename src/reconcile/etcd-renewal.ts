@@ -19,6 +19,7 @@ export interface RenewalOptions {
 export class EtcdRenewal {
   private readonly options: RenewalOptions;
   private timer: NodeJS.Timeout | undefined;
+  /** By the monotonic clock: the node's own may be set. */
   private at = Number.POSITIVE_INFINITY;
 
   constructor(options: RenewalOptions) {
@@ -26,12 +27,12 @@ export class EtcdRenewal {
   }
 
   get due(): boolean {
-    return Date.now() >= this.at;
+    return performance.now() >= this.at;
   }
 
   schedule(seconds: number): void {
     clearTimeout(this.timer);
-    this.at = Date.now() + seconds * 1000;
+    this.at = performance.now() + seconds * 1000;
     this.timer = setTimeout(this.options.onDue, seconds * 1000 + 10);
     this.timer.unref();
   }

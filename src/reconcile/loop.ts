@@ -40,7 +40,9 @@ export class ReconcileLoop {
   private timer: NodeJS.Timeout | undefined;
   private timerAt = Number.POSITIVE_INFINITY;
   private running: Promise<void> | undefined;
+  /** By the monotonic clock, as all waits: the clock of the node may be set while they last. */
   private lastStart = Number.NEGATIVE_INFINITY;
+  private runningSince: number | undefined;
   private runs = 0;
   private failures = 0;
   private consecutiveFailures = 0;
@@ -58,7 +60,7 @@ export class ReconcileLoop {
     this.reasons.add(reason);
     if (this.running !== undefined) return;
     if (this.consecutiveFailures > 0 && !urgent) return; // the retry timer is already set
-    this.schedule(Math.max(0, this.lastStart + (this.options.minIntervalMs ?? 0) - Date.now()));
+    this.schedule(Math.max(0, this.lastStart + (this.options.minIntervalMs ?? 0) - performance.now()));
   }
 
   /** Resolves after the next successful run that starts after this call. */
@@ -75,7 +77,7 @@ export class ReconcileLoop {
       lastSuccess: this.lastSuccess,
       lastError: this.lastError,
       pending: this.reasons.size > 0 || this.running !== undefined,
-      runningSince: this.running === undefined ? undefined : this.lastStart,
+      runningSince: this.runningSince,
     };
   }
 
@@ -87,7 +89,7 @@ export class ReconcileLoop {
   }
 
   private schedule(delayMs: number): void {
-    const at = Date.now() + delayMs;
+    const at = performance.now() + delayMs;
     if (at >= this.timerAt) return;
     clearTimeout(this.timer);
     this.timerAt = at;
@@ -102,7 +104,8 @@ export class ReconcileLoop {
     this.reasons.clear();
     const waiters = this.waiters;
     this.waiters = [];
-    this.lastStart = Date.now();
+    this.lastStart = performance.now();
+    this.runningSince = Date.now();
     this.runs++;
     try {
       await this.options.work(reasons.length > 0 ? reasons : ['resync'], this.abort.signal);
@@ -118,6 +121,7 @@ export class ReconcileLoop {
       this.lastError = describeError(error);
     }
     this.running = undefined;
+    this.runningSince = undefined;
     if (!this.abort.signal.aborted) this.scheduleNext();
   }
 
@@ -136,7 +140,7 @@ export class ReconcileLoop {
         log.warn({ loop: name, error: this.lastError, attempt, retryInMs: delay }, 'failed, will retry');
       this.schedule(delay);
     } else if (this.reasons.size > 0) {
-      this.schedule(Math.max(0, this.lastStart + minIntervalMs - Date.now()));
+      this.schedule(Math.max(0, this.lastStart + minIntervalMs - performance.now()));
     } else if (resyncMs !== undefined) {
       this.schedule(resyncMs);
     }

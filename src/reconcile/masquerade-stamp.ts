@@ -27,13 +27,13 @@ export class RulesWatch {
 
   /** True when the rules were found right in this state, not long ago. */
   isKnown(state: string): boolean {
-    return this.seen === state && Date.now() - this.at < LONGEST_MS;
+    return this.seen === state && performance.now() - this.at < LONGEST_MS;
   }
 
   /** Says that the rules are right in this state; undefined when they were written just now. */
   learn(state: string | undefined): void {
     this.seen = state;
-    this.at = Date.now();
+    this.at = performance.now();
   }
 
   close(): void {

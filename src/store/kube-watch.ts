@@ -89,7 +89,7 @@ export class KubeWatch<T> {
     const { first, longest } = this.options.backoffMs ?? { first: 200, longest: 30_000 };
     let failures = 0;
     while (!this.stopped) {
-      const started = Date.now();
+      const started = performance.now();
       this.round = new AbortController();
       const round = AbortSignal.any([this.abort.signal, this.round.signal]);
       try {
@@ -97,7 +97,7 @@ export class KubeWatch<T> {
         failures = 0;
         await this.watch(round);
         // A server that ends every watch at once must not be asked without pause.
-        if (Date.now() - started < 1000) await this.pause(first, round);
+        if (performance.now() - started < 1000) await this.pause(first, round);
       } catch (error) {
         if (this.stopped) return;
         if (round.aborted) continue;

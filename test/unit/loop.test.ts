@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { it } from 'node:test';
+import { describe, it } from 'node:test';
 import { makeLog } from '../../src/config/log.ts';
 import { ReconcileLoop } from '../../src/reconcile/loop.ts';
 
@@ -84,4 +84,34 @@ it('lets the run under way end and starts no other after stop', async () => {
   loop.trigger('b');
   for (let turn = 0; turn < 100; turn++) await nextTurn();
   assert.equal(runs, 1);
+});
+
+describe('the clock of the node is set while a loop runs', () => {
+  for (const [direction, hours] of [
+    ['back', -1],
+    ['forward', 1],
+  ] as const) {
+    it(`${direction}: what is asked for runs as soon as before`, async (test) => {
+      let runs = 0;
+      const loop = new ReconcileLoop({
+        name: 'test',
+        log,
+        resyncMs: 3_600_000,
+        minIntervalMs: 1,
+        work: async () => {
+          runs++;
+        },
+      });
+      const first = loop.settled();
+      loop.trigger('a');
+      await first;
+      const real = Date.now;
+      test.mock.method(Date, 'now', () => real() + hours * 3_600_000);
+      loop.trigger('b');
+      const deadline = performance.now() + 5000;
+      while (runs < 2 && performance.now() < deadline) await nextTurn();
+      await loop.stop();
+      assert.equal(runs, 2);
+    });
+  }
 });

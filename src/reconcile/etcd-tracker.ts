@@ -4,14 +4,25 @@ import type { Prefix } from '../model/address.ts';
 import { describeError } from '../model/error.ts';
 import { type Lease, parseLease, parseLeaseKeyName } from '../model/lease.ts';
 import type { EtcdLeases, LeaseEvent, LeaseRecord } from '../store/etcd-leases.ts';
+import { coalesce } from './coalesce.ts';
+
+/** Stands for the configuration among the names of leases. */
+const CONFIG = '';
 
 const FIRST_RETRY_MS = 200;
 const LONGEST_RETRY_MS = 10_000;
+
+/** What of the store the tracker needs. */
+export type TrackedStore = Pick<EtcdLeases, 'list' | 'watch' | 'keyOf' | 'reconnect' | 'certificatesChanged'>;
 
 /** What the tracker tells: names of leases that changed, or the configuration did. */
 export interface TrackerEvents {
   leases(names: ReadonlySet<string>): void;
   config(text: string | undefined): void;
+}
+
+function sameRecord(a: LeaseRecord, b: LeaseRecord | undefined): boolean {
+  return b !== undefined && a.revision === b.revision && a.value === b.value && a.etcdLease === b.etcdLease;
 }
 
 /**
@@ -26,7 +37,7 @@ export class EtcdTracker {
   configText: string | undefined;
   connected = false;
   lastError: string | undefined;
-  private readonly store: EtcdLeases;
+  private readonly store: TrackedStore;
   private readonly log: Log;
   private readonly events: TrackerEvents;
   private readonly limiter = new LogLimiter();
@@ -36,8 +47,10 @@ export class EtcdTracker {
   private running: Promise<void> | undefined;
   private revision = 0n;
   private relist = true;
+  /** Revisions of what was learnt while a listing is under way, by name: it may show what was before. */
+  private recent: Map<string, bigint> | undefined;
 
-  constructor(store: EtcdLeases, log: Log, events: TrackerEvents) {
+  constructor(store: TrackedStore, log: Log, events: TrackerEvents) {
     this.store = store;
     this.log = log;
     this.events = events;
@@ -71,7 +84,9 @@ export class EtcdTracker {
 
   /** Takes in a write of our own before the watch reports it. */
   learn(record: LeaseRecord): void {
-    if ((this.records.get(record.name)?.revision ?? 0n) < record.revision) this.put(record);
+    if ((this.records.get(record.name)?.revision ?? 0n) >= record.revision) return;
+    this.recent?.set(record.name, record.revision);
+    this.put(record);
   }
 
   forget(name: string): void {
@@ -81,24 +96,47 @@ export class EtcdTracker {
   }
 
   /** Lists everything now and reports what differs from the mirror. */
-  async refresh(): Promise<void> {
+  readonly refresh = coalesce(async () => {
+    const recent = new Map<string, bigint>();
+    this.recent = recent;
+    try {
+      await this.list((name, revision) => (recent.get(name) ?? 0n) > revision);
+    } finally {
+      this.recent = undefined;
+    }
+  });
+
+  /** @param newer says whether more than that revision of an entry is known */
+  private async list(newer: (name: string, revision: bigint) => boolean): Promise<void> {
+    const before = this.revision;
     const changed = new Set<string>();
     const names = new Set<string>();
-    const listing = await this.store.list((record) => {
+    const { config, revision } = await this.store.list((record, listed) => {
       names.add(record.name);
-      if (this.records.get(record.name)?.revision === record.revision) return;
+      if (newer(record.name, listed) || sameRecord(record, this.records.get(record.name))) return;
       this.put(record);
       changed.add(record.name);
     });
     for (const name of [...this.records.keys()]) {
-      if (names.has(name)) continue;
+      if (names.has(name) || newer(name, revision)) continue;
       this.forget(name);
       changed.add(name);
     }
-    this.revision = listing.revision;
     this.relist = false;
-    this.setConfig(listing.config);
+    if (revision < before) this.wentBack(before, revision);
+    else if (revision > this.revision) this.revision = revision;
+    if (!newer(CONFIG, revision)) this.setConfig(config);
     if (changed.size > 0) this.events.leases(changed);
+  }
+
+  /** A watch from a revision that is still to come again would be silent until then. */
+  private wentBack(before: bigint, revision: bigint): void {
+    this.log.warn(
+      { before: String(before), now: String(revision) },
+      'etcd knows less than it did (set up anew, or restored from a backup): everything was listed again',
+    );
+    this.revision = revision;
+    this.round.abort();
   }
 
   private setConfig(text: string | undefined): void {
@@ -127,6 +165,7 @@ export class EtcdTracker {
       const name = event.type === 'put' ? event.record.name : event.name;
       const at = event.type === 'put' ? event.record.revision : event.revision;
       if ((this.records.get(name)?.revision ?? 0n) >= at) continue;
+      this.recent?.set(name, at);
       if (event.type === 'put') this.put(event.record);
       else this.forget(name);
       changed.add(name);
@@ -136,13 +175,22 @@ export class EtcdTracker {
   }
 
   private async follow(signal: AbortSignal): Promise<void> {
-    if (this.relist) await this.refresh();
+    const fresh = this.relist;
+    if (fresh) await this.refresh();
     const end = await this.store.watch(
       this.revision + 1n,
       {
         events: (events, revision) => this.apply(events, revision),
-        config: (text) => this.setConfig(text),
-        connected: () => this.setConnected(),
+        config: (text, revision) => {
+          this.recent?.set(CONFIG, revision);
+          this.setConfig(text);
+        },
+        connected: (revision) => {
+          // The member lags behind the others, or all of etcd is of before: a listing tells.
+          this.relist = revision < this.revision && !fresh;
+          if (this.relist) this.round.abort();
+          else this.setConnected();
+        },
       },
       signal,
     );

@@ -27,12 +27,12 @@ export type LeaseEvent =
   | { readonly type: 'delete'; readonly name: string; readonly revision: bigint };
 
 export interface WatchHandler {
-  /** Events of one answer, in order. `revision` is the store's: resume from the next one. */
+  /** Events of one answer, in order; those up to `revision` are complete then: resume from the next one. */
   events(events: readonly LeaseEvent[], revision: bigint): void;
-  /** The network configuration changed; undefined when it was deleted. */
-  config(text: string | undefined): void;
-  /** The watch stands. */
-  connected(): void;
+  /** The network configuration changed at this revision; undefined when it was deleted. */
+  config(text: string | undefined, revision: bigint): void;
+  /** The watch stands; the member that serves it is at this revision. */
+  connected(revision: bigint): void;
 }
 
 /** Leases in one answer of a listing. */
@@ -117,10 +117,10 @@ export class EtcdLeases {
   }
 
   /**
-   * Configuration and all leases as of one revision, `onRecord` for each. In pages, so that the answers of a big cluster
+   * Configuration and all leases as of one revision, `onRecord` for each, with that revision. In pages, so that the answers of a big cluster
    * need not all be in memory at once.
    */
-  async list(onRecord: (record: LeaseRecord) => void): Promise<LeaseListing> {
+  async list(onRecord: (record: LeaseRecord, revision: bigint) => void): Promise<LeaseListing> {
     const end = prefixEnd(this.subnets);
     const answer = await this.call('list the leases', () =>
       this.client.kv.txn({
@@ -131,6 +131,7 @@ export class EtcdLeases {
       }),
     );
     const { revision } = answer.header;
+    const listed = BigInt(revision);
     let page = answer.responses[1]!.response_range;
     const config = answer.responses[0]!.response_range.kvs[0]?.value.toString();
     answer.responses = [];
@@ -144,11 +145,11 @@ export class EtcdLeases {
           this.client.kv.range({ key, range_end: end, limit: PAGE, revision }),
         );
       next?.catch(() => {}); // reported below, unless `onRecord` throws first
-      for (const kv of page.kvs) onRecord(this.record(kv));
+      for (const kv of page.kvs) onRecord(this.record(kv), listed);
       if (next === undefined) break;
       page = await next;
     }
-    return { config, revision: BigInt(revision) };
+    return { config, revision: listed };
   }
 
   private async grant(): Promise<string> {
@@ -267,7 +268,7 @@ export class EtcdLeases {
       watchKeys(this.client, {
         prefix: this.options.prefix,
         revision,
-        onCreated: () => handler.connected(),
+        onCreated: (at) => handler.connected(at),
         onAnswer: (answer) => this.dispatch(answer, handler),
         signal,
       }),
@@ -279,7 +280,8 @@ export class EtcdLeases {
     for (const { type, kv } of answer.events) {
       const deleted = String(type) === 'Delete';
       const key = kv.key.toString();
-      if (key === this.configKey) handler.config(deleted ? undefined : kv.value.toString());
+      if (key === this.configKey)
+        handler.config(deleted ? undefined : kv.value.toString(), BigInt(kv.mod_revision));
       if (!key.startsWith(this.subnets)) continue;
       events.push(
         deleted
@@ -287,7 +289,9 @@ export class EtcdLeases {
           : { type: 'put', record: this.record(kv) },
       );
     }
-    handler.events(events, BigInt(answer.header.revision));
+    // While a watch catches up, the header has the store's revision in each of several answers.
+    const last = answer.events.at(-1)?.kv.mod_revision;
+    handler.events(events, BigInt(last ?? answer.header.revision));
   }
 
   close(): void {

@@ -32,8 +32,8 @@ export interface KeyWatch {
   readonly prefix: string;
   /** The first revision that is reported. */
   readonly revision: bigint;
-  /** The watch stands. */
-  readonly onCreated: () => void;
+  /** The watch stands; the member that serves it is at this revision. */
+  readonly onCreated: (revision: bigint) => void;
   readonly onAnswer: (answer: IWatchResponse) => void;
   readonly signal: AbortSignal;
 }
@@ -64,7 +64,7 @@ export async function watchKeys(client: Etcd3, watch: KeyWatch): Promise<'compac
       if (answer.canceled) {
         if (BigInt(answer.compact_revision) > 0n) end('compacted');
         else reject(new Error(answer.cancel_reason || 'etcd cancelled the watch'));
-      } else if (answer.created) onCreated();
+      } else if (answer.created) onCreated(BigInt(answer.header.revision));
       else onAnswer(answer);
     });
     stream.write({

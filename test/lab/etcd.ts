@@ -118,6 +118,11 @@ export class LabEtcd {
     return this.process.kill();
   }
 
+  /** Forgets everything, as an etcd that was set up anew; while it is stopped. */
+  wipe(): void {
+    rmSync(join(this.directory, 'data'), { recursive: true });
+  }
+
   async put(key: string, value: string): Promise<void> {
     await this.client.put(key).value(value);
   }

@@ -20,7 +20,7 @@ export function addProxyCommand(program: Command): void {
     .option('--cluster-cidr <cidrs>', 'pod network, one per family: traffic from elsewhere is masqueraded')
     .option(
       '--detect-local-mode <mode>',
-      'how pod traffic is recognised: ClusterCIDR, BridgeInterface, InterfaceNamePrefix',
+      'how pod traffic is recognised: ClusterCIDR, NodeCIDR (the podCIDRs of its Node), BridgeInterface, InterfaceNamePrefix',
       'ClusterCIDR',
     )
     .option('--pod-bridge-interface <name>', 'the pods’ bridge, for --detect-local-mode=BridgeInterface')
@@ -28,7 +28,7 @@ export function addProxyCommand(program: Command): void {
     .option('--masquerade-all', 'masquerade all traffic to cluster IPs', false)
     .option(
       '--nodeport-addresses <cidrs>',
-      'networks whose addresses of this node serve node ports, or primary for those its Node names (default: all)',
+      'networks whose addresses of this node serve node ports and health check ports, or primary for those its Node names (default: all; all of a family of which no network is given)',
     )
     .option('--iptables-localhost-nodeports [bool]', 'serve node ports on 127.0.0.1 too', 'true')
     .option('--iptables-sync-period <duration>', 'how often the rules that stand are read and compared', '5m')

@@ -1,6 +1,8 @@
 import { hostname } from 'node:os';
-import { type Family, families, ipv4, type Prefix, parsePrefix } from '../model/address.ts';
+import { type NodePortAddresses, servesLoopback } from '../desired/nodeport-addresses.ts';
+import { type Family, families, type Prefix, parsePrefix } from '../model/address.ts';
 import { describeError, TwillError } from '../model/error.ts';
+import type { NodeFacts } from '../model/service.ts';
 import { parseDuration } from './duration.ts';
 import { type LogFormat, type LogLevel, logLevels } from './log.ts';
 
@@ -29,6 +31,8 @@ export interface ProxyFlags {
 /** How a packet from a pod of this cluster is recognised; undefined in a family where it is not. */
 export type LocalDetection =
   | { readonly kind: 'cidr'; readonly prefixes: readonly Prefix[] }
+  /** By the networks that this node's Node object has for its pods. */
+  | { readonly kind: 'node' }
   | { readonly kind: 'interface'; readonly name: string }
   | { readonly kind: 'none' };
 
@@ -39,8 +43,7 @@ export interface ProxyConfig {
   readonly nodeName: string;
   readonly localDetection: LocalDetection;
   readonly masqueradeAll: boolean;
-  /** undefined: all addresses of the node; `primary`: those its Node object names. */
-  readonly nodePortAddresses: readonly Prefix[] | 'primary' | undefined;
+  readonly nodePortAddresses: NodePortAddresses;
   readonly localhostNodePorts: boolean;
   readonly resyncMs: number;
   readonly minSyncMs: number;
@@ -74,67 +77,77 @@ function prefixes(text: string | undefined): Prefix[] {
     .map(parsePrefix);
 }
 
-function interfaceName(flag: string, value: string | undefined): string {
-  if (value === undefined || !/^[A-Za-z0-9_.@-]{1,15}$/.test(value)) {
-    throw new TwillError('invalid', `--${flag}: '${value ?? ''}' is not an interface name`);
+/** @param longest the kernel's limit for interface names, less what is added to this one */
+function interfaceName(flag: string, value: string | undefined, longest: number): string {
+  if (!value) throw new TwillError('invalid', `--${flag} must not be empty`);
+  if (!/^[A-Za-z0-9_.@-]+$/.test(value) || value.length > longest) {
+    throw new TwillError(
+      'invalid',
+      `--${flag}: '${value}' is not an interface name of at most ${longest} bytes`,
+    );
   }
   return value;
 }
 
-function localDetection(flags: ProxyFlags): LocalDetection {
-  const modes = ['ClusterCIDR', 'BridgeInterface', 'InterfaceNamePrefix'] as const;
-  const mode = oneOf('detect-local-mode', flags.detectLocalMode, modes);
-  if (mode === 'BridgeInterface') {
-    return { kind: 'interface', name: interfaceName('pod-bridge-interface', flags.podBridgeInterface) };
-  }
-  if (mode === 'InterfaceNamePrefix') {
-    const prefix = interfaceName('pod-interface-name-prefix', flags.podInterfaceNamePrefix);
-    return { kind: 'interface', name: `${prefix}+` };
-  }
+function clusterNetworks(flags: ProxyFlags): LocalDetection {
   const given = named('cluster-cidr', () => prefixes(flags.clusterCidr));
+  for (const family of families) {
+    if (given.filter((prefix) => prefix.family === family).length > 1) {
+      throw new TwillError('invalid', `--cluster-cidr: more than one ${family.kubeName} network`);
+    }
+  }
   return given.length === 0 ? { kind: 'none' } : { kind: 'cidr', prefixes: given };
 }
 
-/** iptables match for packets from this cluster's pods; undefined where they cannot be told from others. */
-export function fromPodMatch(detection: LocalDetection, family: Family): string | undefined {
+/** Flags of modes other than the chosen one are left alone, as kube-proxy does. */
+function localDetection(flags: ProxyFlags): LocalDetection {
+  const modes = ['ClusterCIDR', 'NodeCIDR', 'BridgeInterface', 'InterfaceNamePrefix'] as const;
+  switch (oneOf('detect-local-mode', flags.detectLocalMode || 'ClusterCIDR', modes)) {
+    case 'ClusterCIDR':
+      return clusterNetworks(flags);
+    case 'NodeCIDR':
+      return { kind: 'node' };
+    case 'BridgeInterface':
+      return { kind: 'interface', name: interfaceName('pod-bridge-interface', flags.podBridgeInterface, 15) };
+    case 'InterfaceNamePrefix': {
+      const prefix = interfaceName('pod-interface-name-prefix', flags.podInterfaceNamePrefix, 14);
+      return { kind: 'interface', name: `${prefix}+` };
+    }
+  }
+}
+
+/**
+ * iptables match for packets from this cluster's pods; undefined where they cannot be told from others.
+ * @param facts what is known of this node
+ */
+export function fromPodMatch(
+  detection: LocalDetection,
+  family: Family,
+  facts: NodeFacts | undefined,
+): string | undefined {
   if (detection.kind === 'interface') return `-i ${detection.name}`;
   if (detection.kind === 'none') return undefined;
-  const prefix = detection.prefixes.find((candidate) => candidate.family === family);
+  const networks = detection.kind === 'cidr' ? detection.prefixes : (facts?.podCIDRs ?? []).map(parsePrefix);
+  const prefix = networks.find((candidate) => candidate.family === family);
   return prefix === undefined ? undefined : `-s ${prefix.text}`;
 }
 
-function nodePortAddresses(flags: ProxyFlags): ProxyConfig['nodePortAddresses'] {
+function nodePortAddresses(flags: ProxyFlags): NodePortAddresses {
   if (flags.nodeportAddresses?.trim() === 'primary') return 'primary';
   const given = named('nodeport-addresses', () => prefixes(flags.nodeportAddresses));
   return given.length === 0 ? undefined : given;
 }
 
-function servesLoopback(addresses: ProxyConfig['nodePortAddresses']): boolean {
-  if (addresses === undefined) return true;
-  if (addresses === 'primary') return false;
-  return addresses.some(
-    (prefix) => prefix.family === ipv4 && (prefix.length === 0 || prefix.text.startsWith('127.')),
-  );
-}
-
 /** @throws TwillError `invalid` naming the flag */
 export function proxyConfig(flags: ProxyFlags): ProxyConfig {
-  oneOf('proxy-mode', flags.proxyMode, ['iptables']);
-  const detection = localDetection(flags);
-  if (detection.kind === 'cidr') {
-    for (const family of families) {
-      if (detection.prefixes.filter((prefix) => prefix.family === family).length > 1) {
-        throw new TwillError('invalid', `--cluster-cidr: more than one ${family.kubeName} network`);
-      }
-    }
-  }
+  oneOf('proxy-mode', flags.proxyMode || 'iptables', ['iptables']);
   const nodePorts = nodePortAddresses(flags);
   return {
     manifests: flags.manifests || undefined,
     kubeconfig: flags.kubeconfig,
     master: flags.master,
     nodeName: (flags.hostnameOverride ?? hostname()).trim().toLowerCase(),
-    localDetection: detection,
+    localDetection: localDetection(flags),
     masqueradeAll: flags.masqueradeAll,
     nodePortAddresses: nodePorts,
     localhostNodePorts: String(flags.iptablesLocalhostNodeports) !== 'false' && servesLoopback(nodePorts),

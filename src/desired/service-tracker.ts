@@ -64,6 +64,11 @@ export class ServiceTracker {
     return new Set([...this.services.keys(), ...this.slicesOf.keys()]);
   }
 
+  /** The Service is to be looked at again. */
+  touch(key: string): void {
+    this.dirty.add(key);
+  }
+
   /** Every Service is to be looked at again. */
   touchAll(): void {
     for (const key of this.keys()) this.dirty.add(key);

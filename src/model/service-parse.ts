@@ -4,7 +4,7 @@
  */
 import { type Family, families } from './address.ts';
 import { TwillError } from './error.ts';
-import type { Endpoint, EndpointPort, EndpointSlice, NodeFacts, Service, ServicePort } from './service.ts';
+import type { Endpoint, EndpointPort, EndpointSlice, Service, ServicePort } from './service.ts';
 import {
   address,
   canonical,
@@ -212,24 +212,4 @@ export function parseEndpointSlice(input: unknown): Parsed<EndpointSlice> | unde
     changedAt: changedAt(raw),
   };
   return { value, problems };
-}
-
-/** The cluster autoscaler's mark on a node it is about to remove; kube-proxy's health check knows it, too. */
-const LEAVING_TAINT = 'ToBeDeletedByClusterAutoscaler';
-
-/** What cannot be used of a Node is as if it were not there. */
-export function parseNode(input: unknown): NodeFacts {
-  const raw = object(input);
-  const metadata = object(raw.metadata);
-  const zone = object(metadata.labels)['topology.kubernetes.io/zone'];
-  const addresses = list(object(raw.status).addresses)
-    .map(object)
-    .filter((entry) => entry.type === 'InternalIP')
-    .map((entry) => entry.address);
-  const tainted = list(object(raw.spec).taints).some((taint) => object(taint).key === LEAVING_TAINT);
-  return {
-    zone: typeof zone === 'string' && zone !== '' ? zone : undefined,
-    addresses: collect(addresses, 'status.addresses', [], address),
-    leaving: tainted || (metadata.deletionTimestamp ?? null) !== null,
-  };
 }

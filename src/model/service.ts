@@ -67,8 +67,10 @@ export interface EndpointSlice {
 export interface NodeFacts {
   /** Its label `topology.kubernetes.io/zone`. */
   readonly zone: string | undefined;
-  /** Its own addresses (`InternalIP`), canonical, of both families. */
+  /** Its primary addresses, canonical: at most one of each family. */
   readonly addresses: readonly string[];
+  /** The pod networks of this node alone, canonical; empty while it has none. */
+  readonly podCIDRs: readonly string[];
   /** It is being deleted, or will be soon: load balancers should send it nothing new. */
   readonly leaving: boolean;
 }

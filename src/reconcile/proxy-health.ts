@@ -23,10 +23,10 @@ function healthAnswer(proxy: ServiceProxy, healthy: boolean): HttpAnswer {
 }
 
 function readyAnswer(proxy: ServiceProxy): HttpAnswer {
-  const { lastSuccess, lastError } = proxy.loop.status();
+  const { lastError } = proxy.loop.status();
+  const { waitingFor } = proxy;
   const reason =
-    lastError ??
-    (lastSuccess === undefined ? 'waiting for the first full list of Services and EndpointSlices' : '');
+    lastError ?? (waitingFor === undefined ? 'rules are being written' : `waiting for ${waitingFor}`);
   return { status: proxy.ready ? 200 : 503, body: proxy.ready ? 'ok\n' : `${reason}\n` };
 }
 

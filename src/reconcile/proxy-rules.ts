@@ -125,9 +125,14 @@ export class ProxyRules {
     this.node = node;
   }
 
-  configure(render: RenderOptions): void {
+  /** @returns Services whose rules depend on what changed: they are to be given to the next sync */
+  configure(render: RenderOptions): readonly string[] {
+    const before = this.render;
     this.render = render;
     this.ruleset.configure(render);
+    if (render.fromPod !== before.fromPod) return [...this.ruleset.services()];
+    const same = [...render.nodeAddresses].sort().join() === [...before.nodeAddresses].sort().join();
+    return same ? [] : [...this.ruleset.services()].filter((key) => this.ruleset.isFirewalled(key));
   }
 
   /**

@@ -3,6 +3,7 @@ import { networkInterfaces } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Log, makeLog } from '../config/log.ts';
 import { fromPodMatch, type ProxyConfig } from '../config/proxy.ts';
+import { isLinkLocal, isLoopback, nodePortAddresses } from '../desired/nodeport-addresses.ts';
 import { Conntrack } from '../kernel/conntrack.ts';
 import { detectVariant, openIptables } from '../kernel/iptables.ts';
 import { RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR } from '../kernel/netlink/constants.ts';
@@ -10,14 +11,7 @@ import { RtSocket } from '../kernel/netlink/socket.ts';
 import { findKubeProxy, findOtherProxy } from '../kernel/other-proxy.ts';
 import { openRulesStamp } from '../kernel/rules-stamp.ts';
 import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
-import {
-  families as allFamilies,
-  type Family,
-  ipv4,
-  ipv6,
-  prefixContains,
-  tryParseAddress,
-} from '../model/address.ts';
+import { families as allFamilies, type Family, ipv4, ipv6, tryParseAddress } from '../model/address.ts';
 import { describeError } from '../model/error.ts';
 import type { NodeFacts } from '../model/service.ts';
 import type { RenderOptions } from '../render/iptables/options.ts';
@@ -39,23 +33,6 @@ function nodeAddresses(family: Family): string[] {
     .map((address) => address!.text);
 }
 
-/** This node's addresses that node ports answer on; undefined for all. */
-function servingAddresses(
-  wanted: ProxyConfig['nodePortAddresses'],
-  own: readonly string[],
-  onLoopback: boolean,
-  facts: NodeFacts | undefined,
-): string[] | undefined {
-  if (wanted === undefined) return undefined;
-  if (wanted === 'primary') return own.filter((text) => facts?.addresses.includes(text)).sort();
-  const serves = (text: string): boolean => {
-    if ((text.startsWith('127.') || text === '::1') && !onLoopback) return false;
-    const address = tryParseAddress(text)!;
-    return wanted.some((prefix) => prefix.family === address.family && prefixContains(prefix, address));
-  };
-  return own.filter(serves).sort();
-}
-
 function renderOptions(
   { config, localhostNodePorts }: Setting,
   family: Family,
@@ -63,14 +40,16 @@ function renderOptions(
 ): RenderOptions {
   const own = nodeAddresses(family);
   const onLoopback = family === ipv4 && localhostNodePorts;
+  const serving = nodePortAddresses(config.nodePortAddresses, family, own, facts);
   return {
     v6: family === ipv6,
-    fromPod: fromPodMatch(config.localDetection, family),
+    fromPod: fromPodMatch(config.localDetection, family, facts),
     masqueradeAll: config.masqueradeAll,
     localhostNodePorts: onLoopback,
-    nodePortAddresses: servingAddresses(config.nodePortAddresses, own, onLoopback, facts),
+    nodePortAddresses: onLoopback ? serving : serving?.filter((text) => !isLoopback(text)),
     tolerateInvalid: (readSysctl('net/netfilter/nf_conntrack_tcp_be_liberal') ?? '0') !== '0',
-    nodeAddresses: own,
+    // Link-local ones come and go with the interfaces of pods.
+    nodeAddresses: own.filter((text) => !isLinkLocal(text)),
     sha256,
   };
 }
@@ -118,7 +97,14 @@ async function openFamily(family: Family, setting: Setting): Promise<ServedFamil
     onEntries: (service, entries) => flows.table.setService(service, entries),
     log,
   });
-  return { rules, flows, stamp: openRulesStamp(family, variant), renderOptions: options };
+  return {
+    rules,
+    flows,
+    stamp: openRulesStamp(family, variant),
+    renderOptions: options,
+    nodePortAddresses: (facts) =>
+      nodePortAddresses(config.nodePortAddresses, family, nodeAddresses(family), facts),
+  };
 }
 
 async function openFamilies(setting: Setting): Promise<ServedFamily[]> {
@@ -159,6 +145,13 @@ async function serve(setting: Setting, signal: AbortSignal): Promise<void> {
   const { config, metrics, log } = setting;
   const source = await openSource(config, log);
   const families = await openFamilies(setting);
+  for (const { rules, nodePortAddresses } of families) {
+    if (Array.isArray(config.nodePortAddresses) && nodePortAddresses(undefined) === undefined)
+      log.warn(
+        { family: rules.family.name },
+        'node ports answer on all addresses: none of this family is named',
+      );
+  }
   const proxy = new ServiceProxy({ config, log, source, metrics, families, findOther: findKubeProxy });
   const servers = await startProxyServers(config, proxy);
   const addresses = new RtSocket();

@@ -9,7 +9,7 @@ import type { RenderOptions } from '../render/iptables/options.ts';
 import type { ServiceSource } from '../store/service-source.ts';
 import { ReconcileLoop } from './loop.ts';
 import type { ProxyFlows } from './proxy-flows.ts';
-import { HealthPorts } from './proxy-health-ports.ts';
+import { HealthPorts, listenHosts } from './proxy-health-ports.ts';
 import { ProxyInput } from './proxy-input.ts';
 import type { ProxyMetrics } from './proxy-metrics.ts';
 import type { ProxyRules, SyncResult } from './proxy-rules.ts';
@@ -22,6 +22,8 @@ export interface ServedFamily {
   readonly stamp: RulesStamp;
   /** What rules depend on besides Services, as it is now. */
   readonly renderOptions: (facts: NodeFacts | undefined) => RenderOptions;
+  /** This node's addresses that serve node ports and health check ports, as they are now; undefined for all. */
+  readonly nodePortAddresses: (facts: NodeFacts | undefined) => readonly string[] | undefined;
 }
 
 export interface ServiceProxyOptions {
@@ -63,9 +65,12 @@ export class ServiceProxy {
     this.input = new ProxyInput({
       nodeName: config.nodeName,
       log,
-      needsNode: config.nodePortAddresses === 'primary',
+      needs: [
+        ...(config.nodePortAddresses === 'primary' ? (['addresses'] as const) : []),
+        ...(config.localDetection.kind === 'node' ? (['podCIDRs'] as const) : []),
+      ],
       onChange: (reason) => this.changed(reason),
-      onAddresses: () => {
+      onNode: () => {
         this.reconfigure = true;
       },
       onSkipped: () => this.metrics.skipped.inc(),
@@ -99,6 +104,11 @@ export class ServiceProxy {
   get ready(): boolean {
     const { lastSuccess, consecutiveFailures } = this.loop.status();
     return lastSuccess !== undefined && consecutiveFailures === 0;
+  }
+
+  /** What the first rules wait for, in words; undefined when it is there. */
+  get waitingFor(): string | undefined {
+    return this.input.waitingFor;
   }
 
   /** Rules that were to be written are, or not for long overdue; true while it starts. */
@@ -168,13 +178,13 @@ export class ServiceProxy {
   private async sync(): Promise<void> {
     const now = Date.now();
     const { tracker, facts, view } = this.input;
-    const dirty = tracker.takeDirty();
     const full = this.fullWanted || now - this.lastFull >= this.options.config.resyncMs;
     this.fullWanted = false;
     if (full || this.reconfigure) {
       this.reconfigure = false;
-      for (const { rules, renderOptions } of this.options.families) rules.configure(renderOptions(facts));
+      this.configure(facts);
     }
+    const dirty = tracker.takeDirty();
     // What a failed sync had taken is in the rules' desired state already: only writing it is repeated.
     const states: States = [...dirty.keys].map((key) => [key, tracker.state(key)] as const);
     for (const [key, { service, slices }] of states) {
@@ -201,6 +211,22 @@ export class ServiceProxy {
       throw errors[0];
     }
     if (full) this.lastFull = now;
+  }
+
+  /** Takes up what depends on the node's addresses and its Node object. */
+  private configure(facts: NodeFacts | undefined): void {
+    const { families } = this.options;
+    for (const { rules, renderOptions } of families) {
+      for (const key of rules.configure(renderOptions(facts))) this.input.tracker.touch(key);
+    }
+    this.healthPorts.listenOn(
+      listenHosts(
+        families.map(({ rules: { family }, nodePortAddresses }) => ({
+          family,
+          addresses: nodePortAddresses(facts),
+        })),
+      ),
+    );
   }
 
   /** Tells the watches what was written: partial syncs alone write only into chains of our own. */

@@ -1,13 +1,8 @@
 import type { Log } from '../config/log.ts';
 import { describeError } from '../model/error.ts';
+import { parseNode } from '../model/node-parse.ts';
 import type { EndpointSlice, NodeFacts, Service } from '../model/service.ts';
-import {
-  isForAnotherProxy,
-  type Parsed,
-  parseEndpointSlice,
-  parseNode,
-  parseService,
-} from '../model/service-parse.ts';
+import { isForAnotherProxy, type Parsed, parseEndpointSlice, parseService } from '../model/service-parse.ts';
 import type { KubeClient } from './kube-client.ts';
 import { type KubeObject, KubeWatch } from './kube-watch.ts';
 import type { ObjectKind, ServiceSink, ServiceSource } from './service-source.ts';
@@ -84,14 +79,20 @@ export class KubeServiceSource implements ServiceSource {
 
   private watchNode(sink: ServiceSink): KubeWatch<NodeFacts> {
     const { client, log, nodeName } = this.options;
+    let known: NodeFacts | undefined;
+    const take = (facts: NodeFacts | undefined): void => {
+      // A Node that is deleted is a node that goes.
+      known = facts ?? (known && { ...known, leaving: true });
+      sink.node(known);
+    };
     return new KubeWatch<NodeFacts>({
       client,
       log,
       path: '/api/v1/nodes',
       query: { fieldSelector: `metadata.name=${nodeName}` },
       parse: parseNode,
-      onList: ([facts]) => sink.node(facts),
-      onChange: (_key, facts) => sink.node(facts),
+      onList: ([facts]) => take(facts),
+      onChange: (_key, facts) => take(facts),
     });
   }
 }

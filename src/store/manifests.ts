@@ -3,8 +3,9 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseAllDocuments } from 'yaml';
 import { describeError, TwillError } from '../model/error.ts';
+import { parseNode } from '../model/node-parse.ts';
 import { type EndpointSlice, type NodeFacts, objectKey, type Service } from '../model/service.ts';
-import { isForAnotherProxy, parseEndpointSlice, parseNode, parseService } from '../model/service-parse.ts';
+import { isForAnotherProxy, parseEndpointSlice, parseService } from '../model/service-parse.ts';
 import type { ServiceSink, ServiceSource } from './service-source.ts';
 
 /** Editors and `cp` write a file in several steps: read it when it has been quiet for this long. */

@@ -4,19 +4,33 @@ import { type AddressInfo, createServer } from 'node:net';
 import { test } from 'node:test';
 import pino from 'pino';
 import { localReadyCount } from '../../src/desired/service-table.ts';
-import { HealthPorts } from '../../src/reconcile/proxy-health-ports.ts';
+import { ipv4, ipv6 } from '../../src/model/address.ts';
+import { HealthPorts, listenHosts } from '../../src/reconcile/proxy-health-ports.ts';
 import { sliceObject, stateOf } from '../lab/service-fixtures.ts';
 import { waitFor } from '../lab/wait.ts';
 
-async function answer(port: number): Promise<{ status: number; weight: string | null; body: unknown }> {
-  const response = await fetch(`http://127.0.0.1:${port}/`);
+async function answer(
+  port: number,
+  host = '127.0.0.1',
+): Promise<{ status: number; weight: string | null; body: unknown }> {
+  const response = await fetch(`http://${host}:${port}/`, { signal: AbortSignal.timeout(2000) });
   const weight = response.headers.get('x-load-balancing-endpoint-weight');
   return { status: response.status, weight, body: await response.json() };
 }
 
+async function answers(port: number, ...hosts: readonly string[]): Promise<string> {
+  const served = hosts.map((host) =>
+    answer(port, host).then(
+      () => [host],
+      () => [],
+    ),
+  );
+  return (await Promise.all(served)).flat().join(' ');
+}
+
 /** A port that somebody holds until told not to. */
-async function held(): Promise<{ port: number; release: () => Promise<unknown> }> {
-  const holder = createServer().listen(0);
+async function held(host?: string): Promise<{ port: number; release: () => Promise<unknown> }> {
+  const holder = createServer((socket) => socket.destroy()).listen({ port: 0, host });
   await once(holder, 'listening');
   return {
     port: (holder.address() as AddressInfo).port,
@@ -53,6 +67,51 @@ test('a health check port says how many endpoints are here, and is served once w
   } finally {
     ports.stop();
   }
+});
+
+test('health check ports are served on the addresses that serve node ports, one that cannot be being tried again', async () => {
+  const said: string[] = [];
+  const log = pino({ level: 'warn' }, { write: (line) => void said.push(JSON.parse(line).address) });
+  const ports = new HealthPorts(() => true, log);
+  const hosts = ['127.0.0.1', '127.0.0.2', '127.0.0.3', '[::1]'];
+  try {
+    const { port, release } = await held('127.0.0.2');
+    ports.listenOn(['127.0.0.2', '127.0.0.3', '198.51.100.77']);
+    ports.set('shop/web', port, 1);
+    const serving = (want: string) => async () => (await answers(port, ...hosts)) === want;
+    await waitFor('the address that is free', serving('127.0.0.3'));
+    await waitFor('those that are not to be told', () => said.length === 2);
+    assert.deepEqual(said.sort(), ['127.0.0.2', '198.51.100.77']);
+    await release();
+    await waitFor('the address that was taken', serving('127.0.0.2 127.0.0.3'));
+    // The node's addresses change.
+    ports.listenOn(['127.0.0.1', '127.0.0.2']);
+    await waitFor('the other addresses', serving('127.0.0.1 127.0.0.2'));
+    ports.listenOn(['0.0.0.0']);
+    await waitFor('all of IPv4', serving('127.0.0.1 127.0.0.2 127.0.0.3'));
+    ports.listenOn(['127.0.0.3', '::']);
+    await waitFor('all of IPv6 beside one of IPv4', serving('127.0.0.3 [::1]'));
+    ports.listenOn(['']);
+    await waitFor('all', serving('127.0.0.1 127.0.0.2 127.0.0.3 [::1]'));
+    ports.listenOn([]);
+    await waitFor('none', serving(''));
+  } finally {
+    ports.stop();
+  }
+});
+
+test('a family all of whose addresses serve is listened on as a whole', () => {
+  const of = (four: string[] | undefined, six: string[] | undefined): string =>
+    listenHosts([
+      { family: ipv4, addresses: four },
+      { family: ipv6, addresses: six },
+    ]).join(' ');
+  assert.equal(of(undefined, undefined), '');
+  assert.equal(of(['192.0.2.1'], undefined), '192.0.2.1 ::');
+  assert.equal(of(undefined, ['2001:db8::1', 'fe80::1']), '0.0.0.0 2001:db8::1');
+  assert.equal(of([], []), '');
+  assert.deepEqual(listenHosts([{ family: ipv4, addresses: undefined }]), ['']);
+  assert.deepEqual(listenHosts([{ family: ipv4, addresses: [] }]), []);
 });
 
 test('a pod of a dual-stack Service is one endpoint', () => {

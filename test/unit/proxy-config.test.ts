@@ -4,6 +4,7 @@ import { Command } from 'commander';
 import { addProxyCommand } from '../../src/commands/proxy.ts';
 import { fromPodMatch, type ProxyFlags, proxyConfig } from '../../src/config/proxy.ts';
 import { ipv4, ipv6 } from '../../src/model/address.ts';
+import { parseNode } from '../../src/model/node-parse.ts';
 
 function parse(...args: readonly string[]): ReturnType<typeof proxyConfig> {
   const program = new Command().exitOverride();
@@ -31,6 +32,23 @@ describe('a wrong flag is named:', () => {
     [['--iptables-sync-period=5'], /--iptables-sync-period: '5'/],
     [['--detect-local-mode=BridgeInterface'], /--pod-bridge-interface/],
     [['--detect-local-mode=BridgeInterface', '--pod-bridge-interface=a b'], /--pod-bridge-interface: 'a b'/],
+    [
+      ['--detect-local-mode=BridgeInterface', '--pod-bridge-interface='],
+      /bridge-interface must not be empty/,
+    ],
+    [
+      ['--detect-local-mode=BridgeInterface', '--pod-bridge-interface=sixteenletters16'],
+      /--pod-bridge-interface: .* at most 15/,
+    ],
+    [['--detect-local-mode=InterfaceNamePrefix'], /--pod-interface-name-prefix must not be empty/],
+    [
+      ['--detect-local-mode=InterfaceNamePrefix', '--pod-interface-name-prefix=fifteenletters1'],
+      /--pod-interface-name-prefix: .* at most 14/,
+    ],
+    [
+      ['--detect-local-mode=Guess'],
+      /--detect-local-mode: 'Guess' is not one of ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix/,
+    ],
     [['--log-level=loud'], /--log-level: 'loud'/],
   ];
   for (const [args, message] of rows) {
@@ -40,15 +58,38 @@ describe('a wrong flag is named:', () => {
 
 test('pods are told by network, bridge or interface prefix', () => {
   const both = parse('--cluster-cidr=10.244.0.0/16,fd00::/48').localDetection;
-  assert.equal(fromPodMatch(both, ipv4), '-s 10.244.0.0/16');
-  assert.equal(fromPodMatch(both, ipv6), '-s fd00::/48');
+  assert.equal(fromPodMatch(both, ipv4, undefined), '-s 10.244.0.0/16');
+  assert.equal(fromPodMatch(both, ipv6, undefined), '-s fd00::/48');
   const bridge = parse('--detect-local-mode=BridgeInterface', '--pod-bridge-interface=cni0').localDetection;
-  assert.equal(fromPodMatch(bridge, ipv4), '-i cni0');
+  assert.equal(fromPodMatch(bridge, ipv4, undefined), '-i cni0');
   const prefix = parse(
     '--detect-local-mode=InterfaceNamePrefix',
     '--pod-interface-name-prefix=veth',
   ).localDetection;
-  assert.equal(fromPodMatch(prefix, ipv6), '-i veth+');
+  assert.equal(fromPodMatch(prefix, ipv6, undefined), '-i veth+');
+});
+
+test('pods of this node are told by the networks its Node has', () => {
+  const detection = parse('--detect-local-mode=NodeCIDR', '--cluster-cidr=10.244.0.0/16').localDetection;
+  const match = (spec: object): unknown[] => {
+    const facts = parseNode({ spec });
+    return [ipv4, ipv6].map((family) => fromPodMatch(detection, family, facts));
+  };
+  const podCIDRs = ['fd00:244:1::/64', '10.244.1.0/24'];
+  assert.deepEqual(match({ podCIDR: podCIDRs[0], podCIDRs }), ['-s 10.244.1.0/24', '-s fd00:244:1::/64']);
+  assert.deepEqual(match({ podCIDR: '10.244.2.0/24' }), ['-s 10.244.2.0/24', undefined]);
+  assert.deepEqual(match({ podCIDRs: ['nonsense'] }), [undefined, undefined]);
+  assert.deepEqual(match({}), [undefined, undefined]);
+  assert.equal(fromPodMatch(detection, ipv4, undefined), undefined);
+});
+
+test('flags of a mode that is not chosen are left alone, and an empty mode is the usual one', () => {
+  const bridge = ['--detect-local-mode=BridgeInterface', '--pod-bridge-interface=cni0'];
+  assert.deepEqual(parse(...bridge, '--cluster-cidr=nonsense').localDetection, {
+    kind: 'interface',
+    name: 'cni0',
+  });
+  assert.equal(parse('--detect-local-mode=', '--proxy-mode=').localDetection.kind, 'none');
 });
 
 test('node ports leave 127.0.0.1 alone when told so, or when other addresses are given', () => {

@@ -134,6 +134,12 @@ export class Ruleset {
     return this.fragments.keys();
   }
 
+  /** True for a Service with source ranges: its rules name addresses of the node. */
+  isFirewalled(key: string): boolean {
+    const fragments = this.fragments.get(key) ?? [];
+    return fragments.some(({ chains }) => chains.some(([name]) => name.startsWith('KUBE-FW-')));
+  }
+
   /** Replaces everything one Service contributes. */
   setService(key: string, fragments: readonly Fragment[]): void {
     const stale = new Set<string>();

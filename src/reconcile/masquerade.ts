@@ -7,14 +7,14 @@ import {
   type TrafficRule,
   type TrafficRules,
 } from '../desired/masquerade.ts';
-import { detectVariant, type Iptables, type IptablesVariant, openIptables } from '../kernel/iptables.ts';
+import { detectVariant, type Iptables, openIptables } from '../kernel/iptables.ts';
 import { applyNft, listNftTable } from '../kernel/nft.ts';
 import type { Family } from '../model/address.ts';
 import { isTwillError } from '../model/error.ts';
 import { chainDocument } from '../render/masquerade-iptables.ts';
 import { nftDocument, nftTableText } from '../render/masquerade-nftables.ts';
 import { ReconcileLoop } from './loop.ts';
-import { RulesWatch } from './masquerade-stamp.ts';
+import { type RulesKind, RulesWatch } from './masquerade-stamp.ts';
 
 export interface MasqueradeOptions {
   readonly log: Log;
@@ -73,7 +73,7 @@ export class Masquerade {
       typeof value === 'bigint' ? String(value) : value,
     );
     this.first = print !== this.wanted;
-    const kinds: { family: Family; variant: IptablesVariant }[] = [];
+    const kinds: RulesKind[] = [];
     for (const { family } of rules)
       kinds.push({ family, variant: nftables ? 'nft' : (await this.tool(family)).variant });
     const state = await this.watch.read(kinds);
@@ -121,9 +121,13 @@ export class Masquerade {
     const standing = await listNftTable(family, nftTable(family));
     const wanted = nftTableText(rules);
     if (standing === wanted || (standing !== undefined && standing === this.readBack.get(wanted))) return;
-    await applyNft(nftDocument(rules));
-    // Versions of nft differ in how they print the same rules.
-    this.readBack.set(wanted, await listNftTable(family, nftTable(family)));
+    let shown: string | undefined;
+    const alone = await this.watch.alone({ family, variant: 'nft' }, async () => {
+      await applyNft(nftDocument(rules));
+      shown = await listNftTable(family, nftTable(family));
+    });
+    // Versions of nft differ in how they print the same rules; what others changed at once must not pass for ours.
+    if (alone) this.readBack.set(wanted, shown);
     this.repaired(nftTable(family), family);
   }
 

@@ -128,30 +128,6 @@ describe('networks', () => {
     });
   });
 
-  it('nftables: a flushed ruleset is put right, and iptables rules of before are taken away', async () => {
-    const networkConfig = { ...v4, EnableNFTables: true, Backend: { Type: 'vxlan' } };
-    await withLab({ nodes: 1, underlay: 'ipv4', networkConfig }, async (lab) => {
-      const node = lab.nodes[0]!;
-      await node.exec('iptables', ['-t', 'nat', '-N', 'FLANNEL-POSTRTG']);
-      await node.exec('iptables', ['-t', 'nat', '-A', 'POSTROUTING', '-j', 'FLANNEL-POSTRTG']);
-      await node.startAgent(['--iptables-resync=1']);
-      const table = async (): Promise<string> =>
-        (await node.namespace.run('nft', ['list', 'table', 'ip', 'flannel-ipv4'])).stdout;
-      const before = await lab.waitFor('the table', async () => {
-        const text = await table();
-        return text.includes('masquerade') && text;
-      });
-      await lab.waitFor(
-        'the iptables rules to go',
-        async () => !(await node.exec('iptables', ['-t', 'nat', '-S'])).includes('FLANNEL'),
-      );
-      await node.exec('nft', ['flush', 'ruleset']);
-      await lab.waitFor('the table again', async () => (await table()) === before);
-      await node.exec('nft', ['flush', 'chain', 'ip', 'flannel-ipv4', 'postrtg']);
-      await lab.waitFor('the rules again', async () => (await table()) === before);
-    });
-  });
-
   it("--ip-blackhole-route: what is for the node's subnet is discarded, behind the bridge's route, until it is off again", async () => {
     const networkConfig = { ...v4, ...v6, Backend: { Type: 'vxlan' } };
     await withLab({ nodes: 2, networkConfig }, async (lab) => {

@@ -55,6 +55,11 @@ export class LabNode extends Place {
     return join(this.dir, 'subnet.env');
   }
 
+  /** Programs that a test puts here come before the system's for what runs on the node. */
+  get programs(): string {
+    return join(this.dir, 'programs');
+  }
+
   /** What the container runtime of this node would have in /etc/cni/net.d. */
   get netconf(): { cniVersion: string; name: string; type: string; socket: string } {
     return { cniVersion: '1.1.0', name: 'twill', type: 'twill', socket: this.cniSocket };
@@ -171,7 +176,11 @@ export class LabNode extends Place {
       args: [command, ...args],
       cwd: this.dir,
       logFile: join(this.dir, `${command}.log`),
-      env: { XTABLES_LOCKFILE: join(this.dir, 'xtables.lock'), NODE_NAME: this.name },
+      env: {
+        XTABLES_LOCKFILE: join(this.dir, 'xtables.lock'),
+        NODE_NAME: this.name,
+        PATH: `${this.programs}:${process.env.PATH}`,
+      },
     });
   }
 }

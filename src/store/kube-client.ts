@@ -3,7 +3,7 @@ import { request as httpsRequest, type RequestOptions } from 'node:https';
 import type { KubeConfig } from '@kubernetes/client-node/dist/config.js';
 import { version } from '../config/version.ts';
 import { describeError, TwillError } from '../model/error.ts';
-import { type KubeConfigOptions, loadKubeConfig } from './kube-config.ts';
+import { type KubeConfigOptions, type LoadedKubeConfig, loadKubeConfig } from './kube-config.ts';
 
 /** A connection that says nothing for this long is taken for dead; bookmarks come about once a minute. */
 const IDLE_MS = 5 * 60_000;
@@ -42,12 +42,12 @@ function trimToken(options: RequestOptions): void {
 export class KubeClient {
   readonly server: string;
   private readonly options: KubeConfigOptions;
-  private config: KubeConfig;
+  private loaded: LoadedKubeConfig;
 
-  private constructor(options: KubeConfigOptions, config: KubeConfig) {
+  private constructor(options: KubeConfigOptions, loaded: LoadedKubeConfig) {
     this.options = options;
-    this.config = config;
-    this.server = config.getCurrentCluster()!.server.replace(/\/+$/, '');
+    this.loaded = loaded;
+    this.server = loaded.config.getCurrentCluster()!.server.replace(/\/+$/, '');
   }
 
   /** @throws TwillError `invalid` when there is no usable configuration */
@@ -113,17 +113,19 @@ export class KubeClient {
     patch?: string,
   ): Promise<IncomingMessage> {
     const url = new URL(`${this.server}${path}?${new URLSearchParams(query)}`);
+    const { config, headers } = this.loaded;
     const options: RequestOptions = {
       method: patch === undefined ? 'GET' : 'PATCH',
       headers: {
         accept: 'application/json',
         'user-agent': `twill/${version}`,
+        ...headers,
         ...(patch === undefined ? {} : { 'content-type': 'application/strategic-merge-patch+json' }),
       },
       signal,
     };
     try {
-      await this.config.applyToHTTPSOptions(options as Parameters<KubeConfig['applyToHTTPSOptions']>[0]);
+      await config.applyToHTTPSOptions(options as Parameters<KubeConfig['applyToHTTPSOptions']>[0]);
     } catch (cause) {
       throw new TwillError('permission', 'cannot get credentials for the Kubernetes API', cause);
     }
@@ -133,7 +135,7 @@ export class KubeClient {
     if (status < 300) return response;
     const body = await text(response);
     // A new token may have been written before the library looks again.
-    if (status === 401) this.config = await loadKubeConfig(this.options);
+    if (status === 401) this.loaded = await loadKubeConfig(this.options);
     throw errorFor(status, path, body);
   }
 

@@ -61,12 +61,18 @@ function base64(path: string): string {
   return readFileSync(path).toString('base64');
 }
 
+const execFields = {
+  apiVersion: 'client.authentication.k8s.io/v1',
+  args: [],
+  interactiveMode: 'Never',
+};
+
 /** An exec plugin that answers with this status. */
 function plugin(name: string, status: object): Record<string, unknown> {
-  const credential = { apiVersion: 'client.authentication.k8s.io/v1', kind: 'ExecCredential', status };
+  const credential = { apiVersion: execFields.apiVersion, kind: 'ExecCredential', status };
   const command = write(name, `#!/bin/sh\ncat <<'END'\n${JSON.stringify(credential)}\nEND\n`);
   chmodSync(command, 0o755);
-  return { exec: { apiVersion: credential.apiVersion, command, args: [], interactiveMode: 'Never' } };
+  return { exec: { ...execFields, command } };
 }
 
 interface Case {
@@ -75,7 +81,7 @@ interface Case {
   readonly user: () => Record<string, unknown>;
 }
 
-async function ask({ api, cluster, user }: Case): Promise<unknown> {
+async function open({ api, cluster, user }: Case): Promise<KubeClient> {
   const kubeconfig = write(
     'config',
     JSON.stringify({
@@ -85,8 +91,15 @@ async function ask({ api, cluster, user }: Case): Promise<unknown> {
       'current-context': 'x',
     }),
   );
-  const client = await KubeClient.open({ kubeconfig });
+  return KubeClient.open({ kubeconfig });
+}
+
+function list(client: KubeClient): Promise<unknown> {
   return client.getJson('/api/v1/services', {}, AbortSignal.timeout(10_000));
+}
+
+async function ask(one: Case): Promise<unknown> {
+  return list(await open(one));
 }
 
 const caFile = (): object => ({ 'certificate-authority': certificates.ca });
@@ -172,14 +185,60 @@ describe('the reason is named when', () => {
       /cannot get credentials.*\/nonexistent\/key/,
     ],
     'the exec plugin is missing': [
-      row(tokens, caFile, () => ({ exec: { command: '/nonexistent/plugin' } })),
-      /cannot get credentials.*\/nonexistent\/plugin/,
+      row(tokens, caFile, () => ({
+        exec: { ...execFields, command: '/nonexistent/plugin', installHint: 'install it' },
+      })),
+      /cannot get credentials.*\/nonexistent\/plugin.*install it/,
+    ],
+    'the exec plugin gives neither a token nor a certificate': [
+      row(tokens, caFile, () => plugin('plugin', { clientKeyData: '' })),
+      /cannot get credentials.*plugin gave neither a token nor a certificate/,
+    ],
+    'the exec plugin gives a certificate without a key': [
+      row(tokens, caFile, () => plugin('plugin', { clientCertificateData: 'x' })),
+      /cannot get credentials.*plugin gave a certificate or a key/,
+    ],
+    'the exec plugin answers in another version': [
+      row(tokens, caFile, () => {
+        const { exec } = plugin('plugin', { token: 'secret' }) as { exec: object };
+        return { exec: { ...exec, apiVersion: 'client.authentication.k8s.io/v1beta1' } };
+      }),
+      /answered in version .*\/v1, configured is .*\/v1beta1/,
+    ],
+    'the exec plugin wants a terminal': [
+      row(tokens, caFile, () => {
+        const { exec } = plugin('plugin', { token: 'secret' }) as { exec: object };
+        return { exec: { ...exec, interactiveMode: 'Always' } };
+      }),
+      /interactiveMode is 'Always', and standard input is not a terminal/,
+    ],
+    'the exec plugin has no version': [
+      row(tokens, caFile, () => ({ exec: { command: 'true' } })),
+      /config: user 'u': exec: apiVersion is missing/,
+    ],
+    'the exec plugin is of an old version': [
+      row(tokens, caFile, () => ({
+        exec: { ...execFields, command: 'true', apiVersion: 'client.authentication.k8s.io/v1alpha1' },
+      })),
+      /apiVersion .*v1alpha1' is not one of/,
+    ],
+    'nothing says whether the exec plugin may ask': [
+      row(tokens, caFile, () => ({ exec: { ...execFields, command: 'true', interactiveMode: undefined } })),
+      /user 'u': exec: interactiveMode is missing/,
+    ],
+    'there are groups to be in, but nobody to be': [
+      row(tokens, caFile, () => ({ ...token(), 'as-groups': ['admins'] })),
+      /config: user 'u': as-uid, as-groups and as-user-extra need as/,
+    ],
+    'somebody to be has a name no header can have': [
+      row(tokens, caFile, () => ({ ...token(), as: 'a\nb' })),
+      /user 'u': as and its companions have characters/,
     ],
     'the exec plugin fails': [
       row(tokens, caFile, () => {
         const command = write('plugin', '#!/bin/sh\necho no luck >&2\nexit 3\n');
         chmodSync(command, 0o755);
-        return { exec: { command } };
+        return { exec: { ...execFields, command } };
       }),
       /cannot get credentials.*(no luck|3)/,
     ],
@@ -223,6 +282,109 @@ describe('the reason is named when', () => {
       });
     });
   }
+});
+
+/** Values of the last request's headers whose names begin so, in their order. */
+function lastHeaders(prefix: string): string[] {
+  const { lastHeaders: all } = byToken;
+  return all.flatMap((name, index) =>
+    index % 2 === 0 && name.toLowerCase().startsWith(prefix) ? [`${name}: ${all[index + 1]}`] : [],
+  );
+}
+
+test('requests are made in the name of whom the kubeconfig names', async () => {
+  const of = (fields: object): Case =>
+    row(
+      () => byToken,
+      caFile,
+      () => ({ ...token(), ...fields }),
+    );
+  await ask(
+    of({
+      as: 'jane',
+      'as-uid': '42',
+      'as-groups': ['developers', 'admins'],
+      'as-user-extra': { scopes: ['view', 'edit'], 'example.com/50% of': ['x'], none: [] },
+    }),
+  );
+  assert.deepEqual(lastHeaders('impersonate-'), [
+    'Impersonate-User: jane',
+    'Impersonate-Uid: 42',
+    'Impersonate-Group: developers',
+    'Impersonate-Group: admins',
+    'Impersonate-Extra-scopes: view',
+    'Impersonate-Extra-scopes: edit',
+    'Impersonate-Extra-example.com%2F50%25%20of: x',
+  ]);
+  await ask(of({ as: '', 'as-groups': [] }));
+  assert.deepEqual(lastHeaders('impersonate-'), []);
+});
+
+/** A plugin beside the kubeconfig that gives a token and notes what it is told. */
+function notingPlugin(status: object, more: object = {}): Case {
+  const credential = { apiVersion: execFields.apiVersion, kind: 'ExecCredential', status };
+  const script = [
+    '#!/bin/sh',
+    `printf '%s|%s|%s\\n' "$KUBERNETES_EXEC_INFO" "$REGION" "$(cat)" >>"${directory}/told"`,
+    `echo '${JSON.stringify(credential)}'`,
+  ];
+  chmodSync(write('noting-plugin', `${script.join('\n')}\n`), 0o755);
+  rmSync(join(directory, 'told'), { force: true });
+  const env = [{ name: 'REGION', value: 'north' }];
+  const exec = { ...execFields, command: './noting-plugin', env, ...more };
+  const extensions = [
+    { name: 'client.authentication.k8s.io/exec', extension: { audience: 'cluster' } },
+    { name: 'else', extension: {} },
+  ];
+  return row(
+    () => byToken,
+    () => ({ ...caFile(), extensions }),
+    () => ({ exec }),
+  );
+}
+
+function told(): string[] {
+  return readFileSync(join(directory, 'told'), 'utf8').trim().split('\n');
+}
+
+test('an exec plugin is told the cluster it is for, where it asks to be', async () => {
+  await ask(notingPlugin({ token: 'secret' }, { provideClusterInfo: true }));
+  const [info, region, input] = told()[0]!.split('|');
+  assert.deepEqual(JSON.parse(info!), {
+    kind: 'ExecCredential',
+    apiVersion: 'client.authentication.k8s.io/v1',
+    spec: {
+      interactive: false,
+      cluster: {
+        server: byToken.url,
+        'certificate-authority-data': base64(certificates.ca),
+        config: { audience: 'cluster' },
+      },
+    },
+  });
+  assert.equal(region, 'north');
+  assert.equal(input, '', 'its standard input is empty');
+  await ask(notingPlugin({ token: 'secret' }, { interactiveMode: 'IfAvailable' }));
+  assert.deepEqual(JSON.parse(told()[0]!.split('|')[0]!).spec, { interactive: false });
+});
+
+test('an exec plugin is run once for requests that come together, and again when what it gave has ended', async () => {
+  const forever = await open(notingPlugin({ token: 'secret' }));
+  await Promise.all([list(forever), list(forever), list(forever)]);
+  await list(forever);
+  assert.equal(told().length, 1);
+  const over = await open(notingPlugin({ token: 'secret', expirationTimestamp: '2001-01-01T00:00:00Z' }));
+  await list(over);
+  await list(over);
+  assert.equal(told().length, 2);
+  // What the server does not take any more is asked for anew.
+  const refused = await open(notingPlugin({ token: 'secret' }));
+  await list(refused);
+  byToken.token = 'other';
+  await assert.rejects(list(refused), /401/);
+  byToken.token = 'secret';
+  await list(refused);
+  assert.equal(told().length, 2);
 });
 
 test('a pod uses its service account, and the token that took the place of another', async () => {

@@ -39,6 +39,8 @@ export class KubeApi {
   token: string | undefined;
   /** Every request so far, path and query. */
   readonly requests: string[] = [];
+  /** Names and values of the last request's headers, as they came. */
+  lastHeaders: readonly string[] = [];
   /** Answers the next requests with this status instead. */
   failWith: number | undefined;
   private readonly objects = new Map<string, Map<string, ApiObject>>();
@@ -150,6 +152,7 @@ export class KubeApi {
   private answer(request: IncomingMessage, response: ServerResponse): void {
     const url = new URL(request.url ?? '/', 'http://api');
     this.requests.push(request.url ?? '/');
+    this.lastHeaders = request.rawHeaders;
     const refusal = this.refusal(request, url);
     if (refusal !== undefined) {
       response.writeHead(refusal.code, { 'content-type': 'application/json' });

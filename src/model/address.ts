@@ -114,6 +114,13 @@ export function tryParseAddress(text: unknown): Address | undefined {
   }
 }
 
+/** True for an address that a machine can have for others to reach: not unspecified, loopback, multicast or broadcast. */
+export function isUnicast({ family, value }: Address): boolean {
+  if (family === ipv6) return value > 1n && value >> 120n !== 0xffn;
+  const first = value >> 24n;
+  return first > 0n && first !== 127n && (first < 224n || first >= 240n) && value !== 0xffff_ffffn;
+}
+
 /** The network of `length` bits that `address` is in. */
 export function makePrefix(address: Address, length: number): Prefix {
   const { family } = address;
@@ -205,6 +212,11 @@ export function parseMac(text: string): string {
   const mac = text.toLowerCase();
   if (!macPattern.test(mac)) throw new TwillError('invalid', `'${text}' is not a MAC address`);
   return mac;
+}
+
+/** True for a MAC address that one device can have: not all zeros, not a group's. */
+export function isUnicastMac(mac: string): boolean {
+  return (hexDigit(mac.charCodeAt(1)) & 1) === 0 && mac !== '00:00:00:00:00:00';
 }
 
 /** The value of a hexadecimal digit, given as its character code. */

@@ -3,6 +3,8 @@ import {
   type Family,
   ipv4,
   ipv6,
+  isUnicast,
+  isUnicastMac,
   makePrefix,
   type Prefix,
   parseAddress,
@@ -124,7 +126,9 @@ export interface RawLease {
 function parseVtep(data: unknown, field: string): { vni: number | undefined; mac: string } {
   const { VNI: vni, VtepMAC: mac } = (data ?? {}) as { VNI?: unknown; VtepMAC?: unknown };
   if (typeof mac !== 'string') throw new TwillError('invalid', `${field}.VtepMAC is missing`);
-  return { vni: typeof vni === 'number' ? vni : undefined, mac: parseMac(mac) };
+  const parsed = parseMac(mac);
+  if (!isUnicastMac(parsed)) throw new TwillError('invalid', `${field}.VtepMAC '${mac}' is no device's`);
+  return { vni: typeof vni === 'number' ? vni : undefined, mac: parsed };
 }
 
 /**
@@ -137,6 +141,8 @@ export function makeLease(name: string, subnets: readonly Prefix[], raw: RawLeas
   let vni: number | undefined;
   for (const subnet of subnets) {
     const { family } = subnet;
+    // The kernel refuses routes to these, and one that it refuses must not hold up the others.
+    if (!isUnicast(subnet.address)) throw new TwillError('invalid', `no node can have ${subnet.text}`);
     const [ipField, dataField] =
       family === ipv4 ? (['PublicIP', 'BackendData'] as const) : (['PublicIPv6', 'BackendV6Data'] as const);
     const text = raw[ipField];
@@ -145,6 +151,7 @@ export function makeLease(name: string, subnets: readonly Prefix[], raw: RawLeas
     const publicIp = parseAddress(text);
     if (publicIp.family !== family)
       throw new TwillError('invalid', `${ipField} '${text}' is not ${family.kubeName}`);
+    if (!isUnicast(publicIp)) throw new TwillError('invalid', `no node can have ${ipField} '${text}'`);
     const vtep = raw.BackendType === 'vxlan' ? parseVtep(raw[dataField], dataField) : undefined;
     vni ??= vtep?.vni;
     families.push({ family, subnet, publicIp, vtepMac: vtep?.mac });

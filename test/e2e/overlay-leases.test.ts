@@ -102,6 +102,10 @@ describe('leases in etcd', () => {
         1,
         name,
       );
+    // The kernel would refuse these two.
+    await lab.etcd.put(`${subnets}127.0.5.0-24`, flannelLease(0, '02:00:00:00:00:55', '192.0.2.55').value);
+    await lab.etcd.put(`${subnets}10.244.56.0-24`, flannelLease(0, '01:00:5e:00:00:56', '192.0.2.56').value);
+    await lab.waitFor('the complaints', () => said(one, /key=\S+(127\.0\.5|10\.244\.56)\.0-24 /) === 2);
     const { status, text } = await readyz(one);
     assert.equal(status, 200);
     assert.match(text, /\[!\] lease nonsense: skipped/);

@@ -101,6 +101,34 @@ describe('lease', () => {
     });
   }
 
+  const impossible: [string, string, string][] = [
+    ['a loopback subnet', '127.0.5.0-24', `{"PublicIP":"192.0.2.7","BackendType":"host-gw"}`],
+    ['a multicast subnet', '224.0.5.0-24', `{"PublicIP":"192.0.2.7","BackendType":"host-gw"}`],
+    [
+      'an IPv6 multicast subnet',
+      '0.0.0.0-0&ff05::-64',
+      `{"PublicIPv6":"2001:db8::7","BackendType":"host-gw"}`,
+    ],
+    ['an unspecified IPv6 subnet', '0.0.0.0-0&::-64', `{"PublicIPv6":"2001:db8::7","BackendType":"host-gw"}`],
+    ['an unspecified public IP', '10.244.7.0-24', `{"PublicIP":"0.0.0.0","BackendType":"host-gw"}`],
+    ['a loopback public IP', '10.244.7.0-24', `{"PublicIP":"127.0.0.1","BackendType":"host-gw"}`],
+    ['a multicast public IP', '10.244.7.0-24', `{"PublicIP":"224.0.0.1","BackendType":"host-gw"}`],
+    ['a broadcast public IP', '10.244.7.0-24', `{"PublicIP":"255.255.255.255","BackendType":"host-gw"}`],
+    ['an IPv6 loopback public IP', '0.0.0.0-0&fd00:7::-64', `{"PublicIPv6":"::1","BackendType":"host-gw"}`],
+    ...['00:00:00:00:00:00', '01:00:5e:00:00:01', 'ff:ff:ff:ff:ff:ff'].map(
+      (group): [string, string, string] => [
+        `the MAC address ${group}`,
+        '10.244.7.0-24',
+        `{"PublicIP":"192.0.2.7","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"${group}"}}`,
+      ],
+    ),
+  ];
+  for (const [what, name, value] of impossible) {
+    it(`${what} is no node's`, () => {
+      assert.throws(() => parseLease(name, value), /no node can have|is no device's/);
+    });
+  }
+
   it('compares all families', () => {
     const [, name, value] = examples[1]!;
     const lease = parseLease(name, value);

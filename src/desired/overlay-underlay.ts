@@ -48,7 +48,7 @@ function ownAddresses(host: HostNetwork, link: Link, family: Family) {
   );
 }
 
-/** The link if it has an address of every enabled family, and those addresses; `wanted` ones are preferred. */
+/** The link if it has an address of every enabled family, and those addresses; `wanted` ones first, in their order. */
 function complete(
   host: HostNetwork,
   link: Link | undefined,
@@ -61,10 +61,11 @@ function complete(
   const direct: Prefix[] = [];
   for (const family of options.families) {
     const own = ownAddresses(host, link, family);
+    const present = own.map(({ address }) => address);
     const chosen =
-      own.find(({ address }) => wanted.some((candidate) => candidate.text === address.text)) ?? own[0];
+      wanted.find((candidate) => present.some(({ text }) => text === candidate.text)) ?? present[0];
     if (chosen === undefined) return undefined;
-    addresses.set(family.name, chosen.address);
+    addresses.set(family.name, chosen);
     direct.push(...own.map(({ address, length }) => makePrefix(address, length)));
   }
   return { name: link.name, index: link.index, mtu: link.mtu, addresses, direct, why };

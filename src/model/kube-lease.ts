@@ -1,4 +1,12 @@
-import { type Address, type Family, ipv4, type Prefix, parsePrefix, tryParseAddress } from './address.ts';
+import {
+  type Address,
+  type Family,
+  families,
+  ipv4,
+  type Prefix,
+  parsePrefix,
+  tryParseAddress,
+} from './address.ts';
 import { TwillError } from './error.ts';
 import { formatLeaseValue, type Lease, leaseFamily, makeLease, type RawLease } from './lease.ts';
 
@@ -18,6 +26,9 @@ export interface AnnotationNames {
   readonly backendType: string;
   readonly data: Readonly<Record<Family['name'], string>>;
   readonly publicIp: Readonly<Record<Family['name'], string>>;
+  /** Set by an administrator: the node's own address for traffic between nodes, as --public-ip. */
+  readonly nodeIp: Readonly<Record<Family['name'], string>>;
+  /** Set by an administrator: the address to publish, whatever the node's own is. */
   readonly overwrite: Readonly<Record<Family['name'], string>>;
 }
 
@@ -38,6 +49,7 @@ export function annotationNames(prefix: string): AnnotationNames {
     backendType: `${base}backend-type`,
     data: { ipv4: `${base}backend-data`, ipv6: `${base}backend-v6-data` },
     publicIp: { ipv4: `${base}public-ip`, ipv6: `${base}public-ipv6` },
+    nodeIp: { ipv4: `${base}node-public-ip`, ipv6: `${base}node-public-ipv6` },
     overwrite: { ipv4: `${base}public-ip-overwrite`, ipv6: `${base}public-ipv6-overwrite` },
   };
 }
@@ -69,20 +81,35 @@ function parseData(text: string | undefined): unknown {
 export function nodeLease(node: RawNode, names: AnnotationNames): Lease | undefined {
   const annotations = node.metadata?.annotations ?? {};
   if (annotations[names.managed] !== 'true') return undefined;
+  const type = annotations[names.backendType];
+  const data = parseData(annotations[names.data.ipv4]);
+  const dataV6 = parseData(annotations[names.data.ipv6]);
+  // Nobody takes annotations away: those of a family that the node served with another backend may still be there.
+  const left = (own: unknown, other: unknown): boolean =>
+    type === 'vxlan' && (own ?? null) === null && (other ?? null) !== null;
   const raw: RawLease = {
-    PublicIP: annotations[names.publicIp.ipv4],
-    PublicIPv6: annotations[names.publicIp.ipv6],
-    BackendType: annotations[names.backendType],
-    BackendData: parseData(annotations[names.data.ipv4]),
-    BackendV6Data: parseData(annotations[names.data.ipv6]),
+    PublicIP: left(data, dataV6) ? undefined : annotations[names.publicIp.ipv4],
+    PublicIPv6: left(dataV6, data) ? undefined : annotations[names.publicIp.ipv6],
+    BackendType: type,
+    BackendData: data,
+    BackendV6Data: dataV6,
   };
   return makeLease(node.metadata?.name ?? '', podSubnets(node), raw);
 }
 
-/** A public IP that an administrator set in an annotation. */
-export function overwrittenIp(node: RawNode, names: AnnotationNames, family: Family): Address | undefined {
-  const address = tryParseAddress(node.metadata?.annotations?.[names.overwrite[family.name]]);
+function annotatedIp(node: RawNode, name: string, family: Family): Address | undefined {
+  const address = tryParseAddress(node.metadata?.annotations?.[name]);
   return address?.family === family ? address : undefined;
+}
+
+/** The public IP to publish that an administrator set in an annotation. */
+export function overwrittenIp(node: RawNode, names: AnnotationNames, family: Family): Address | undefined {
+  return annotatedIp(node, names.overwrite[family.name], family);
+}
+
+/** The node's addresses for traffic between nodes that an administrator set in annotations. */
+export function nodePublicIps(node: RawNode, names: AnnotationNames): Address[] {
+  return families.flatMap((family) => annotatedIp(node, names.nodeIp[family.name], family) ?? []);
 }
 
 /** The annotations that publish a lease, as flannel writes them: `null` where a backend has no data. */

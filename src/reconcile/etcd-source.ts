@@ -111,6 +111,10 @@ export class EtcdSource implements LeaseSource {
     return [];
   }
 
+  publicIps(): readonly Address[] {
+    return [];
+  }
+
   publishedMac(): undefined {
     return undefined; // etcd knows nodes by their public IP alone, and that may be another's too
   }

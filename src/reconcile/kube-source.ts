@@ -157,10 +157,7 @@ export class KubeSource implements LeaseSource {
   private set(name: string, record: NodeRecord | undefined): boolean {
     const { lease, problem } = record ?? {};
     const known = this.valid.get(name);
-    if (name === this.nodeName) {
-      this.node = record?.own;
-      this.loop.trigger('our node changed');
-    }
+    if (name === this.nodeName) this.setOwn(record?.own);
     if (problem !== undefined && this.malformed.get(name) !== problem)
       this.options.log.warn({ node: name, reason: problem }, 'skipped a node whose lease cannot be read');
     if (problem === undefined) this.malformed.delete(name);
@@ -169,6 +166,16 @@ export class KubeSource implements LeaseSource {
     if (known !== undefined && sameLease(known, lease)) return false;
     this.valid.set(name, lease);
     return true;
+  }
+
+  private setOwn(node: OwnNode | undefined): void {
+    const addresses = ({ publicIps, internalIps }: OwnNode): string =>
+      [...publicIps, ...internalIps].map(({ text }) => text).join();
+    const moved = this.node !== undefined && node !== undefined && addresses(this.node) !== addresses(node);
+    this.node = node;
+    this.loop.trigger('our node changed');
+    // What is published, and over which interface, may be another now.
+    if (moved) this.onChange('own');
   }
 
   private tell(): void {
@@ -244,6 +251,10 @@ export class KubeSource implements LeaseSource {
 
   internalIps(): readonly Address[] {
     return this.node?.internalIps ?? [];
+  }
+
+  publicIps(): readonly Address[] {
+    return this.node?.publicIps ?? [];
   }
 
   publishedMac(family: Family): string | undefined {

@@ -117,7 +117,8 @@ export class Overlay {
 
   private wish(families: readonly Family[]): UnderlayOptions {
     const { underlay, source } = this.options;
-    return { ...underlay, families, internalIps: source.internalIps() };
+    const publicIps = [...source.publicIps(), ...underlay.publicIps];
+    return { ...underlay, families, publicIps, internalIps: source.internalIps() };
   }
 
   /** Follows another network configuration from now on. */
@@ -230,7 +231,7 @@ export class Overlay {
 
   /** The IP the user set, else our address on the underlay. */
   private publicIps(underlay: Underlay): Address[] {
-    const { publicIps } = this.options.underlay;
+    const { publicIps } = this.wish(this.families);
     return this.families.flatMap(
       (family) => publicIps.find((ip) => ip.family === family) ?? underlay.addresses.get(family.name) ?? [],
     );

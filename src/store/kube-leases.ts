@@ -6,6 +6,7 @@ import {
   type AnnotationNames,
   internalIps,
   nodeLease,
+  nodePublicIps,
   podSubnets,
   type RawNode,
 } from '../model/kube-lease.ts';
@@ -28,6 +29,8 @@ export interface OwnNode {
   readonly raw: RawNode;
   readonly subnets: readonly Prefix[];
   readonly internalIps: readonly Address[];
+  /** What an administrator set in place of --public-ip. */
+  readonly publicIps: readonly Address[];
   /** Status of the NetworkUnavailable condition; undefined when there is none. */
   readonly networkUnavailable: string | undefined;
 }
@@ -62,22 +65,32 @@ export async function findNodeName(
   return name;
 }
 
-function own(raw: RawNode): OwnNode {
+function ownSubnets(raw: RawNode): Prefix[] {
+  try {
+    return podSubnets(raw);
+  } catch {
+    return []; // as long as there are none that can be read
+  }
+}
+
+function own(raw: RawNode, names: AnnotationNames): OwnNode {
   return {
     raw: { metadata: raw.metadata ?? {} },
-    subnets: podSubnets(raw),
+    subnets: ownSubnets(raw),
     internalIps: internalIps(raw),
+    publicIps: nodePublicIps(raw, names),
     networkUnavailable: raw.status?.conditions?.find(({ type }) => type === 'NetworkUnavailable')?.status,
   };
 }
 
 function toRecord(raw: RawNode, { nodeName, names }: KubeLeasesOptions): NodeRecord {
   const name = raw.metadata?.name ?? '';
+  // Ours is there to be put right, too, when what it says of us cannot be read.
+  const ours = name === nodeName ? own(raw, names) : undefined;
   try {
-    const lease = nodeLease(raw, names);
-    return { name, lease, problem: undefined, own: name === nodeName ? own(raw) : undefined };
+    return { name, lease: nodeLease(raw, names), problem: undefined, own: ours };
   } catch (error) {
-    return { name, lease: undefined, problem: describeError(error), own: undefined };
+    return { name, lease: undefined, problem: describeError(error), own: ours };
   }
 }
 

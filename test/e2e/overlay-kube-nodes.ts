@@ -6,7 +6,7 @@ import type { Lab } from '../lab/lab.ts';
 
 export interface KubeNode extends ApiObject {
   readonly metadata: ApiObject['metadata'] & { readonly annotations?: Record<string, string> };
-  readonly spec?: { readonly podCIDR?: string };
+  readonly spec?: { readonly podCIDR?: string; readonly podCIDRs?: readonly string[] };
   readonly status?: { readonly conditions?: readonly { type: string; status: string; reason: string }[] };
 }
 

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { isDeepStrictEqual } from 'node:util';
 import { Lab } from '../lab/lab.ts';
 import type { LabNode } from '../lab/node.ts';
 import { servicePort } from '../lab/place.ts';
@@ -141,6 +142,55 @@ function checks(open: (lab: Lab) => Promise<KubeNodes>): void {
     await lab.waitFor('the other node to follow', async () =>
       (await kernelState(one.namespace)).fdb.some((line) => line.endsWith('dst 192.0.2.222')),
     );
+  });
+
+  it("a node's own address that the administrator set in an annotation is used, until it is taken away", async () => {
+    const annotate = async (nodeIp: object): Promise<void> => {
+      const node = await api.read('node1');
+      const annotations = { ...node.metadata.annotations };
+      delete annotations[`${flannel}/node-public-ip`];
+      await api.put({ ...node, metadata: { ...node.metadata, annotations: { ...annotations, ...nodeIp } } });
+    };
+    const seen = (ip: string): Promise<boolean> =>
+      lab.waitFor(`the other node to send to ${ip}`, async () =>
+        (await kernelState(two.namespace)).fdb.some((line) => line.endsWith(`dst ${ip}`)),
+      );
+    await one.namespace.ip('address add 192.0.2.111/24 dev eth0');
+    await annotate({ [`${flannel}/node-public-ip`]: '192.0.2.111' });
+    await seen('192.0.2.111');
+    assert.match(one.agent!.log(), /it has the public IP 192\.0\.2\.111/);
+    await lab.waitFor('the device to send from it', async () =>
+      (await one.exec('ip', ['-d', 'link', 'show', 'flannel.1'])).includes('local 192.0.2.111'),
+    );
+    await annotate({});
+    await seen(one.ipv4);
+    await one.namespace.ip('address delete 192.0.2.111/24 dev eth0');
+  });
+
+  it('annotations of its own node that somebody spoils are put right', async () => {
+    const right = await flannelAnnotationsOf('node1');
+    for (const spoiled of [{ 'backend-data': '{' }, { 'backend-type': 'x' }, { 'public-ip': 'x' }]) {
+      const node = await api.read('node1');
+      const wrong = Object.fromEntries(
+        Object.entries(spoiled).map(([name, value]) => [`${flannel}/${name}`, value]),
+      );
+      await api.put({
+        ...node,
+        metadata: { ...node.metadata, annotations: { ...node.metadata.annotations, ...wrong } },
+      });
+      await lab.waitFor(`${Object.keys(wrong)} to be as before`, async () =>
+        isDeepStrictEqual(await flannelAnnotationsOf('node1'), right),
+      );
+    }
+  });
+
+  it('what a node published for IPv6 with another backend does not hide its IPv4', async () => {
+    const before = { [`${flannel}/public-ipv6`]: '2001:db8::40', [`${flannel}/backend-v6-data`]: 'null' };
+    const node = kubeNode('left', 70, '192.0.2.70', { ...flannelAnnotations(70), ...before });
+    await api.put({ ...node, spec: { ...node.spec, podCIDRs: ['10.244.70.0/24', 'fd00:70::/64'] } });
+    await lab.waitFor('the node', async () => (await subnets(one)).includes('10.244.70.0/24'));
+    await api.delete('left');
+    await lab.waitFor('it to go', async () => !(await subnets(one)).includes('10.244.70.0/24'));
   });
 
   it('the file with the network configuration changes: taken up, or named and left aside', async () => {

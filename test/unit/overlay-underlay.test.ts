@@ -61,6 +61,18 @@ describe('underlay interface', () => {
     ['--iface-can-reach', { canReach: '203.0.113.1' }, 'eth2', '203.0.113.11'],
     ['that of the public IP', { publicIps: [parseAddress('198.51.100.12')] }, 'eth1', '198.51.100.12'],
     [
+      "the public IP before the node's InternalIP",
+      { publicIps: [parseAddress('198.51.100.12')], internalIps: [parseAddress('198.51.100.11')] },
+      'eth1',
+      '198.51.100.12',
+    ],
+    [
+      "--iface by address before the node's InternalIP",
+      { interfaces: ['198.51.100.12'], internalIps: [parseAddress('198.51.100.11')] },
+      'eth1',
+      '198.51.100.12',
+    ],
+    [
       "that of the node's InternalIP",
       { internalIps: [parseAddress('203.0.113.11')] },
       'eth2',

@@ -181,6 +181,25 @@ for (const variant of ['nft', 'legacy'] as const) {
       });
     });
 
+    test('a node that is an endpoint itself reaches itself through the Service, and as itself without it', async () => {
+      await withCluster(variant, async (cluster) => {
+        const { services, node1, client } = cluster;
+        await node1.serve();
+        await services.startProxies([`--cluster-cidr=${podNetwork.ipv4}`]);
+        await serve(cluster, serviceObject('shop/web', nodePortSpec), [{ ip: node1.ipv4, node: 'node1' }]);
+        assert.equal(await servers(node1, spec.clusterIP), 'node1');
+        assert.equal(await servers(client, node1.ipv4, 30_080), 'node1');
+        const masqueraded = async (): Promise<number> => {
+          const rules = await node1.exec(`iptables-${variant}-save`, ['-c', '-t', 'nat']);
+          return Number(new RegExp(`\\[(\\d+):\\d+\\] -A KUBE-HAIRPIN -s ${node1.ipv4}/32`).exec(rules)?.[1]);
+        };
+        const before = await masqueraded();
+        assert.ok(before > 0);
+        assert.equal(await source(node1, node1.ipv4, 8080), node1.ipv4);
+        assert.equal(await masqueraded(), before);
+      });
+    });
+
     test('session affinity holds, and forgets an endpoint that is not ready', async () => {
       await withCluster(variant, async (cluster) => {
         const { services, a, b, caller1 } = cluster;

@@ -34,7 +34,8 @@ function staticChains(options: RenderOptions): { table: Table; chain: string; te
     '-m comment --comment "kubernetes forwarding conntrack rule" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT',
   ];
   const postrouting = [
-    '-j KUBE-HAIRPIN',
+    // Only of what was sent on: a node that talks to itself without a Service keeps its address and port.
+    '-m conntrack --ctstate DNAT -j KUBE-HAIRPIN',
     `-m mark ! --mark ${mark} -j RETURN`,
     // Cleared, so that a packet that comes through the stack again is not masqueraded again.
     `-j MARK --set-xmark ${masqueradeMark}/0x0`,

@@ -28,7 +28,10 @@ export function isLost(flow: Flow, isServed: (address: string) => boolean): bool
 
 type Backends = ReadonlySet<string>;
 
-const none: Backends = new Set();
+/** Endpoints that may answer at a destination, by the Service that claims it. */
+type Owners = ReadonlyMap<string, Backends>;
+
+const nobody: Owners = new Map();
 
 function portKey(protocol: Protocol, port: number): string {
   return `${protocol} ${port}`;
@@ -54,7 +57,8 @@ function destinations(entries: readonly ServicePortEntry[]): Map<string, Backend
 
 /** Knows every UDP and SCTP destination of the Services of one family, also those that are just gone. */
 export class FlowTable {
-  private readonly current = new Map<string, Backends>();
+  /** By destination and Service: several Services may claim one address. */
+  private readonly current = new Map<string, Map<string, Backends>>();
   private readonly services = new Map<string, readonly string[]>();
   /** Destinations that no Service has any more; their flows are stale until {@link forgetGone}. */
   private gone = new Set<string>();
@@ -74,13 +78,12 @@ export class FlowTable {
     const before = this.services.get(key);
     if (before === undefined && now.size === 0) return;
     for (const destination of before ?? []) {
-      if (!now.has(destination)) {
-        this.current.delete(destination);
-        this.gone.add(destination);
-      }
+      if (!now.has(destination)) this.remove(destination, key);
     }
     for (const [destination, backends] of now) {
-      this.current.set(destination, backends);
+      const owners = this.current.get(destination);
+      if (owners === undefined) this.current.set(destination, new Map([[key, backends]]));
+      else owners.set(key, backends);
       this.gone.delete(destination);
     }
     if (now.size === 0) this.services.delete(key);
@@ -106,14 +109,24 @@ export class FlowTable {
   /** @param isOwn tells addresses of this node, on which node ports answer */
   isStale(flow: Flow, isOwn: (address: string) => boolean): boolean {
     const { protocol, destination, backend } = flow;
-    const byAddress = this.backends(addressKey(protocol, destination.address, destination.port));
-    const allowed =
-      byAddress ??
-      (isOwn(destination.address) ? this.backends(portKey(protocol, destination.port)) : undefined);
-    return allowed !== undefined && !allowed.has(`${backend.address}|${backend.port}`);
+    const owners =
+      this.owners(addressKey(protocol, destination.address, destination.port)) ??
+      (isOwn(destination.address) ? this.owners(portKey(protocol, destination.port)) : undefined);
+    if (owners === undefined) return false;
+    const answering = `${backend.address}|${backend.port}`;
+    for (const backends of owners.values()) if (backends.has(answering)) return false;
+    return true;
   }
 
-  private backends(key: string): Backends | undefined {
-    return this.current.get(key) ?? (this.gone.has(key) ? none : undefined);
+  private owners(key: string): Owners | undefined {
+    return this.current.get(key) ?? (this.gone.has(key) ? nobody : undefined);
+  }
+
+  private remove(destination: string, service: string): void {
+    const owners = this.current.get(destination);
+    owners?.delete(service);
+    if (owners === undefined || owners.size > 0) return;
+    this.current.delete(destination);
+    this.gone.add(destination);
   }
 }

@@ -9,8 +9,8 @@ export interface ProxyFlowsOptions {
   readonly conntrack: Conntrack;
   /** Tells addresses of Services that have endpoints. */
   readonly isServed: (address: string) => boolean;
-  /** The node's addresses, on which node ports answer. */
-  readonly ownAddresses: () => ReadonlySet<string>;
+  /** The node's addresses on which node ports answer. */
+  readonly nodePortAddresses: () => ReadonlySet<string>;
   readonly onDeleted: (count: number) => void;
   readonly log: Log;
 }
@@ -56,13 +56,13 @@ export class ProxyFlows {
   }
 
   private async reconcile(): Promise<void> {
-    const { family, conntrack, ownAddresses, isServed, log } = this.options;
+    const { family, conntrack, nodePortAddresses, isServed, log } = this.options;
     const { repaired } = this;
     if (this.table.isEmpty && !repaired) return;
     this.repaired = false;
     this.table.beginLook();
     try {
-      const own = ownAddresses();
+      const own = nodePortAddresses();
       const isOwn = (address: string): boolean => own.has(address);
       const isStale = (flow: Flow): boolean => this.table.isStale(flow, isOwn) || isLost(flow, isServed);
       const stale = await conntrack.list(family, isStale, { tcp: repaired });

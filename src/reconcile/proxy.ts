@@ -80,19 +80,19 @@ async function openFamily(family: Family, setting: Setting): Promise<ServedFamil
   // A kernel without NAT for this family says so here, not at every sync.
   await iptables.list('nat', 'POSTROUTING');
   log.info({ family: family.name, variant, why }, 'iptables');
+  let render = renderOptions(setting, family, undefined);
   const flows: ProxyFlows = new ProxyFlows({
     family,
     conntrack: new Conntrack(),
     isServed: (address) => rules.isServed(address),
-    ownAddresses: () => new Set(nodeAddresses(family)),
+    nodePortAddresses: () => new Set(render.nodePortAddresses ?? nodeAddresses(family)),
     onDeleted: (count) => metrics.staleFlows.inc({ ip_family: family.kubeName }, count),
     log,
   });
-  const options = (facts?: NodeFacts): RenderOptions => renderOptions(setting, family, facts);
   const rules: ProxyRules = new ProxyRules({
     family,
     iptables,
-    render: options(),
+    render,
     node: { name: config.nodeName },
     onEntries: (service, entries) => flows.table.setService(service, entries),
     log,
@@ -101,7 +101,10 @@ async function openFamily(family: Family, setting: Setting): Promise<ServedFamil
     rules,
     flows,
     stamp: openRulesStamp(family, variant),
-    renderOptions: options,
+    renderOptions: (facts) => {
+      render = renderOptions(setting, family, facts);
+      return render;
+    },
     nodePortAddresses: (facts) =>
       nodePortAddresses(config.nodePortAddresses, family, nodeAddresses(family), facts),
   };

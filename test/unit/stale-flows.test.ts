@@ -99,3 +99,25 @@ describe('a TCP connection', () => {
     test(`${what} is ${lost ? 'lost' : 'left alone'}`, () => assert.equal(isLost(one, isServed), lost));
   }
 });
+
+test('two Services that claim one address both keep their flows, whichever changes or goes', () => {
+  const table = new FlowTable();
+  const toA = flow('203.0.113.7', 53, '10.0.0.1');
+  const toB = flow('203.0.113.7', 53, '10.0.0.2');
+  const stale = (): boolean[] => [toA, toB].map((one) => table.isStale(one, own));
+  table.setService('ns/a', entries([{ ip: '10.0.0.1' }]));
+  table.setService('ns/b', entries([{ ip: '10.0.0.2' }]));
+  assert.deepEqual(stale(), [false, false]);
+  table.setService('ns/a', entries([{ ip: '10.0.0.1' }]));
+  assert.deepEqual(stale(), [false, false]);
+  table.setService('ns/a', []);
+  assert.deepEqual(stale(), [true, false]);
+  table.beginLook();
+  table.forgetGone();
+  assert.deepEqual(stale(), [true, false], 'the other one still says who may answer');
+  table.setService('ns/b', []);
+  assert.deepEqual(stale(), [true, true]);
+  table.beginLook();
+  table.forgetGone();
+  assert.ok(table.isEmpty);
+});

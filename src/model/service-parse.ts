@@ -127,7 +127,7 @@ export function parseService(input: unknown): Parsed<Service> {
     externalLocal: spec.externalTrafficPolicy === 'Local',
     internalLocal: spec.internalTrafficPolicy === 'Local',
     healthCheckNodePort:
-      spec.externalTrafficPolicy === 'Local'
+      spec.type === 'LoadBalancer' && spec.externalTrafficPolicy === 'Local'
         ? optionalPort(spec.healthCheckNodePort, 'spec.healthCheckNodePort')
         : 0,
   };

@@ -131,3 +131,19 @@ describe('an EndpointSlice', () => {
     );
   });
 });
+
+test('a health check port is for load balancers with policy Local alone', () => {
+  const port = (type: string, externalTrafficPolicy: string): number =>
+    parseService(
+      serviceObject('shop/web', {
+        type,
+        externalTrafficPolicy,
+        healthCheckNodePort: 32_000,
+        clusterIP: '10.96.0.1',
+      }),
+    ).value.healthCheckNodePort;
+  assert.equal(port('LoadBalancer', 'Local'), 32_000);
+  assert.equal(port('LoadBalancer', 'Cluster'), 0);
+  assert.equal(port('NodePort', 'Local'), 0);
+  assert.equal(port('ClusterIP', 'Local'), 0);
+});

@@ -62,6 +62,10 @@ export class KubeWatch<T> {
   private done: Promise<void> = Promise.resolve();
   /** Where to go on watching; undefined when a list is needed. */
   private resourceVersion: string | undefined;
+  /** Pages of a list were forgotten before they were asked for: the next list is one piece. */
+  private unpaged = false;
+  /** Failures since something last came of a watch. A list alone is not enough: what is forgotten at once costs most. */
+  private failures = 0;
 
   constructor(options: KubeWatchOptions<T>) {
     this.options = options;
@@ -87,25 +91,25 @@ export class KubeWatch<T> {
 
   private async run(): Promise<void> {
     const { first, longest } = this.options.backoffMs ?? { first: 200, longest: 30_000 };
-    let failures = 0;
     while (!this.stopped) {
       const started = performance.now();
       this.round = new AbortController();
       const round = AbortSignal.any([this.abort.signal, this.round.signal]);
       try {
         if (this.resourceVersion === undefined) await this.list(round);
-        failures = 0;
         await this.watch(round);
+        this.failures = 0;
         // A server that ends every watch at once must not be asked without pause.
         if (performance.now() - started < 1000) await this.pause(first, round);
       } catch (error) {
         if (this.stopped) return;
         if (round.aborted) continue;
         if (expired(error)) this.resourceVersion = undefined;
-        else failures++;
+        if (performance.now() - started > longest) this.failures = 0;
+        this.failures++;
         // Many proxies lose one server at the same moment: they must not come back at the same moment.
         this.options.onState?.(describeError(error));
-        const delay = Math.min(longest, first * 2 ** Math.max(0, failures - 1)) * (0.5 + Math.random() / 2);
+        const delay = Math.min(longest, first * 2 ** (this.failures - 1)) * (0.5 + Math.random() / 2);
         this.report(error, Math.round(delay));
         await this.pause(delay, round);
       }
@@ -131,9 +135,13 @@ export class KubeWatch<T> {
     let version: string | undefined;
     let next: string | undefined;
     do {
-      const page: Record<string, string> = { ...query, limit: String(PAGE_SIZE) };
+      const page: Record<string, string> = { ...query };
+      if (!this.unpaged) page.limit = String(PAGE_SIZE);
       if (next !== undefined) page.continue = next;
-      const answer = (await client.getJson(path, page, signal)) as ListAnswer;
+      const answer = (await client.getJson(path, page, signal).catch((error: unknown) => {
+        this.unpaged = next !== undefined && expired(error);
+        throw error;
+      })) as ListAnswer;
       if (!Array.isArray(answer.items) || answer.metadata?.resourceVersion === undefined) {
         throw new TwillError('unavailable', `the Kubernetes API's answer to ${path} is not a list`);
       }
@@ -144,6 +152,7 @@ export class KubeWatch<T> {
       version = answer.metadata.resourceVersion;
       next = answer.metadata.continue || undefined;
     } while (next !== undefined);
+    this.unpaged = false;
     this.options.onState?.(undefined);
     this.options.onList(values);
     this.resourceVersion = version;
@@ -160,6 +169,7 @@ export class KubeWatch<T> {
     };
     await client.lines(path, parameters, signal, (line) => {
       this.take(line);
+      this.failures = 0;
       this.options.onState?.(undefined);
     });
   }

@@ -41,6 +41,8 @@ export class KubeApi {
   readonly requests: string[] = [];
   /** Names and values of the last request's headers, as they came. */
   lastHeaders: readonly string[] = [];
+  /** Answers 410 to whoever asks for a further page of a list. */
+  forgetPages = false;
   /** Answers the next requests with this status instead. */
   failWith: number | undefined;
   private readonly objects = new Map<string, Map<string, ApiObject>>();
@@ -172,6 +174,9 @@ export class KubeApi {
     }
     if (this.token !== undefined && request.headers.authorization !== `Bearer ${this.token}`) {
       return { code: 401, message: 'Unauthorized' };
+    }
+    if (this.forgetPages && url.searchParams.has('continue')) {
+      return { code: 410, message: 'The provided continue parameter is too old' };
     }
     // As servers without streaming lists do: client-go then lists and watches.
     if (url.searchParams.has('sendInitialEvents')) {

@@ -19,11 +19,13 @@ addProxyCommand(program);
 addInstallCniCommand(program);
 addPodsCommand(program);
 
-try {
+async function main(): Promise<void> {
   const [node = '', script = '', name, ...args] = process.argv;
   const rest = name === undefined ? [] : [name, ...(name === 'agent' ? agentArguments(args) : args)];
   await program.parseAsync([node, script, ...rest]);
-} catch (error) {
+}
+
+main().catch((error: unknown) => {
   process.stderr.write(`twill: ${describeError(error)}\n`);
   process.exitCode = 1;
-}
+});

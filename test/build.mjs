@@ -121,27 +121,29 @@ function compileTypes() {
 }
 
 /**
- * How dist/main.js starts when it is run as a program: a shell script to the kernel, JavaScript to Node. The agent does
- * little once its first state stands, on every node of a cluster, and what counts is its memory: V8 must not let the
- * space for new objects grow to 48 MiB while thousands of leases are read, nor compile for long computations. With these,
- * 5,000 leases need a third less. Only Node's command line can say so.
+ * V8's options for the agent, which does little once its first state stands, on every node of a cluster: what counts is
+ * its memory. The space for new objects must not grow to 48 MiB while thousands of leases are read, nor V8 compile for long
+ * computations. With these, 5,000 leases need a third less. Only Node's command line can say so.
  */
-const launcher = [
+const agentOptions = ['--max-semi-space-size=1', '--optimize-for-size', '--no-opt'];
+
+/** How dist/main.js starts when it is run as a program: a shell script to the kernel, JavaScript to Node. */
+const shell = [
   '#!/bin/sh',
-  '\':\' //; case "$1" in agent) exec node --max-semi-space-size=1 --optimize-for-size --no-opt "$0" "$@";; esac; exec node "$0" "$@"',
+  `':' //; case "$1" in agent) exec node ${agentOptions.join(' ')} "$0" "$@";; esac; exec node "$0" "$@"`,
   '',
 ].join('\n');
 
+/** CommonJS: V8 keeps compiled code of scripts, and Node starts one without setting up its loader of modules. */
 async function bundleProgram() {
   await build({
     entryPoints: [join(root, 'src/main.ts')],
-    outdir: join(root, 'dist'),
+    outfile: join(root, 'dist/twill.cjs'),
     bundle: true,
-    splitting: true,
-    chunkNames: 'chunks/[name]-[hash]',
     platform: 'node',
     target: 'node20',
-    format: 'esm',
+    format: 'cjs',
+    charset: 'ascii',
     sourcemap: false,
     minifyWhitespace: true,
     minifySyntax: true,
@@ -150,19 +152,23 @@ async function bundleProgram() {
     // Native addons stay in node_modules.
     external: ['koffi', 'netlink', 'netlink/*'],
     plugins: [etcdProto, kubeConfigOnly, ipNumWithoutRanges],
-    define: { TWILL_VERSION: JSON.stringify(version) },
-    banner: {
-      js: [
-        "import { createRequire as __createRequire } from 'node:module';",
-        'const require = __createRequire(import.meta.url);',
-        `const __dirname = ${'new URL(/\\/chunks\\//.test(import.meta.url) ? ".." : ".", import.meta.url).pathname'};`,
-        "const __filename = __dirname + 'main.js';",
-      ].join('\n'),
-    },
+    define: { TWILL_VERSION: JSON.stringify(version), 'import.meta.dirname': '__dirname' },
   });
+  writeFileSync(join(root, 'dist/package.json'), '{ "type": "commonjs" }\n');
   const main = join(root, 'dist/main.js');
-  writeFileSync(main, launcher + readFileSync(main, 'utf8'));
+  writeFileSync(main, shell + readFileSync(join(root, 'src/launcher.cjs'), 'utf8'));
   chmodSync(main, 0o755);
+  keepCode('agent', agentOptions, ['agent', '--healthz-port=none']);
+  keepCode('program', [], ['proxy', '--proxy-mode=none']);
+}
+
+/** Keeps the code that a command compiles until it finds a flag wrong: everything it loads has then been set up. */
+function keepCode(name, options, command) {
+  const file = join(root, `dist/${name}.code`);
+  rmSync(file, { force: true });
+  execFileSync(process.execPath, [...options, join(root, 'test/keep-code.cjs'), file, ...command], {
+    stdio: ['ignore', 'inherit', 'ignore'],
+  });
 }
 
 /** Compiles cni-bin with Bun, which is only a build tool here; left alone while the executable is newer than its sources. */
@@ -226,7 +232,6 @@ function digestSources() {
 const stamp = join(root, 'build/.sources');
 const digest = digestSources();
 if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== digest || !existsSync(join(root, 'dist/main.js'))) {
-  rmSync(join(root, 'dist/chunks'), { recursive: true, force: true });
   compileTypes();
   await bundleProgram();
   compileCni();

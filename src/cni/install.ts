@@ -12,7 +12,6 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { describeError, TwillError } from '../model/error.ts';
 import { earlierConfigurations } from './configurations.ts';
 import { writeDurably } from './durable.ts';
@@ -38,10 +37,10 @@ export function builtinConflist(socket: string): string {
   return `${JSON.stringify(conflist, undefined, 2)}\n`;
 }
 
-/** The plugin lies beside the program: in dist/cni, seen from dist, dist/chunks or build/src/cni. */
+/** The plugin lies beside the program: in dist/cni, seen from dist or build/src/cni. */
 function findExecutable(): string {
-  const places = ['./cni/twill', '../cni/twill', '../../../dist/cni/twill'];
-  const found = places.map((place) => fileURLToPath(new URL(place, import.meta.url))).find(existsSync);
+  const places = ['cni/twill', '../../../dist/cni/twill'];
+  const found = places.map((place) => join(import.meta.dirname, place)).find(existsSync);
   if (found === undefined)
     throw new TwillError(
       'not-found',

@@ -6,7 +6,7 @@ import type { Flow } from '../desired/stale-flows.ts';
 import { addressFromBytes, type Family } from '../model/address.ts';
 import { isTwillError } from '../model/error.ts';
 import type { Protocol } from '../model/service.ts';
-import { type Attributes, MessageWriter, parseAttributes } from './netlink/codec.ts';
+import { type Attributes, type MessageWriter, parseAttributes } from './netlink/codec.ts';
 import { NETLINK_NETFILTER, RtSocket } from './netlink/socket.ts';
 
 const GET = (1 << 8) | 1;
@@ -46,13 +46,13 @@ export interface FlowSelection {
   readonly tcp?: boolean;
 }
 
-function listRequest(family: Family, only: FlowPort | undefined): Buffer {
-  const writer = new MessageWriter(GET, 0).struct(nfgenmsg(family));
-  if (only === undefined) return writer.finish();
+function writeListRequest(to: MessageWriter, family: Family, only: FlowPort | undefined): void {
+  to.message(GET).struct(nfgenmsg(family));
+  if (only === undefined) return;
   const number = Object.entries(protocols).find(([, name]) => name === only.protocol)?.[0];
-  writer.begin(CTA_TUPLE_ORIG).begin(CTA_TUPLE_PROTO).u8(CTA_PROTO_NUM, Number(number));
-  writer.u16be(CTA_PROTO_DST_PORT, only.port).end().end();
-  return writer.begin(CTA_FILTER).u32(CTA_FILTER_ORIG_FLAGS, FILTER_PROTOCOL_AND_PORT).end().finish();
+  to.begin(CTA_TUPLE_ORIG).begin(CTA_TUPLE_PROTO).u8(CTA_PROTO_NUM, Number(number));
+  to.u16be(CTA_PROTO_DST_PORT, only.port).end().end();
+  to.begin(CTA_FILTER).u32(CTA_FILTER_ORIG_FLAGS, FILTER_PROTOCOL_AND_PORT).end();
 }
 
 /** A flow as the kernel lists it, with what is needed to delete exactly this one. */
@@ -114,8 +114,8 @@ export class Conntrack {
     let flows: ListedFlow[] = [];
     await this.socket.dump(
       {
-        message: listRequest(family, only),
         what: 'list tracked connections',
+        write: (to) => writeListRequest(to, family, only),
       },
       () => {
         flows = [];
@@ -131,15 +131,15 @@ export class Conntrack {
 
   /** Deletes flows; one that is gone already is fine. @returns how many were deleted */
   async delete(family: Family, flows: readonly ListedFlow[]): Promise<number> {
-    const results = await this.socket.batch(
-      flows.map(({ identity }) => {
-        const writer = new MessageWriter(DELETE, 0).struct(nfgenmsg(family));
-        writer.bytes(CTA_TUPLE_ORIG | 0x8000, identity.original);
-        if (identity.id !== undefined) writer.bytes(CTA_ID, identity.id);
-        if (identity.zone !== undefined) writer.bytes(CTA_ZONE, identity.zone);
-        return { message: writer.finish(), what: 'delete a tracked connection' };
-      }),
-    );
+    const results = await this.socket.batchOf(flows, ({ identity }) => ({
+      what: 'delete a tracked connection',
+      write: (to) => {
+        to.message(DELETE).struct(nfgenmsg(family));
+        to.bytes(CTA_TUPLE_ORIG | 0x8000, identity.original);
+        if (identity.id !== undefined) to.bytes(CTA_ID, identity.id);
+        if (identity.zone !== undefined) to.bytes(CTA_ZONE, identity.zone);
+      },
+    }));
     const failed = results.find((error) => error !== undefined && !isTwillError(error, 'not-found'));
     if (failed !== undefined) throw failed;
     return flows.length - results.filter((error) => error !== undefined).length;

@@ -70,9 +70,6 @@ function encode(change: OverlayChange): Change {
   }
 }
 
-/** Changes that are encoded at a time: thousands at once would need the memory of all of them. */
-const SLICE = 200;
-
 /**
  * Applies the changes in order; a refused one does not stop the others, and removing what is gone already succeeds.
  * @returns the refusals, by change
@@ -82,15 +79,12 @@ export async function applyOverlay(
   changes: readonly OverlayChange[],
 ): Promise<Map<OverlayChange, TwillError>> {
   const failures = new Map<OverlayChange, TwillError>();
-  for (let start = 0; start < changes.length; start += SLICE) {
-    const slice = changes.slice(start, start + SLICE);
-    const results = await socket.batch(slice.map(encode));
-    slice.forEach((change, index) => {
-      const error = results[index];
-      if (error === undefined || (change.action === 'remove' && error.code === 'not-found')) return;
-      failures.set(change, error);
-    });
-  }
+  const results = await socket.batchOf(changes, encode);
+  results.forEach((error, index) => {
+    const change = changes[index]!;
+    if (error === undefined || (change.action === 'remove' && error.code === 'not-found')) return;
+    failures.set(change, error);
+  });
   return failures;
 }
 

@@ -2,7 +2,6 @@ import type { Family } from '../model/address.ts';
 import { TwillError } from '../model/error.ts';
 import type { IptablesVariant } from './iptables.ts';
 import { libc } from './libc.ts';
-import { MessageWriter } from './netlink/codec.ts';
 import { NETLINK_NETFILTER, RtSocket } from './netlink/socket.ts';
 
 /** What the proxy itself wrote between two readings of a stamp. */
@@ -32,8 +31,10 @@ class NftStamp implements RulesStamp {
   private readonly socket = new RtSocket(NETLINK_NETFILTER);
 
   async read(): Promise<string> {
-    const message = new MessageWriter(NFT_MSG_GETGEN, 0).struct(Buffer.alloc(4)).finish();
-    const { payload } = await this.socket.ask({ message, what: 'read the nf_tables generation' });
+    const { payload } = await this.socket.ask({
+      what: 'read the nf_tables generation',
+      write: (to) => to.message(NFT_MSG_GETGEN).struct([0, 0, 0, 0]),
+    });
     // nfgenmsg, then NFTA_GEN_ID: 4 bytes of attribute header, 4 of number.
     return String(payload.readUInt32BE(8));
   }

@@ -175,18 +175,27 @@ export function prefixesOverlap(a: Prefix, b: Prefix): boolean {
   return a.length <= b.length ? prefixContains(a, b.address) : prefixContains(b, a.address);
 }
 
-/** The address as the kernel wants it: 4 or 16 bytes, network byte order. */
-export function addressBytes(address: Address): Uint8Array {
+/** Writes the address as the kernel wants it: 4 or 16 bytes, network byte order. */
+export function writeAddress(address: Address, bytes: Uint8Array, at: number): void {
   if (address.family === ipv4) {
     const number = Number(address.value);
-    return Uint8Array.of(number >>> 24, number >>> 16, number >>> 8, number);
+    bytes[at] = number >>> 24;
+    bytes[at + 1] = number >>> 16;
+    bytes[at + 2] = number >>> 8;
+    bytes[at + 3] = number;
+    return;
   }
-  const bytes = new Uint8Array(address.family.bytes);
   let rest = address.value;
-  for (let i = bytes.length - 1; i >= 0; i--) {
-    bytes[i] = Number(rest & 255n);
+  for (let index = address.family.bytes - 1; index >= 0; index--) {
+    bytes[at + index] = Number(rest & 255n);
     rest >>= 8n;
   }
+}
+
+/** The address as the kernel wants it: 4 or 16 bytes, network byte order. */
+export function addressBytes(address: Address): Uint8Array {
+  const bytes = new Uint8Array(address.family.bytes);
+  writeAddress(address, bytes, 0);
   return bytes;
 }
 
@@ -222,13 +231,11 @@ export function isUnicastMac(mac: string): boolean {
 /** The value of a hexadecimal digit, given as its character code. */
 const hexDigit = (code: number): number => (code & 15) + (code > 57 ? 9 : 0);
 
-/** @throws TwillError `invalid` */
-export function macBytes(mac: string): Uint8Array {
+/** Writes the six bytes of a MAC address. @throws TwillError `invalid` */
+export function writeMac(mac: string, bytes: Uint8Array, at: number): void {
   if (!macPattern.test(mac)) parseMac(mac);
-  const bytes = new Uint8Array(6);
   for (let index = 0; index < 6; index++)
-    bytes[index] = (hexDigit(mac.charCodeAt(index * 3)) << 4) | hexDigit(mac.charCodeAt(index * 3 + 1));
-  return bytes;
+    bytes[at + index] = (hexDigit(mac.charCodeAt(index * 3)) << 4) | hexDigit(mac.charCodeAt(index * 3 + 1));
 }
 
 const hexBytes = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));

@@ -1,5 +1,5 @@
-import { type Address, addressBytes, addressFromBytes, type Family, ipv4 } from '../../model/address.ts';
-import { attributeU32, type Message, MessageWriter, parseAttributes } from './codec.ts';
+import { type Address, addressFromBytes, type Family, ipv4 } from '../../model/address.ts';
+import { attributeU32, type Message, type MessageWriter, parseAttributes } from './codec.ts';
 import * as nl from './constants.ts';
 import type { Change, RtSocket } from './socket.ts';
 
@@ -41,9 +41,8 @@ export async function listAddresses(socket: RtSocket, family?: Family): Promise<
   const addresses: InterfaceAddress[] = [];
   const struct = Buffer.alloc(8);
   struct.writeUInt8(family?.af ?? nl.AF_UNSPEC, 0);
-  const message = new MessageWriter(nl.RTM_GETADDR, 0).struct(struct).finish();
   await socket.dump(
-    { message, what: 'list addresses' },
+    { what: 'list addresses', write: (to) => to.message(nl.RTM_GETADDR).struct(struct) },
     () => addresses.splice(0),
     (answer) => {
       const address = parseInterfaceAddress(answer);
@@ -62,23 +61,25 @@ export interface AddressPlan {
   readonly scope?: number;
 }
 
-function writeAddress(type: number, flags: number, plan: AddressPlan): Buffer {
+function writeAddress(to: MessageWriter, type: number, flags: number, plan: AddressPlan): void {
   const { address, length, index, scope = nl.RT_SCOPE_UNIVERSE } = plan;
-  const writer = new MessageWriter(type, flags).struct(ifaddr(address.family, length, scope, index));
-  const bytes = addressBytes(address);
-  writer.bytes(nl.IFA_LOCAL, bytes).bytes(nl.IFA_ADDRESS, bytes);
+  to.message(type, flags).struct(ifaddr(address.family, length, scope, index));
+  to.address(nl.IFA_LOCAL, address).address(nl.IFA_ADDRESS, address);
   // Our own allocator guarantees uniqueness; duplicate address detection would delay IPv6 by seconds.
-  if (address.family !== ipv4 && type === nl.RTM_NEWADDR) writer.u32(nl.IFA_FLAGS, nl.IFA_F_NODAD);
-  return writer.finish();
+  if (address.family !== ipv4 && type === nl.RTM_NEWADDR) to.u32(nl.IFA_FLAGS, nl.IFA_F_NODAD);
 }
 
 /** Adds the address, or changes its scope if it is there already. IPv6 without duplicate address detection. */
 export function addAddress(plan: AddressPlan): Change {
-  const message = writeAddress(nl.RTM_NEWADDR, nl.NLM_F_CREATE | nl.NLM_F_REPLACE, plan);
-  return { message, what: `add address ${plan.address.text}/${plan.length} to device ${plan.index}` };
+  return {
+    what: `add address ${plan.address.text}/${plan.length} to device ${plan.index}`,
+    write: (to) => writeAddress(to, nl.RTM_NEWADDR, nl.NLM_F_CREATE | nl.NLM_F_REPLACE, plan),
+  };
 }
 
 export function deleteAddress(plan: AddressPlan): Change {
-  const message = writeAddress(nl.RTM_DELADDR, 0, plan);
-  return { message, what: `delete address ${plan.address.text}/${plan.length} from device ${plan.index}` };
+  return {
+    what: `delete address ${plan.address.text}/${plan.length} from device ${plan.index}`,
+    write: (to) => writeAddress(to, nl.RTM_DELADDR, 0, plan),
+  };
 }

@@ -1,4 +1,5 @@
 import { endianness } from 'node:os';
+import { type Address, writeAddress, writeMac } from '../../model/address.ts';
 import { TwillError } from '../../model/error.ts';
 
 // Netlink speaks host byte order. Every machine Kubernetes runs on in practice except s390x is little-endian, and a
@@ -9,19 +10,49 @@ const HEADER = 16;
 const align = (length: number): number => (length + 3) & ~3;
 
 /**
- * Writes one netlink message (struct nlmsghdr, a fixed struct, then attributes) in host byte order.
- * The sequence number is filled in by the socket that sends it.
+ * Writes netlink messages (struct nlmsghdr, a fixed struct, then attributes) one behind the other in host byte order, as
+ * one send takes them: thousands of buffers of their own would cost more than what is in them.
  */
 export class MessageWriter {
   private buffer: Buffer;
-  private length = HEADER;
+  /** Where the message that is being written begins. */
+  private start = 0;
+  private length = 0;
+  private seq = 1;
+  private readonly flags: number;
   private readonly nests: number[] = [];
 
-  constructor(type: number, flags: number, capacity = 192) {
-    // From Node's pool: thousands of messages of their own memory each cost more than their making.
-    this.buffer = Buffer.allocUnsafe(capacity).fill(0);
-    this.put16(4, type);
-    this.put16(6, flags);
+  /** @param flags NLM_F_* that every message has besides its own */
+  constructor(flags = 0, capacity = 192) {
+    this.flags = flags;
+    this.buffer = Buffer.allocUnsafe(capacity);
+  }
+
+  /**
+   * Begins anew, in the same memory: what {@link finish} gave must no longer be in use.
+   * @param seq number of the first message; each following one has the next
+   */
+  reset(seq: number): this {
+    this.seq = seq;
+    this.start = 0;
+    this.length = 0;
+    return this;
+  }
+
+  /** Begins a message. @param flags NLM_F_* */
+  message(type: number, flags = 0): this {
+    this.close();
+    this.start = this.reserve(HEADER);
+    this.put16(this.start + 4, type);
+    this.put16(this.start + 6, flags | this.flags);
+    this.put32(this.start + 8, this.seq++);
+    this.put32(this.start + 12, 0);
+    return this;
+  }
+
+  private close(): void {
+    if (this.nests.length > 0) throw new TwillError('internal', 'netlink attribute left open');
+    if (this.length > this.start) this.put32(this.start, this.length - this.start);
   }
 
   // Buffer's own methods check what is certain here, at several times the cost.
@@ -31,24 +62,38 @@ export class MessageWriter {
   }
 
   private put32(at: number, value: number): void {
-    this.put16(at, value);
-    this.put16(at + 2, value >> 16);
+    const { buffer } = this;
+    buffer[at] = value;
+    buffer[at + 1] = value >> 8;
+    buffer[at + 2] = value >> 16;
+    buffer[at + 3] = value >> 24;
   }
 
   private put(at: number, bytes: ArrayLike<number>): void {
-    for (let index = 0; index < bytes.length; index++) this.buffer[at + index] = bytes[index]!;
+    const { buffer } = this;
+    const count = bytes.length;
+    for (let index = 0; index < count; index++) buffer[at + index] = bytes[index]!;
   }
 
+  /** The bytes up to the next multiple of four are zero. */
   private reserve(bytes: number): number {
     const at = this.length;
     const end = at + align(bytes);
     if (end > this.buffer.length) {
-      const grown = Buffer.alloc(Math.max(end, this.buffer.length * 2));
+      const grown = Buffer.allocUnsafe(Math.max(end, this.buffer.length * 2));
       this.buffer.copy(grown, 0, 0, at);
       this.buffer = grown;
     }
+    for (let pad = at + bytes; pad < end; pad++) this.buffer[pad] = 0;
     this.length = end;
     return at;
+  }
+
+  private attribute(type: number, bytes: number): number {
+    const at = this.reserve(4 + bytes);
+    this.put16(at, 4 + bytes);
+    this.put16(at + 2, type);
+    return at + 4;
   }
 
   /** Appends a fixed struct (ifinfomsg, rtmsg, …) as raw bytes. */
@@ -58,31 +103,41 @@ export class MessageWriter {
   }
 
   bytes(type: number, value: ArrayLike<number>): this {
-    const at = this.reserve(4 + value.length);
-    this.put16(at, 4 + value.length);
-    this.put16(at + 2, type);
-    this.put(at + 4, value);
+    this.put(this.attribute(type, value.length), value);
     return this;
   }
 
   u8(type: number, value: number): this {
-    return this.bytes(type, [value]);
+    const at = this.attribute(type, 1);
+    this.buffer[at] = value;
+    return this;
   }
 
   u16(type: number, value: number): this {
-    return this.bytes(type, Uint8Array.of(value & 255, value >> 8));
+    this.put16(this.attribute(type, 2), value);
+    return this;
   }
 
   /** A 16-bit value in network byte order, as the kernel keeps ports. */
   u16be(type: number, value: number): this {
-    return this.bytes(type, Uint8Array.of(value >> 8, value & 255));
+    return this.u16(type, ((value & 255) << 8) | (value >> 8));
   }
 
   u32(type: number, value: number): this {
-    const at = this.reserve(8);
-    this.put16(at, 8);
-    this.put16(at + 2, type);
-    this.put32(at + 4, value);
+    this.put32(this.attribute(type, 4), value);
+    return this;
+  }
+
+  address(type: number, value: Address): this {
+    const at = this.attribute(type, value.family.bytes);
+    writeAddress(value, this.buffer, at);
+    return this;
+  }
+
+  /** @throws TwillError `invalid` */
+  mac(type: number, value: string): this {
+    const at = this.attribute(type, 6);
+    writeMac(value, this.buffer, at);
     return this;
   }
 
@@ -105,10 +160,14 @@ export class MessageWriter {
     return this;
   }
 
-  /** The finished message; the writer must not be used afterwards. */
-  finish(): Buffer {
-    if (this.nests.length > 0) throw new TwillError('internal', 'netlink attribute left open');
-    this.put32(0, this.length);
+  /**
+   * The finished messages, in the writer's own memory.
+   * @param flags NLM_F_* that only the last message has
+   */
+  finish(flags = 0): Buffer {
+    this.close();
+    this.buffer[this.start + 6]! |= flags;
+    this.buffer[this.start + 7]! |= flags >> 8;
     return this.buffer.subarray(0, this.length);
   }
 }

@@ -1,7 +1,7 @@
 import { TwillError } from '../../model/error.ts';
 import { kernelError } from '../errno.ts';
 import { lastErrno, libc } from '../libc.ts';
-import { parseMessages } from './codec.ts';
+import { MessageWriter, parseMessages } from './codec.ts';
 import { AF_NETLINK, NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR } from './constants.ts';
 import type { Change } from './socket.ts';
 
@@ -55,14 +55,10 @@ export class DirectSocket {
   }
 
   private encode(changes: readonly Change[]): Buffer {
-    return Buffer.concat(
-      changes.map(({ message }) => {
-        this.seq++;
-        message.writeUInt16LE(message.readUInt16LE(6) | NLM_F_REQUEST | NLM_F_ACK, 6);
-        message.writeUInt32LE(this.seq, 8);
-        return message;
-      }),
-    );
+    const writer = new MessageWriter(NLM_F_REQUEST | NLM_F_ACK).reset(this.seq + 1);
+    for (const { write } of changes) write(writer);
+    this.seq += changes.length;
+    return writer.finish();
   }
 
   private receive(changes: readonly Change[], first: number): (TwillError | undefined)[] {

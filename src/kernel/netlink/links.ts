@@ -1,12 +1,5 @@
-import {
-  type Address,
-  addressBytes,
-  addressFromBytes,
-  ipv4,
-  macBytes,
-  macFromBytes,
-} from '../../model/address.ts';
-import { attributeString, attributeU32, type Message, MessageWriter, parseAttributes } from './codec.ts';
+import { type Address, addressFromBytes, ipv4, macFromBytes } from '../../model/address.ts';
+import { attributeString, attributeU32, type Message, type MessageWriter, parseAttributes } from './codec.ts';
 import * as nl from './constants.ts';
 import type { Change, RtSocket } from './socket.ts';
 
@@ -94,9 +87,8 @@ export function parseLink(message: Message): Link | undefined {
 /** All devices of the socket's namespace. */
 export async function listLinks(socket: RtSocket): Promise<Link[]> {
   const links: Link[] = [];
-  const message = new MessageWriter(nl.RTM_GETLINK, 0).struct(ifinfo(0)).finish();
   await socket.dump(
-    { message, what: 'list devices' },
+    { what: 'list devices', write: (to) => to.message(nl.RTM_GETLINK).struct(ifinfo(0)) },
     () => links.splice(0),
     (answer) => {
       const link = parseLink(answer);
@@ -127,7 +119,7 @@ export interface LinkSettings {
 function writeSettings(writer: MessageWriter, settings: LinkSettings): MessageWriter {
   if (settings.name !== undefined) writer.string(nl.IFLA_IFNAME, settings.name);
   if (settings.mtu !== undefined) writer.u32(nl.IFLA_MTU, settings.mtu);
-  if (settings.mac !== undefined) writer.bytes(nl.IFLA_ADDRESS, macBytes(settings.mac));
+  if (settings.mac !== undefined) writer.mac(nl.IFLA_ADDRESS, settings.mac);
   if (settings.master !== undefined) writer.u32(nl.IFLA_MASTER, settings.master);
   if (settings.group !== undefined) writer.u32(nl.IFLA_GROUP, settings.group);
   if (settings.alias !== undefined) writer.string(nl.IFLA_IFALIAS, settings.alias);
@@ -149,33 +141,40 @@ const upFlags = (up: boolean | undefined): [number, number] => [
 ];
 
 export function setLink(index: number, settings: LinkSettings, label = `device ${index}`): Change {
-  const writer = new MessageWriter(nl.RTM_NEWLINK, 0).struct(ifinfo(index, ...upFlags(settings.up)));
-  return { message: writeSettings(writer, settings).finish(), what: `change ${label}` };
+  return {
+    what: `change ${label}`,
+    write: (to) =>
+      writeSettings(to.message(nl.RTM_NEWLINK).struct(ifinfo(index, ...upFlags(settings.up))), settings),
+  };
 }
 
-function createLink(settings: LinkSettings & { readonly name: string }): MessageWriter {
-  const writer = new MessageWriter(nl.RTM_NEWLINK, nl.NLM_F_CREATE | nl.NLM_F_EXCL);
-  return writeSettings(writer.struct(ifinfo(0, ...upFlags(settings.up))), settings);
+function createLink(to: MessageWriter, settings: LinkSettings & { readonly name: string }): MessageWriter {
+  to.message(nl.RTM_NEWLINK, nl.NLM_F_CREATE | nl.NLM_F_EXCL).struct(ifinfo(0, ...upFlags(settings.up)));
+  return writeSettings(to, settings);
 }
 
 export function createBridge(settings: LinkSettings & { readonly name: string }): Change {
-  const writer = createLink(settings).begin(nl.IFLA_LINKINFO).string(nl.IFLA_INFO_KIND, 'bridge').end();
-  return { message: writer.finish(), what: `create bridge ${settings.name}` };
+  return {
+    what: `create bridge ${settings.name}`,
+    write: (to) => createLink(to, settings).begin(nl.IFLA_LINKINFO).string(nl.IFLA_INFO_KIND, 'bridge').end(),
+  };
 }
 
 export function createVxlan(
   settings: LinkSettings & { readonly name: string },
   vxlan: VxlanParameters,
 ): Change {
-  const writer = createLink(settings).begin(nl.IFLA_LINKINFO).string(nl.IFLA_INFO_KIND, 'vxlan');
-  writer.begin(nl.IFLA_INFO_DATA).u32(nl.IFLA_VXLAN_ID, vxlan.vni).u16be(nl.IFLA_VXLAN_PORT, vxlan.port);
-  writer.u8(nl.IFLA_VXLAN_LEARNING, vxlan.learning ? 1 : 0).u32(nl.IFLA_VXLAN_LINK, vxlan.underlayIndex);
-  if (vxlan.local !== undefined) {
-    const type = vxlan.local.family === ipv4 ? nl.IFLA_VXLAN_LOCAL : nl.IFLA_VXLAN_LOCAL6;
-    writer.bytes(type, addressBytes(vxlan.local));
-  }
-  if (vxlan.gbp) writer.bytes(nl.IFLA_VXLAN_GBP, new Uint8Array(0));
-  return { message: writer.end().end().finish(), what: `create VXLAN device ${settings.name}` };
+  const { vni, port, learning, underlayIndex, local, gbp } = vxlan;
+  const write = (to: MessageWriter): void => {
+    createLink(to, settings).begin(nl.IFLA_LINKINFO).string(nl.IFLA_INFO_KIND, 'vxlan');
+    to.begin(nl.IFLA_INFO_DATA).u32(nl.IFLA_VXLAN_ID, vni).u16be(nl.IFLA_VXLAN_PORT, port);
+    to.u8(nl.IFLA_VXLAN_LEARNING, learning ? 1 : 0).u32(nl.IFLA_VXLAN_LINK, underlayIndex);
+    if (local !== undefined)
+      to.address(local.family === ipv4 ? nl.IFLA_VXLAN_LOCAL : nl.IFLA_VXLAN_LOCAL6, local);
+    if (gbp) to.bytes(nl.IFLA_VXLAN_GBP, []);
+    to.end().end();
+  };
+  return { what: `create VXLAN device ${settings.name}`, write };
 }
 
 /**
@@ -186,36 +185,40 @@ export function createVeth(
   settings: LinkSettings & { readonly name: string },
   peer: LinkSettings & { readonly name: string },
 ): Change {
-  const writer = createLink(settings).begin(nl.IFLA_LINKINFO).string(nl.IFLA_INFO_KIND, 'veth');
-  writer
-    .begin(nl.IFLA_INFO_DATA)
-    .begin(nl.VETH_INFO_PEER)
-    .struct(ifinfo(0, ...upFlags(peer.up)));
-  writeSettings(writer, peer).end().end().end();
-  return { message: writer.finish(), what: `create veth pair ${settings.name}/${peer.name}` };
+  const write = (to: MessageWriter): void => {
+    createLink(to, settings).begin(nl.IFLA_LINKINFO).string(nl.IFLA_INFO_KIND, 'veth');
+    to.begin(nl.IFLA_INFO_DATA)
+      .begin(nl.VETH_INFO_PEER)
+      .struct(ifinfo(0, ...upFlags(peer.up)));
+    writeSettings(to, peer).end().end().end();
+  };
+  return { what: `create veth pair ${settings.name}/${peer.name}`, write };
 }
 
 export function deleteLink(index: number, label = `device ${index}`): Change {
   return {
-    message: new MessageWriter(nl.RTM_DELLINK, 0).struct(ifinfo(index)).finish(),
     what: `delete ${label}`,
+    write: (to) => to.message(nl.RTM_DELLINK).struct(ifinfo(index)),
   };
 }
 
 /** Deletes every device of the group in one kernel grace period (rtnl_group_dellink). `group` must not be 0. */
 export function deleteLinkGroup(group: number): Change {
-  const writer = new MessageWriter(nl.RTM_DELLINK, 0).struct(ifinfo(0)).u32(nl.IFLA_GROUP, group);
-  return { message: writer.finish(), what: `delete devices of group ${group}` };
+  return {
+    what: `delete devices of group ${group}`,
+    write: (to) => to.message(nl.RTM_DELLINK).struct(ifinfo(0)).u32(nl.IFLA_GROUP, group),
+  };
 }
 
 /** Hairpin mode lets a bridge send a frame back out of the port it came in on. */
 export function setHairpin(index: number, on: boolean, label = `device ${index}`): Change {
-  const writer = new MessageWriter(nl.RTM_SETLINK, 0).struct(ifinfo(index, 0, 0, nl.AF_BRIDGE));
-  writer
-    .begin(nl.IFLA_PROTINFO)
-    .u8(nl.IFLA_BRPORT_MODE, on ? 1 : 0)
-    .end();
-  return { message: writer.finish(), what: `set hairpin mode of ${label}` };
+  const write = (to: MessageWriter): void => {
+    to.message(nl.RTM_SETLINK).struct(ifinfo(index, 0, 0, nl.AF_BRIDGE));
+    to.begin(nl.IFLA_PROTINFO)
+      .u8(nl.IFLA_BRPORT_MODE, on ? 1 : 0)
+      .end();
+  };
+  return { what: `set hairpin mode of ${label}`, write };
 }
 
 /**
@@ -223,11 +226,15 @@ export function setHairpin(index: number, on: boolean, label = `device ${index}`
  * (a port needs none, and would only make multicast noise).
  */
 export function setBridgePort(name: string, hairpin: boolean): Change {
-  const writer = new MessageWriter(nl.RTM_NEWLINK, 0).struct(ifinfo(0));
-  writeSettings(writer, { name, addressGenMode: nl.IN6_ADDR_GEN_MODE_NONE });
-  writer.begin(nl.IFLA_LINKINFO).string(nl.IFLA_INFO_SLAVE_KIND, 'bridge').begin(nl.IFLA_INFO_SLAVE_DATA);
-  writer.u8(nl.IFLA_BRPORT_MODE, hairpin ? 1 : 0);
-  return { message: writer.end().end().finish(), what: `set up bridge port ${name}` };
+  const write = (to: MessageWriter): void => {
+    to.message(nl.RTM_NEWLINK).struct(ifinfo(0));
+    writeSettings(to, { name, addressGenMode: nl.IN6_ADDR_GEN_MODE_NONE });
+    to.begin(nl.IFLA_LINKINFO).string(nl.IFLA_INFO_SLAVE_KIND, 'bridge').begin(nl.IFLA_INFO_SLAVE_DATA);
+    to.u8(nl.IFLA_BRPORT_MODE, hairpin ? 1 : 0)
+      .end()
+      .end();
+  };
+  return { what: `set up bridge port ${name}`, write };
 }
 
 /**
@@ -236,6 +243,8 @@ export function setBridgePort(name: string, hairpin: boolean): Change {
  * before 6.9 do that by themselves a moment later.
  */
 export function syncCarrier(name: string): Change {
-  const writer = new MessageWriter(nl.RTM_GETLINK, 0).struct(ifinfo(0)).string(nl.IFLA_IFNAME, name);
-  return { message: writer.finish(), what: `look at ${name}` };
+  return {
+    what: `look at ${name}`,
+    write: (to) => to.message(nl.RTM_GETLINK).struct(ifinfo(0)).string(nl.IFLA_IFNAME, name),
+  };
 }

@@ -1,12 +1,5 @@
-import {
-  type Address,
-  addressBytes,
-  addressFromBytes,
-  type Family,
-  macBytes,
-  macFromBytes,
-} from '../../model/address.ts';
-import { type Message, MessageWriter, parseAttributes } from './codec.ts';
+import { type Address, addressFromBytes, type Family, macFromBytes } from '../../model/address.ts';
+import { type Message, type MessageWriter, parseAttributes } from './codec.ts';
 import * as nl from './constants.ts';
 import type { Change, RtSocket } from './socket.ts';
 
@@ -74,11 +67,12 @@ export async function eachNeighbour(
   reset: () => void,
   onEntry: (entry: Neighbour) => void,
 ): Promise<void> {
-  const message = new MessageWriter(nl.RTM_GETNEIGH, 0)
-    .struct(ndmsg(family.af, 0, 0, 0))
-    .u32(nl.NDA_IFINDEX, device)
-    .finish();
-  await socket.dump({ message, what: 'list neighbours' }, reset, (answer) => {
+  const write = (to: MessageWriter): void => {
+    to.message(nl.RTM_GETNEIGH)
+      .struct(ndmsg(family.af, 0, 0, 0))
+      .u32(nl.NDA_IFINDEX, device);
+  };
+  await socket.dump({ what: 'list neighbours', write }, reset, (answer) => {
     const entry = parseNeighbour(answer);
     if (entry?.device === device) onEntry(entry);
   });
@@ -108,8 +102,10 @@ export async function eachFdbEntry(
   const header = Buffer.alloc(16);
   header.writeUInt8(nl.AF_BRIDGE, 0);
   header.writeInt32LE(device, 4);
-  const message = new MessageWriter(nl.RTM_GETNEIGH, 0).struct(header).finish();
-  await socket.dump({ message, what: 'list forwarding entries' }, reset, (answer) => {
+  const write = (to: MessageWriter): void => {
+    to.message(nl.RTM_GETNEIGH).struct(header);
+  };
+  await socket.dump({ what: 'list forwarding entries', write }, reset, (answer) => {
     const entry = parseFdbEntry(answer);
     if (entry?.device === device) onEntry(entry);
   });
@@ -129,32 +125,40 @@ export async function listFdb(socket: RtSocket, device: number): Promise<FdbEntr
 
 /** Sets a permanent entry, replacing whatever is there for the address. */
 export function setNeighbour(device: number, address: Address, mac: string): Change {
-  const writer = new MessageWriter(nl.RTM_NEWNEIGH, nl.NLM_F_CREATE | nl.NLM_F_REPLACE, 64)
-    .struct(ndmsg(address.family.af, device, nl.NUD_PERMANENT, 0))
-    .bytes(nl.NDA_DST, addressBytes(address))
-    .bytes(nl.NDA_LLADDR, macBytes(mac));
-  return { message: writer.finish(), what: `set neighbour ${address.text}` };
+  return {
+    what: `set neighbour ${address.text}`,
+    write: (to) =>
+      to
+        .message(nl.RTM_NEWNEIGH, nl.NLM_F_CREATE | nl.NLM_F_REPLACE)
+        .struct(ndmsg(address.family.af, device, nl.NUD_PERMANENT, 0))
+        .address(nl.NDA_DST, address)
+        .mac(nl.NDA_LLADDR, mac),
+  };
 }
 
 export function deleteNeighbour(device: number, address: Address): Change {
-  const writer = new MessageWriter(nl.RTM_DELNEIGH, 0, 64)
-    .struct(ndmsg(address.family.af, device, 0, 0))
-    .bytes(nl.NDA_DST, addressBytes(address));
-  return { message: writer.finish(), what: `delete neighbour ${address.text}` };
+  return {
+    what: `delete neighbour ${address.text}`,
+    write: (to) =>
+      to
+        .message(nl.RTM_DELNEIGH)
+        .struct(ndmsg(address.family.af, device, 0, 0))
+        .address(nl.NDA_DST, address),
+  };
 }
 
-function writeFdb(
-  type: number,
-  flags: number,
-  device: number,
-  mac: string,
-  destination: Address | undefined,
-): Buffer {
-  const writer = new MessageWriter(type, flags, 64)
-    .struct(ndmsg(nl.AF_BRIDGE, device, nl.NUD_NOARP | nl.NUD_PERMANENT, nl.NTF_SELF))
-    .bytes(nl.NDA_LLADDR, macBytes(mac));
-  if (destination !== undefined) writer.bytes(nl.NDA_DST, addressBytes(destination));
-  return writer.finish();
+/** One (MAC, destination) entry of a VXLAN device, given by interface index. */
+interface FdbPlan {
+  readonly device: number;
+  readonly mac: string;
+  readonly destination: Address | undefined;
+}
+
+function writeFdb(to: MessageWriter, type: number, flags: number, plan: FdbPlan): void {
+  to.message(type, flags)
+    .struct(ndmsg(nl.AF_BRIDGE, plan.device, nl.NUD_NOARP | nl.NUD_PERMANENT, nl.NTF_SELF))
+    .mac(nl.NDA_LLADDR, plan.mac);
+  if (plan.destination !== undefined) to.address(nl.NDA_DST, plan.destination);
 }
 
 /**
@@ -162,18 +166,27 @@ function writeFdb(
  * replace an entry that has several destinations; delete those first.
  */
 export function setFdb(device: number, mac: string, destination: Address): Change {
-  const message = writeFdb(nl.RTM_NEWNEIGH, nl.NLM_F_CREATE | nl.NLM_F_REPLACE, device, mac, destination);
-  return { message, what: `set forwarding of ${mac} to ${destination.text}` };
+  const plan = { device, mac, destination };
+  return {
+    what: `set forwarding of ${mac} to ${destination.text}`,
+    write: (to) => writeFdb(to, nl.RTM_NEWNEIGH, nl.NLM_F_CREATE | nl.NLM_F_REPLACE, plan),
+  };
 }
 
 /** Adds `destination` to the places frames to `mac` go to. */
 export function appendFdb(device: number, mac: string, destination: Address): Change {
-  const message = writeFdb(nl.RTM_NEWNEIGH, nl.NLM_F_CREATE | nl.NLM_F_APPEND, device, mac, destination);
-  return { message, what: `add forwarding of ${mac} to ${destination.text}` };
+  const plan = { device, mac, destination };
+  return {
+    what: `add forwarding of ${mac} to ${destination.text}`,
+    write: (to) => writeFdb(to, nl.RTM_NEWNEIGH, nl.NLM_F_CREATE | nl.NLM_F_APPEND, plan),
+  };
 }
 
 /** Deletes one (MAC, destination) entry. */
 export function deleteFdb(device: number, mac: string, destination: Address | undefined): Change {
-  const message = writeFdb(nl.RTM_DELNEIGH, 0, device, mac, destination);
-  return { message, what: `delete forwarding of ${mac} to ${destination?.text ?? 'nowhere'}` };
+  const plan = { device, mac, destination };
+  return {
+    what: `delete forwarding of ${mac} to ${destination?.text ?? 'nowhere'}`,
+    write: (to) => writeFdb(to, nl.RTM_DELNEIGH, 0, plan),
+  };
 }

@@ -1,6 +1,6 @@
-import { type Address, addressBytes, addressFromBytes } from '../../model/address.ts';
+import { type Address, addressFromBytes } from '../../model/address.ts';
 import { isTwillError } from '../../model/error.ts';
-import { attributeU32, type Message, MessageWriter, parseAttributes } from './codec.ts';
+import { attributeU32, type Message, type MessageWriter, parseAttributes } from './codec.ts';
 import * as nl from './constants.ts';
 import type { Change, RtSocket } from './socket.ts';
 
@@ -37,12 +37,13 @@ export function parseNexthop(message: Message): Nexthop | undefined {
 
 /** Whether the kernel has nexthop objects (Linux 5.3 and later). */
 export async function hasNexthops(socket: RtSocket): Promise<boolean> {
-  const message = new MessageWriter(nl.RTM_GETNEXTHOP, 0)
-    .struct(nhmsg(0, 0, 0))
-    .u32(nl.NHA_ID, 1)
-    .finish();
+  const write = (to: MessageWriter): void => {
+    to.message(nl.RTM_GETNEXTHOP)
+      .struct(nhmsg(0, 0, 0))
+      .u32(nl.NHA_ID, 1);
+  };
   try {
-    await socket.ask({ message, what: 'look for nexthop objects' });
+    await socket.ask({ what: 'look for nexthop objects', write });
     return true;
   } catch (error) {
     return isTwillError(error, 'not-found');
@@ -56,11 +57,12 @@ export async function eachNexthop(
   reset: () => void,
   onNexthop: (nexthop: Nexthop) => void,
 ): Promise<void> {
-  const message = new MessageWriter(nl.RTM_GETNEXTHOP, 0)
-    .struct(nhmsg(0, 0, 0))
-    .u32(nl.NHA_OIF, device)
-    .finish();
-  await socket.dump({ message, what: 'list nexthop objects' }, reset, (answer) => {
+  const write = (to: MessageWriter): void => {
+    to.message(nl.RTM_GETNEXTHOP)
+      .struct(nhmsg(0, 0, 0))
+      .u32(nl.NHA_OIF, device);
+  };
+  await socket.dump({ what: 'list nexthop objects', write }, reset, (answer) => {
     const nexthop = parseNexthop(answer);
     if (nexthop?.device === device) onNexthop(nexthop);
   });
@@ -69,16 +71,26 @@ export async function eachNexthop(
 /** Adds the nexthop object, or puts it in the place of the one with its id; routes that use that one follow. */
 export function replaceNexthop(plan: Nexthop & { readonly gateway: Address }): Change {
   const { id, gateway, device, protocol } = plan;
-  const writer = new MessageWriter(nl.RTM_NEWNEXTHOP, nl.NLM_F_CREATE | nl.NLM_F_REPLACE, 64)
-    .struct(nhmsg(gateway.family.af, protocol, nl.RTNH_F_ONLINK))
-    .u32(nl.NHA_ID, id)
-    .u32(nl.NHA_OIF, device)
-    .bytes(nl.NHA_GATEWAY, addressBytes(gateway));
-  return { message: writer.finish(), what: `set the nexthop object ${id} via ${gateway.text}` };
+  return {
+    what: `set the nexthop object ${id} via ${gateway.text}`,
+    write: (to) =>
+      to
+        .message(nl.RTM_NEWNEXTHOP, nl.NLM_F_CREATE | nl.NLM_F_REPLACE)
+        .struct(nhmsg(gateway.family.af, protocol, nl.RTNH_F_ONLINK))
+        .u32(nl.NHA_ID, id)
+        .u32(nl.NHA_OIF, device)
+        .address(nl.NHA_GATEWAY, gateway),
+  };
 }
 
 /** Deletes the nexthop object, and with it the routes that use it. */
 export function deleteNexthop(id: number): Change {
-  const writer = new MessageWriter(nl.RTM_DELNEXTHOP, 0, 64).struct(nhmsg(0, 0, 0)).u32(nl.NHA_ID, id);
-  return { message: writer.finish(), what: `delete the nexthop object ${id}` };
+  return {
+    what: `delete the nexthop object ${id}`,
+    write: (to) =>
+      to
+        .message(nl.RTM_DELNEXTHOP)
+        .struct(nhmsg(0, 0, 0))
+        .u32(nl.NHA_ID, id),
+  };
 }

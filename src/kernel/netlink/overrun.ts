@@ -35,9 +35,12 @@ function setOption(fd: number, level: number, name: number, value: number): void
  * overrun: the library ends the process when the kernel reports ENOBUFS, since libuv then polls an error that the library
  * cannot word. So the buffer is large, and an overrun raises no error but counts as a drop.
  * @param filter classic BPF over its messages: what that refuses is never queued
- * @returns the socket, and its inode number for {@link readDrops}
+ * @returns the socket, its descriptor where that was found, and its inode number for {@link readDrops}
  */
-export function openGuarded<T>(open: () => T, filter?: Buffer): { socket: T; inode: string } {
+export function openGuarded<T>(
+  open: () => T,
+  filter?: Buffer,
+): { socket: T; fd: number | undefined; inode: string } {
   const before = socketLinks();
   const socket = open();
   for (const [fd, link] of socketLinks()) {
@@ -54,9 +57,9 @@ export function openGuarded<T>(open: () => T, filter?: Buffer): { socket: T; ino
     }
     if (filter !== undefined && libc().attachFilter(fd, filter) !== 0)
       throw kernelError('filter the messages of a netlink socket', lastErrno());
-    return { socket, inode: /\d+/.exec(link)?.[0] ?? '' };
+    return { socket, fd, inode: /\d+/.exec(link)?.[0] ?? '' };
   }
-  return { socket, inode: '' };
+  return { socket, fd: undefined, inode: '' };
 }
 
 /** Messages that the kernel could not queue so far; undefined for a socket of another network namespace. */

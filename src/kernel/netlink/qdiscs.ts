@@ -1,4 +1,4 @@
-import { attributeString, MessageWriter, parseAttributes } from './codec.ts';
+import { attributeString, type MessageWriter, parseAttributes } from './codec.ts';
 import * as nl from './constants.ts';
 import type { Change, RtSocket } from './socket.ts';
 
@@ -43,42 +43,47 @@ export interface TokenBucket {
 /** Puts a token bucket filter at a device's root, or changes the one that is there. */
 export function setTokenBucket(index: number, { rate, burst, limit }: TokenBucket): Change {
   const flags = nl.NLM_F_CREATE | nl.NLM_F_REPLACE;
-  const writer = new MessageWriter(nl.RTM_NEWQDISC, flags).struct(tcmsg(index, 0, TC_H_ROOT));
   // struct tc_tbf_qopt: rate and peakrate (struct tc_ratespec, 12 bytes each), limit, buffer, mtu. With a link layer
   // given the kernel needs no rate table, and with TCA_TBF_BURST no buffer in clock ticks.
   const options = Buffer.alloc(36);
   options.writeUInt8(TC_LINKLAYER_ETHERNET, 1);
   options.writeUInt32LE(Math.min(rate, MAX_U32), 8);
   options.writeUInt32LE(Math.min(limit, MAX_U32), 24);
-  writer.string(TCA_KIND, 'tbf').begin(TCA_OPTIONS).bytes(TCA_TBF_PARMS, options);
-  if (rate > MAX_U32) {
-    const wide = Buffer.alloc(8);
-    wide.writeBigUInt64LE(BigInt(rate));
-    writer.bytes(TCA_TBF_RATE64, wide);
-  }
-  writer.u32(TCA_TBF_BURST, Math.min(burst, MAX_U32)).end();
-  return { message: writer.finish(), what: `set token bucket of device ${index}` };
+  const write = (to: MessageWriter): void => {
+    to.message(nl.RTM_NEWQDISC, flags).struct(tcmsg(index, 0, TC_H_ROOT));
+    to.string(TCA_KIND, 'tbf').begin(TCA_OPTIONS).bytes(TCA_TBF_PARMS, options);
+    if (rate > MAX_U32) {
+      const wide = Buffer.alloc(8);
+      wide.writeBigUInt64LE(BigInt(rate));
+      to.bytes(TCA_TBF_RATE64, wide);
+    }
+    to.u32(TCA_TBF_BURST, Math.min(burst, MAX_U32)).end();
+  };
+  return { what: `set token bucket of device ${index}`, write };
 }
 
 /** Lets what a device receives be classified, which is where {@link redirectReceived} takes it. */
 export function createIngress(index: number): Change {
-  const writer = new MessageWriter(nl.RTM_NEWQDISC, nl.NLM_F_CREATE).struct(
-    tcmsg(index, INGRESS_HANDLE, TC_H_INGRESS),
-  );
-  return { message: writer.string(TCA_KIND, 'ingress').finish(), what: `create ingress of device ${index}` };
+  const struct = tcmsg(index, INGRESS_HANDLE, TC_H_INGRESS);
+  return {
+    what: `create ingress of device ${index}`,
+    write: (to) => to.message(nl.RTM_NEWQDISC, nl.NLM_F_CREATE).struct(struct).string(TCA_KIND, 'ingress'),
+  };
 }
 
 /** Takes the classification of received packets away, with all that {@link redirectReceived} made. */
 export function deleteIngress(index: number): Change {
-  const writer = new MessageWriter(nl.RTM_DELQDISC, 0).struct(tcmsg(index, INGRESS_HANDLE, TC_H_INGRESS));
-  return { message: writer.finish(), what: `delete ingress of device ${index}` };
+  const struct = tcmsg(index, INGRESS_HANDLE, TC_H_INGRESS);
+  return {
+    what: `delete ingress of device ${index}`,
+    write: (to) => to.message(nl.RTM_DELQDISC).struct(struct),
+  };
 }
 
 /** Sends everything a device receives out through another device. */
 export function redirectReceived(index: number, target: number): Change {
   const info = (1 << 16) | ETH_P_ALL_BE;
   const flags = nl.NLM_F_CREATE | nl.NLM_F_EXCL;
-  const writer = new MessageWriter(nl.RTM_NEWTFILTER, flags).struct(tcmsg(index, 0, INGRESS_HANDLE, info));
   // struct tc_u32_sel with one key that matches everything.
   const selector = Buffer.alloc(32);
   selector.writeUInt8(TC_U32_TERMINAL, 0);
@@ -88,9 +93,13 @@ export function redirectReceived(index: number, target: number): Change {
   mirred.writeInt32LE(TC_ACT_STOLEN, 8);
   mirred.writeInt32LE(TCA_EGRESS_REDIR, 20);
   mirred.writeUInt32LE(target, 24);
-  writer.string(TCA_KIND, 'u32').begin(TCA_OPTIONS).bytes(TCA_U32_SEL, selector).begin(TCA_U32_ACT).begin(1);
-  writer.string(TCA_ACT_KIND, 'mirred').begin(TCA_ACT_OPTIONS).bytes(TCA_MIRRED_PARMS, mirred).end();
-  return { message: writer.end().end().end().finish(), what: `redirect what device ${index} receives` };
+  const write = (to: MessageWriter): void => {
+    to.message(nl.RTM_NEWTFILTER, flags).struct(tcmsg(index, 0, INGRESS_HANDLE, info));
+    to.string(TCA_KIND, 'u32').begin(TCA_OPTIONS).bytes(TCA_U32_SEL, selector).begin(TCA_U32_ACT).begin(1);
+    to.string(TCA_ACT_KIND, 'mirred').begin(TCA_ACT_OPTIONS).bytes(TCA_MIRRED_PARMS, mirred).end();
+    to.end().end().end();
+  };
+  return { what: `redirect what device ${index} receives`, write };
 }
 
 /** A queueing discipline as it stands. `rate` is a token bucket's, in bytes per second. */
@@ -111,9 +120,8 @@ function parseRate(options: Buffer | undefined): number | undefined {
 
 export async function listQdiscs(socket: RtSocket): Promise<Qdisc[]> {
   const qdiscs: Qdisc[] = [];
-  const message = new MessageWriter(nl.RTM_GETQDISC, 0).struct(tcmsg(0, 0, 0)).finish();
   await socket.dump(
-    { message, what: 'list queueing disciplines' },
+    { what: 'list queueing disciplines', write: (to) => to.message(nl.RTM_GETQDISC).struct(tcmsg(0, 0, 0)) },
     () => qdiscs.splice(0),
     ({ type, payload }) => {
       if (type !== nl.RTM_NEWQDISC || payload.length < 20) return;
@@ -139,9 +147,11 @@ export function createIfb(settings: {
   const struct = Buffer.alloc(16);
   struct.writeUInt32LE(nl.IFF_UP, 8);
   struct.writeUInt32LE(nl.IFF_UP, 12);
-  const writer = new MessageWriter(nl.RTM_NEWLINK, nl.NLM_F_CREATE | nl.NLM_F_EXCL).struct(struct);
-  writer.string(nl.IFLA_IFNAME, settings.name).u32(nl.IFLA_MTU, settings.mtu);
-  writer.string(nl.IFLA_IFALIAS, settings.alias);
-  writer.begin(nl.IFLA_LINKINFO).string(nl.IFLA_INFO_KIND, 'ifb').end();
-  return { message: writer.finish(), what: `create ifb ${settings.name}` };
+  const write = (to: MessageWriter): void => {
+    to.message(nl.RTM_NEWLINK, nl.NLM_F_CREATE | nl.NLM_F_EXCL).struct(struct);
+    to.string(nl.IFLA_IFNAME, settings.name).u32(nl.IFLA_MTU, settings.mtu);
+    to.string(nl.IFLA_IFALIAS, settings.alias);
+    to.begin(nl.IFLA_LINKINFO).string(nl.IFLA_INFO_KIND, 'ifb').end();
+  };
+  return { what: `create ifb ${settings.name}`, write };
 }

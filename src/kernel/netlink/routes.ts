@@ -1,6 +1,5 @@
 import {
   type Address,
-  addressBytes,
   addressFromBytes,
   type Family,
   families,
@@ -10,7 +9,7 @@ import {
   type Prefix,
 } from '../../model/address.ts';
 import { isTwillError } from '../../model/error.ts';
-import { attributeU32, type Message, MessageWriter, parseAttributes } from './codec.ts';
+import { attributeU32, type Message, type MessageWriter, parseAttributes } from './codec.ts';
 import * as nl from './constants.ts';
 import type { Change, RtSocket } from './socket.ts';
 
@@ -97,8 +96,10 @@ export async function eachRoute(
   reset: () => void,
   onRoute: (route: Route) => void,
 ): Promise<void> {
-  const message = new MessageWriter(nl.RTM_GETROUTE, 0).struct(rtmsg(family.af, 0, 0, 0, 0, 0)).finish();
-  await socket.dump({ message, what: 'list routes' }, reset, (answer) => {
+  const write = (to: MessageWriter): void => {
+    to.message(nl.RTM_GETROUTE).struct(rtmsg(family.af, 0, 0, 0, 0, 0));
+  };
+  await socket.dump({ what: 'list routes', write }, reset, (answer) => {
     const route = parseRoute(answer);
     if (route !== undefined) onRoute(route);
   });
@@ -131,34 +132,37 @@ export interface RoutePlan {
   readonly nexthop?: number | undefined;
 }
 
-function writeRoute(type: number, flags: number, plan: RoutePlan): Buffer {
+function writeRoute(to: MessageWriter, type: number, flags: number, plan: RoutePlan): void {
   const { destination, gateway, nexthop } = plan;
   const family = destination.family;
   const natural =
     (gateway ?? nexthop) === undefined && family === ipv4 ? nl.RT_SCOPE_LINK : nl.RT_SCOPE_UNIVERSE;
   const routeFlags = plan.onlink === true && nexthop === undefined ? nl.RTNH_F_ONLINK : 0;
-  const writer = new MessageWriter(type, flags, 96).struct(
+  to.message(type, flags).struct(
     rtmsg(family.af, destination.length, plan.protocol, plan.scope ?? natural, nl.RTN_UNICAST, routeFlags),
   );
-  if (destination.length > 0) writer.bytes(nl.RTA_DST, addressBytes(destination.address));
-  if (nexthop !== undefined) writer.u32(nl.RTA_NH_ID, nexthop);
-  else writer.u32(nl.RTA_OIF, plan.device);
-  if (gateway !== undefined && nexthop === undefined) writer.bytes(nl.RTA_GATEWAY, addressBytes(gateway));
-  if (plan.source !== undefined) writer.bytes(nl.RTA_PREFSRC, addressBytes(plan.source));
-  if (plan.metric !== undefined) writer.u32(nl.RTA_PRIORITY, plan.metric);
-  return writer.finish();
+  if (destination.length > 0) to.address(nl.RTA_DST, destination.address);
+  if (nexthop !== undefined) to.u32(nl.RTA_NH_ID, nexthop);
+  else to.u32(nl.RTA_OIF, plan.device);
+  if (gateway !== undefined && nexthop === undefined) to.address(nl.RTA_GATEWAY, gateway);
+  if (plan.source !== undefined) to.address(nl.RTA_PREFSRC, plan.source);
+  if (plan.metric !== undefined) to.u32(nl.RTA_PRIORITY, plan.metric);
 }
 
 /** Adds the route, or puts it in the place of one with the same destination and metric. */
 export function replaceRoute(plan: RoutePlan): Change {
-  const message = writeRoute(nl.RTM_NEWROUTE, nl.NLM_F_CREATE | nl.NLM_F_REPLACE, plan);
-  return { message, what: `set route ${plan.destination.text}` };
+  return {
+    what: `set route ${plan.destination.text}`,
+    write: (to) => writeRoute(to, nl.RTM_NEWROUTE, nl.NLM_F_CREATE | nl.NLM_F_REPLACE, plan),
+  };
 }
 
 /** Adds the route unless there is one with the same destination and metric already (EEXIST). */
 export function addRoute(plan: RoutePlan): Change {
-  const message = writeRoute(nl.RTM_NEWROUTE, nl.NLM_F_CREATE | nl.NLM_F_EXCL, plan);
-  return { message, what: `add route ${plan.destination.text}` };
+  return {
+    what: `add route ${plan.destination.text}`,
+    write: (to) => writeRoute(to, nl.RTM_NEWROUTE, nl.NLM_F_CREATE | nl.NLM_F_EXCL, plan),
+  };
 }
 
 /** Deletes the one route that matches every given field. */
@@ -171,7 +175,10 @@ export function deleteRoute(route: Route): Change {
     ...(source === undefined ? {} : { source }),
     ...(metric === 0 ? {} : { metric }),
   };
-  return { message: writeRoute(nl.RTM_DELROUTE, 0, plan), what: `delete route ${destination.text}` };
+  return {
+    what: `delete route ${destination.text}`,
+    write: (to) => writeRoute(to, nl.RTM_DELROUTE, 0, plan),
+  };
 }
 
 export interface BlackholePlan {
@@ -181,38 +188,42 @@ export interface BlackholePlan {
   readonly metric: number;
 }
 
-function writeBlackhole(type: number, flags: number, plan: BlackholePlan): Buffer {
+function writeBlackhole(to: MessageWriter, type: number, flags: number, plan: BlackholePlan): void {
   const { destination, protocol, metric } = plan;
   const { af } = destination.family;
   const header = rtmsg(af, destination.length, protocol, nl.RT_SCOPE_UNIVERSE, nl.RTN_BLACKHOLE, 0);
-  return new MessageWriter(type, flags, 64)
+  to.message(type, flags)
     .struct(header)
-    .bytes(nl.RTA_DST, addressBytes(destination.address))
-    .u32(nl.RTA_PRIORITY, metric)
-    .finish();
+    .address(nl.RTA_DST, destination.address)
+    .u32(nl.RTA_PRIORITY, metric);
 }
 
 /** Discards packets to the destination where no other route takes them. Setting it twice is fine. */
 export function setBlackhole(plan: BlackholePlan): Change {
-  const message = writeBlackhole(nl.RTM_NEWROUTE, nl.NLM_F_CREATE | nl.NLM_F_REPLACE, plan);
-  return { message, what: `set blackhole route ${plan.destination.text}` };
+  return {
+    what: `set blackhole route ${plan.destination.text}`,
+    write: (to) => writeBlackhole(to, nl.RTM_NEWROUTE, nl.NLM_F_CREATE | nl.NLM_F_REPLACE, plan),
+  };
 }
 
 /** Refused with `not-found` where it is not there. */
 export function deleteBlackhole(plan: BlackholePlan): Change {
-  const message = writeBlackhole(nl.RTM_DELROUTE, 0, plan);
-  return { message, what: `delete blackhole route ${plan.destination.text}` };
+  return {
+    what: `delete blackhole route ${plan.destination.text}`,
+    write: (to) => writeBlackhole(to, nl.RTM_DELROUTE, 0, plan),
+  };
 }
 
 /** Index of the device through which the kernel would send to `address` now; undefined when it has no route there. */
 export async function findRouteDevice(socket: RtSocket, address: Address): Promise<number | undefined> {
   const { family } = address;
-  const message = new MessageWriter(nl.RTM_GETROUTE, 0)
-    .struct(rtmsg(family.af, family.bits, 0, 0, 0, 0))
-    .bytes(nl.RTA_DST, addressBytes(address))
-    .finish();
+  const write = (to: MessageWriter): void => {
+    to.message(nl.RTM_GETROUTE)
+      .struct(rtmsg(family.af, family.bits, 0, 0, 0, 0))
+      .address(nl.RTA_DST, address);
+  };
   try {
-    const { payload } = await socket.ask({ message, what: `look up the route to ${address.text}` });
+    const { payload } = await socket.ask({ what: `look up the route to ${address.text}`, write });
     return attributeU32(parseAttributes(payload, 12).get(nl.RTA_OIF));
   } catch (error) {
     if (isTwillError(error, 'kernel', 'not-found')) return undefined; // ENETUNREACH, ESRCH

@@ -1,7 +1,8 @@
 import { RawNetlinkSocket } from 'netlink/dist/raw.js';
 import { describeError, TwillError } from '../../model/error.ts';
 import { kernelError } from '../errno.ts';
-import { type Message, parseMessages } from './codec.ts';
+import { libc } from '../libc.ts';
+import { type Message, MessageWriter, parseMessages } from './codec.ts';
 import {
   NLM_F_ACK,
   NLM_F_DUMP,
@@ -23,10 +24,23 @@ const DUMP_RETRIES = 5;
 const REPLY_TIMEOUT_MS = 10_000;
 const DROP_CHECK_MS = 500;
 
-/** One change to the kernel: an encoded message, and words for the error if it is refused. */
+/** One message to the kernel, and words for the error if it is refused. */
 export interface Change {
-  readonly message: Buffer;
   readonly what: string;
+  /** Writes the one message. */
+  readonly write: (to: MessageWriter) => void;
+}
+
+/** What is sent, with the sequence numbers from `first` to `last`, and what is to be done with the answers. */
+interface Exchange {
+  readonly first: number;
+  readonly last: number;
+  /** Keeps the kernel busy for long. */
+  readonly aside?: boolean;
+  /** Words for it. */
+  readonly what: () => string;
+  readonly onResult: (index: number, errno: number) => void;
+  readonly onAnswer?: (message: Message) => void;
 }
 
 /** Answers awaited for the sequence numbers from `first` to `last`. */
@@ -49,7 +63,10 @@ export class RtSocket {
   private overflowHandlers: ((error: Error) => void)[] = [];
   private seq = 1;
   private lastDump: Promise<void> = Promise.resolve();
+  private readonly fd: number | undefined;
   private readonly inode: string;
+  /** What a thread of the pool is sending. */
+  private aside: Promise<void> | undefined;
   private drops = 0;
   private dropTimer: NodeJS.Timeout | undefined;
   private referenced = false;
@@ -57,8 +74,9 @@ export class RtSocket {
 
   /** @param filter see {@link openGuarded} */
   constructor(protocol = NETLINK_ROUTE, filter?: Buffer) {
-    const { socket, inode } = openGuarded(() => new RawNetlinkSocket(protocol), filter);
+    const { socket, fd, inode } = openGuarded(() => new RawNetlinkSocket(protocol), filter);
     this.raw = socket;
+    this.fd = fd;
     this.inode = inode;
     this.raw.unref();
     this.raw.on('message', (data) => this.receive(data));
@@ -101,15 +119,18 @@ export class RtSocket {
   async ask(question: Change): Promise<Message> {
     let answer: Message | undefined;
     let refused = 0;
-    await this.sendBatch(
-      [question],
-      (_index, errno) => {
+    const first = this.nextSeq(1);
+    await this.exchange(this.write(first, question).finish(NLM_F_ACK), {
+      first,
+      last: first,
+      what: () => question.what,
+      onResult: (_index, errno) => {
         refused = errno;
       },
-      (message) => {
+      onAnswer: (message) => {
         answer = message;
       },
-    );
+    });
     if (refused !== 0) throw kernelError(question.what, refused);
     if (answer === undefined) throw new TwillError('kernel', `${question.what}: the kernel gave no answer`);
     return answer;
@@ -119,31 +140,47 @@ export class RtSocket {
    * Sends changes in few system calls, in order; a refused one does not stop the others.
    * @returns per change undefined or the kernel's refusal
    */
-  async batch(changes: readonly Change[]): Promise<(TwillError | undefined)[]> {
-    const results: (TwillError | undefined)[] = new Array(changes.length);
-    for (let start = 0; start < changes.length; start += BATCH) {
-      const part = changes.slice(start, start + BATCH);
-      await this.sendBatch(part, (index, errno) => {
-        const change = part[index];
-        if (errno !== 0 && change !== undefined) results[start + index] = kernelError(change.what, errno);
+  batch(changes: readonly Change[]): Promise<(TwillError | undefined)[]> {
+    return this.batchOf(changes, (change) => change);
+  }
+
+  /** Like {@link batch}, for what `encode` makes of the items: of thousands only a few exist at a time. */
+  async batchOf<T>(items: readonly T[], encode: (item: T) => Change): Promise<(TwillError | undefined)[]> {
+    const results: (TwillError | undefined)[] = new Array(items.length);
+    const aside = items.length > BATCH;
+    // While the kernel works on one part, on another processor, the next is written, into memory of its own.
+    const writers = [new MessageWriter(NLM_F_REQUEST), new MessageWriter(NLM_F_REQUEST)] as const;
+    let underway = Promise.resolve();
+    for (let start = 0, turn = 0; start < items.length; start += BATCH, turn ^= 1) {
+      const end = Math.min(start + BATCH, items.length);
+      const first = this.nextSeq(end - start);
+      const writer = writers[turn as 0 | 1].reset(first);
+      for (let index = start; index < end; index++) encode(items[index]!).write(writer);
+      await underway;
+      underway = this.exchange(writer.finish(NLM_F_ACK), {
+        first,
+        last: first + end - start - 1,
+        aside,
+        what: () => encode(items[start]!).what,
+        onResult: (index, errno) => {
+          if (errno !== 0) results[start + index] = kernelError(encode(items[start + index]!).what, errno);
+        },
       });
+      // What fails is thrown where it is awaited.
+      underway.catch(() => {});
     }
+    await underway;
     return results;
   }
 
-  private sendBatch(
-    part: readonly Change[],
-    onResult: (index: number, errno: number) => void,
-    onAnswer: (message: Message) => void = () => {},
-  ): Promise<void> {
-    const first = this.nextSeq(part.length);
-    const last = first + part.length - 1;
-    const buffers = part.map(({ message }, index) => {
-      const flags = message.readUInt16LE(6) | NLM_F_REQUEST | (index === part.length - 1 ? NLM_F_ACK : 0);
-      message.writeUInt16LE(flags, 6);
-      message.writeUInt32LE(first + index, 8);
-      return message;
-    });
+  private write(seq: number, change: Change): MessageWriter {
+    const writer = new MessageWriter(NLM_F_REQUEST).reset(seq);
+    change.write(writer);
+    return writer;
+  }
+
+  /** Sends messages of which the last asks for an acknowledgement, and waits for that. */
+  private exchange(data: Buffer, { first, last, aside = false, ...expected }: Exchange): Promise<void> {
     return new Promise<void>((resolve, reject) => {
       const done = (error?: Error): void => {
         clearTimeout(timer);
@@ -151,23 +188,22 @@ export class RtSocket {
         error === undefined ? resolve() : reject(error);
       };
       const timer = setTimeout(
-        () =>
-          done(
-            new TwillError('timeout', `the kernel did not answer ${part[0]?.what ?? 'a request'} in time`),
-          ),
+        () => done(new TwillError('timeout', `the kernel did not answer ${expected.what()} in time`)),
         REPLY_TIMEOUT_MS,
       );
       const pending: Pending = {
         first,
         last,
         onMessage: (message) => {
-          if (message.type !== NLMSG_ERROR) return onAnswer(message);
-          onResult(message.seq - first, -message.payload.readInt32LE(0));
+          if (message.type !== NLMSG_ERROR) return expected.onAnswer?.(message);
+          expected.onResult(message.seq - first, -message.payload.readInt32LE(0));
           if (message.seq === last) done();
         },
         fail: done,
       };
-      if (this.expect(pending)) this.send(Buffer.concat(buffers), done);
+      if (!this.expect(pending)) return;
+      if (aside) this.sendAside(data, done);
+      else this.send(data, done);
     });
   }
 
@@ -191,9 +227,7 @@ export class RtSocket {
 
   private dumpOnce(request: Change, onMessage: (message: Message) => void): Promise<boolean> {
     const seq = this.nextSeq(1);
-    const message = Buffer.from(request.message);
-    message.writeUInt16LE(NLM_F_REQUEST | NLM_F_DUMP, 6);
-    message.writeUInt32LE(seq, 8);
+    const message = this.write(seq, request).finish(NLM_F_DUMP);
     return new Promise<boolean>((resolve, reject) => {
       let interrupted = false;
       const finish = (error?: Error): void => {
@@ -225,7 +259,9 @@ export class RtSocket {
     if (this.closed) return;
     this.closed = true;
     clearInterval(this.dropTimer);
-    this.raw.close();
+    // A thread of the pool may be about to send: the descriptor must still mean this socket then.
+    if (this.aside === undefined) this.raw.close();
+    else void this.aside.then(() => this.raw.close());
     const error = new TwillError('unavailable', 'the netlink socket was closed');
     for (const pending of [...this.pending]) pending.fail(error);
   }
@@ -241,6 +277,21 @@ export class RtSocket {
     this.raw.send(data, undefined, (error) => {
       if (error) onError(new TwillError('kernel', `netlink send failed: ${error.message}`, error));
     });
+  }
+
+  /** The kernel works on messages within send(2): on a thread of the pool it holds nobody up. */
+  private sendAside(data: Buffer, onError: (error: Error) => void): void {
+    if (this.fd === undefined) {
+      this.send(data, onError);
+      return;
+    }
+    const sent = libc()
+      .sendAside(this.fd, data)
+      .then((length) => {
+        if (this.aside === sent) this.aside = undefined;
+        if (length !== data.length) onError(new TwillError('kernel', 'netlink send failed'));
+      });
+    this.aside = sent;
   }
 
   /** @returns false when the socket is closed, which `pending` has then been told */

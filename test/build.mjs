@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   chmodSync,
+  copyFileSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -120,20 +121,6 @@ function compileTypes() {
   });
 }
 
-/**
- * V8's options for the agent, which does little once its first state stands, on every node of a cluster: what counts is
- * its memory. The space for new objects must not grow to 48 MiB while thousands of leases are read, nor V8 compile for long
- * computations. With these, 5,000 leases need a third less. Only Node's command line can say so.
- */
-const agentOptions = ['--max-semi-space-size=1', '--optimize-for-size', '--no-opt'];
-
-/** How dist/main.js starts when it is run as a program: a shell script to the kernel, JavaScript to Node. */
-const shell = [
-  '#!/bin/sh',
-  `':' //; case "$1" in agent) exec node ${agentOptions.join(' ')} "$0" "$@";; esac; exec node "$0" "$@"`,
-  '',
-].join('\n');
-
 /** CommonJS: V8 keeps compiled code of scripts, and Node starts one without setting up its loader of modules. */
 async function bundleProgram() {
   await build({
@@ -156,17 +143,17 @@ async function bundleProgram() {
   });
   writeFileSync(join(root, 'dist/package.json'), '{ "type": "commonjs" }\n');
   const main = join(root, 'dist/main.js');
-  writeFileSync(main, shell + readFileSync(join(root, 'src/launcher.cjs'), 'utf8'));
+  copyFileSync(join(root, 'src/launcher.cjs'), main);
   chmodSync(main, 0o755);
-  keepCode('agent', agentOptions, ['agent', '--healthz-port=none']);
-  keepCode('program', [], ['proxy', '--proxy-mode=none']);
+  keepCode('agent', ['agent', '--healthz-port=none']);
+  keepCode('program', ['proxy', '--proxy-mode=none']);
 }
 
 /** Keeps the code that a command compiles until it finds a flag wrong: everything it loads has then been set up. */
-function keepCode(name, options, command) {
+function keepCode(name, command) {
   const file = join(root, `dist/${name}.code`);
   rmSync(file, { force: true });
-  execFileSync(process.execPath, [...options, join(root, 'test/keep-code.cjs'), file, ...command], {
+  execFileSync(process.execPath, [join(root, 'test/keep-code.cjs'), file, ...command], {
     stdio: ['ignore', 'inherit', 'ignore'],
   });
 }

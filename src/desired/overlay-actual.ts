@@ -1,13 +1,16 @@
 import { type Address, type Prefix, prefixContains } from '../model/address.ts';
 import {
   type EntryMap,
-  entryKey,
   type FdbEntryPlan,
+  fdbKey,
   type NeighbourEntry,
   type NexthopEntry,
+  neighbourKey,
+  nexthopKey,
   type OverlayEntry,
   ROUTE_PROTOCOL,
   type RouteEntry,
+  routeKey,
   sameEntry,
 } from './overlay-entries.ts';
 
@@ -117,23 +120,24 @@ function looksLikeFlannels(route: ListedRoute, { adoption, networks }: Ownership
 export function routeEntry(route: ListedRoute): RouteEntry | undefined {
   const { destination, gateway, device, onlink, protocol, metric, nexthop } = route;
   if (metric !== naturalMetrics[destination.family.name]) return undefined;
-  return { kind: 'route', destination, gateway, device, onlink, protocol, nexthop };
+  const key = routeKey(destination);
+  return { kind: 'route', key, destination, gateway, device, onlink, protocol, nexthop };
 }
 
 export function nexthopEntry({ id, gateway, device }: ListedNexthop): NexthopEntry | undefined {
-  return gateway === undefined ? undefined : { kind: 'nexthop', id, gateway, device };
+  return gateway === undefined ? undefined : { kind: 'nexthop', key: nexthopKey(id), id, gateway, device };
 }
 
 export function neighbourEntry(entry: ListedNeighbour): NeighbourEntry | undefined {
   const { device, address, mac, state } = entry;
   if ((state & NUD_PERMANENT) === 0 || mac === undefined) return undefined;
-  return { kind: 'neighbour', address, mac, device };
+  return { kind: 'neighbour', key: neighbourKey(address), address, mac, device };
 }
 
 export function fdbEntry(entry: ListedFdbEntry): FdbEntryPlan | undefined {
   const { device, mac, destination, state } = entry;
   if ((state & NUD_PERMANENT) === 0 || destination === undefined) return undefined;
-  return { kind: 'fdb', mac, destination, device };
+  return { kind: 'fdb', key: fdbKey(mac, destination), mac, destination, device };
 }
 
 /**
@@ -164,7 +168,7 @@ export class ActualEntries {
 
   private add(entry: OverlayEntry | undefined, owned: boolean): void {
     if (entry === undefined) return;
-    const key = entryKey(entry);
+    const { key } = entry;
     const wanted = this.desired.get(key);
     if (wanted !== undefined && sameEntry(wanted, entry)) this.all.set(key, wanted);
     else if (owned || wanted !== undefined) this.all.set(key, entry);

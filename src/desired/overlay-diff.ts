@@ -3,21 +3,18 @@ import { type EntryMap, type FdbEntryPlan, type OverlayEntry, sameEntry } from '
 /** One step towards the desired state. `append` adds a further destination to a MAC that has one already. */
 export interface OverlayChange {
   readonly action: 'set' | 'append' | 'remove';
-  readonly key: string;
   readonly entry: OverlayEntry;
-  /** True when the kernel held something else under this key, or nothing although it should have. */
-  readonly repair?: boolean;
 }
 
 const inOrder = ['neighbour', 'fdb', 'nexthop', 'route'] as const;
 
-function byMac(entries: EntryMap): Map<string, [string, FdbEntryPlan][]> {
-  const groups = new Map<string, [string, FdbEntryPlan][]>();
-  for (const [key, entry] of entries) {
+function byMac(entries: EntryMap): Map<string, FdbEntryPlan[]> {
+  const groups = new Map<string, FdbEntryPlan[]>();
+  for (const entry of entries.values()) {
     if (entry.kind !== 'fdb') continue;
     const group = groups.get(entry.mac);
-    if (group === undefined) groups.set(entry.mac, [[key, entry]]);
-    else group.push([key, entry]);
+    if (group === undefined) groups.set(entry.mac, [entry]);
+    else group.push(entry);
   }
   return groups;
 }
@@ -33,17 +30,17 @@ function fdbChanges(desired: EntryMap, actual: EntryMap): OverlayChange[] {
   for (const [mac, present] of presentByMac) {
     const wanted = wantedByMac.get(mac) ?? [];
     if (wanted.length === 1 && present.length === 1) continue;
-    for (const [key, entry] of present) {
-      const kept = desired.get(key);
-      if (kept === undefined || !sameEntry(kept, entry)) changes.push({ action: 'remove', key, entry });
+    for (const entry of present) {
+      const kept = desired.get(entry.key);
+      if (kept === undefined || !sameEntry(kept, entry)) changes.push({ action: 'remove', entry });
     }
   }
   for (const [mac, wanted] of wantedByMac) {
     const action = wanted.length === 1 ? 'set' : 'append';
-    for (const [key, entry] of wanted) {
-      const present = actual.get(key);
+    for (const entry of wanted) {
+      const present = actual.get(entry.key);
       if (present !== undefined && sameEntry(present, entry)) continue;
-      changes.push({ action: presentByMac.has(mac) || action === 'set' ? action : 'append', key, entry });
+      changes.push({ action: presentByMac.has(mac) || action === 'set' ? action : 'append', entry });
     }
   }
   return changes;
@@ -75,12 +72,13 @@ function allNew(desired: EntryMap): OverlayChange[] {
     route: [],
   };
   const macs = new Set<string>();
-  for (const [key, entry] of desired) {
-    const shared = entry.kind === 'fdb' && macs.has(entry.mac);
+  for (const entry of desired.values()) {
+    const before = macs.size;
     if (entry.kind === 'fdb') macs.add(entry.mac);
-    changes[entry.kind].push({ action: shared ? 'append' : 'set', key, entry });
+    const shared = entry.kind === 'fdb' && macs.size === before;
+    changes[entry.kind].push({ action: shared ? 'append' : 'set', entry });
   }
-  return inOrder.flatMap((kind) => changes[kind]);
+  return changes.neighbour.concat(changes.fdb, changes.nexthop, changes.route);
 }
 
 /** Usually one lease of thousands has changed: everything after this looks at what differs alone. */
@@ -105,12 +103,12 @@ export function diffEntries(allDesired: EntryMap, allActual: EntryMap): OverlayC
   const removals: OverlayChange[] = [];
   const sets: OverlayChange[] = [];
   for (const [key, entry] of actual) {
-    if (entry.kind !== 'fdb' && !desired.has(key)) removals.push({ action: 'remove', key, entry });
+    if (entry.kind !== 'fdb' && !desired.has(key)) removals.push({ action: 'remove', entry });
   }
   for (const [key, entry] of desired) {
     if (entry.kind === 'fdb') continue;
     const present = actual.get(key);
-    if (present === undefined || !sameEntry(present, entry)) sets.push({ action: 'set', key, entry });
+    if (present === undefined || !sameEntry(present, entry)) sets.push({ action: 'set', entry });
   }
   for (const change of fdbChanges(desired, actual))
     (change.action === 'remove' ? removals : sets).push(change);

@@ -9,6 +9,8 @@ export const ROUTE_PROTOCOL = 80;
 /** A route to another node's subnet. */
 export interface RouteEntry {
   readonly kind: 'route';
+  /** {@link routeKey} */
+  readonly key: string;
   readonly destination: Prefix;
   /** Undefined only for somebody else's route that stands where ours should. */
   readonly gateway: Address | undefined;
@@ -26,6 +28,8 @@ export interface RouteEntry {
  */
 export interface NexthopEntry {
   readonly kind: 'nexthop';
+  /** {@link nexthopKey} */
+  readonly key: string;
   readonly id: number;
   readonly gateway: Address;
   /** Interface index. */
@@ -40,6 +44,8 @@ export function nexthopId(gateway: Address): number {
 /** A permanent neighbour entry on the VXLAN device: the other node's tunnel address to its VTEP MAC. */
 export interface NeighbourEntry {
   readonly kind: 'neighbour';
+  /** {@link neighbourKey} */
+  readonly key: string;
   readonly address: Address;
   readonly mac: string;
   readonly device: number;
@@ -48,6 +54,8 @@ export interface NeighbourEntry {
 /** A VXLAN forwarding entry: frames to the MAC go to this underlay address. */
 export interface FdbEntryPlan {
   readonly kind: 'fdb';
+  /** {@link fdbKey} */
+  readonly key: string;
   readonly mac: string;
   readonly destination: Address;
   readonly device: number;
@@ -55,18 +63,14 @@ export interface FdbEntryPlan {
 
 export type OverlayEntry = RouteEntry | NexthopEntry | NeighbourEntry | FdbEntryPlan;
 
-/** Entries by what the kernel tells them apart by. */
+/** Entries by their key: what the kernel tells them apart by. */
 export type EntryMap = Map<string, OverlayEntry>;
 
+export const routeKey = (destination: Prefix): string => `r ${destination.text}`;
+export const nexthopKey = (id: number): string => `h ${id}`;
 export const neighbourKey = (address: Address): string => `n ${address.text}`;
-
-/** FDB entries are keyed by (MAC, destination): two nodes that share a MAC must not fight over one entry. */
-export function entryKey(entry: OverlayEntry): string {
-  if (entry.kind === 'route') return `r ${entry.destination.text}`;
-  if (entry.kind === 'nexthop') return `h ${entry.id}`;
-  if (entry.kind === 'neighbour') return neighbourKey(entry.address);
-  return `f ${entry.mac} ${entry.destination.text}`;
-}
+/** By MAC and destination: two nodes that share a MAC must not fight over one entry. */
+export const fdbKey = (mac: string, destination: Address): string => `f ${mac} ${destination.text}`;
 
 export function sameEntry(a: OverlayEntry, b: OverlayEntry): boolean {
   if (a === b) return true;

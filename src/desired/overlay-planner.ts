@@ -1,118 +1,11 @@
-import { type Family, type Prefix, prefixContains, prefixesOverlap } from '../model/address.ts';
-import { type Lease, type LeaseFamily, leaseFamily } from '../model/lease.ts';
-import type { Backend } from '../model/network-config.ts';
-import { type EntryMap, entryKey, nexthopId, type OverlayEntry, ROUTE_PROTOCOL } from './overlay-entries.ts';
+import type { Lease } from '../model/lease.ts';
+import type { EntryMap, OverlayEntry } from './overlay-entries.ts';
+import { type LeasePlan, type PeerContext, planLease, type SkippedLease } from './overlay-peer.ts';
 
-/** One family's tunnel or underlay as the peers' entries need it. */
-export interface FamilyPath {
-  readonly family: Family;
-  /** Index of the VXLAN device; undefined for host-gw. */
-  readonly vxlan: number | undefined;
-  /** The kernel has nexthop objects for this family's routes. */
-  readonly nexthops: boolean;
-  /** Index of the underlay device. */
-  readonly underlay: number;
-  /** Networks that are directly reachable on the underlay, for DirectRouting and host-gw. */
-  readonly direct: readonly Prefix[];
-}
+const nothing: readonly OverlayEntry[] = [];
 
-/** Why a node's lease yields no entries, for a log line that names it. */
-export interface SkippedLease {
-  readonly lease: Lease;
-  readonly reason: string;
-}
-
-function vxlanEntries(
-  path: FamilyPath,
-  device: number,
-  { subnet, publicIp }: LeaseFamily,
-  mac: string,
-): OverlayEntry[] {
-  const tunnel = subnet.address;
-  const nexthop = path.nexthops ? nexthopId(tunnel) : undefined;
-  const hops: OverlayEntry[] =
-    nexthop === undefined ? [] : [{ kind: 'nexthop', id: nexthop, gateway: tunnel, device }];
-  return [
-    { kind: 'neighbour', address: tunnel, mac, device },
-    { kind: 'fdb', mac, destination: publicIp, device },
-    ...hops,
-    {
-      kind: 'route',
-      destination: subnet,
-      gateway: tunnel,
-      device,
-      onlink: true,
-      protocol: ROUTE_PROTOCOL,
-      nexthop,
-    },
-  ];
-}
-
-/**
- * The entries for one peer in one family.
- * @returns the entries, or the reason why there are none
- */
-export function peerEntries(lease: Lease, path: FamilyPath, backend: Backend): OverlayEntry[] | string {
-  const peer = leaseFamily(lease, path.family);
-  if (peer === undefined) return [];
-  if (backend.type === 'alloc') return [];
-  if (lease.backend !== backend.type) return `its backend is ${lease.backend}, ours is ${backend.type}`;
-  const { subnet, publicIp } = peer;
-  const direct = path.direct.some((network) => prefixContains(network, publicIp));
-  if (backend.type === 'host-gw' || (backend.directRouting && direct)) {
-    if (!direct) return `${publicIp.text} is not directly reachable, which host-gw needs`;
-    const device = path.underlay;
-    return [
-      {
-        kind: 'route',
-        destination: subnet,
-        gateway: publicIp,
-        device,
-        onlink: false,
-        protocol: ROUTE_PROTOCOL,
-        nexthop: undefined,
-      },
-    ];
-  }
-  if (path.vxlan === undefined || peer.vtepMac === undefined) return 'it has no VTEP MAC';
-  return vxlanEntries(path, path.vxlan, peer, peer.vtepMac);
-}
-
-/** A peer's entries must never shadow our own subnet or send our own traffic back to ourselves. */
-function clash(lease: Lease, own: Lease, family: Family): string | undefined {
-  const peer = leaseFamily(lease, family);
-  const ours = leaseFamily(own, family);
-  if (peer === undefined || ours === undefined) return undefined;
-  if (prefixesOverlap(peer.subnet, ours.subnet))
-    return `its subnet ${peer.subnet.text} overlaps ours, ${ours.subnet.text}`;
-  if (peer.publicIp.value === ours.publicIp.value)
-    return `it claims our public IP ${ours.publicIp.text}: give the nodes different public IPs`;
-  return undefined;
-}
-
-/** What one lease amounts to: its entries with their keys, and why there are none in a family. */
-interface LeasePlan {
-  readonly entries: readonly (readonly [string, OverlayEntry])[];
-  readonly skipped: readonly SkippedLease[];
-}
-
-/** What every peer's entries follow from, besides its lease. */
-export interface PeerContext {
-  readonly own: Lease;
-  readonly paths: readonly FamilyPath[];
-  readonly backend: Backend;
-}
-
-function planLease(lease: Lease, { own, paths, backend }: PeerContext): LeasePlan {
-  const entries: (readonly [string, OverlayEntry])[] = [];
-  const skipped: SkippedLease[] = [];
-  for (const path of paths) {
-    const found = clash(lease, own, path.family) ?? peerEntries(lease, path, backend);
-    if (typeof found === 'string') skipped.push({ lease, reason: found });
-    else for (const entry of found) entries.push([entryKey(entry), entry]);
-  }
-  return { entries, skipped };
-}
+/** A lease's plan before and after; undefined where there was or is none. */
+type PlanChange = readonly [old: LeasePlan | undefined, current: LeasePlan | undefined];
 
 /** What changed of a result. */
 export interface EntryUpdate {
@@ -127,9 +20,8 @@ export interface EntryUpdate {
  */
 export class PeerPlanner {
   readonly context: PeerContext;
-  private readonly plans = new Map<string, { readonly lease: Lease; readonly plan: LeasePlan }>();
-  /** The leases that the last result was worked out from. */
-  private readonly planned = new Map<string, Lease>();
+  /** Of the leases that the last result was worked out from, by name. */
+  private plans = new Map<string, LeasePlan>();
   private entries: EntryMap = new Map();
   /** How many forwarding entries each MAC has. */
   private readonly macs = new Map<string, number>();
@@ -139,41 +31,32 @@ export class PeerPlanner {
     this.context = context;
   }
 
-  private plan(lease: Lease): LeasePlan {
-    const known = this.plans.get(lease.name);
-    if (known?.lease === lease) return known.plan;
-    const plan = planLease(lease, this.context);
-    this.plans.set(lease.name, { lease, plan });
-    return plan;
-  }
-
   /**
    * Everything the kernel should hold. Where two leases want the same entry, the first by name has it, so that the
    * result does not depend on the order in which leases became known.
    */
   desired(leases: Iterable<Lease>): { entries: EntryMap; skipped: SkippedLease[] } {
+    const { context } = this;
+    const plans = new Map<string, LeasePlan>();
     const entries: EntryMap = new Map();
-    const clashes = new Map<string, Lease>();
+    const clashes = new Set<string>();
     const skipped: SkippedLease[] = [];
-    const { own } = this.context;
-    const others: Lease[] = [];
-    for (const lease of leases) if (lease.name !== own.name) others.push(lease);
-    this.planned.clear();
     this.macs.clear();
-    for (const lease of others) {
-      this.planned.set(lease.name, lease);
-      const plan = this.plan(lease);
-      for (const [key, entry] of plan.entries) {
+    for (const lease of leases) {
+      if (lease.name === context.own.name) continue;
+      const known = this.plans.get(lease.name);
+      const plan = known?.lease === lease ? known : planLease(lease, context);
+      plans.set(lease.name, plan);
+      for (const entry of plan.entries) {
         const before = entries.size;
-        entries.set(key, entry);
-        if (entries.size === before) clashes.set(key, lease);
+        entries.set(entry.key, entry);
+        if (entries.size === before) clashes.add(entry.key);
         else this.count(entry, 1);
       }
-      if (plan.skipped.length > 0) skipped.push(...plan.skipped);
+      for (const one of plan.skipped) skipped.push(one);
     }
-    if (this.plans.size > others.length)
-      for (const name of this.plans.keys()) if (!this.planned.has(name)) this.plans.delete(name);
-    if (clashes.size > 0) this.settle(others, clashes, entries);
+    this.plans = plans;
+    if (clashes.size > 0) settle(plans.values(), clashes, entries);
     this.clashing = clashes.size > 0;
     this.entries = entries;
     return { entries, skipped };
@@ -190,17 +73,15 @@ export class PeerPlanner {
    */
   update(leases: ReadonlyMap<string, Lease>): EntryUpdate | undefined {
     if (this.clashing) return undefined;
-    const changed = this.changedLeases(leases);
+    const changed = this.changedPlans(leases);
     const update: EntryUpdate = { before: new Map(), after: new Map(), skipped: [] };
     for (const [old, current] of changed) {
-      for (const [key, entry] of old === undefined ? [] : this.plan(old).entries)
-        update.before.set(key, entry);
+      for (const entry of old?.entries ?? nothing) update.before.set(entry.key, entry);
       if (current === undefined) continue;
-      const plan = this.plan(current);
-      update.skipped.push(...plan.skipped);
-      for (const [key, entry] of plan.entries) {
-        if (update.after.has(key)) return undefined;
-        update.after.set(key, entry);
+      update.skipped.push(...current.skipped);
+      for (const entry of current.entries) {
+        if (update.after.has(entry.key)) return undefined;
+        update.after.set(entry.key, entry);
       }
     }
     for (const key of update.after.keys())
@@ -210,17 +91,18 @@ export class PeerPlanner {
     return update;
   }
 
-  private changedLeases(leases: ReadonlyMap<string, Lease>): [Lease | undefined, Lease | undefined][] {
-    const changed: [Lease | undefined, Lease | undefined][] = [];
+  private changedPlans(leases: ReadonlyMap<string, Lease>): PlanChange[] {
+    const { context, plans } = this;
+    const changed: PlanChange[] = [];
     let known = 0;
     for (const [name, lease] of leases) {
-      if (name === this.context.own.name) continue;
-      const old = this.planned.get(name);
+      if (name === context.own.name) continue;
+      const old = plans.get(name);
       if (old !== undefined) known++;
-      if (old !== lease) changed.push([old, lease]);
+      if (old?.lease !== lease) changed.push([old, planLease(lease, context)]);
     }
-    if (known < this.planned.size)
-      for (const [name, old] of this.planned) if (!leases.has(name)) changed.push([old, undefined]);
+    if (known < plans.size)
+      for (const [name, old] of plans) if (!leases.has(name)) changed.push([old, undefined]);
     return changed;
   }
 
@@ -239,7 +121,7 @@ export class PeerPlanner {
     return false;
   }
 
-  private commit({ before, after }: EntryUpdate, changed: readonly [Lease | undefined, Lease | undefined][]) {
+  private commit({ before, after }: EntryUpdate, changed: readonly PlanChange[]): void {
     for (const [key, entry] of before) {
       this.entries.delete(key);
       this.count(entry, -1);
@@ -249,23 +131,21 @@ export class PeerPlanner {
       this.count(entry, 1);
     }
     for (const [old, current] of changed) {
-      if (current !== undefined) this.planned.set(current.name, current);
-      else if (old !== undefined) {
-        this.planned.delete(old.name);
-        this.plans.delete(old.name);
-      }
+      if (current !== undefined) this.plans.set(current.lease.name, current);
+      else if (old !== undefined) this.plans.delete(old.lease.name);
     }
   }
+}
 
-  private settle(leases: readonly Lease[], clashes: ReadonlyMap<string, Lease>, entries: EntryMap): void {
-    const owners = new Map<string, Lease>();
-    for (const lease of leases) {
-      for (const [key, entry] of this.plan(lease).entries) {
-        const owner = owners.get(key);
-        if (!clashes.has(key) || (owner !== undefined && owner.name < lease.name)) continue;
-        owners.set(key, lease);
-        entries.set(key, entry);
-      }
+/** Gives each entry that several leases want to the first of them by name. */
+function settle(plans: Iterable<LeasePlan>, clashes: ReadonlySet<string>, entries: EntryMap): void {
+  const owners = new Map<string, Lease>();
+  for (const { lease, entries: own } of plans) {
+    for (const entry of own) {
+      const owner = owners.get(entry.key);
+      if (!clashes.has(entry.key) || (owner !== undefined && owner.name < lease.name)) continue;
+      owners.set(entry.key, lease);
+      entries.set(entry.key, entry);
     }
   }
 }

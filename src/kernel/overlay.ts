@@ -1,7 +1,7 @@
 import { ActualEntries, type Ownership } from '../desired/overlay-actual.ts';
 import type { OverlayChange } from '../desired/overlay-diff.ts';
 import { type EntryMap, type OverlayEntry, ROUTE_PROTOCOL } from '../desired/overlay-entries.ts';
-import type { FamilyPath } from '../desired/overlay-planner.ts';
+import type { FamilyPath } from '../desired/overlay-peer.ts';
 import type { HostNetwork } from '../desired/overlay-underlay.ts';
 import { type Family, parseAddress } from '../model/address.ts';
 import type { TwillError } from '../model/error.ts';

@@ -1,12 +1,6 @@
 import type { Log } from '../config/log.ts';
 import { fdbEntry, neighbourEntry, nexthopEntry, ownsRoute, routeEntry } from '../desired/overlay-actual.ts';
-import {
-  entryKey,
-  neighbourKey,
-  type OverlayEntry,
-  ROUTE_PROTOCOL,
-  sameEntry,
-} from '../desired/overlay-entries.ts';
+import { neighbourKey, type OverlayEntry, ROUTE_PROTOCOL, sameEntry } from '../desired/overlay-entries.ts';
 import { parseInterfaceAddress } from '../kernel/netlink/addresses.ts';
 import type { Message } from '../kernel/netlink/codec.ts';
 import * as nl from '../kernel/netlink/constants.ts';
@@ -154,7 +148,7 @@ class EventFilter {
 
   private entry(isNew: boolean, entry: OverlayEntry | undefined, owned: boolean): Reason | undefined {
     if (entry === undefined) return undefined;
-    const key = entryKey(entry);
+    const { key } = entry;
     const expected = this.overlay.peers.expected(key);
     if (expected === undefined) return isNew && owned ? reason(`${key} appeared`, key) : undefined;
     if (isNew && sameEntry(expected, entry)) return undefined;

@@ -3,12 +3,8 @@ import type { Contest } from '../desired/contest.ts';
 import type { Adoption, Ownership } from '../desired/overlay-actual.ts';
 import { diffEntries, type OverlayChange } from '../desired/overlay-diff.ts';
 import { type EntryMap, type OverlayEntry, sameEntry } from '../desired/overlay-entries.ts';
-import {
-  type FamilyPath,
-  type PeerContext,
-  PeerPlanner,
-  type SkippedLease,
-} from '../desired/overlay-planner.ts';
+import type { FamilyPath, PeerContext, SkippedLease } from '../desired/overlay-peer.ts';
+import { PeerPlanner } from '../desired/overlay-planner.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { applyOverlay, listOverlay } from '../kernel/overlay.ts';
 import type { Prefix } from '../model/address.ts';
@@ -28,7 +24,7 @@ export interface PeersInput {
 }
 
 function sample(changes: readonly OverlayChange[]): string[] {
-  return changes.slice(0, 5).map(({ action, key }) => `${action} ${key}`);
+  return changes.slice(0, 5).map(({ action, entry }) => `${action} ${entry.key}`);
 }
 
 /**
@@ -135,7 +131,7 @@ export class OverlayPeers {
 
   private report(changes: readonly OverlayChange[], entries: EntryMap): void {
     // A change that is not due to a lease: what should stand was already applied, or what is removed never was.
-    const repairs = changes.filter(({ action, key }) => {
+    const repairs = changes.filter(({ action, entry: { key } }) => {
       const applied = this.applied.get(key);
       if (action === 'remove') return applied === undefined;
       const wanted = entries.get(key);
@@ -148,7 +144,7 @@ export class OverlayPeers {
       'repaired entries that somebody else had changed',
     );
     const now = Date.now();
-    const contested = repairs.filter(({ key }) => this.contest.note(key, now).begins);
+    const contested = repairs.filter(({ entry }) => this.contest.note(entry.key, now).begins);
     if (contested.length > 0)
       this.log.error(
         { count: contested.length, changes: sample(contested) },
@@ -166,16 +162,16 @@ export class OverlayPeers {
     }
     const failures = await applyOverlay(this.socket, changes);
     if (this.listed) this.log.debug({ count: changes.length, changes: sample(changes) }, 'applied changes');
-    for (const { key } of failures.keys()) this.applied.delete(key);
+    for (const { entry } of failures.keys()) this.applied.delete(entry.key);
     const [failure] = failures;
     if (failure === undefined) {
       this.complete = true;
       return;
     }
-    const [{ action, key }, error] = failure;
+    const [{ action, entry }, error] = failure;
     throw new TwillError(
       error.code,
-      `${failures.size} of ${changes.length} changes were refused, the first: ${action} ${key}`,
+      `${failures.size} of ${changes.length} changes were refused, the first: ${action} ${entry.key}`,
       error,
     );
   }

@@ -1,7 +1,7 @@
 import { type Log, LogLimiter } from '../config/log.ts';
 import { Contest } from '../desired/contest.ts';
 import { podMtu, type Underlay } from '../desired/overlay-device.ts';
-import type { FamilyPath } from '../desired/overlay-planner.ts';
+import type { FamilyPath } from '../desired/overlay-peer.ts';
 import { chooseUnderlay, type UnderlayOptions } from '../desired/overlay-underlay.ts';
 import { gatewayOf, renderSubnetFile } from '../desired/subnet-file.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';

@@ -8,8 +8,9 @@ import {
   type Ownership,
 } from '../../src/desired/overlay-actual.ts';
 import { diffEntries } from '../../src/desired/overlay-diff.ts';
-import { type EntryMap, entryKey, type OverlayEntry } from '../../src/desired/overlay-entries.ts';
-import { type FamilyPath, PeerPlanner } from '../../src/desired/overlay-planner.ts';
+import type { EntryMap, OverlayEntry } from '../../src/desired/overlay-entries.ts';
+import type { FamilyPath } from '../../src/desired/overlay-peer.ts';
+import { PeerPlanner } from '../../src/desired/overlay-planner.ts';
 import { ipv4, parseAddress, parsePrefix } from '../../src/model/address.ts';
 import { type Lease, parseLease } from '../../src/model/lease.ts';
 import { type Backend, parseNetworkConfig } from '../../src/model/network-config.ts';
@@ -39,12 +40,12 @@ const desired = (leases: Lease[], backend = backendOf({})) =>
   new PeerPlanner({ own, paths: [path], backend }).desired([own, ...leases]);
 const words = (entry: OverlayEntry): string =>
   entry.kind === 'route'
-    ? `${entryKey(entry)} via ${entry.gateway?.text} dev ${entry.device}${entry.onlink ? ' onlink' : ''}${entry.nexthop === undefined ? '' : ` nhid ${entry.nexthop}`}`
+    ? `${entry.key} via ${entry.gateway?.text} dev ${entry.device}${entry.onlink ? ' onlink' : ''}${entry.nexthop === undefined ? '' : ` nhid ${entry.nexthop}`}`
     : entry.kind === 'nexthop'
-      ? `${entryKey(entry)} via ${entry.gateway.text} dev ${entry.device}`
+      ? `${entry.key} via ${entry.gateway.text} dev ${entry.device}`
       : entry.kind === 'neighbour'
-        ? `${entryKey(entry)} ${entry.mac}`
-        : entryKey(entry);
+        ? `${entry.key} ${entry.mac}`
+        : entry.key;
 const changes = (from: EntryMap, to: EntryMap): string[] =>
   diffEntries(to, from).map(({ action, entry }) => `${action} ${words(entry)}`);
 
@@ -182,8 +183,10 @@ describe('an update in place', () => {
       if (update === undefined) entries = planner.desired(leases.values()).entries;
       else {
         inPlace++;
-        const short = diffEntries(update.after, update.before).map(({ action, key }) => `${action} ${key}`);
-        const long = diffEntries(whole, before).map(({ action, key }) => `${action} ${key}`);
+        const short = diffEntries(update.after, update.before).map(
+          ({ action, entry }) => `${action} ${entry.key}`,
+        );
+        const long = diffEntries(whole, before).map(({ action, entry }) => `${action} ${entry.key}`);
         assert.deepEqual(short.sort(), long.sort(), `step ${step}`);
       }
       assert.deepEqual(changes(entries, whole), [], `step ${step}`);

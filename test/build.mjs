@@ -39,6 +39,8 @@ function usedPart(root) {
   root.resolveAll();
   const { etcdserverpb, mvccpb } = root.nested;
   for (const name of unusedFields) mvccpb.KeyValue.remove(mvccpb.KeyValue.fields[name]);
+  // What is read of a value is its text: on the wire both are bytes, and a buffer for each would only be garbage.
+  mvccpb.KeyValue.fields.value.type = 'string';
   const used = new Set();
   const use = (type) => {
     if (type === null || used.has(type)) return;

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { closeSync, openSync, readlinkSync } from 'node:fs';
 import { it } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { addAddress, listAddresses } from '../../src/kernel/netlink/addresses.ts';
 import * as links from '../../src/kernel/netlink/links.ts';
 import * as neighbours from '../../src/kernel/netlink/neighbours.ts';
@@ -222,6 +223,31 @@ it(
       ({ mac }) => mac === '0e:00:00:00:00:07',
     );
     assert.equal(set.length, 300);
+  }),
+);
+
+it(
+  'fails a large batch whose socket is closed meanwhile, and closes it only when nothing is being sent',
+  withSocket(async (socket, namespace) => {
+    await apply(socket, links.createBridge({ name: 'br0', up: true }));
+    const device = (await link(socket, 'br0')).index;
+    const other = inNetns(namespace.path, () => new RtSocket());
+    const addresses = Array.from({ length: 2000 }, (_, index) =>
+      prefixHost(parsePrefix('10.1.0.0/16'), index),
+    );
+    const batch = other.batchOf(addresses, (address) =>
+      neighbours.setNeighbour(device, address, '0e:00:00:00:00:07'),
+    );
+    // A first part is with the kernel.
+    await new Promise((resolve) => setImmediate(resolve));
+    other.close();
+    await assert.rejects(batch, (error) => isTwillError(error, 'unavailable'));
+    const count = async (): Promise<number> =>
+      (await neighbours.listNeighbours(socket, ipv4, device)).filter(({ mac }) => mac === '0e:00:00:00:00:07')
+        .length;
+    for (let wait = 0; wait < 5000 && (await count()) === 0; wait += 10) await delay(10);
+    const set = await count();
+    assert.ok(set > 0 && set < 2000 && set % 200 === 0, `${set} were set`);
   }),
 );
 

@@ -1,0 +1,53 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { cpSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { describe, it } from 'node:test';
+import { twillProgram } from '../lab/files.ts';
+
+/** Runs the program in `folder` and says whether V8 took the code that was kept for it. */
+function kept(folder: string, args: readonly string[]): { taken: boolean | undefined; stderr: string } {
+  const program = join(folder, 'main.js');
+  const script = `
+    process.argv = ${JSON.stringify([process.execPath, program, ...args])};
+    const { cachedDataRejected } = require(${JSON.stringify(program)});
+    process.stdout.write(JSON.stringify({ rejected: cachedDataRejected }));`;
+  const { stdout, stderr } = spawnSync(process.execPath, ['-e', script], { encoding: 'utf8' });
+  const { rejected } = JSON.parse(stdout) as { rejected?: boolean };
+  return { taken: rejected === undefined ? undefined : !rejected, stderr };
+}
+
+const commands = [
+  { command: ['agent', '--healthz-port=none'], complaint: /--healthz-port is 'none'/ },
+  { command: ['proxy', '--proxy-mode=none'], complaint: /--proxy-mode: 'none'/ },
+];
+
+describe('the program', () => {
+  for (const { command, complaint } of commands) {
+    it(`${command[0]} starts from the code that the build kept`, () => {
+      const { taken, stderr } = kept(dirname(twillProgram), command);
+      assert.equal(taken, true);
+      assert.match(stderr, complaint);
+    });
+
+    it(`${command[0]} starts with code of another Node, and with none`, () => {
+      const folder = mkdtempSync(join(tmpdir(), 'twill-launcher-'));
+      try {
+        const dist = join(folder, 'dist');
+        cpSync(dirname(twillProgram), dist, { recursive: true });
+        symlinkSync(join(dirname(twillProgram), '../node_modules'), join(folder, 'node_modules'));
+        for (const name of ['agent', 'program']) writeFileSync(join(dist, `${name}.code`), 'another');
+        const other = kept(dist, command);
+        assert.equal(other.taken, false);
+        assert.match(other.stderr, complaint);
+        for (const name of ['agent', 'program']) rmSync(join(dist, `${name}.code`));
+        const none = kept(dist, command);
+        assert.equal(none.taken, undefined);
+        assert.match(none.stderr, complaint);
+      } finally {
+        rmSync(folder, { recursive: true });
+      }
+    });
+  }
+});

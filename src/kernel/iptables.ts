@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream';
 import type { Family } from '../model/address.ts';
 import { TwillError } from '../model/error.ts';
 import { run, runChecked } from './process.ts';
@@ -20,11 +21,12 @@ export interface Iptables {
    */
   list(table: string, chain: string): Promise<string[] | undefined>;
   /**
-   * Applies an iptables-restore document without flushing chains it does not name.
+   * Applies an iptables-restore document without flushing chains it does not name. One that comes as a stream is read
+   * while it is made; a table whose COMMIT does not come is not changed.
    * @throws TwillError `invalid` with iptables' message when the document is refused (nothing was changed),
    *   `timeout` when another program held the lock too long
    */
-  restore(document: string): Promise<void>;
+  restore(document: string | Readable): Promise<void>;
 }
 
 const LOCK_WAIT_SECONDS = 5;
@@ -68,7 +70,7 @@ class IptablesProgram implements Iptables {
     throw new TwillError('kernel', `${this.program} -t ${table} -S ${chain} failed: ${result.stderr.trim()}`);
   }
 
-  async restore(document: string): Promise<void> {
+  async restore(document: string | Readable): Promise<void> {
     // iptables-nft has no lock of its own and ignores -w; with legacy it waits for /run/xtables.lock.
     const args = this.variant === 'legacy' ? ['-w', String(LOCK_WAIT_SECONDS), '--noflush'] : ['--noflush'];
     const result = await run(...this.command(`${this.program}-restore`, args), {

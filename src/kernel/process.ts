@@ -1,9 +1,10 @@
 import { spawn } from 'node:child_process';
+import { pipeline, type Readable } from 'node:stream';
 import { TwillError } from '../model/error.ts';
 
 export interface RunOptions {
-  /** Text for the child's standard input. */
-  readonly input?: string | Buffer;
+  /** Text for the child's standard input; a stream's as it comes. */
+  readonly input?: string | Buffer | Readable;
   /** Milliseconds until the child is killed; default 60,000. */
   readonly timeoutMs?: number;
   readonly env?: NodeJS.ProcessEnv;
@@ -62,7 +63,10 @@ export function run(program: string, args: readonly string[], options: RunOption
         resolve({ status: status ?? 128, stdout: Buffer.concat(stdout).toString(), stderr: text });
       }
     });
-    child.stdin.end(options.input ?? '');
+    const { input } = options;
+    if (input === undefined || typeof input === 'string' || Buffer.isBuffer(input))
+      child.stdin.end(input ?? '');
+    else pipeline(input, child.stdin, () => {});
   });
 }
 

@@ -13,19 +13,18 @@ import type { Family } from '../model/address.ts';
 import { describeError, isTwillError } from '../model/error.ts';
 import {
   addedEntries,
-  compareJumps,
-  type InstalledTable,
-  isEmpty,
-  parseSaved,
+  type JumpChanges,
   renderDocument,
   type TableChange,
   tableChange,
 } from '../render/iptables/document.ts';
-import { isOwnChain, jumps, localnetJumps, type Table, tables } from '../render/iptables/names.ts';
+import { type Table, tables } from '../render/iptables/names.ts';
 import type { RenderOptions } from '../render/iptables/options.ts';
 import { inPortions } from '../render/iptables/portions.ts';
 import { type Chains, Ruleset } from '../render/iptables/ruleset.ts';
 import { renderServicePort } from '../render/iptables/service-rules.ts';
+import { readStanding, takeOver } from './standing-rules.ts';
+import { count, newTally, type Tally, WriteAhead } from './write-ahead.ts';
 
 export function sha256(text: string): Uint8Array {
   return createHash('sha256').update(text).digest();
@@ -42,17 +41,17 @@ export interface ProxyRulesOptions {
 }
 
 /** What one sync wrote. */
-export interface SyncResult extends Written {
+export interface SyncResult extends Written, Readonly<Tally> {
   /** The kernel's rules were read and compared, not only the changed chains written. */
   readonly full: boolean;
-  readonly bytes: number;
-  readonly chainsWritten: number;
-  readonly chainsRemoved: number;
 }
 
 const MAX_REFUSALS_PER_SYNC = 50;
 /** Above twice as many rules a change is several transactions; with legacy each of them would rewrite the whole table. */
 const PORTION_RULES = 5000;
+/** With legacy, from so many Services on, rules are read by the child while further ones are made, after each so many. */
+const AHEAD_SERVICES = 1000;
+const BATCH_SERVICES = 64;
 
 /**
  * Makes the kernel's rules of one family equal to the table of Services. What is installed is kept in memory, so a sync
@@ -141,22 +140,46 @@ export class ProxyRules {
    * @throws TwillError when the kernel could not be changed; the next sync is then full
    */
   async sync(
-    states: Iterable<readonly [key: string, state: ServiceState]>,
+    states: readonly (readonly [key: string, state: ServiceState])[],
     full: boolean,
   ): Promise<SyncResult> {
-    for (const [key, state] of states) this.setService(key, state);
-    const changed = this.ruleset.flush();
     const readKernel = full || this.installed === undefined;
+    const tally = newTally();
+    const { iptables } = this.options;
+    const isLarge = states.length >= AHEAD_SERVICES && iptables.variant === 'legacy';
+    const ahead = isLarge ? new WriteAhead(iptables, tally) : undefined;
     try {
-      const plan = readKernel ? await this.compareAll() : this.compareChanged(changed);
-      const written = await this.apply(plan);
-      const chainsWritten = plan.reduce((sum, change) => sum + change.write.length, 0);
-      const chainsRemoved = plan.reduce((sum, change) => sum + change.remove.length, 0);
-      return { full: readKernel, ...written, chainsWritten, chainsRemoved };
+      const reading = readKernel ? this.readKernel() : undefined;
+      reading?.catch(() => {});
+      let entries = 0;
+      for (let index = 0; index < states.length; index++) {
+        this.setService(...states[index]!);
+        if (ahead !== undefined && index % BATCH_SERVICES === BATCH_SERVICES - 1)
+          entries += await this.putAhead(ahead, reading);
+      }
+      const jumpsOf = await reading;
+      const changed = this.ruleset.flush();
+      const plan = jumpsOf === undefined ? this.compareChanged(changed) : this.compareAll(jumpsOf);
+      entries += await this.apply(plan, tally, ahead);
+      return { full: readKernel, ...tally, entries };
     } catch (error) {
+      await ahead?.abandon();
       this.invalidate();
       throw error;
     }
+  }
+
+  /** @returns by how many entries the tables grow */
+  private async putAhead(ahead: WriteAhead, reading: Promise<unknown> | undefined): Promise<number> {
+    try {
+      await reading;
+    } catch {
+      return 0; // told once all Services are known
+    }
+    const state = { desired: this.ruleset.chains.nat, installed: this.installed!.nat };
+    const change = tableChange('nat', this.ruleset.takeComplete(), state);
+    await ahead.put(change);
+    return this.remember([change]);
   }
 
   private setService(key: string, state: ServiceState): void {
@@ -183,43 +206,36 @@ export class ProxyRules {
     );
   }
 
-  private async compareAll(): Promise<TableChange[]> {
-    const installed = { nat: new Map(), filter: new Map() } as Record<Table, Chains>;
-    const changes: TableChange[] = [];
-    const wanted = this.render.localhostNodePorts ? [...jumps, ...localnetJumps] : jumps;
-    for (const table of tables) {
-      const saved: InstalledTable = parseSaved(await this.options.iptables.save(table));
-      const desired = this.ruleset.chains[table];
-      for (const [name, text] of saved.chains) {
-        // The kernel's copy of the text is part of a large string: keep our own where it says the same.
-        const own = desired.get(name);
-        if (own === text) installed[table].set(name, own);
-        else if (own !== undefined || isOwnChain(name)) installed[table].set(name, text);
-      }
-      const names = new Set([...desired.keys(), ...installed[table].keys()]);
-      const state = { desired, installed: installed[table] };
-      changes.push(tableChange(table, names, state, compareJumps(table, wanted, saved)));
-    }
-    this.installed = installed;
-    return changes;
+  /** Reads what stands. @returns what is to be done about jumps */
+  private async readKernel(): Promise<Readonly<Record<Table, JumpChanges>>> {
+    const standing = await readStanding(this.options.iptables, this.render.localhostNodePorts);
+    this.installed = standing.chains;
+    return standing.jumps;
   }
 
-  /** Writes the changes, leaving out Services the kernel refuses. */
-  private async apply(plan: readonly TableChange[]): Promise<Written & { readonly bytes: number }> {
-    const written = { bytes: 0, transactions: 0, entries: 0 };
+  private compareAll(jumpsOf: Readonly<Record<Table, JumpChanges>>): TableChange[] {
+    return tables.map((table) => {
+      const state = { desired: this.ruleset.chains[table], installed: this.installed![table] };
+      takeOver(state);
+      const names = new Set([...state.desired.keys(), ...state.installed.keys()]);
+      return tableChange(table, names, state, jumpsOf[table]);
+    });
+  }
+
+  /** Writes the changes, leaving out Services the kernel refuses. @returns by how many entries the tables grew */
+  private async apply(plan: readonly TableChange[], tally: Tally, ahead?: WriteAhead): Promise<number> {
     let changes = plan;
     for (let attempt = 0; ; attempt++) {
-      let document = '';
+      let document: string | undefined;
       try {
-        for (const portion of this.portions(changes)) {
+        const rest = attempt === 0 && ahead !== undefined ? await ahead.finish(changes) : changes;
+        for (const portion of this.portions(rest)) {
           document = renderDocument(portion);
           if (document === '') continue;
           await this.options.iptables.restore(document);
-          written.bytes += document.length;
-          written.transactions += portion.filter((change) => !isEmpty(change)).length;
-          written.entries += this.remember(portion);
+          count(tally, portion, document.length);
         }
-        return written;
+        return this.remember(changes);
       } catch (error) {
         if (attempt >= MAX_REFUSALS_PER_SYNC || !this.leaveOut(document, error)) throw error;
         changes = await this.compareAfterRefusal();
@@ -231,14 +247,16 @@ export class ProxyRules {
     return this.options.iptables.variant === 'nft' ? inPortions(changes, PORTION_RULES) : [changes];
   }
 
-  private compareAfterRefusal(): Promise<TableChange[]> {
+  private async compareAfterRefusal(): Promise<TableChange[]> {
     this.ruleset.flush();
-    return this.compareAll();
+    return this.compareAll(await this.readKernel());
   }
 
   /** Takes the Service whose rule the kernel refused out of the rules. @returns false when there is none to blame */
-  private leaveOut(document: string, error: unknown): boolean {
+  private leaveOut(document: string | undefined, error: unknown): boolean {
     if (!isTwillError(error, 'invalid')) return false;
+    // Refused ahead: written once more, in a document that is at hand.
+    if (document === undefined) return true;
     const line = /line:? (\d+)/.exec(error.message)?.[1];
     if (line === undefined) return false;
     const text = document.split('\n')[Number(line) - 1] ?? '';

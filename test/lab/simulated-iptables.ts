@@ -45,6 +45,7 @@ export class SimulatedIptables {
     const rules = table.get(chain!);
     if (rules === undefined) throw new Error(`no chain: ${line}`);
     const rule = line.slice(verb!.length + chain!.length + 2);
+    if (verb !== '-X') this.checkTarget(table, chain!, rule);
     if (verb === '-A') rules.push(rule);
     else if (verb === '-I') rules.unshift(rule);
     else if (verb === '-X') {
@@ -55,11 +56,13 @@ export class SimulatedIptables {
 
   private check(table: SimulatedTable): void {
     for (const [chain, rules] of table) {
-      for (const rule of rules) {
-        const to = target(rule);
-        if (to !== undefined && !targets.has(to) && !table.has(to))
-          throw new Error(`no chain ${to}: -A ${chain} ${rule}`);
-      }
+      for (const rule of rules) this.checkTarget(table, chain, rule);
     }
+  }
+
+  private checkTarget(table: SimulatedTable, chain: string, rule: string): void {
+    const to = target(rule);
+    if (to !== undefined && !targets.has(to) && !table.has(to))
+      throw new Error(`no chain ${to}: -A ${chain} ${rule}`);
   }
 }

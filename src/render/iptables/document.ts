@@ -146,21 +146,25 @@ export function inWalkingOrder(write: TableChange['write']): TableChange['write'
  * any more are deleted.
  */
 export function renderDocument(changes: readonly TableChange[]): string {
-  const lines: string[] = [];
+  let document = '';
   for (const table of tables) {
     const change = changes.find((candidate) => candidate.table === table);
-    if (change === undefined || isEmpty(change)) continue;
-    lines.push(`*${table}`);
-    // iptables-nft keeps chains sorted by name: given in that order, adding ten thousand is not quadratic.
-    const declared = [...change.write.map(([chain]) => chain), ...change.remove].sort();
-    for (const chain of declared) lines.push(`:${chain} - [0:0]`);
-    for (const [, text] of inWalkingOrder(change.write)) if (text !== '') lines.push(text);
-    for (const { chain, rule } of change.jumps.surplus) lines.push(`-D ${chain} ${rule}`);
-    // Each goes to the front, so the last one written stands first.
-    for (const { chain, rule } of [...change.jumps.missing].reverse()) lines.push(`-I ${chain} ${rule}`);
-    for (const chain of change.remove) lines.push(`-X ${chain}`);
-    lines.push('COMMIT');
+    if (change !== undefined && !isEmpty(change)) document += `*${table}\n${renderTable(change)}COMMIT\n`;
   }
+  return document;
+}
+
+/** A table's part of a document without its first and last line: several can stand between these. */
+export function renderTable(change: TableChange): string {
+  const lines: string[] = [];
+  // iptables-nft keeps chains sorted by name: given in that order, adding ten thousand is not quadratic.
+  const declared = [...change.write.map(([chain]) => chain), ...change.remove].sort();
+  for (const chain of declared) lines.push(`:${chain} - [0:0]`);
+  for (const [, text] of inWalkingOrder(change.write)) if (text !== '') lines.push(text);
+  for (const { chain, rule } of change.jumps.surplus) lines.push(`-D ${chain} ${rule}`);
+  // Each goes to the front, so the last one written stands first.
+  for (const { chain, rule } of [...change.jumps.missing].reverse()) lines.push(`-I ${chain} ${rule}`);
+  for (const chain of change.remove) lines.push(`-X ${chain}`);
   return lines.length === 0 ? '' : `${lines.join('\n')}\n`;
 }
 

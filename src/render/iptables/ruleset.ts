@@ -166,6 +166,18 @@ export class Ruleset {
     else this.fragments.set(key, fragments);
   }
 
+  /**
+   * The chains of table nat that changed and are complete before {@link flush}, which will not name them again: those of
+   * Services, which lead to nothing but each other and KUBE-MARK-MASQ, and that one.
+   */
+  takeComplete(): string[] {
+    const isComplete = (name: string): boolean =>
+      this.chains.nat.has(name) && (this.owners.has(name) || name === 'KUBE-MARK-MASQ');
+    const names = [...this.touched.nat].filter(isComplete);
+    for (const name of names) this.touched.nat.delete(name);
+    return names;
+  }
+
   /** The chains that changed (or are gone) since the last call. */
   flush(): Readonly<Record<Table, ReadonlySet<string>>> {
     for (const { table, chain } of this.shared) chain.flush((name, text) => this.set(table, name, text));

@@ -5,6 +5,8 @@
  * sent on; dropped, it is sent again a second later and finds the rules back.
  */
 
+import { parsePrefix } from '../../model/address.ts';
+
 /** Above this many addresses their blocks of 256 are guarded: a Service network that holds so many is larger than that. */
 const EXACT_LIMIT = 256;
 
@@ -15,7 +17,9 @@ function block(address: string, v6: boolean): string {
   // The last group without its low byte; groups are written without leading zeros.
   const colon = address.lastIndexOf(':');
   const high = Number.parseInt(address.slice(colon + 1) || '0', 16) & 0xff00;
-  return `${address.slice(0, colon + 1)}${high === 0 ? (address[colon - 1] === ':' ? '' : '0') : high.toString(16)}/120`;
+  // A last group of zero may be part of the longest run of them, which is not written.
+  if (high === 0) return parsePrefix(`${address}/120`).text;
+  return `${address.slice(0, colon + 1)}${high.toString(16)}/120`;
 }
 
 export class GuardChain {

@@ -36,7 +36,7 @@ const WATCH_SECONDS = 300;
 
 interface ListAnswer {
   readonly metadata?: { readonly resourceVersion?: string; readonly continue?: string };
-  readonly items?: readonly KubeObject[];
+  readonly items?: readonly KubeObject[] | null;
 }
 
 interface WatchEvent {
@@ -142,10 +142,12 @@ export class KubeWatch<T> {
         this.unpaged = next !== undefined && expired(error);
         throw error;
       })) as ListAnswer;
-      if (!Array.isArray(answer.items) || answer.metadata?.resourceVersion === undefined) {
+      // Go writes an empty list as null, too.
+      const items = answer.items ?? [];
+      if (!Array.isArray(items) || answer.metadata?.resourceVersion === undefined) {
         throw new TwillError('unavailable', `the Kubernetes API's answer to ${path} is not a list`);
       }
-      for (const item of answer.items) {
+      for (const item of items) {
         const value = parse(item);
         if (value !== undefined) values.push(value);
       }

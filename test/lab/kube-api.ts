@@ -230,7 +230,8 @@ export class KubeApi {
     response.writeHead(200, { 'content-type': 'application/json' });
     const kind = `${Object.keys(paths).find((key) => paths[key] === url.pathname)}List`;
     const apiVersion = url.pathname.replace(/^\/apis?\/(.*)\/.*$/, '$1');
-    response.end(JSON.stringify({ kind, apiVersion, metadata, items }));
+    // As Go writes a list that nothing was put into.
+    response.end(JSON.stringify({ kind, apiVersion, metadata, items: items.length > 0 ? items : null }));
   }
 
   private watch(url: URL, response: ServerResponse): void {

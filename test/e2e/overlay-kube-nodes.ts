@@ -10,6 +10,38 @@ export interface KubeNode extends ApiObject {
   readonly status?: { readonly conditions?: readonly { type: string; status: string; reason: string }[] };
 }
 
+/** The prefix of flannel's annotations. */
+export const flannel = 'flannel.alpha.coreos.com';
+
+/** A node as a kubelet and the controllers make it. @param third of its podCIDR */
+export function kubeNode(
+  name: string,
+  third: number,
+  ip: string,
+  annotations: Record<string, string> = {},
+): KubeNode {
+  return {
+    kind: 'Node',
+    metadata: { name, annotations },
+    spec: { podCIDR: `10.244.${third}.0/24`, podCIDRs: [`10.244.${third}.0/24`] },
+    status: {
+      addresses: [{ type: 'InternalIP', address: ip }],
+      conditions: [
+        { type: 'Ready', status: 'True', reason: 'KubeletReady' },
+        { type: 'NetworkUnavailable', status: 'True', reason: 'NoRouteCreated' },
+      ],
+    },
+  } as KubeNode;
+}
+
+/** As flanneld annotates its node. */
+export const flannelAnnotations = (third: number): Record<string, string> => ({
+  [`${flannel}/backend-data`]: `{"VNI":1,"VtepMAC":"02:00:00:00:00:${third}"}`,
+  [`${flannel}/backend-type`]: 'vxlan',
+  [`${flannel}/kube-subnet-manager`]: 'true',
+  [`${flannel}/public-ip`]: `192.0.2.${third}`,
+});
+
 /** The nodes of a Kubernetes API, as the tests set and read them. */
 export interface KubeNodes {
   /** How agents reach the API. */

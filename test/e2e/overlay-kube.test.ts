@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
@@ -9,38 +9,8 @@ import { servicePort } from '../lab/place.ts';
 import type { Pod } from '../lab/pod.ts';
 import { healthFlags, readyz } from './overlay-health.ts';
 import { kubeAssets, realKubeApi } from './overlay-kube-apiserver.ts';
-import { type KubeNode, type KubeNodes, ownKubeApi } from './overlay-kube-nodes.ts';
+import { flannel, flannelAnnotations, type KubeNodes, kubeNode, ownKubeApi } from './overlay-kube-nodes.ts';
 import { kernelState } from './overlay-state.ts';
-
-const flannel = 'flannel.alpha.coreos.com';
-
-function kubeNode(
-  name: string,
-  third: number,
-  ip: string,
-  annotations: Record<string, string> = {},
-): KubeNode {
-  return {
-    kind: 'Node',
-    metadata: { name, annotations },
-    spec: { podCIDR: `10.244.${third}.0/24`, podCIDRs: [`10.244.${third}.0/24`] },
-    status: {
-      addresses: [{ type: 'InternalIP', address: ip }],
-      conditions: [
-        { type: 'Ready', status: 'True', reason: 'KubeletReady' },
-        { type: 'NetworkUnavailable', status: 'True', reason: 'NoRouteCreated' },
-      ],
-    },
-  } as KubeNode;
-}
-
-/** As flanneld annotates its node. */
-const flannelAnnotations = (third: number): Record<string, string> => ({
-  [`${flannel}/backend-data`]: `{"VNI":1,"VtepMAC":"02:00:00:00:00:${third}"}`,
-  [`${flannel}/backend-type`]: 'vxlan',
-  [`${flannel}/kube-subnet-manager`]: 'true',
-  [`${flannel}/public-ip`]: `192.0.2.${third}`,
-});
 
 /** The same checks over every kind of API server. */
 function checks(open: (lab: Lab) => Promise<KubeNodes>): void {
@@ -142,6 +112,11 @@ function checks(open: (lab: Lab) => Promise<KubeNodes>): void {
     await lab.waitFor('the other node to follow', async () =>
       (await kernelState(one.namespace)).fdb.some((line) => line.endsWith('dst 192.0.2.222')),
     );
+    const { [`${flannel}/public-ip-overwrite`]: _, ...rest } = annotations as Record<string, string>;
+    await api.put({ ...before, metadata: { ...before.metadata, annotations: rest } });
+    await lab.waitFor('the other node to send to its own address again', async () =>
+      (await kernelState(one.namespace)).fdb.some((line) => line.endsWith(`dst ${two.ipv4}`)),
+    );
   });
 
   it("a node's own address that the administrator set in an annotation is used, until it is taken away", async () => {
@@ -213,6 +188,35 @@ function checks(open: (lab: Lab) => Promise<KubeNodes>): void {
       (await one.exec('ip', ['link', 'show', 'flannel.1'])).includes('mtu 1450'),
     );
     assert.ok(!(await readyz(one)).text.includes('[!] network configuration'));
+  });
+
+  it('its own node is deleted and comes again with another podCIDR', async () => {
+    const right = await flannelAnnotationsOf('node1');
+    await api.delete('node1');
+    await lab.waitFor('its route to go', async () => !(await subnets(two)).includes('10.244.1.0/24'));
+    assert.match(await one.exec('ip', ['address', 'show', 'flannel.1']), /10\.244\.1\.0\/32/);
+    await api.put(kubeNode('node1', 5, one.ipv4));
+    await lab.waitFor('the annotations again', async () =>
+      isDeepStrictEqual(await flannelAnnotationsOf('node1'), right),
+    );
+    await lab.waitFor('the other node to follow', async () => (await subnets(two)).includes('10.244.5.0/24'));
+    await lab.waitFor('the new address', async () => {
+      const text = await one.exec('ip', ['address', 'show', 'flannel.1']);
+      return text.includes('10.244.5.0/32') && !text.includes('10.244.1.0/32');
+    });
+    await lab.waitFor('the subnet file', () =>
+      readFileSync(one.subnetFile, 'utf8').includes('FLANNEL_SUBNET=10.244.5.1/24'),
+    );
+    const [, condition] = (await api.read('node1')).status?.conditions ?? [];
+    assert.equal(condition?.status, 'False');
+    const pod = await one.addPod('new');
+    assert.match(pod.ipv4, /^10\.244\.5\./);
+    await pod.serve();
+    const far = await two.addPod('far');
+    const answer = await lab.waitFor('traffic', () =>
+      far.probe.ask({ protocol: 'tcp', address: pod.ipv4, port: servicePort, timeoutMs: 500 }),
+    );
+    assert.equal(answer.client, far.ipv4);
   });
 
   it('keeps its VTEP MAC although all its own memory of it is gone', async () => {

@@ -144,7 +144,7 @@ function serveConnection(socket: Socket, handler: Handler, running: Set<Promise<
     }
     const answer =
       'inspect' in request ? handler.manager.store.list() : await handler.answer(request, () => gone);
-    // The caller closes: Bun's sockets lose what comes together with the end of a connection.
+    // The answer ends with its line: the caller closes then, and one that does not in time is closed on.
     socket.write(`${JSON.stringify(answer)}\n`);
     socket.setTimeout(CLOSE_TIMEOUT_MS, () => socket.destroy());
   };

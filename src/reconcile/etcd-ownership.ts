@@ -5,7 +5,8 @@ import { chooseSubnet, fits, type NodeIdentity } from '../desired/subnet-choice.
 import type { Prefix } from '../model/address.ts';
 import { TwillError } from '../model/error.ts';
 import { formatLeaseValue, type Lease, sameLease } from '../model/lease.ts';
-import type { EtcdLeases, LeaseRecord } from '../store/etcd-leases.ts';
+import type { LeaseRecord } from '../store/etcd-lease-records.ts';
+import type { EtcdLeases } from '../store/etcd-leases.ts';
 import { EtcdRenewal } from './etcd-renewal.ts';
 import type { EtcdTracker } from './etcd-tracker.ts';
 import { ReconcileLoop } from './loop.ts';

@@ -1,6 +1,7 @@
 import type { Log } from '../config/log.ts';
 import { describeError } from '../model/error.ts';
-import type { EtcdLeases, LeaseRecord } from '../store/etcd-leases.ts';
+import type { LeaseRecord } from '../store/etcd-lease-records.ts';
+import type { EtcdLeases } from '../store/etcd-leases.ts';
 
 /** A lease is renewed at least this often, so that its loss is noticed even where the watch is not. */
 const LONGEST_SECONDS = 600;

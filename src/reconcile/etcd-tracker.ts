@@ -3,7 +3,8 @@ import { type Log, LogLimiter } from '../config/log.ts';
 import type { Prefix } from '../model/address.ts';
 import { describeError } from '../model/error.ts';
 import { type Lease, parseLease, parseLeaseKeyName } from '../model/lease.ts';
-import type { EtcdLeases, LeaseEvent, LeaseRecord } from '../store/etcd-leases.ts';
+import type { LeaseEvent, LeaseRecord } from '../store/etcd-lease-records.ts';
+import type { EtcdLeases } from '../store/etcd-leases.ts';
 import { coalesce } from './coalesce.ts';
 
 /** Stands for the configuration among the names of leases. */

@@ -1,39 +1,15 @@
-import { isDeepStrictEqual } from 'node:util';
-import type { Etcd3, ICompare, IKeyValue, IWatchResponse } from 'etcd3';
+import type { ICompare } from 'etcd3';
 import { noIpv4Subnet } from '../model/lease.ts';
-import { type Certificates, type EtcdOptions, etcdError, openEtcd, readCertificates } from './etcd-client.ts';
+import type { EtcdOptions } from './etcd-client.ts';
+import { EtcdConnection } from './etcd-connection.ts';
+import {
+  LeaseKeys,
+  type LeaseListing,
+  type LeaseRecord,
+  prefixEnd,
+  type WatchHandler,
+} from './etcd-lease-records.ts';
 import { keepLeaseAlive, watchKeys } from './etcd-streams.ts';
-
-/** One key below `…/subnets/`. */
-export interface LeaseRecord {
-  /** The key's last part. */
-  readonly name: string;
-  readonly value: string;
-  /** Revision that last changed the key. */
-  readonly revision: bigint;
-  /** The etcd lease the key hangs on; '0' for a reservation. */
-  readonly etcdLease: string;
-}
-
-export interface LeaseListing {
-  /** The network configuration, undefined when its key is missing. */
-  readonly config: string | undefined;
-  /** The store's revision that the listing shows: watch from the next one. */
-  readonly revision: bigint;
-}
-
-export type LeaseEvent =
-  | { readonly type: 'put'; readonly record: LeaseRecord }
-  | { readonly type: 'delete'; readonly name: string; readonly revision: bigint };
-
-export interface WatchHandler {
-  /** Events of one answer, in order; those up to `revision` are complete then: resume from the next one. */
-  events(events: readonly LeaseEvent[], revision: bigint): void;
-  /** The network configuration changed at this revision; undefined when it was deleted. */
-  config(text: string | undefined, revision: bigint): void;
-  /** The watch stands; the member that serves it is at this revision. */
-  connected(revision: bigint): void;
-}
 
 /** Leases in one answer of a listing. */
 const PAGE = 1000;
@@ -41,92 +17,47 @@ const PAGE = 1000;
 /** Seconds a lease lives without renewal; flannel's value. */
 export const LEASE_TTL_SECONDS = 24 * 60 * 60;
 
-/** `[prefix, end)` selects every key that starts with `prefix`. */
-function prefixEnd(prefix: string): Buffer {
-  const end = Buffer.from(prefix);
-  end[end.length - 1]! += 1;
-  return end;
-}
-
 /** flannel's lease schema in etcd. One call is one request, except where said; errors are TwillErrors. */
 export class EtcdLeases {
-  private readonly options: EtcdOptions;
-  private client: Etcd3;
-  private certificates: Certificates;
-  private readonly configKey: string;
-  private readonly subnets: string;
+  private readonly connection: EtcdConnection;
+  private readonly keys: LeaseKeys;
 
   /** @throws TwillError `invalid` when a credential file cannot be read */
   constructor(options: EtcdOptions) {
-    this.options = options;
-    this.certificates = readCertificates(options);
-    this.client = openEtcd(options, this.certificates);
-    this.configKey = `${options.prefix}/config`;
-    this.subnets = `${options.prefix}/subnets/`;
+    this.connection = new EtcdConnection(options);
+    this.keys = new LeaseKeys(options.prefix);
   }
 
   /** The network configuration's key, for messages. */
   get configName(): string {
-    return this.configKey;
+    return this.keys.config;
   }
 
-  /**
-   * Leaves the connections for new ones, with the certificates as the files have them now: after a change of this node's
-   * address the old ones are dead without a word.
-   */
+  keyOf(name: string): string {
+    return this.keys.of(name);
+  }
+
+  /** Leaves the connections for new ones, with the certificates as the files have them now. */
   reconnect(): void {
-    this.certificates = this.currentCertificates();
-    const old = this.client;
-    this.client = openEtcd(this.options, this.certificates);
-    old.close();
+    this.connection.reconnect();
   }
 
   /** True when the certificates were renewed since the connections were opened. */
   certificatesChanged(): boolean {
-    return !isDeepStrictEqual(this.currentCertificates(), this.certificates);
-  }
-
-  /** While files are missing or half replaced those of before are used. */
-  private currentCertificates(): Certificates {
-    try {
-      return readCertificates(this.options);
-    } catch {
-      return this.certificates;
-    }
-  }
-
-  keyOf(name: string): string {
-    return this.subnets + name;
-  }
-
-  private async call<T>(what: string, request: () => Promise<T>): Promise<T> {
-    try {
-      return await request();
-    } catch (cause) {
-      throw etcdError(what, this.options.endpoints, cause);
-    }
-  }
-
-  private record(kv: IKeyValue): LeaseRecord {
-    return {
-      name: kv.key.toString('utf8', Buffer.byteLength(this.subnets)),
-      value: kv.value.toString(),
-      revision: BigInt(kv.mod_revision),
-      etcdLease: kv.lease,
-    };
+    return this.connection.certificatesChanged();
   }
 
   /**
-   * Configuration and all leases as of one revision, `onRecord` for each, with that revision. In pages, so that the answers of a big cluster
-   * need not all be in memory at once.
+   * Configuration and all leases as of one revision, `onRecord` for each, with that revision. In pages, so that the
+   * answers of a big cluster need not all be in memory at once.
    */
   async list(onRecord: (record: LeaseRecord, revision: bigint) => void): Promise<LeaseListing> {
-    const end = prefixEnd(this.subnets);
-    const answer = await this.call('list the leases', () =>
-      this.client.kv.txn({
+    const end = prefixEnd(this.keys.subnets);
+    const answer = await this.connection.call('list the leases', (client) =>
+      client.kv.txn({
         success: [
-          { request_range: { key: Buffer.from(this.configKey) } },
-          { request_range: { key: Buffer.from(this.subnets), range_end: end, limit: PAGE } },
+          { request_range: { key: Buffer.from(this.keys.config) } },
+          { request_range: { key: Buffer.from(this.keys.subnets), range_end: end, limit: PAGE } },
         ],
       }),
     );
@@ -141,11 +72,11 @@ export class EtcdLeases {
       // Etcd reads the next page while we read this one.
       const next =
         key &&
-        this.call('list the leases', () =>
-          this.client.kv.range({ key, range_end: end, limit: PAGE, revision }),
+        this.connection.call('list the leases', (client) =>
+          client.kv.range({ key, range_end: end, limit: PAGE, revision }),
         );
       next?.catch(() => {}); // reported below, unless `onRecord` throws first
-      for (const kv of page.kvs) onRecord(this.record(kv), listed);
+      for (const kv of page.kvs) onRecord(this.keys.record(kv), listed);
       if (next === undefined) break;
       page = await next;
     }
@@ -153,14 +84,17 @@ export class EtcdLeases {
   }
 
   private async grant(): Promise<string> {
-    const answer = await this.call('grant an etcd lease', () =>
-      this.client.leaseClient.leaseGrant({ TTL: LEASE_TTL_SECONDS }),
+    const answer = await this.connection.call('grant an etcd lease', (client) =>
+      client.leaseClient.leaseGrant({ TTL: LEASE_TTL_SECONDS }),
     );
     return answer.ID;
   }
 
-  private revoke(etcdLease: string): Promise<unknown> {
-    return this.client.leaseClient.leaseRevoke({ ID: etcdLease }).catch(() => undefined);
+  /** One that cannot be revoked ends by itself. */
+  private async revoke(etcdLease: string): Promise<void> {
+    await this.connection
+      .call('revoke an etcd lease', (client) => client.leaseClient.leaseRevoke({ ID: etcdLease }))
+      .catch(() => undefined);
   }
 
   /**
@@ -185,8 +119,8 @@ export class EtcdLeases {
     further: readonly ICompare[] = [],
   ): Promise<LeaseRecord | undefined> {
     const key = Buffer.from(this.keyOf(name));
-    const answer = await this.call(`write ${this.keyOf(name)}`, () =>
-      this.client.kv.txn({
+    const answer = await this.connection.call(`write ${this.keyOf(name)}`, (client) =>
+      client.kv.txn({
         compare: [{ key, target: 'Mod', result: 'Equal', mod_revision: String(expected) }, ...further],
         success: [{ request_put: { key, value: Buffer.from(value), lease: etcdLease } }],
       }),
@@ -236,8 +170,8 @@ export class EtcdLeases {
   /** Deletes the key if it is as we know it. */
   async remove(known: LeaseRecord): Promise<void> {
     const key = Buffer.from(this.keyOf(known.name));
-    await this.call(`delete ${this.keyOf(known.name)}`, () =>
-      this.client.kv.txn({
+    await this.connection.call(`delete ${this.keyOf(known.name)}`, (client) =>
+      client.kv.txn({
         compare: [{ key, target: 'Mod', result: 'Equal', mod_revision: String(known.revision) }],
         success: [{ request_delete_range: { key } }],
       }),
@@ -246,7 +180,7 @@ export class EtcdLeases {
 
   /** Renews an etcd lease. @returns seconds until it expires, 0 when it has already */
   keepAlive(etcdLease: string): Promise<number> {
-    return this.call('renew the etcd lease', () => keepLeaseAlive(this.client, etcdLease));
+    return this.connection.call('renew the etcd lease', (client) => keepLeaseAlive(client, etcdLease));
   }
 
   /**
@@ -260,41 +194,22 @@ export class EtcdLeases {
     signal: AbortSignal,
   ): Promise<'compacted' | 'stopped'> {
     // The library renews a token that etcd has forgotten (a restart) for plain requests only, not for streams.
-    if (this.options.username !== undefined)
-      await this.call('watch the leases', () =>
-        this.client.kv.range({ key: Buffer.from(this.configKey), keys_only: true }),
+    if (this.connection.authenticates)
+      await this.connection.call('watch the leases', (client) =>
+        client.kv.range({ key: Buffer.from(this.keys.config), keys_only: true }),
       );
-    return await this.call('watch the leases', () =>
-      watchKeys(this.client, {
-        prefix: this.options.prefix,
+    return await this.connection.call('watch the leases', (client) =>
+      watchKeys(client, {
+        prefix: this.keys.prefix,
         revision,
         onCreated: (at) => handler.connected(at),
-        onAnswer: (answer) => this.dispatch(answer, handler),
+        onAnswer: (answer) => this.keys.dispatch(answer, handler),
         signal,
       }),
     );
   }
 
-  private dispatch(answer: IWatchResponse, handler: WatchHandler): void {
-    const events: LeaseEvent[] = [];
-    for (const { type, kv } of answer.events) {
-      const deleted = String(type) === 'Delete';
-      const key = kv.key.toString();
-      if (key === this.configKey)
-        handler.config(deleted ? undefined : kv.value.toString(), BigInt(kv.mod_revision));
-      if (!key.startsWith(this.subnets)) continue;
-      events.push(
-        deleted
-          ? { type: 'delete', name: key.slice(this.subnets.length), revision: BigInt(kv.mod_revision) }
-          : { type: 'put', record: this.record(kv) },
-      );
-    }
-    // While a watch catches up, the header has the store's revision in each of several answers.
-    const last = answer.events.at(-1)?.kv.mod_revision;
-    handler.events(events, BigInt(last ?? answer.header.revision));
-  }
-
   close(): void {
-    this.client.close();
+    this.connection.close();
   }
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { makeLog } from '../../src/config/log.ts';
 import { EtcdTracker, type TrackedStore } from '../../src/reconcile/etcd-tracker.ts';
-import type { LeaseRecord, WatchHandler } from '../../src/store/etcd-leases.ts';
+import type { LeaseRecord, WatchHandler } from '../../src/store/etcd-lease-records.ts';
 
 const log = makeLog({ level: 'fatal', format: 'json', name: 'test' });
 

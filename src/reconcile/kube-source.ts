@@ -1,18 +1,19 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Log } from '../config/log.ts';
-import { type Claim, claimedNodeLease } from '../desired/lease-claim.ts';
+import type { Claim } from '../desired/lease-claim.ts';
 import { inNetwork, keepsSubnets } from '../desired/network-change.ts';
 import type { Address, Family } from '../model/address.ts';
-import { describeError, isTwillError, TwillError } from '../model/error.ts';
-import { type AnnotationNames, annotationNames, leaseAnnotations } from '../model/kube-lease.ts';
-import { type Lease, leaseFamily, sameLease } from '../model/lease.ts';
+import { describeError } from '../model/error.ts';
+import { type AnnotationNames, annotationNames } from '../model/kube-lease.ts';
+import { type Lease, leaseFamily } from '../model/lease.ts';
 import type { NetworkConfig } from '../model/network-config.ts';
 import { KubeClient } from '../store/kube-client.ts';
 import type { KubeConfigOptions } from '../store/kube-config.ts';
-import { findNodeName, KubeLeases, type NodeRecord, type OwnNode } from '../store/kube-leases.ts';
+import { findNodeName, KubeLeases } from '../store/kube-leases.ts';
 import { NetworkConfigFile } from '../store/network-config-file.ts';
+import { KubeNodes } from './kube-nodes.ts';
+import { KubeOwnership } from './kube-ownership.ts';
 import type { LeaseSource, SourceChange, SourceStatus } from './lease-source.ts';
-import { ReconcileLoop } from './loop.ts';
 
 export interface KubeSourceOptions {
   readonly client: KubeConfigOptions;
@@ -31,15 +32,13 @@ export class KubeSource implements LeaseSource {
   private readonly names: AnnotationNames;
   private readonly configFile: NetworkConfigFile;
   private readonly abort = new AbortController();
-  private readonly loop: ReconcileLoop;
-  private readonly valid = new Map<string, Lease>();
-  private readonly malformed = new Map<string, string>();
+  private readonly ownership: KubeOwnership;
   private store: KubeLeases | undefined;
+  /** Known when the name of this node is. */
+  private nodes: KubeNodes | undefined;
   private nodeName = '';
-  private node: OwnNode | undefined;
-  private wish: Claim | undefined;
-  private held: Lease | undefined;
-  private networkIsUp = false;
+  /** Our public IPs of the last claim. */
+  private addresses: string | undefined;
   private lastError: string | undefined;
   private current: NetworkConfig | undefined;
   private configError: string | undefined;
@@ -53,11 +52,14 @@ export class KubeSource implements LeaseSource {
     this.options = options;
     this.names = annotationNames(options.annotationPrefix);
     this.configFile = new NetworkConfigFile(options.netConfigPath);
-    this.loop = new ReconcileLoop({
-      name: 'lease',
+    this.ownership = new KubeOwnership({
       log: options.log,
-      work: () => this.work(),
-      backoffMs: { first: 200, longest: 10_000 },
+      names: this.names,
+      setNodeNetworkUnavailable: options.setNodeNetworkUnavailable,
+      nodeName: () => this.nodeName,
+      node: () => this.nodes?.own,
+      store: ({ config }) => this.follow(config),
+      onOwn: () => this.onChange('own'),
     });
   }
 
@@ -109,20 +111,30 @@ export class KubeSource implements LeaseSource {
       findNodeName(client, process.env, this.abort.signal),
     );
     this.client = client;
+    this.nodes = new KubeNodes({
+      log: this.options.log,
+      nodeName: this.nodeName,
+      onOwn: (change) => {
+        this.ownership.nodeChanged();
+        // What is published, and over which interface, may be another now.
+        if (change === 'addresses') this.onChange('own');
+      },
+      onLeases: () => this.onChange('peers'),
+    });
     const complete = new Promise<void>((resolve) => {
       this.listed = resolve;
     });
     this.lastError = `waiting for the nodes from ${client.server}`;
     await this.follow(config);
     await complete;
-    return config;
+    return this.current ?? config;
   }
 
   /** Watches the nodes that the backend needs: `alloc` only our own. */
-  private async follow({ backend }: NetworkConfig): Promise<void> {
+  private async follow({ backend }: NetworkConfig): Promise<KubeLeases | undefined> {
     const ownOnly = backend.type === 'alloc';
-    const { client, store, nodeName, names } = this;
-    if (client === undefined || store?.ownOnly === ownOnly) return;
+    const { client, nodes, store, nodeName, names } = this;
+    if (client === undefined || nodes === undefined || store?.ownOnly === ownOnly) return store;
     await store?.stop();
     this.store = new KubeLeases({
       client,
@@ -130,56 +142,17 @@ export class KubeSource implements LeaseSource {
       nodeName,
       names,
       ownOnly,
-      onList: (records) => this.replace(records),
-      onChange: (name, record) => this.take(name, record),
+      onList: (records) => {
+        nodes.replace(records);
+        this.listed?.();
+      },
+      onChange: (name, record) => nodes.take(name, record),
       onState: (error) => {
         this.lastError = error;
       },
     });
     this.store.start();
-  }
-
-  private replace(records: readonly NodeRecord[]): void {
-    const present = new Set(records.map(({ name }) => name));
-    for (const name of [...this.valid.keys(), ...this.malformed.keys()])
-      if (!present.has(name)) this.set(name, undefined);
-    if (!present.has(this.nodeName)) this.node = undefined;
-    for (const record of records) this.set(record.name, record);
-    this.listed?.();
-    this.tell();
-  }
-
-  private take(name: string, record: NodeRecord | undefined): void {
-    if (this.set(name, record)) this.tell();
-  }
-
-  /** @returns false when nothing changed that matters: kubelets write their nodes' status all the time */
-  private set(name: string, record: NodeRecord | undefined): boolean {
-    const { lease, problem } = record ?? {};
-    const known = this.valid.get(name);
-    if (name === this.nodeName) this.setOwn(record?.own);
-    if (problem !== undefined && this.malformed.get(name) !== problem)
-      this.options.log.warn({ node: name, reason: problem }, 'skipped a node whose lease cannot be read');
-    if (problem === undefined) this.malformed.delete(name);
-    else this.malformed.set(name, problem);
-    if (lease === undefined) return this.valid.delete(name);
-    if (known !== undefined && sameLease(known, lease)) return false;
-    this.valid.set(name, lease);
-    return true;
-  }
-
-  private setOwn(node: OwnNode | undefined): void {
-    const addresses = ({ publicIps, internalIps }: OwnNode): string =>
-      [...publicIps, ...internalIps].map(({ text }) => text).join();
-    const moved = this.node !== undefined && node !== undefined && addresses(this.node) !== addresses(node);
-    this.node = node;
-    this.loop.trigger('our node changed');
-    // What is published, and over which interface, may be another now.
-    if (moved) this.onChange('own');
-  }
-
-  private tell(): void {
-    this.onChange('peers');
+    return this.store;
   }
 
   config(signal: AbortSignal): Promise<NetworkConfig> {
@@ -194,89 +167,53 @@ export class KubeSource implements LeaseSource {
   }
 
   keeps(config: NetworkConfig): boolean {
-    return this.held === undefined || keepsSubnets(config, this.held, inNetwork);
+    const own = this.own();
+    return own === undefined || keepsSubnets(config, own, inNetwork);
   }
 
   claim(claim: Claim): void {
-    const addresses = ({ identity }: Claim): string => identity.publicIps.map(({ text }) => text).join();
-    if (this.wish !== undefined && addresses(this.wish) !== addresses(claim)) this.store?.reconnect();
-    this.wish = claim;
-    this.loop.trigger('claim', true);
-  }
-
-  private async work(): Promise<void> {
-    const { wish } = this;
-    if (wish === undefined) return;
-    await this.follow(wish.config);
-    const { node, store } = this;
-    if (store === undefined) return;
-    if (node === undefined)
-      throw new TwillError('unavailable', `there is no Kubernetes node '${this.nodeName}': set NODE_NAME`);
-    const lease = this.wanted(wish, node);
-    const annotations = leaseAnnotations(lease, this.names);
-    const present = node.raw.metadata?.annotations ?? {};
-    if (Object.entries(annotations).some(([name, value]) => present[name] !== value)) {
-      await store.annotate(annotations, this.abort.signal);
-      this.options.log.info({ node: this.nodeName, annotations }, 'published our lease');
-    }
-    const changed = this.held === undefined || !sameLease(this.held, lease);
-    if (changed) {
-      this.held = lease;
-      this.onChange('own');
-    }
-    if (this.networkIsUp && this.options.setNodeNetworkUnavailable && node.networkUnavailable !== 'False')
-      await store.clearNetworkUnavailable(this.abort.signal);
-  }
-
-  /** A node whose podCIDR is of another network has no lease; while it has no podCIDR the one of before holds. */
-  private wanted(wish: Claim, node: OwnNode): Lease {
-    try {
-      return claimedNodeLease(wish, { name: this.nodeName, ...node }, this.names);
-    } catch (error) {
-      if (isTwillError(error, 'invalid') && this.held !== undefined) {
-        this.held = undefined;
-        this.onChange('own');
-      }
-      throw error;
-    }
+    const addresses = claim.identity.publicIps.map(({ text }) => text).join();
+    if (this.addresses !== undefined && this.addresses !== addresses) this.store?.reconnect();
+    this.addresses = addresses;
+    this.ownership.claim(claim);
   }
 
   own(): Lease | undefined {
-    return this.held;
+    return this.ownership.own();
   }
 
   leases(): ReadonlyMap<string, Lease> {
-    return this.valid;
+    return this.nodes?.leases ?? new Map();
   }
 
   internalIps(): readonly Address[] {
-    return this.node?.internalIps ?? [];
+    return this.nodes?.own?.internalIps ?? [];
   }
 
   publicIps(): readonly Address[] {
-    return this.node?.publicIps ?? [];
+    return this.nodes?.own?.publicIps ?? [];
   }
 
   publishedMac(family: Family): string | undefined {
-    const lease = this.valid.get(this.nodeName);
+    const lease = this.nodes?.leases.get(this.nodeName);
     return lease === undefined ? undefined : leaseFamily(lease, family)?.vtepMac;
   }
 
   networkUp(): void {
-    this.networkIsUp = true;
-    this.loop.trigger('the network is up');
+    this.ownership.networkUp();
   }
 
   status(): SourceStatus {
-    const leaseError = this.lastError ?? this.loop.status().lastError;
+    const leaseError = this.lastError ?? this.ownership.lastError;
     const connected = this.lastError === undefined;
-    const { configError, malformed } = this;
+    const { configError } = this;
+    const malformed = this.nodes?.malformed ?? new Map<string, string>();
     return { connected, lastError: this.lastError, leaseError, configError, malformed };
   }
 
   async stop(): Promise<void> {
     this.abort.abort();
     this.configFile.close();
-    await Promise.all([this.loop.stop(), this.store?.stop()]);
+    await Promise.all([this.ownership.stop(), this.store?.stop()]);
   }
 }

@@ -142,7 +142,10 @@ function choose(
   };
 }
 
-function ofFamily(family: Family, addresses: readonly string[]): string[] {
+const noAddresses: readonly string[] = [];
+
+function ofFamily(family: Family, addresses: readonly string[]): readonly string[] {
+  if (addresses.length === 0) return noAddresses;
   return addresses.filter((text) => text.includes(':') === (family !== ipv4));
 }
 

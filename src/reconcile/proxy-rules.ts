@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import type { Log } from '../config/log.ts';
 import {
   isExternal,
@@ -27,7 +27,7 @@ import { readStanding, takeOver } from './standing-rules.ts';
 import { count, newTally, type Tally, WriteAhead } from './write-ahead.ts';
 
 export function sha256(text: string): Uint8Array {
-  return createHash('sha256').update(text).digest();
+  return hash('sha256', text, 'buffer');
 }
 
 export interface ProxyRulesOptions {

@@ -2,9 +2,12 @@ import type { Backend, ServicePortEntry } from '../../desired/service-table.ts';
 import { affinityList } from './names.ts';
 import type { RenderOptions } from './options.ts';
 
+const probabilities: string[] = [];
+
 /** 1/n as the kernel keeps it (31 bits) and iptables-save prints it. */
 function probability(n: number): string {
-  return (Math.round(0x8000_0000 / n) / 0x8000_0000).toFixed(11);
+  probabilities[n] ??= (Math.round(0x8000_0000 / n) / 0x8000_0000).toFixed(11);
+  return probabilities[n];
 }
 
 function dnatTarget(backend: Backend, v6: boolean): string {

@@ -7,7 +7,8 @@ import { addressFromBytes, type Family } from '../model/address.ts';
 import { isTwillError } from '../model/error.ts';
 import type { Protocol } from '../model/service.ts';
 import { type Attributes, type MessageWriter, parseAttributes } from './netlink/codec.ts';
-import { NETLINK_NETFILTER, RtSocket } from './netlink/socket.ts';
+import { NETLINK_NETFILTER } from './netlink/constants.ts';
+import { RtSocket } from './netlink/socket.ts';
 
 const GET = (1 << 8) | 1;
 const DELETE = (1 << 8) | 2;

@@ -2,9 +2,9 @@ import { isTwillError, TwillError } from '../model/error.ts';
 import type { Message } from './netlink/codec.ts';
 import { RTM_DELLINK, RTNLGRP_LINK } from './netlink/constants.ts';
 import { DirectSocket } from './netlink/direct.ts';
+import { EventSocket } from './netlink/events.ts';
 import { deletedLinksOnly } from './netlink/filter.ts';
 import { deleteLinkGroup, parseLink, setLink } from './netlink/links.ts';
-import { NETLINK_ROUTE, RtSocket } from './netlink/socket.ts';
 import { findInterfaceIndex } from './netns.ts';
 
 /** Devices of this group ("twil" as a number) are about to be deleted. */
@@ -28,7 +28,7 @@ interface Doomed {
  */
 export class LinkReaper {
   private readonly idle = Array.from({ length: LANES }, () => new DirectSocket());
-  private readonly events = new RtSocket(NETLINK_ROUTE, deletedLinksOnly);
+  private readonly events: EventSocket;
   /** Asked for, and not yet told to the kernel. */
   private queue: Doomed[] = [];
   /** Told to the kernel, by device index. */
@@ -39,12 +39,13 @@ export class LinkReaper {
   /** @param others called with the name of each device that somebody else has deleted */
   constructor(others: (name: string) => void) {
     this.others = others;
-    this.events.subscribe(
-      [RTNLGRP_LINK],
-      (message) => this.noticed(message),
+    this.events = new EventSocket({
+      groups: [RTNLGRP_LINK],
+      filter: deletedLinksOnly,
+      onEvent: (message) => this.noticed(message),
       // Lost announcements: the deletions' own answers come later.
-      () => {},
-    );
+      onLost: () => {},
+    });
   }
 
   /**

@@ -2,7 +2,8 @@ import type { Family } from '../model/address.ts';
 import { TwillError } from '../model/error.ts';
 import type { IptablesVariant } from './iptables.ts';
 import { libc } from './libc.ts';
-import { NETLINK_NETFILTER, RtSocket } from './netlink/socket.ts';
+import { NETLINK_NETFILTER } from './netlink/constants.ts';
+import { RtSocket } from './netlink/socket.ts';
 
 /** What the proxy itself wrote between two readings of a stamp. */
 export interface Written {

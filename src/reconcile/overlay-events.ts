@@ -4,13 +4,13 @@ import { neighbourKey, type OverlayEntry, ROUTE_PROTOCOL, sameEntry } from '../d
 import { parseInterfaceAddress } from '../kernel/netlink/addresses.ts';
 import type { Message } from '../kernel/netlink/codec.ts';
 import * as nl from '../kernel/netlink/constants.ts';
+import { EventSocket } from '../kernel/netlink/events.ts';
 import { notOfPods } from '../kernel/netlink/filter.ts';
 import { type Link, parseLink } from '../kernel/netlink/links.ts';
 import { parseFdbEntry, parseNeighbour } from '../kernel/netlink/neighbours.ts';
 import { parseIpSettings } from '../kernel/netlink/netconf.ts';
 import { parseNexthop } from '../kernel/netlink/nexthops.ts';
 import { parseRoute } from '../kernel/netlink/routes.ts';
-import { NETLINK_ROUTE, RtSocket } from '../kernel/netlink/socket.ts';
 import type { Overlay } from './overlay.ts';
 import { settingObject } from './overlay-settings.ts';
 import { deviceObject } from './overlay-vteps.ts';
@@ -190,19 +190,19 @@ class Trigger {
  * @returns stops watching
  */
 export function watchKernel(overlay: Overlay, log: Log): () => void {
-  const socket = new RtSocket(NETLINK_ROUTE, notOfPods);
   const filter = new EventFilter(overlay);
   const trigger = new Trigger(overlay);
-  socket.subscribe(
+  const socket = new EventSocket({
     groups,
-    (message) => {
+    filter: notOfPods,
+    onEvent: (message) => {
       const found = filter.reason(message);
       if (found === undefined) return;
       log.debug({ reason: found.text }, 'the kernel reports a change');
       trigger.pull(found.object);
     },
-    () => overlay.loop.trigger('kernel events were lost'),
-  );
+    onLost: () => overlay.loop.trigger('kernel events were lost'),
+  });
   const settings = setInterval(() => {
     for (const name of overlay.settings.undone()) trigger.pull(settingObject(name));
   }, SETTINGS_MS);

@@ -7,7 +7,7 @@ import { isLinkLocal, isLoopback, nodePortAddresses } from '../desired/nodeport-
 import { Conntrack } from '../kernel/conntrack.ts';
 import { detectVariant, openIptables } from '../kernel/iptables.ts';
 import { RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR } from '../kernel/netlink/constants.ts';
-import { RtSocket } from '../kernel/netlink/socket.ts';
+import { EventSocket } from '../kernel/netlink/events.ts';
 import { findKubeProxy, findOtherProxy } from '../kernel/other-proxy.ts';
 import { openRulesStamp } from '../kernel/rules-stamp.ts';
 import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
@@ -157,9 +157,12 @@ async function serve(setting: Setting, signal: AbortSignal): Promise<void> {
   }
   const proxy = new ServiceProxy({ config, log, source, metrics, families, findOther: findKubeProxy });
   const servers = await startProxyServers(config, proxy);
-  const addresses = new RtSocket();
   const changed = (): void => proxy.nodeChanged();
-  addresses.subscribe([RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR], changed, changed);
+  const addresses = new EventSocket({
+    groups: [RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR],
+    onEvent: changed,
+    onLost: changed,
+  });
   log.info({ node: config.nodeName, source: source.description }, 'proxy starts');
   try {
     await proxy.start();

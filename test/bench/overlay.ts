@@ -3,7 +3,9 @@ import { spawnSync } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { Message } from '../../src/kernel/netlink/codec.ts';
 import { RTM_NEWROUTE, RTNLGRP_IPV4_ROUTE } from '../../src/kernel/netlink/constants.ts';
+import { EventSocket } from '../../src/kernel/netlink/events.ts';
 import { listLinks } from '../../src/kernel/netlink/links.ts';
 import { listFdb, listNeighbours } from '../../src/kernel/netlink/neighbours.ts';
 import { listRoutes, parseRoute } from '../../src/kernel/netlink/routes.ts';
@@ -57,23 +59,20 @@ async function putLeases(lab: Lab, from: number, to: number): Promise<void> {
 
 /** Counts routes as the kernel reports them, so that the time of the last one is known exactly. */
 class RouteClock {
-  private readonly socket: RtSocket;
+  private readonly socket: EventSocket;
   private waiting: { count: number; resolve: (at: number) => void } | undefined;
   private readonly seen = new Set<string>();
 
   constructor(node: LabNode) {
-    this.socket = inNetns(node.namespace.path, () => new RtSocket());
-    this.socket.subscribe(
-      [RTNLGRP_IPV4_ROUTE],
-      (message) => {
-        const route = message.type === RTM_NEWROUTE ? parseRoute(message) : undefined;
-        if (route?.gateway === undefined || route.destination.length !== 24) return;
-        this.seen.add(route.destination.text);
-        if (this.waiting !== undefined && this.seen.size >= this.waiting.count)
-          this.waiting.resolve(performance.now());
-      },
-      () => {},
-    );
+    const onEvent = (message: Message): void => {
+      const route = message.type === RTM_NEWROUTE ? parseRoute(message) : undefined;
+      if (route?.gateway === undefined || route.destination.length !== 24) return;
+      this.seen.add(route.destination.text);
+      if (this.waiting !== undefined && this.seen.size >= this.waiting.count)
+        this.waiting.resolve(performance.now());
+    };
+    const listener = { groups: [RTNLGRP_IPV4_ROUTE], onEvent, onLost: () => {} };
+    this.socket = inNetns(node.namespace.path, () => new EventSocket(listener));
   }
 
   reached(count: number): Promise<number> {

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { RTNLGRP_LINK } from '../../src/kernel/netlink/constants.ts';
+import { EventSocket, type Listener } from '../../src/kernel/netlink/events.ts';
 import { deletedLinksOnly, notOfPods } from '../../src/kernel/netlink/filter.ts';
 import { parseLink } from '../../src/kernel/netlink/links.ts';
-import { NETLINK_ROUTE, RtSocket } from '../../src/kernel/netlink/socket.ts';
 import { inNetns } from '../../src/kernel/netns.ts';
 import { withNamespace } from '../lab/namespace.ts';
 import { waitFor } from '../lab/wait.ts';
@@ -14,13 +14,14 @@ const pod = 'veth0123456789a';
 async function heard(filter: Buffer | undefined): Promise<string[]> {
   const names: string[] = [];
   await withNamespace('filter', async (namespace) => {
-    const socket = inNetns(namespace.path, () => new RtSocket(NETLINK_ROUTE, filter));
+    const listener: Listener = {
+      groups: [RTNLGRP_LINK],
+      ...(filter === undefined ? {} : { filter }),
+      onEvent: (message) => names.push(parseLink(message)?.name ?? ''),
+      onLost: () => {},
+    };
+    const socket = inNetns(namespace.path, () => new EventSocket(listener));
     try {
-      socket.subscribe(
-        [RTNLGRP_LINK],
-        (message) => names.push(parseLink(message)?.name ?? ''),
-        () => {},
-      );
       await namespace.ip('link add cni0 type bridge', `link add ${pod} type veth peer name eth0`);
       await namespace.ip(`link set ${pod} master cni0 up`, 'link add veth7 type bridge');
       await namespace.ip(`link del ${pod}`, 'link add last type bridge', 'link del last');

@@ -3,6 +3,9 @@ import { closeSync, openSync, readlinkSync } from 'node:fs';
 import { it } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { addAddress, listAddresses } from '../../src/kernel/netlink/addresses.ts';
+import type { Message } from '../../src/kernel/netlink/codec.ts';
+import { RTNLGRP_LINK } from '../../src/kernel/netlink/constants.ts';
+import { EventSocket } from '../../src/kernel/netlink/events.ts';
 import * as links from '../../src/kernel/netlink/links.ts';
 import * as neighbours from '../../src/kernel/netlink/neighbours.ts';
 import {
@@ -254,22 +257,22 @@ it(
 it(
   'tells subscribers about changes made by others',
   withSocket(async (socket, namespace) => {
-    const events = inNetns(namespace.path, () => new RtSocket());
+    let events: EventSocket | undefined;
     try {
       const seen = new Promise<links.Link>((resolve, reject) => {
-        events.subscribe(
-          [1],
-          (message) => {
-            const changed = links.parseLink(message);
-            if (changed?.name === 'br9') resolve(changed);
-          },
-          reject,
+        const onEvent = (message: Message): void => {
+          const changed = links.parseLink(message);
+          if (changed?.name === 'br9') resolve(changed);
+        };
+        events = inNetns(
+          namespace.path,
+          () => new EventSocket({ groups: [RTNLGRP_LINK], onEvent, onLost: reject }),
         );
       });
       await apply(socket, links.createBridge({ name: 'br9', up: true }));
       assert.equal((await seen).kind, 'bridge');
     } finally {
-      events.close();
+      events?.close();
     }
   }),
 );

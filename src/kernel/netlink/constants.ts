@@ -1,5 +1,9 @@
 /** Numbers of the Linux rtnetlink ABI (include/uapi/linux: netlink.h, rtnetlink.h, if_link.h, if_addr.h, neighbour.h). */
 
+/** Protocols. */
+export const NETLINK_ROUTE = 0;
+export const NETLINK_NETFILTER = 12;
+
 export const NLM_F_REQUEST = 0x1;
 export const NLM_F_MULTI = 0x2;
 export const NLM_F_ACK = 0x4;

@@ -2,12 +2,11 @@ import { TwillError } from '../../model/error.ts';
 import { kernelError } from '../errno.ts';
 import { lastErrno, libc } from '../libc.ts';
 import { MessageWriter, parseMessages } from './codec.ts';
-import { AF_NETLINK, NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR } from './constants.ts';
+import { AF_NETLINK, NETLINK_ROUTE, NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR } from './constants.ts';
 import type { Change } from './socket.ts';
 
 const SOCK_RAW = 3;
 const SOCK_CLOEXEC = 0x80000;
-const NETLINK_ROUTE = 0;
 const MSG_DONTWAIT = 0x40;
 /** Answers are read on the spot, so one buffer serves all sockets. */
 const answers = Buffer.alloc(65_536);

@@ -1,9 +1,10 @@
 import { RawNetlinkSocket } from 'netlink/dist/raw.js';
-import { describeError, TwillError } from '../../model/error.ts';
+import { TwillError } from '../../model/error.ts';
 import { kernelError } from '../errno.ts';
 import { libc } from '../libc.ts';
 import { type Message, MessageWriter, parseMessages } from './codec.ts';
 import {
+  NETLINK_ROUTE,
   NLM_F_ACK,
   NLM_F_DUMP,
   NLM_F_DUMP_INTR,
@@ -11,10 +12,8 @@ import {
   NLMSG_DONE,
   NLMSG_ERROR,
 } from './constants.ts';
-import { openGuarded, readDrops } from './overrun.ts';
+import { openGuarded } from './overrun.ts';
 
-export const NETLINK_ROUTE = 0;
-export const NETLINK_NETFILTER = 12;
 /**
  * Messages in one send. The kernel handles a send synchronously and queues one reply per failure, so the size is
  * bounded by what fits the default receive buffer (208 KiB, about 768 bytes a reply) even if every message fails.
@@ -22,7 +21,6 @@ export const NETLINK_NETFILTER = 12;
 const BATCH = 200;
 const DUMP_RETRIES = 5;
 const REPLY_TIMEOUT_MS = 10_000;
-const DROP_CHECK_MS = 500;
 
 /** One message to the kernel, and words for the error if it is refused. */
 export interface Change {
@@ -31,16 +29,17 @@ export interface Change {
   readonly write: (to: MessageWriter) => void;
 }
 
-/** What is sent, with the sequence numbers from `first` to `last`, and what is to be done with the answers. */
-interface Exchange {
+/** Messages that are sent, and what is to be done with the answers. */
+interface Conversation {
+  /** Their sequence numbers. */
   readonly first: number;
   readonly last: number;
-  /** Keeps the kernel busy for long. */
+  /** They keep the kernel busy for long. */
   readonly aside?: boolean;
-  /** Words for it. */
+  /** Words for them. */
   readonly what: () => string;
-  readonly onResult: (index: number, errno: number) => void;
-  readonly onAnswer?: (message: Message) => void;
+  /** Calls `finish` with the last answer. */
+  readonly onMessage: (message: Message, finish: (error?: Error) => void) => void;
 }
 
 /** Answers awaited for the sequence numbers from `first` to `last`. */
@@ -51,62 +50,36 @@ interface Pending {
   fail(error: Error): void;
 }
 
+/** @returns the refusal, 0 for an acknowledgement; undefined for any other answer */
+function errnoOf(message: Message): number | undefined {
+  return message.type === NLMSG_ERROR ? -message.payload.readInt32LE(0) : undefined;
+}
+
 /**
- * A netlink socket (rtnetlink unless another protocol is given), bound to the network namespace that is current when it is opened; it stays there, so a socket
- * opened inside {@link inNetns} serves that namespace from anywhere.
+ * A netlink socket for requests (rtnetlink unless another protocol is given), bound to the network namespace that is
+ * current when it is opened; it stays there, so a socket opened inside {@link inNetns} serves that namespace from
+ * anywhere.
  */
 export class RtSocket {
   private readonly raw: RawNetlinkSocket;
   /** Few at a time: a batch is one. */
   private pending: Pending[] = [];
-  private eventHandlers: ((message: Message) => void)[] = [];
-  private overflowHandlers: ((error: Error) => void)[] = [];
   private seq = 1;
   private lastDump: Promise<void> = Promise.resolve();
   private readonly fd: number | undefined;
-  private readonly inode: string;
   /** What a thread of the pool is sending. */
   private aside: Promise<void> | undefined;
-  private drops = 0;
-  private dropTimer: NodeJS.Timeout | undefined;
-  private referenced = false;
   private closed = false;
 
-  /** @param filter see {@link openGuarded} */
-  constructor(protocol = NETLINK_ROUTE, filter?: Buffer) {
-    const { socket, fd, inode } = openGuarded(() => new RawNetlinkSocket(protocol), filter);
+  constructor(protocol = NETLINK_ROUTE) {
+    const { socket, fd } = openGuarded(() => new RawNetlinkSocket(protocol));
     this.raw = socket;
     this.fd = fd;
-    this.inode = inode;
     this.raw.unref();
     this.raw.on('message', (data) => this.receive(data));
-    this.raw.on('error', (error) => this.overflow(error));
-  }
-
-  /**
-   * Calls `onEvent` for each notification of the multicast groups, and `onLost` (within a second) when the kernel had to
-   * drop some: the listener must then look at everything again. Keeps the event loop alive.
-   */
-  subscribe(
-    groups: readonly number[],
-    onEvent: (message: Message) => void,
-    onLost: (error: Error) => void,
-  ): void {
-    for (const group of groups) this.raw.addMembership(group);
-    this.eventHandlers.push(onEvent);
-    this.overflowHandlers.push(onLost);
-    this.referenced = true;
-    this.raw.ref();
-    this.dropTimer ??= setInterval(() => this.checkDrops(), DROP_CHECK_MS);
-    this.dropTimer.unref();
-  }
-
-  private checkDrops(): void {
-    const drops = readDrops(this.inode) ?? 0;
-    if (drops === this.drops) return;
-    const lost = drops - this.drops;
-    this.drops = drops;
-    this.overflow(new Error(`${lost} did not fit the receive buffer`));
+    this.raw.on('error', (error) =>
+      this.failAll(new TwillError('unavailable', `netlink answers were lost: ${error.message}`, error)),
+    );
   }
 
   /** Sends one change and waits for the acknowledgement. @throws TwillError by errno */
@@ -120,15 +93,17 @@ export class RtSocket {
     let answer: Message | undefined;
     let refused = 0;
     const first = this.nextSeq(1);
-    await this.exchange(this.write(first, question).finish(NLM_F_ACK), {
+    await this.converse(this.write(first, question).finish(NLM_F_ACK), {
       first,
       last: first,
       what: () => question.what,
-      onResult: (_index, errno) => {
-        refused = errno;
-      },
-      onAnswer: (message) => {
-        answer = message;
+      onMessage: (message, finish) => {
+        const errno = errnoOf(message);
+        if (errno === undefined) answer = message;
+        else {
+          refused = errno;
+          finish();
+        }
       },
     });
     if (refused !== 0) throw kernelError(question.what, refused);
@@ -157,13 +132,17 @@ export class RtSocket {
       const writer = writers[turn as 0 | 1].reset(first);
       for (let index = start; index < end; index++) encode(items[index]!).write(writer);
       await underway;
-      underway = this.exchange(writer.finish(NLM_F_ACK), {
+      const last = first + end - start - 1;
+      underway = this.converse(writer.finish(NLM_F_ACK), {
         first,
-        last: first + end - start - 1,
+        last,
         aside,
         what: () => encode(items[start]!).what,
-        onResult: (index, errno) => {
-          if (errno !== 0) results[start + index] = kernelError(encode(items[start + index]!).what, errno);
+        onMessage: (message, finish) => {
+          const index = start + message.seq - first;
+          const errno = errnoOf(message) ?? 0;
+          if (errno !== 0) results[index] = kernelError(encode(items[index]!).what, errno);
+          if (message.seq === last) finish();
         },
       });
       // What fails is thrown where it is awaited.
@@ -179,31 +158,30 @@ export class RtSocket {
     return writer;
   }
 
-  /** Sends messages of which the last asks for an acknowledgement, and waits for that. */
-  private exchange(data: Buffer, { first, last, aside = false, ...expected }: Exchange): Promise<void> {
+  /** Sends messages and waits until their answers are complete. */
+  private converse(
+    data: Buffer,
+    { first, last, aside = false, what, onMessage }: Conversation,
+  ): Promise<void> {
     return new Promise<void>((resolve, reject) => {
-      const done = (error?: Error): void => {
+      const finish = (error?: Error): void => {
         clearTimeout(timer);
         this.forget(pending);
         error === undefined ? resolve() : reject(error);
       };
       const timer = setTimeout(
-        () => done(new TwillError('timeout', `the kernel did not answer ${expected.what()} in time`)),
+        () => finish(new TwillError('timeout', `the kernel did not answer ${what()} in time`)),
         REPLY_TIMEOUT_MS,
       );
       const pending: Pending = {
         first,
         last,
-        onMessage: (message) => {
-          if (message.type !== NLMSG_ERROR) return expected.onAnswer?.(message);
-          expected.onResult(message.seq - first, -message.payload.readInt32LE(0));
-          if (message.seq === last) done();
-        },
-        fail: done,
+        onMessage: (message) => onMessage(message, finish),
+        fail: finish,
       };
       if (!this.expect(pending)) return;
-      if (aside) this.sendAside(data, done);
-      else this.send(data, done);
+      if (aside) this.sendAside(data, finish);
+      else this.send(data, finish);
     });
   }
 
@@ -225,44 +203,35 @@ export class RtSocket {
     await mine;
   }
 
-  private dumpOnce(request: Change, onMessage: (message: Message) => void): Promise<boolean> {
-    const seq = this.nextSeq(1);
-    const message = this.write(seq, request).finish(NLM_F_DUMP);
-    return new Promise<boolean>((resolve, reject) => {
-      let interrupted = false;
-      const finish = (error?: Error): void => {
-        clearTimeout(timer);
-        this.forget(pending);
-        error === undefined ? resolve(interrupted) : reject(error);
-      };
-      const timer = setTimeout(
-        () => finish(new TwillError('timeout', `the kernel did not answer ${request.what} in time`)),
-        REPLY_TIMEOUT_MS,
-      );
-      const pending: Pending = {
-        first: seq,
-        last: seq,
-        onMessage: (answer) => {
-          if ((answer.flags & NLM_F_DUMP_INTR) !== 0) interrupted = true;
-          if (answer.type === NLMSG_DONE) finish();
-          else if (answer.type === NLMSG_ERROR)
-            finish(kernelError(request.what, -answer.payload.readInt32LE(0)));
-          else onMessage(answer);
-        },
-        fail: finish,
-      };
-      if (this.expect(pending)) this.send(message, finish);
+  /** @returns whether the kernel says that the dump was interrupted */
+  private async dumpOnce(request: Change, onMessage: (message: Message) => void): Promise<boolean> {
+    const first = this.nextSeq(1);
+    let interrupted = false;
+    await this.converse(this.write(first, request).finish(NLM_F_DUMP), {
+      first,
+      last: first,
+      what: () => request.what,
+      onMessage: (message, finish) => {
+        if ((message.flags & NLM_F_DUMP_INTR) !== 0) interrupted = true;
+        const errno = errnoOf(message);
+        if (errno !== undefined) finish(kernelError(request.what, errno));
+        else if (message.type === NLMSG_DONE) finish();
+        else onMessage(message);
+      },
     });
+    return interrupted;
   }
 
   close(): void {
     if (this.closed) return;
     this.closed = true;
-    clearInterval(this.dropTimer);
     // A thread of the pool may be about to send: the descriptor must still mean this socket then.
     if (this.aside === undefined) this.raw.close();
     else void this.aside.then(() => this.raw.close());
-    const error = new TwillError('unavailable', 'the netlink socket was closed');
+    this.failAll(new TwillError('unavailable', 'the netlink socket was closed'));
+  }
+
+  private failAll(error: Error): void {
     for (const pending of [...this.pending]) pending.fail(error);
   }
 
@@ -309,22 +278,11 @@ export class RtSocket {
     const at = this.pending.indexOf(pending);
     if (at < 0) return;
     this.pending.splice(at, 1);
-    if (this.pending.length === 0 && !this.referenced && !this.closed) this.raw.unref();
+    if (this.pending.length === 0 && !this.closed) this.raw.unref();
   }
 
   private receive(data: Buffer): void {
-    for (const message of parseMessages(data)) {
-      // Notifications caused by our own requests carry our sequence number too; only replies and dump parts are
-      // answers, and a socket that subscribes is not used for requests.
-      const pending = this.pending.find(({ first, last }) => first <= message.seq && message.seq <= last);
-      if (pending !== undefined) pending.onMessage(message);
-      else for (const handler of this.eventHandlers) handler(message);
-    }
-  }
-
-  private overflow(cause: Error): void {
-    const error = new TwillError('unavailable', `netlink messages were lost: ${describeError(cause)}`, cause);
-    for (const pending of [...this.pending]) pending.fail(error);
-    for (const handler of this.overflowHandlers) handler(error);
+    for (const message of parseMessages(data))
+      this.pending.find(({ first, last }) => first <= message.seq && message.seq <= last)?.onMessage(message);
   }
 }

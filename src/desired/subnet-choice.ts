@@ -162,12 +162,10 @@ export function chooseSubnet(options: {
   const others = leases.filter((lease) => !obsolete.includes(lease));
   const taken = [...others.flatMap(subnetsOf), ...blocked];
   const { previous } = identity;
-  const free = previous.every((subnet) => !taken.some((other) => other.text === subnet.text));
-  if (previous.length > 0 && free && fits(config, previous))
+  const free = (subnet: Prefix): boolean => !taken.some((other) => prefixesOverlap(other, subnet));
+  if (previous.length > 0 && previous.every(free) && fits(config, previous))
     return { kind: 'create', subnets: previous, obsolete };
   // A family that was there before keeps its subnet when another one comes: pods go on under their addresses.
-  const kept = obsolete
-    .flatMap(subnetsOf)
-    .filter((subnet) => !taken.some((other) => prefixesOverlap(other, subnet)));
+  const kept = obsolete.flatMap(subnetsOf).filter(free);
   return { kind: 'create', subnets: freeSubnets(config, kept, taken, random), obsolete };
 }

@@ -132,6 +132,10 @@ describe('subnet choice', () => {
       create: '10.244.1.0/24',
       obsolete: '',
     });
+    assert.deepEqual(choose([lease('10.244.2.0-23', '192.0.2.1')], identity({ previous })), {
+      create: '10.244.1.0/24',
+      obsolete: '',
+    });
     const outside = identity({ previous: [parsePrefix('10.9.3.0/24')] });
     assert.deepEqual(choose([], outside), { create: '10.244.1.0/24', obsolete: '' });
   });

@@ -57,6 +57,11 @@ function vxlanEntries(
   return entries;
 }
 
+/** True when a route to `outer` would take the place of that to `inner`, or attract what is for all of it. */
+function covers(outer: Prefix, inner: Prefix): boolean {
+  return outer.length <= inner.length && prefixContains(outer, inner.address);
+}
+
 /**
  * The entries for one peer in one family.
  * @returns the entries, or the reason why there are none
@@ -67,6 +72,9 @@ function peerEntries(lease: Lease, path: FamilyPath, backend: Backend): OverlayE
   if (backend.type === 'alloc') return [];
   if (lease.backend !== backend.type) return `its backend is ${lease.backend}, ours is ${backend.type}`;
   const { subnet, publicIp } = peer;
+  const covered = path.direct.find((network) => covers(subnet, network));
+  if (covered !== undefined)
+    return `its subnet ${subnet.text} covers ${covered.text}, a network of this node's own`;
   const direct = path.direct.some((network) => prefixContains(network, publicIp));
   if (backend.type === 'host-gw' || (backend.directRouting && direct)) {
     if (!direct) return `${publicIp.text} is not directly reachable, which host-gw needs`;

@@ -51,6 +51,18 @@ describe('leases that conflict', () => {
     assert.match(await metrics(one), /^twill_agent_lease_conflicts\{kind="subnet"\} 1$/m);
   });
 
+  it("a subnet that is the nodes' own network does not cut them off from it", async () => {
+    await one.startAgent();
+    await lab.etcd.put(`${subnets}192.0.2.0-24`, flannelLease(0, '02:00:00:00:00:50', '192.0.2.50').value);
+    const { key, value } = flannelLease(40, '02:00:00:00:00:40');
+    await lab.etcd.put(key, value);
+    await lab.waitFor('a later lease to arrive', async () =>
+      (await one.exec('ip', ['route'])).includes('10.244.40.0/24 '),
+    );
+    assert.match(await one.exec('ip', ['route', 'get', two.ipv4]), /dev eth0/);
+    assert.match(one.agent!.log(), /no route to a node .*covers 192\.0\.2\.0\/24, a network of this node/);
+  });
+
   it('a node whose public IP is used by another, and for which no subnet is left, says both', async () => {
     const ip = '--public-ip=192.0.2.200';
     for (const third of [1, 2]) {

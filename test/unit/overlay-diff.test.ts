@@ -96,6 +96,14 @@ describe('desired entries', () => {
       ),
       /overlaps ours/,
     ],
+    [
+      "a subnet that is the nodes' own network",
+      parseLease(
+        '192.0.2.0-24',
+        '{"PublicIP":"192.0.2.7","BackendType":"vxlan","BackendData":{"VtepMAC":"02:00:00:00:00:07"}}',
+      ),
+      /covers 192\.0\.2\.0\/24, a network of this node/,
+    ],
   ];
   for (const [what, peer, reason] of skips) {
     it(`passes over a peer with ${what}, and says why`, () => {

@@ -11,7 +11,7 @@ import { IN6_ADDR_GEN_MODE_NONE } from '../kernel/netlink/constants.ts';
 import { createVxlan, deleteLink, type Link, listLinks, setLink } from '../kernel/netlink/links.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
-import { isTwillError, TwillError } from '../model/error.ts';
+import { describeError, isTwillError, TwillError } from '../model/error.ts';
 
 /** A device that stands as planned. */
 export interface EnsuredDevice {
@@ -69,6 +69,16 @@ async function ensureAddresses(
   return repairs;
 }
 
+/** Router advertisements have no place on the overlay; where /proc/sys cannot be written, it does without this. */
+function refuseAdvertisements(device: string, log: Log): void {
+  const setting = `net/ipv6/conf/${device}/accept_ra`;
+  try {
+    if (readSysctl(setting) !== undefined) writeSysctl(setting, '0');
+  } catch (error) {
+    log.debug({ device, error: describeError(error) }, 'cannot turn router advertisements off');
+  }
+}
+
 /**
  * Makes the VXLAN device equal to the plan, in place where the kernel allows it.
  * @throws TwillError `conflict` when another device has the same VNI and port; others by errno
@@ -83,9 +93,7 @@ export async function ensureVxlan(
   const device = await ensureLink(socket, plan, standing);
   const present = host.addresses.filter(({ index }) => index === device.index);
   const repairs = [...device.repairs, ...(await ensureAddresses(socket, plan, device.index, present))];
-  // Router advertisements have no place on the overlay.
-  const acceptRa = `net/ipv6/conf/${plan.name}/accept_ra`;
-  if (readSysctl(acceptRa) !== undefined) writeSysctl(acceptRa, '0');
+  refuseAdvertisements(plan.name, log);
   if (repairs.length > 0) log.info({ device: plan.name, repairs }, 'set up the VXLAN device');
   return { index: device.index, repairs };
 }

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { etcdPrefix, Lab } from '../lab/lab.ts';
+import { etcdPrefix, Lab, withLab } from '../lab/lab.ts';
 import type { LabNode } from '../lab/node.ts';
 import { servicePort } from '../lab/place.ts';
 import type { Pod } from '../lab/pod.ts';
+import { healthFlags, readyz } from './overlay-health.ts';
 
 /** What flanneld writes: field for field, in this order, without spaces. */
 const shape =
@@ -85,5 +87,24 @@ describe('agent over etcd and VXLAN', () => {
     assert.equal(received, sent);
     assert.equal((await lab.etcd.keys(`${etcdPrefix}/subnets/`)).length, 2);
     assert.match(await first.exec('iptables', ['-t', 'nat', '-S', 'POSTROUTING']), /-j FLANNEL-POSTRTG/);
+  });
+});
+
+it('where it may not write settings, as in a container without privileges, it needs those only that are not right', async () => {
+  await withLab({ nodes: 1 }, async (lab) => {
+    const node = lab.nodes[0]!;
+    mkdirSync(node.programs);
+    // What `ip netns exec` starts has mounts of its own.
+    const script = `#!/bin/sh
+      mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec ${process.execPath} "$@"\n`;
+    writeFileSync(join(node.programs, 'node'), script, { mode: 0o755 });
+    await node.startAgent(healthFlags, false);
+    await lab.waitFor('the reason', async () =>
+      /^503[\s\S]*cannot set sysctl net\/ipv4\/ip_forward=1: run privileged/.test((await readyz(node)).text),
+    );
+    node.namespace.sysctl({ 'net/ipv4/ip_forward': '1' });
+    await node.agent!.stop();
+    await node.startAgent(healthFlags);
+    await lab.waitFor('readiness', async () => (await readyz(node)).status === 200);
   });
 });

@@ -1,22 +1,20 @@
 import { existsSync } from 'node:fs';
-import { networkInterfaces } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Log, makeLog } from '../config/log.ts';
 import { fromPodMatch, type ProxyConfig } from '../config/proxy.ts';
 import { isLinkLocal, isLoopback, nodePortAddresses } from '../desired/nodeport-addresses.ts';
 import { Conntrack } from '../kernel/conntrack.ts';
 import { detectVariant, openIptables } from '../kernel/iptables.ts';
-import { RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR } from '../kernel/netlink/constants.ts';
-import { EventSocket } from '../kernel/netlink/events.ts';
 import { findKubeProxy, findOtherProxy } from '../kernel/other-proxy.ts';
 import { openRulesStamp } from '../kernel/rules-stamp.ts';
 import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
-import { families as allFamilies, type Family, ipv4, ipv6, tryParseAddress } from '../model/address.ts';
+import { families as allFamilies, type Family, ipv4, ipv6 } from '../model/address.ts';
 import { describeError } from '../model/error.ts';
 import type { NodeFacts } from '../model/service.ts';
 import type { RenderOptions } from '../render/iptables/options.ts';
 import { ManifestSource } from '../store/manifests.ts';
 import type { ServiceSource } from '../store/service-source.ts';
+import { NodeAddresses } from './node-addresses.ts';
 import { ProxyFlows } from './proxy-flows.ts';
 import { startProxyServers } from './proxy-health.ts';
 import { ProxyMetrics } from './proxy-metrics.ts';
@@ -25,20 +23,12 @@ import { type ServedFamily, ServiceProxy } from './service-proxy.ts';
 
 const OTHER_PROXY_POLL_MS = 2000;
 
-function nodeAddresses(family: Family): string[] {
-  return Object.values(networkInterfaces())
-    .flatMap((addresses) => addresses ?? [])
-    .map(({ address }) => tryParseAddress(address.split('%')[0]))
-    .filter((address) => address?.family === family)
-    .map((address) => address!.text);
-}
-
 function renderOptions(
-  { config, localhostNodePorts }: Setting,
+  { config, localhostNodePorts, addresses }: Setting,
   family: Family,
   facts: NodeFacts | undefined,
 ): RenderOptions {
-  const own = nodeAddresses(family);
+  const own = addresses.of(family);
   const onLoopback = family === ipv4 && localhostNodePorts;
   const serving = nodePortAddresses(config.nodePortAddresses, family, own, facts);
   return {
@@ -70,11 +60,12 @@ interface Setting {
   readonly config: ProxyConfig;
   readonly localhostNodePorts: boolean;
   readonly metrics: ProxyMetrics;
+  readonly addresses: NodeAddresses;
   readonly log: Log;
 }
 
 async function openFamily(family: Family, setting: Setting): Promise<ServedFamily> {
-  const { config, metrics, log } = setting;
+  const { config, metrics, addresses, log } = setting;
   const { variant, why } = await detectVariant(family);
   const iptables = openIptables(family, variant);
   // A kernel without NAT for this family says so here, not at every sync.
@@ -85,7 +76,7 @@ async function openFamily(family: Family, setting: Setting): Promise<ServedFamil
     family,
     conntrack: new Conntrack(),
     isServed: (address) => rules.isServed(address),
-    nodePortAddresses: () => new Set(render.nodePortAddresses ?? nodeAddresses(family)),
+    nodePortAddresses: () => new Set(render.nodePortAddresses ?? addresses.of(family)),
     onDeleted: (count) => metrics.staleFlows.inc({ ip_family: family.kubeName }, count),
     log,
   });
@@ -106,7 +97,7 @@ async function openFamily(family: Family, setting: Setting): Promise<ServedFamil
       return render;
     },
     nodePortAddresses: (facts) =>
-      nodePortAddresses(config.nodePortAddresses, family, nodeAddresses(family), facts),
+      nodePortAddresses(config.nodePortAddresses, family, addresses.of(family), facts),
   };
 }
 
@@ -145,7 +136,7 @@ async function waitForOtherProxy(log: Log, signal: AbortSignal): Promise<void> {
 }
 
 async function serve(setting: Setting, signal: AbortSignal): Promise<void> {
-  const { config, metrics, log } = setting;
+  const { config, metrics, addresses, log } = setting;
   const source = await openSource(config, log);
   const families = await openFamilies(setting);
   for (const { rules, nodePortAddresses } of families) {
@@ -157,19 +148,14 @@ async function serve(setting: Setting, signal: AbortSignal): Promise<void> {
   }
   const proxy = new ServiceProxy({ config, log, source, metrics, families, findOther: findKubeProxy });
   const servers = await startProxyServers(config, proxy);
-  const changed = (): void => proxy.nodeChanged();
-  const addresses = new EventSocket({
-    groups: [RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR],
-    onEvent: changed,
-    onLost: changed,
-  });
+  addresses.onChange = () => proxy.nodeChanged();
   log.info({ node: config.nodeName, source: source.description }, 'proxy starts');
   try {
     await proxy.start();
     if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve));
     log.info({ signal: signal.reason }, 'proxy ends, rules stay');
   } finally {
-    addresses.close();
+    addresses.onChange = () => {};
     await proxy.stop();
     await servers.close();
   }
@@ -183,5 +169,10 @@ export async function runProxy(config: ProxyConfig): Promise<void> {
   await waitForOtherProxy(log, ended.signal);
   if (ended.signal.aborted) return;
   const localhostNodePorts = allowLocalnet(config, log);
-  await serve({ config, localhostNodePorts, metrics: new ProxyMetrics(), log }, ended.signal);
+  const addresses = await NodeAddresses.open(log);
+  try {
+    await serve({ config, localhostNodePorts, metrics: new ProxyMetrics(), addresses, log }, ended.signal);
+  } finally {
+    addresses.close();
+  }
 }

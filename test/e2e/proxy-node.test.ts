@@ -176,5 +176,12 @@ test('health check ports are served on the addresses that serve node ports, also
     assert.equal(await answers('10.244.1.1'), false);
     await node.namespace.ip('address add 192.0.2.200/24 dev eth0');
     await services.lab.waitFor('an answer at the new address', () => answers('192.0.2.200'));
+    // A device without carrier keeps its addresses.
+    await node.namespace.ip(
+      'link add without type veth peer name carrier',
+      'link set without up',
+      'address add 192.0.2.201/32 dev without',
+    );
+    await services.lab.waitFor('an answer where there is no carrier', () => answers('192.0.2.201'));
   });
 });

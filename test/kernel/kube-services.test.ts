@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import pino from 'pino';
 import { ServiceTracker } from '../../src/desired/service-tracker.ts';
+import type { NodeFacts } from '../../src/model/service.ts';
 import { KubeClient } from '../../src/store/kube-client.ts';
 import { KubeServiceSource } from '../../src/store/kube-services.ts';
 import { type ApiObject, KubeApi } from '../lab/kube-api.ts';
@@ -29,6 +30,7 @@ interface Watched {
   readonly tracker: ServiceTracker;
   readonly skipped: string[];
   readonly zones: (string | undefined)[];
+  readonly facts: (NodeFacts | undefined)[];
   readonly listCount: () => number;
   readonly services: () => string[];
 }
@@ -42,12 +44,16 @@ async function withSource(
   const tracker = new ServiceTracker();
   const skipped: string[] = [];
   const zones: (string | undefined)[] = [];
+  const facts: (NodeFacts | undefined)[] = [];
   const client = await KubeClient.open(kubeconfig === undefined ? { master: server.url } : { kubeconfig });
   const source = new KubeServiceSource({ client, nodeName: 'node-a', log });
   await source.start({
     replace: (kind, values) => tracker.replace(kind, values),
     change: (change) => tracker.apply(change),
-    node: (facts) => zones.push(facts?.zone),
+    node: (seen) => {
+      zones.push(seen?.zone);
+      facts.push(seen);
+    },
     skipped: (where, problem) => skipped.push(`${where}: ${problem}`),
   });
   try {
@@ -56,6 +62,7 @@ async function withSource(
       tracker,
       skipped,
       zones,
+      facts,
       listCount: () => server.requests.filter((url) => /services\?.*limit=/.test(url)).length,
       services: () => [...tracker.keys()].sort(),
     });
@@ -233,5 +240,19 @@ test('waits longer and longer when a watch fails again and again', async () => {
     // Waits of 0.1 s and more that double: without that there would be about forty by now.
     const asked = api.requests.length - before;
     assert.ok(asked >= 3 && asked <= 18, `${asked} requests`);
+  });
+});
+
+test('a Node that is deleted is one that goes; what was known of it stays until it is there again', async () => {
+  await withSource(async ({ api, facts }) => {
+    await waitFor('the watches', () => api.watcherCount === 3);
+    const node = { kind: 'Node', metadata: { name: 'node-a' }, spec: { podCIDRs: ['10.244.1.0/24'] } };
+    api.put(node);
+    await waitFor('the Node', () => facts.at(-1)?.podCIDRs.join() === '10.244.1.0/24');
+    api.delete(node);
+    await waitFor('its end', () => facts.at(-1)?.leaving === true);
+    assert.deepEqual(facts.at(-1)?.podCIDRs, ['10.244.1.0/24']);
+    api.put(node);
+    await waitFor('the new Node', () => facts.at(-1)?.leaving === false);
   });
 });

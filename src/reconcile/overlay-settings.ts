@@ -1,11 +1,15 @@
 import { type Log, LogLimiter } from '../config/log.ts';
 import type { Contest } from '../desired/contest.ts';
 import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
-import { type Family, ipv4 } from '../model/address.ts';
+import type { Family } from '../model/address.ts';
 import { describeError } from '../model/error.ts';
 import type { Check } from '../model/health.ts';
 
 const forwarding = { ipv4: 'net/ipv4/ip_forward', ipv6: 'net/ipv6/conf/all/forwarding' } as const;
+const bridged = {
+  ipv4: 'net/bridge/bridge-nf-call-iptables',
+  ipv6: 'net/bridge/bridge-nf-call-ip6tables',
+} as const;
 
 /** The name under which repairs of a setting are counted. */
 export const settingObject = (name: string): string => `setting ${name}`;
@@ -45,6 +49,8 @@ export class NodeSettings {
 
   ensure(families: readonly Family[]): void {
     const problems: Check[] = [];
+    const wanted = families.flatMap(({ name }): string[] => [forwarding[name], bridged[name]]);
+    for (const name of this.stood) if (!wanted.includes(name)) this.stood.delete(name);
     for (const family of families) {
       this.set(problems, forwarding[family.name], 'pods of other nodes are not reached', 'failed');
       this.bridged(problems, family);
@@ -57,7 +63,7 @@ export class NodeSettings {
 
   /** Packets between two pods of one node pass the bridge only: iptables sees them where this is on (flannel#2068). */
   private bridged(problems: Check[], family: Family): void {
-    const name = `net/bridge/bridge-nf-call-${family === ipv4 ? 'iptables' : 'ip6tables'}`;
+    const name = bridged[family.name];
     const consequence = 'a pod does not reach a ClusterIP whose endpoint is on its own node';
     if (this.sysctls.read(name) !== undefined) {
       this.set(problems, name, consequence, 'warning');

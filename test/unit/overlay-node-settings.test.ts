@@ -67,6 +67,15 @@ describe('settings of the node', () => {
     assert.deepEqual(settings.undone(), [], 'a module that was taken away cannot be turned on');
   });
 
+  it('of a family that is not in use any more are not looked at', () => {
+    const values = all('0');
+    const settings = new NodeSettings(log, new Contest(), sysctls(values));
+    settings.ensure([ipv4, ipv6]);
+    settings.ensure([ipv4]);
+    Object.assign(values, all('0'));
+    assert.deepEqual(settings.undone(), ['net/ipv4/ip_forward', 'net/bridge/bridge-nf-call-iptables']);
+  });
+
   it('that somebody keeps turning off are turned on less and less often', () => {
     const values = all('1');
     const contest = new Contest();

@@ -35,8 +35,9 @@ export interface PodManagerOptions {
 
 /** @throws TwillError `unavailable` when nobody waits for the answer any more */
 async function assertAwaited(abandoned: () => boolean): Promise<void> {
-  // The work on the kernel lets nothing else run: a turn of the event loop shows whether the caller has gone.
-  await new Promise((resolve) => setImmediate(resolve));
+  // The work on the kernel lets nothing else run: turns of the event loop show whether the caller has gone. The first may
+  // end before sockets are looked at again, and newer versions of Node see the end of one only at a look after its data.
+  for (let turn = 0; turn < 2; turn++) await new Promise((resolve) => setImmediate(resolve));
   if (abandoned()) throw new TwillError('unavailable', 'the caller went away during ADD');
 }
 

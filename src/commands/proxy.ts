@@ -1,3 +1,4 @@
+import { setFlagsFromString } from 'node:v8';
 import type { Command } from 'commander';
 import type { ProxyFlags } from '../config/proxy.ts';
 
@@ -50,6 +51,10 @@ export function addProxyCommand(program: Command): void {
       }
       const { proxyConfig } = await import('../config/proxy.ts');
       const { runProxy } = await import('../reconcile/proxy.ts');
+      // The first rules of thousands of Services are the longest work it does, and over before code that V8 optimises
+      // meanwhile, on the processor that iptables-restore needs, is of use. (Compiled code that was kept is for V8's own
+      // settings: it is loaded by now.)
+      setFlagsFromString('--no-opt');
       await runProxy(proxyConfig(flags));
     });
 }

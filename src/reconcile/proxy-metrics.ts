@@ -1,4 +1,8 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { DirtyServices, ServiceTracker } from '../desired/service-tracker.ts';
+import type { Family } from '../model/address.ts';
+
+type PendingChanges = ServiceTracker['pending'];
 
 /** Bounds are kube-proxy's (pkg/proxy/metrics/metrics.go), for queries that name one. */
 const buckets = Array.from({ length: 15 }, (_, index) => 2 ** index / 1000);
@@ -86,6 +90,39 @@ export class ProxyMetrics {
     labelNames: ['ip_family'],
     registers: [this.registry],
   });
+
+  /** Changes wait to be written. */
+  queued({ kubeName }: Family, pending: PendingChanges): void {
+    this.lastQueued.set({ ip_family: kubeName }, Date.now() / 1000);
+    this.setPending(kubeName, pending);
+  }
+
+  /** Changes are written. @param pending those that came meanwhile */
+  written({ kubeName }: Family, changes: DirtyServices, pending: PendingChanges): void {
+    const labels = { ip_family: kubeName };
+    this.endpointChanges.inc(labels, changes.endpointChanges);
+    this.serviceChanges.inc(labels, changes.serviceChanges);
+    this.setPending(kubeName, pending);
+    if (changes.oldestChange !== undefined)
+      this.programming.observe(labels, Math.max(0, Date.now() - changes.oldestChange) / 1000);
+  }
+
+  /** The rules of a family stand. */
+  synced(
+    { kubeName }: Family,
+    sync: { readonly full: boolean; readonly seconds: number; readonly refused: number },
+  ): void {
+    const labels = { ip_family: kubeName };
+    this.sync.observe(labels, sync.seconds);
+    (sync.full ? this.fullSync : this.partialSync).observe(labels, sync.seconds);
+    this.lastSync.set(labels, Date.now() / 1000);
+    this.refused.set(labels, sync.refused);
+  }
+
+  private setPending(ip_family: string, pending: PendingChanges): void {
+    this.endpointChangesPending.set({ ip_family }, pending.endpointChanges);
+    this.serviceChangesPending.set({ ip_family }, pending.serviceChanges);
+  }
 
   private histogram<T extends string>(name: string, help: string, labelNames: T[]): Histogram<T> {
     return new Histogram({

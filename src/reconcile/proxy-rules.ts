@@ -1,11 +1,7 @@
 import { hash } from 'node:crypto';
 import type { Log } from '../config/log.ts';
-import {
-  isExternal,
-  type NodeView,
-  type ServicePortEntry,
-  serviceEntries,
-} from '../desired/service-table.ts';
+import { type MissingCounts, MissingLocal } from '../desired/missing-local.ts';
+import { type NodeView, type ServicePortEntry, serviceEntries } from '../desired/service-table.ts';
 import type { ServiceState } from '../desired/service-tracker.ts';
 import type { Iptables } from '../kernel/iptables.ts';
 import type { Written } from '../kernel/rules-stamp.ts';
@@ -53,6 +49,12 @@ const PORTION_RULES = 5000;
 const AHEAD_SERVICES = 1000;
 const BATCH_SERVICES = 64;
 
+/** The line of the document that iptables-restore did not take; undefined when it did not say. */
+function refusedLine(document: string, error: Error): string | undefined {
+  const line = /line:? (\d+)/.exec(error.message)?.[1];
+  return line === undefined ? undefined : document.split('\n')[Number(line) - 1];
+}
+
 /**
  * Makes the kernel's rules of one family equal to the table of Services. What is installed is kept in memory, so a sync
  * writes only the chains that changed; the first one, and any asked to be full, reads the kernel's rules and takes over
@@ -64,7 +66,7 @@ export class ProxyRules {
   private readonly ruleset: Ruleset;
   private installed: Record<Table, Chains> | undefined;
   private readonly refused = new Map<string, string>();
-  private readonly lacking = new Map<string, { internal: number; external: number }>();
+  private readonly missingLocal = new MissingLocal();
   private node: NodeView;
   private render: RenderOptions;
 
@@ -97,13 +99,8 @@ export class ProxyRules {
   }
 
   /** Service ports with a Local policy that have endpoints, but none on this node, by the policy's kind. */
-  get withoutLocalEndpoints(): { internal: number; external: number } {
-    const counts = { internal: 0, external: 0 };
-    for (const { internal, external } of this.lacking.values()) {
-      counts.internal += internal;
-      counts.external += external;
-    }
-    return counts;
+  get withoutLocalEndpoints(): MissingCounts {
+    return this.missingLocal.counts;
   }
 
   /** A cheap look at the way from PREROUTING to the chain that leads to all others: false when it is broken. */
@@ -186,11 +183,7 @@ export class ProxyRules {
     this.refused.delete(key);
     const entries = serviceEntries(state, this.family, this.node);
     this.options.onEntries?.(key, entries);
-    const lacking = entries.filter((entry) => entry.hasEndpoints && entry.localBackends.length === 0);
-    const internal = lacking.filter((entry) => entry.internalLocal).length;
-    const external = lacking.filter((entry) => entry.externalLocal && isExternal(entry)).length;
-    if (internal + external > 0) this.lacking.set(key, { internal, external });
-    else this.lacking.delete(key);
+    this.missingLocal.setService(key, entries);
     this.ruleset.setService(
       key,
       entries.map((entry) => renderServicePort(entry, this.render)),
@@ -257,11 +250,9 @@ export class ProxyRules {
     if (!isTwillError(error, 'invalid')) return false;
     // Refused ahead: written once more, in a document that is at hand.
     if (document === undefined) return true;
-    const line = /line:? (\d+)/.exec(error.message)?.[1];
-    if (line === undefined) return false;
-    const text = document.split('\n')[Number(line) - 1] ?? '';
-    const key = this.ruleset.ownerOf(text);
-    if (key === undefined) return false;
+    const text = refusedLine(document, error);
+    const key = text && this.ruleset.ownerOf(text);
+    if (!key) return false;
     const reason = describeError(error);
     this.options.log.error(
       { service: key, rule: text, error: reason },

@@ -1,7 +1,7 @@
 import { type Log, LogLimiter } from '../config/log.ts';
 import type { ProxyConfig } from '../config/proxy.ts';
 import { localReadyCount } from '../desired/service-table.ts';
-import type { DirtyServices, ServiceState } from '../desired/service-tracker.ts';
+import type { ServiceState } from '../desired/service-tracker.ts';
 import type { RulesStamp } from '../kernel/rules-stamp.ts';
 import type { NodeFacts } from '../model/service.ts';
 import { tables } from '../render/iptables/names.ts';
@@ -165,13 +165,8 @@ export class ServiceProxy {
   }
 
   private changed(reason: string): void {
-    const { endpointChanges, serviceChanges } = this.input.tracker.pending;
-    for (const { rules } of this.options.families) {
-      const labels = { ip_family: rules.family.kubeName };
-      this.metrics.lastQueued.set(labels, Date.now() / 1000);
-      this.metrics.endpointChangesPending.set(labels, endpointChanges);
-      this.metrics.serviceChangesPending.set(labels, serviceChanges);
-    }
+    for (const { rules } of this.options.families)
+      this.metrics.queued(rules.family, this.input.tracker.pending);
     this.loop.trigger(reason);
   }
 
@@ -197,7 +192,7 @@ export class ServiceProxy {
     for (const family of this.options.families) {
       try {
         results.push(await this.syncFamily(family, states, full));
-        this.countChanges(family, dirty);
+        this.metrics.written(family.rules.family, dirty, tracker.pending);
       } catch (error) {
         this.metrics.restoreFailures.inc({ ip_family: family.rules.family.kubeName });
         errors.push(error);
@@ -240,20 +235,8 @@ export class ServiceProxy {
     );
   }
 
-  private countChanges({ rules }: ServedFamily, dirty: DirtyServices): void {
-    const labels = { ip_family: rules.family.kubeName };
-    this.metrics.endpointChanges.inc(labels, dirty.endpointChanges);
-    this.metrics.serviceChanges.inc(labels, dirty.serviceChanges);
-    this.metrics.endpointChangesPending.set(labels, this.input.tracker.pending.endpointChanges);
-    this.metrics.serviceChangesPending.set(labels, this.input.tracker.pending.serviceChanges);
-    if (dirty.oldestChange !== undefined) {
-      this.metrics.programming.observe(labels, Math.max(0, Date.now() - dirty.oldestChange) / 1000);
-    }
-  }
-
   private async syncFamily(family: ServedFamily, states: States, full: boolean): Promise<SyncResult> {
     const { rules, flows } = family;
-    const labels = { ip_family: rules.family.kubeName };
     const start = process.hrtime.bigint();
     rules.setNode(this.input.view);
     // What was refused is tried again now and then: a kernel module may have come.
@@ -263,10 +246,7 @@ export class ServiceProxy {
     flows.rulesStand();
     if (result.full && result.bytes > 0) flows.rulesRepaired();
     const seconds = Number(process.hrtime.bigint() - start) / 1e9;
-    this.metrics.sync.observe(labels, seconds);
-    (result.full ? this.metrics.fullSync : this.metrics.partialSync).observe(labels, seconds);
-    this.metrics.lastSync.set(labels, Date.now() / 1000);
-    this.metrics.refused.set(labels, rules.refusals.size);
+    this.metrics.synced(rules.family, { full: result.full, seconds, refused: rules.refusals.size });
     const ms = Math.round(seconds * 1000);
     const fields = { family: rules.family.name, ...result, services: states.length, ms };
     this.log[result.bytes > 0 && result.full ? 'info' : 'debug'](fields, 'rules in sync');

@@ -47,6 +47,8 @@ export class EtcdTracker {
   private round = new AbortController();
   private running: Promise<void> | undefined;
   private revision = 0n;
+  /** Up to this one the configuration is known. */
+  private configRevision = 0n;
   private relist = true;
   /** Revisions of what was learnt while a listing is under way, by name: it may show what was before. */
   private recent: Map<string, bigint> | undefined;
@@ -126,7 +128,7 @@ export class EtcdTracker {
     this.relist = false;
     if (revision < before) this.wentBack(before, revision);
     else if (revision > this.revision) this.revision = revision;
-    if (!newer(CONFIG, revision)) this.setConfig(config);
+    if (!newer(CONFIG, revision)) this.setConfig(config, revision);
     if (changed.size > 0) this.events.leases(changed);
   }
 
@@ -140,7 +142,8 @@ export class EtcdTracker {
     this.round.abort();
   }
 
-  private setConfig(text: string | undefined): void {
+  private setConfig(text: string | undefined, revision: bigint): void {
+    this.configRevision = revision;
     if (text === this.configText && text !== undefined) return;
     this.configText = text;
     this.events.config(text);
@@ -183,8 +186,9 @@ export class EtcdTracker {
       {
         events: (events, revision) => this.apply(events, revision),
         config: (text, revision) => {
+          if (revision <= this.configRevision) return; // told again after the watch broke
           this.recent?.set(CONFIG, revision);
-          this.setConfig(text);
+          this.setConfig(text, revision);
         },
         connected: (revision) => {
           // The member lags behind the others, or all of etcd is of before: a listing tells.

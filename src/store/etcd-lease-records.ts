@@ -38,16 +38,17 @@ export function prefixEnd(prefix: string): Buffer {
   return end;
 }
 
+/** The library's type says it is a number; it is the number's name. */
+const isDeletion = (type: unknown): boolean => String(type) === 'Delete';
+
 /** Where flannel's schema has its keys. */
 export class LeaseKeys {
-  readonly prefix: string;
   readonly config: string;
   /** All leases' keys begin so. */
   readonly subnets: string;
 
   /** @param prefix without trailing slash */
   constructor(prefix: string) {
-    this.prefix = prefix;
     this.config = `${prefix}/config`;
     this.subnets = `${prefix}/subnets/`;
   }
@@ -65,21 +66,19 @@ export class LeaseKeys {
     };
   }
 
-  /** Hands a watch's answer to the handler; keys of others are passed over. */
-  dispatch(answer: IWatchResponse, handler: WatchHandler): void {
-    const events: LeaseEvent[] = [];
-    for (const { type, kv } of answer.events) {
-      const deleted = String(type) === 'Delete';
-      const key = kv.key.toString();
-      const revision = BigInt(kv.mod_revision);
-      if (key === this.config) handler.config(deleted ? undefined : kv.value.toString(), revision);
-      if (!key.startsWith(this.subnets)) continue;
-      events.push(
-        deleted
-          ? { type: 'delete', name: key.slice(this.subnets.length), revision }
-          : { type: 'put', record: this.record(kv) },
-      );
-    }
+  /** Hands an answer of the watch of the configuration to the handler. */
+  configChanged(answer: IWatchResponse, handler: WatchHandler): void {
+    for (const { type, kv } of answer.events)
+      handler.config(isDeletion(type) ? undefined : kv.value.toString(), BigInt(kv.mod_revision));
+  }
+
+  /** Hands an answer of the watch of the leases to the handler. */
+  leasesChanged(answer: IWatchResponse, handler: WatchHandler): void {
+    const events = answer.events.map(({ type, kv }): LeaseEvent => {
+      const record = this.record(kv);
+      const { name, revision } = record;
+      return isDeletion(type) ? { type: 'delete', name, revision } : { type: 'put', record };
+    });
     // While a watch catches up, the header has the store's revision in each of several answers.
     const last = answer.events.at(-1)?.kv.mod_revision;
     handler.events(events, BigInt(last ?? answer.header.revision));

@@ -200,10 +200,15 @@ export class EtcdLeases {
       );
     return await this.connection.call('watch the leases', (client) =>
       watchKeys(client, {
-        prefix: this.keys.prefix,
+        ranges: [
+          { start: Buffer.from(this.keys.subnets), end: prefixEnd(this.keys.subnets) },
+          { start: Buffer.from(this.keys.config) },
+        ],
         revision,
         onCreated: (at) => handler.connected(at),
-        onAnswer: (answer) => this.keys.dispatch(answer, handler),
+        // How far the watch has come the leases tell: what is told of the configuration again does no harm.
+        onAnswer: (answer, range) =>
+          range === 0 ? this.keys.leasesChanged(answer, handler) : this.keys.configChanged(answer, handler),
         signal,
       }),
     );

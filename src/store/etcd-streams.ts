@@ -27,14 +27,21 @@ export async function keepLeaseAlive(client: Etcd3, etcdLease: string): Promise<
   });
 }
 
+/** Keys from `start` on and before `end`; without `end` the one key. */
+export interface KeyRange {
+  readonly start: Buffer;
+  readonly end?: Buffer;
+}
+
 export interface KeyWatch {
-  /** Keys below this one are watched, `PREFIX/…`. */
-  readonly prefix: string;
+  /** What is watched, each range for itself: a user of etcd may have rights to these and to nothing around them. */
+  readonly ranges: readonly KeyRange[];
   /** The first revision that is reported. */
   readonly revision: bigint;
-  /** The watch stands; the member that serves it is at this revision. */
+  /** All is watched; the member that serves it is at this revision. */
   readonly onCreated: (revision: bigint) => void;
-  readonly onAnswer: (answer: IWatchResponse) => void;
+  /** @param range its place in `ranges` */
+  readonly onAnswer: (answer: IWatchResponse, range: number) => void;
   readonly signal: AbortSignal;
 }
 
@@ -44,7 +51,9 @@ export interface KeyWatch {
  * @throws what the library throws, when the stream breaks
  */
 export async function watchKeys(client: Etcd3, watch: KeyWatch): Promise<'compacted' | 'stopped'> {
-  const { prefix, revision, onCreated, onAnswer, signal } = watch;
+  const { ranges, revision, onCreated, onAnswer, signal } = watch;
+  /** By place in `ranges`: etcd numbers its watches, and takes the requests in order. */
+  const ids: string[] = [];
   const stream = await client.watchClient.watch();
   let timer: NodeJS.Timeout | undefined;
   let stop = (): void => {};
@@ -60,21 +69,22 @@ export async function watchKeys(client: Etcd3, watch: KeyWatch): Promise<'compac
     stream.on('error', reject);
     stream.on('end', () => reject(new Error('etcd ended the watch')));
     stream.on('data', (answer) => {
-      clearTimeout(timer);
       if (answer.canceled) {
         if (BigInt(answer.compact_revision) > 0n) end('compacted');
         else reject(new Error(answer.cancel_reason || 'etcd cancelled the watch'));
-      } else if (answer.created) onCreated(BigInt(answer.header.revision));
-      else onAnswer(answer);
+      } else if (answer.created) {
+        ids.push(answer.watch_id);
+        if (ids.length < ranges.length) return;
+        clearTimeout(timer);
+        onCreated(BigInt(answer.header.revision));
+      } else onAnswer(answer, ids.indexOf(answer.watch_id));
     });
-    stream.write({
-      create_request: {
-        key: Buffer.from(`${prefix}/`),
-        range_end: Buffer.from(`${prefix}0`),
-        start_revision: String(revision),
-        progress_notify: true,
-      },
-    });
+    for (const { start: key, end } of ranges) {
+      const range = end === undefined ? { key } : { key, range_end: end };
+      stream.write({
+        create_request: { ...range, start_revision: String(revision), progress_notify: true },
+      });
+    }
     if (signal.aborted) stop();
   }).finally(() => {
     clearTimeout(timer);

@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import { makeCertificates } from '../lab/certificates.ts';
 import { etcdPrefix, withLab } from '../lab/lab.ts';
 import type { LabNode } from '../lab/node.ts';
+import { flannelLease } from './overlay-state.ts';
 
 test('the agent uses an etcd that speaks TLS and asks for a client certificate', async () => {
   await withLab({ nodes: 2, etcdTls: true }, async (lab) => {
@@ -79,5 +80,24 @@ test('the agent uses an etcd that asks for user and password', async () => {
       (await node.exec('ip', ['route'])).includes('10.244.200.0/24 '),
     );
     assert.ok(!node.agent!.log().includes(user.password), 'a password has no place in a log');
+  });
+});
+
+test('the agent needs no more rights than flanneld: to read the configuration, to read and write the subnets', async () => {
+  await withLab({ nodes: 1 }, async (lab) => {
+    const [node] = lab.nodes as [LabNode];
+    const user = { username: 'twill', password: 'secret' };
+    const config = `${etcdPrefix}/config`;
+    await lab.etcd.requireUser(user, `${etcdPrefix}/subnets/`, [config]);
+    await node.startAgent([`--etcd-username=${user.username}`, `--etcd-password=${user.password}`]);
+    const { key, value } = flannelLease(200, '02:00:00:00:00:01');
+    await lab.etcd.put(key, value);
+    await lab.waitFor('a lease to arrive', async () =>
+      (await node.exec('ip', ['route'])).includes('10.244.200.0/24 '),
+    );
+    await lab.etcd.put(config, '{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan","MTU":1400}}');
+    await lab.waitFor('a changed configuration to arrive', async () =>
+      (await node.exec('ip', ['link', 'show', 'flannel.1'])).includes('mtu 1350'),
+    );
   });
 });

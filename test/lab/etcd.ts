@@ -152,12 +152,16 @@ export class LabEtcd {
     await this.client.kv.compact({ revision: header.revision, physical: true });
   }
 
-  /** From now on only this user may read and write keys that start with `prefix`; `client` is the administrator. */
-  async requireUser(user: Credentials, prefix: string): Promise<void> {
+  /**
+   * From now on only this user may read and write keys that start with `prefix`; `client` is the administrator.
+   * @param readable keys that the user may read besides
+   */
+  async requireUser(user: Credentials, prefix: string, readable: readonly string[] = []): Promise<void> {
     const root = { username: 'root', password: 'root of the lab' };
     const role = this.client.role('network');
     await role.create();
     await role.grant({ permission: 'Readwrite', range: this.client.range({ prefix }) });
+    for (const key of readable) await role.grant({ permission: 'Read', key });
     await this.client.role('root').create();
     for (const { username, password, roleName } of [
       { ...user, roleName: 'network' },

@@ -88,6 +88,8 @@ describe('the mirror of the leases in etcd', () => {
     tracker.reconnect();
     await until(() => store.watched.length === 2);
     assert.deepEqual(store.watched, [11n, 15n]);
+    store.handler!.config('{"old":1}', 12n);
+    assert.equal(tracker.configText, '{"new":1}', 'what is told again is of before');
     await tracker.stop();
   });
 

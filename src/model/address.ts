@@ -117,8 +117,9 @@ export function tryParseAddress(text: unknown): Address | undefined {
 /** True for an address that a machine can have for others to reach: not unspecified, loopback, multicast or broadcast. */
 export function isUnicast({ family, value }: Address): boolean {
   if (family === ipv6) return value > 1n && value >> 120n !== 0xffn;
-  const first = value >> 24n;
-  return first > 0n && first !== 127n && (first < 224n || first >= 240n) && value !== 0xffff_ffffn;
+  const number = Number(value);
+  const first = number >>> 24;
+  return first > 0 && first !== 127 && (first < 224 || first >= 240) && number !== 0xffff_ffff;
 }
 
 /** The network of `length` bits that `address` is in. */

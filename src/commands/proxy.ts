@@ -51,10 +51,11 @@ export function addProxyCommand(program: Command): void {
       }
       const { proxyConfig } = await import('../config/proxy.ts');
       const { runProxy } = await import('../reconcile/proxy.ts');
+      const config = proxyConfig(flags);
       // The first rules of thousands of Services are the longest work it does, and over before code that V8 optimises
-      // meanwhile, on the processor that iptables-restore needs, is of use. (Compiled code that was kept is for V8's own
-      // settings: it is loaded by now.)
+      // meanwhile, on the processor that iptables-restore needs, is of use. (Compiled code that is kept is for V8's own
+      // settings: it is loaded by now, and when the build keeps it a wrong flag has ended the program before this.)
       setFlagsFromString('--no-opt');
-      await runProxy(proxyConfig(flags));
+      await runProxy(config);
     });
 }

@@ -73,7 +73,10 @@ export function listNamespaces(id: string): string[] {
 
 /** Runs `ip netns …` alone among all labs: /run/netns itself comes and goes with the first and the last of them. */
 export async function ipNetns(...args: string[]): Promise<void> {
-  const result = await run('flock', ['/run', 'ip', 'netns', ...args]);
+  // One that still waits for its turn when its owner is killed must be found, or it makes the namespace afterwards.
+  const owner = args[0] === 'add' ? /^tw([0-9a-f]+)-/.exec(args[1]!)?.[1] : undefined;
+  const env = owner === undefined ? process.env : { ...process.env, [ownerVariable]: owner };
+  const result = await run('flock', ['/run', 'ip', 'netns', ...args], { env });
   if (result.status !== 0 && !(args[0] === 'del' && !existsSync(join(namespaceFolder, args[1]!))))
     throw new Error(`ip netns ${args.join(' ')}: ${result.stderr.trim()}`);
 }

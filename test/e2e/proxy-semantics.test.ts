@@ -232,6 +232,12 @@ for (const variant of ['nft', 'legacy'] as const) {
           ]),
         );
         await serve(cluster, dual, [{ ip: a.ipv4, node: 'node1' }]);
+        // Link-local addresses of fresh interfaces are tentative for a second or two (RFC 4862): until then no neighbour
+        // is found.
+        for (const pod of [a, b])
+          await services.lab.waitFor(`IPv6 to ${pod.ipv6}`, async () =>
+            (await failure(caller1, pod.ipv6, 8080)).startsWith('answered'),
+          );
         assert.equal(await servers(caller1, 'fd00:96::a', 80, 30), 'a,b', 'from a pod');
         assert.equal(await servers(node2, 'fd00:96::a', 80, 30), 'a,b', 'from a node');
         assert.equal(await servers(a, 'fd00:96::a', 80, 30), 'a,b', 'from an endpoint, itself included');

@@ -7,7 +7,7 @@ WORKDIR /src
 COPY package.json package-lock.json ./
 RUN npm install --no-save --ignore-scripts --no-audit --no-fund
 COPY . .
-RUN node test/build.mjs \
+RUN node tools/build.mjs \
     && npm prune --no-save --omit=dev --ignore-scripts --no-audit --no-fund \
     && rm -r node_modules/@oven
 

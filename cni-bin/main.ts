@@ -10,7 +10,7 @@ import {
   defaultSocket,
   failureAnswer,
   versionAnswer,
-} from '../src/cni/protocol.ts';
+} from '../src/pods/cni/protocol.ts';
 import { askSocket, finish, readInput } from './libc.ts';
 
 declare const TWILL_VERSION: string;
@@ -37,7 +37,7 @@ async function withoutAgent(
     return failureAnswer({ code, msg: `${unreachable}; is it running on this node?` }, version);
   }
   try {
-    const { queueDeletion } = await import('../src/cni/deletions.ts');
+    const { queueDeletion } = await import('../src/pods/cni/deletions.ts');
     queueDeletion(socketPath, call);
     console.error(`${unreachable}; the deletion is queued`);
     return { status: 0, output: '' };

@@ -1,11 +1,11 @@
 import { Command } from 'commander';
+import { agentArguments } from './agent/flags.ts';
 import { addAgentCommand } from './commands/agent.ts';
 import { addInstallCniCommand } from './commands/install-cni.ts';
 import { addPodsCommand } from './commands/pods.ts';
 import { addProxyCommand } from './commands/proxy.ts';
-import { agentArguments } from './config/agent-flags.ts';
-import { version } from './config/version.ts';
 import { describeError } from './model/error.ts';
+import { version } from './process/version.ts';
 
 const program = new Command('twill')
   .description('A pod network for Kubernetes and plain Linux hosts.')

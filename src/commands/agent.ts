@@ -1,7 +1,7 @@
 import { type Command, Option } from 'commander';
-import { type AgentFlag, agentFlags, klogFlags } from '../config/agent-flags.ts';
-import type { FlagValues } from '../config/flag-reader.ts';
-import { version } from '../config/version.ts';
+import { type AgentFlag, agentFlags, klogFlags } from '../agent/flags.ts';
+import type { FlagValues } from '../process/flag-reader.ts';
+import { version } from '../process/version.ts';
 
 const collect = (value: string, earlier: string[] | undefined): string[] => [...(earlier ?? []), value];
 
@@ -22,7 +22,7 @@ export function addAgentCommand(program: Command): void {
   for (const flag of agentFlags) command.addOption(option(flag));
   for (const flag of klogFlags) command.addOption(option(flag).hideHelp());
   command.action(async (flags: FlagValues) => {
-    const { runAgent } = await import('../reconcile/agent.ts');
+    const { runAgent } = await import('../agent/agent.ts');
     await runAgent(flags, process.env);
   });
 }

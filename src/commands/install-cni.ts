@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
-import type { InstallFlags } from '../cni/install.ts';
-import { defaultSocket } from '../cni/protocol.ts';
+import type { InstallFlags } from '../pods/cni/install.ts';
+import { defaultSocket } from '../pods/cni/protocol.ts';
 
 /** `twill install-cni`: what the DaemonSet's init container runs. */
 export function addInstallCniCommand(program: Command): void {
@@ -18,7 +18,7 @@ export function addInstallCniCommand(program: Command): void {
     .option('--cni-executable <file>', 'plugin to install (default: the one beside this program)')
     .option('--cni-socket <path>', 'where the agent listens, for the built-in configuration', defaultSocket)
     .action(async (flags: InstallFlags) => {
-      const { installCni } = await import('../cni/install.ts');
+      const { installCni } = await import('../pods/cni/install.ts');
       installCni(flags);
     });
 }

@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander';
-import { defaultSocket } from '../cni/protocol.ts';
 import type { PodsFlags } from '../inspect/pods.ts';
+import { defaultSocket } from '../pods/cni/protocol.ts';
 
 /** `twill pods`: the attachments this node's agent has made. */
 export function addPodsCommand(program: Command): void {

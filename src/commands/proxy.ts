@@ -1,6 +1,6 @@
 import { setFlagsFromString } from 'node:v8';
 import type { Command } from 'commander';
-import type { ProxyFlags } from '../config/proxy.ts';
+import type { ProxyFlags } from '../services/config.ts';
 
 /** `twill proxy`: flags as kube-proxy has them. */
 export function addProxyCommand(program: Command): void {
@@ -45,12 +45,12 @@ export function addProxyCommand(program: Command): void {
     .option('--cleanup', 'remove all rules of the proxy (and of kube-proxy) from this node, and exit', false)
     .action(async (flags: ProxyFlags & { cleanup: boolean }) => {
       if (flags.cleanup) {
-        const { cleanUpProxy } = await import('../reconcile/proxy-cleanup.ts');
+        const { cleanUpProxy } = await import('../services/cleanup.ts');
         await cleanUpProxy((line) => process.stdout.write(`${line}\n`));
         return;
       }
-      const { proxyConfig } = await import('../config/proxy.ts');
-      const { runProxy } = await import('../reconcile/proxy.ts');
+      const { proxyConfig } = await import('../services/config.ts');
+      const { runProxy } = await import('../services/proxy.ts');
       const config = proxyConfig(flags);
       // The first rules of thousands of Services are the longest work it does, and over before code that V8 optimises
       // meanwhile, on the processor that iptables-restore needs, is of use. (Compiled code that is kept is for V8's own

@@ -2,10 +2,10 @@
  * The kernel's connection tracking table over ctnetlink (include/uapi/linux/netfilter/nfnetlink_conntrack.h).
  */
 
-import type { Flow } from '../desired/stale-flows.ts';
 import { addressFromBytes, type Family } from '../model/address.ts';
 import { isTwillError } from '../model/error.ts';
-import type { Protocol } from '../model/service.ts';
+import type { Protocol } from '../services/plan/service.ts';
+import type { Flow } from '../services/plan/stale-flows.ts';
 import { type Attributes, type MessageWriter, parseAttributes } from './netlink/codec.ts';
 import { NETLINK_NETFILTER } from './netlink/constants.ts';
 import { RtSocket } from './netlink/socket.ts';

@@ -1,5 +1,5 @@
-import type { Log } from '../config/log.ts';
 import { describeError } from '../model/error.ts';
+import type { Log } from '../process/log.ts';
 import type { RulesStamp } from './rules-stamp.ts';
 
 const POLL_MS = 500;

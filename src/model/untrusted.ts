@@ -2,9 +2,10 @@
  * Reading values nobody vouches for (parsed JSON or YAML): each function returns a checked value or throws a TwillError
  * that names the field and shows the value, cut and escaped.
  */
+
+import type { Protocol } from '../services/plan/service.ts';
 import { type Family, ipv4, makeAddress, parsePrefix, tryParseAddress } from './address.ts';
 import { describeError, TwillError } from './error.ts';
-import type { Protocol } from './service.ts';
 
 export type Json = Record<string, unknown>;
 

@@ -1,10 +1,11 @@
 // A CNI server alone, without the agent around it: tests run this program inside a namespace.
 // Arguments: socket, state directory, subnets with their networks as `NETWORK=SUBNET`, comma-separated, and perhaps the
 // grace period in milliseconds.
-import { startCniServer } from '../../src/cni/server.ts';
-import { makeLog } from '../../src/config/log.ts';
+
 import { parsePrefix, prefixHost } from '../../src/model/address.ts';
-import type { PodNetworkState } from '../../src/model/pod-network.ts';
+import { startCniServer } from '../../src/pods/cni/server.ts';
+import type { PodNetworkState } from '../../src/pods/plan/network.ts';
+import { makeLog } from '../../src/process/log.ts';
 
 const [socketPath = '', stateDir = '', subnets = '', graceMs] = process.argv.slice(2);
 const families = subnets

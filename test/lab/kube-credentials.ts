@@ -2,7 +2,7 @@
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { KubeClient } from '../../src/store/kube-client.ts';
+import { KubeClient } from '../../src/kubernetes/client.ts';
 import { type Certificates, makeCertificates } from './certificates.ts';
 import { type ApiObject, KubeApi } from './kube-api.ts';
 import { serviceObject } from './service-fixtures.ts';

@@ -1,8 +1,8 @@
 // Reads Services as the proxy does, with the configuration it finds, and prints their keys whenever they change.
 import pino from 'pino';
-import { ServiceTracker } from '../../src/desired/service-tracker.ts';
-import { KubeClient } from '../../src/store/kube-client.ts';
-import { KubeServiceSource } from '../../src/store/kube-services.ts';
+import { KubeClient } from '../../src/kubernetes/client.ts';
+import { ServiceTracker } from '../../src/services/plan/tracker.ts';
+import { KubeServiceSource } from '../../src/services/sources/kubernetes.ts';
 
 const client = await KubeClient.open({});
 const log = pino({ level: 'warn' }, pino.destination(2));

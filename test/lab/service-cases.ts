@@ -2,7 +2,7 @@
  * One table of Services for all tests of rules: goldens show the documents, kernel tests load them into both iptables
  * variants. Node is `node-a`, pods are 10.244.0.0/16 and fd00:244::/56.
  */
-import type { ServiceState } from '../../src/desired/service-tracker.ts';
+import type { ServiceState } from '../../src/services/plan/tracker.ts';
 import { serviceObject, sliceObject, stateOf } from './service-fixtures.ts';
 
 export interface ServiceCase {

@@ -1,11 +1,11 @@
 /** Services and slices for tests, short to write: only what a test is about is spelt out. */
 
-import type { ServiceState } from '../../src/desired/service-tracker.ts';
 import { type Family, ipv6 } from '../../src/model/address.ts';
-import { type EndpointSlice, objectKey, type Service } from '../../src/model/service.ts';
-import { parseEndpointSlice, parseService } from '../../src/model/service-parse.ts';
-import { sha256 } from '../../src/reconcile/proxy-rules.ts';
-import type { RenderOptions } from '../../src/render/iptables/options.ts';
+import type { RenderOptions } from '../../src/services/iptables/plan/options.ts';
+import { sha256 } from '../../src/services/iptables/rules.ts';
+import { parseEndpointSlice, parseService } from '../../src/services/plan/parse.ts';
+import { type EndpointSlice, objectKey, type Service } from '../../src/services/plan/service.ts';
+import type { ServiceState } from '../../src/services/plan/tracker.ts';
 
 export interface EndpointSpec {
   readonly ip: string;

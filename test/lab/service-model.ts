@@ -2,8 +2,9 @@
  * A small world of Services that changes at random, and what ought to become of a packet in it, said directly from the
  * Kubernetes API's description and by other means than the proxy's.
  */
-import type { EndpointSlice, Service } from '../../src/model/service.ts';
-import { parseEndpointSlice, parseService } from '../../src/model/service-parse.ts';
+
+import { parseEndpointSlice, parseService } from '../../src/services/plan/parse.ts';
+import type { EndpointSlice, Service } from '../../src/services/plan/service.ts';
 import type { Ending, Packet } from './packet-walker.ts';
 import { type EndpointSpec, serviceObject, sliceObject } from './service-fixtures.ts';
 

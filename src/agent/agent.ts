@@ -1,0 +1,224 @@
+import { release } from 'node:os';
+import { listLinks } from '../kernel/netlink/links.ts';
+import { RtSocket } from '../kernel/netlink/socket.ts';
+import { ConflictWatch } from '../leases/conflict-watch.ts';
+import { NetworkChanges } from '../leases/network-changes.ts';
+import { leaseFamily } from '../leases/plan/lease.ts';
+import type { NetworkConfig } from '../leases/plan/network-config.ts';
+import { previousSubnets } from '../leases/plan/subnet-file.ts';
+import type { LeaseSource, SourceChange } from '../leases/source.ts';
+import { Masquerade } from '../masquerade/masquerade.ts';
+import { trafficRules } from '../masquerade/plan/rules.ts';
+import { watchKernel } from '../overlay/events.ts';
+import { Overlay } from '../overlay/overlay.ts';
+import { wantedChecksumOffload } from '../overlay/plan/checksum-offload.ts';
+import { VtepMacs } from '../overlay/vtep-macs.ts';
+import { type CniServer, startCniServer } from '../pods/cni/server.ts';
+import { readFileIfPresent } from '../process/files.ts';
+import type { FlagValues } from '../process/flag-reader.ts';
+import { type Log, makeLog } from '../process/log.ts';
+import { version } from '../process/version.ts';
+import { type AgentConfig, readAgentConfig } from './config.ts';
+import { type AgentParts, serveHealth } from './health.ts';
+import { openSource } from './source.ts';
+
+/** The devices in the bridge: one for each pod, whichever CNI plugin wired it. */
+async function countPorts(socket: RtSocket, bridge: string): Promise<number> {
+  const links = await listLinks(socket);
+  const index = links.find(({ name }) => name === bridge)?.index;
+  return index === undefined ? 0 : links.filter(({ master }) => master === index).length;
+}
+
+/** Resolves with the signal's name; a second one ends the process at once, as by default. */
+function stopSignal(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve(signal));
+  });
+}
+
+/** The running parts, in the order in which they stop. */
+class Agent {
+  private readonly config: AgentConfig;
+  private readonly log: Log;
+  private readonly source: LeaseSource;
+  private readonly abort = new AbortController();
+  private readonly closers: (() => Promise<void> | void)[] = [];
+  private overlay: Overlay | undefined;
+  /** The network configuration in force. */
+  private network: NetworkConfig | undefined;
+  private changes: NetworkChanges | undefined;
+  private watching = false;
+  private readonly conflicts: ConflictWatch;
+  private masquerade: Masquerade | undefined;
+  private cni: CniServer | undefined;
+
+  constructor(config: AgentConfig, log: Log) {
+    this.config = config;
+    this.log = log;
+    this.source = openSource(config, log);
+    this.conflicts = new ConflictWatch(this.source, log);
+    this.closers.push(() => this.conflicts.stop());
+  }
+
+  async start(): Promise<void> {
+    // The list of leases comes in while the CNI server looks after what an earlier run left.
+    this.closers.push(() => this.source.stop());
+    this.source.start((change) => this.sourceChanged(change));
+    await this.serve();
+    const socket = new RtSocket();
+    this.closers.push(() => socket.close());
+    const network = await this.source.config(this.abort.signal);
+    this.network = network;
+    this.conflicts.listed();
+    this.startOverlay(network, socket);
+    this.startChanges(network, socket);
+  }
+
+  /**
+   * Before anything is changed: pods that come and go while we wait for leases get an answer that says so, and a second
+   * agent on one node ends here.
+   */
+  private async serve(): Promise<void> {
+    const { cniSocket: socketPath, cniConfDir: confDir, stateDir, bridge, ipMasq: masquerade } = this.config;
+    const cni = await startCniServer({
+      socketPath,
+      confDir,
+      stateDir,
+      bridge,
+      masquerade,
+      log: this.log,
+      podNetwork: () =>
+        this.overlay?.podNetwork() ?? { ready: false, reason: 'there is no network configuration yet' },
+    });
+    this.cni = cni;
+    this.closers.push(() => cni.close());
+    this.closers.push(await serveHealth(this.config, () => this.health(), this.log));
+  }
+
+  private sourceChanged(change: SourceChange): void {
+    if (change === 'config') this.changes?.loop.trigger('the network configuration changed', true);
+    else if (change === 'peers') {
+      this.overlay?.peersChanged();
+    } else {
+      this.overlay?.loop.trigger('own lease', true);
+      this.masquerade?.loop.trigger('own lease', true);
+    }
+    this.conflicts.leasesChanged();
+  }
+
+  private health(): AgentParts {
+    const { source, overlay, masquerade, changes, conflicts, cni } = this;
+    return { source, overlay, masquerade, changes, conflicts: conflicts.found, cni };
+  }
+
+  private startOverlay(network: NetworkConfig, socket: RtSocket): void {
+    const { config, log, source } = this;
+    const overlay = new Overlay({
+      source,
+      config: network,
+      socket,
+      log,
+      macs: new VtepMacs(config.stateDir),
+      underlay: {
+        interfaces: config.interfaces,
+        interfacePatterns: config.interfacePatterns,
+        canReach: config.interfaceCanReach,
+        publicIps: config.publicIps,
+      },
+      subnetFile: config.subnetFile,
+      previous: previousSubnets(
+        readFileIfPresent(config.subnetFile) ?? '',
+        network.families.map(({ family }) => family),
+      ),
+      masquerade: config.ipMasq,
+      resyncMs: config.resyncMs,
+      blackholeRoute: config.blackholeRoute,
+      checksumOffload: wantedChecksumOffload(config.txChecksumOffload, release()),
+      onChange: () => this.overlayChanged(overlay),
+    });
+    this.overlay = overlay;
+    this.closers.push(() => overlay.loop.stop());
+    overlay.loop.trigger('start');
+  }
+
+  private startChanges(network: NetworkConfig, socket: RtSocket): void {
+    const { source, log, config } = this;
+    this.changes = new NetworkChanges({
+      source,
+      log,
+      network,
+      pods: () => countPorts(socket, config.bridge),
+      possible: async (next) => this.overlay?.canFollow(next),
+      apply: (next) => {
+        this.network = next;
+        this.overlay?.reconfigure(next);
+        this.masquerade?.loop.trigger('the network configuration changed', true);
+      },
+    });
+    const { loop } = this.changes;
+    this.closers.push(() => loop.stop());
+  }
+
+  /**
+   * Looking at the kernel's events only when the first state stands keeps our own first thousands of changes out of
+   * them; the run that follows catches what others changed meanwhile.
+   */
+  private overlayChanged(overlay: Overlay): void {
+    if (this.watching || !overlay.podNetwork().ready || this.abort.signal.aborted) return;
+    this.watching = true;
+    this.source.networkUp();
+    this.conflicts.start();
+    // Starting iptables costs more than a peer's entries: it comes when traffic can flow.
+    this.startMasquerade();
+    this.closers.push(watchKernel(overlay, this.log));
+    overlay.loop.trigger('kernel events are watched');
+    this.log.debug('watches the kernel');
+  }
+
+  private startMasquerade(): void {
+    const { config, log, source } = this;
+    this.masquerade = new Masquerade({
+      log,
+      resyncMs: config.rulesResyncMs,
+      nftables: () => this.network?.nftables ?? false,
+      rules: () =>
+        (this.network?.families ?? []).flatMap(({ family, network: pods }) => {
+          const own = source.own();
+          const subnet = own === undefined ? undefined : leaseFamily(own, family)?.subnet;
+          if (subnet === undefined) return [];
+          const { ipMasq: masquerade, forwardRules: forward, randomFully } = config;
+          return [trafficRules({ network: pods, subnet, masquerade, forward, randomFully })];
+        }),
+    });
+    const { masquerade } = this;
+    this.closers.push(() => masquerade.stop());
+    masquerade.loop.trigger('start');
+  }
+
+  /** Stops the loops. The lease, the devices, the routes and the rules stay: pods' traffic goes on. */
+  async stop(): Promise<void> {
+    this.abort.abort();
+    for (const close of [...this.closers].reverse()) await close();
+  }
+}
+
+/** Runs `twill agent` until a signal. @throws TwillError `invalid` for a wrong flag */
+export async function runAgent(
+  flags: FlagValues,
+  env: Readonly<Record<string, string | undefined>>,
+): Promise<void> {
+  const config = readAgentConfig(flags, env);
+  const log = makeLog({ level: config.logLevel, format: config.logFormat, name: 'agent' });
+  log.info({ version, stateDir: config.stateDir, pid: process.pid }, 'twill agent starts');
+  const agent = new Agent(config, log);
+  const stopped = stopSignal();
+  const started = agent.start().catch(async (error: unknown) => {
+    if ((error as Error).name === 'AbortError') return;
+    await agent.stop();
+    throw error;
+  });
+  const signal = await Promise.race([stopped, started.then(() => stopped)]);
+  log.info({ signal }, 'stopping; the data plane stays');
+  await agent.stop();
+  process.exit(0);
+}

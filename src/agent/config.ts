@@ -1,0 +1,93 @@
+import type { Address } from '../model/address.ts';
+import { type ChecksumOffload, checksumOffloads } from '../overlay/plan/checksum-offload.ts';
+import { FlagReader, type FlagValues } from '../process/flag-reader.ts';
+import { type LogFormat, type LogLevel, logLevels } from '../process/log.ts';
+
+/** `twill agent`'s configuration, checked. flanneld's flags keep their names and meaning. */
+export interface AgentConfig {
+  readonly etcdEndpoints: readonly string[];
+  readonly etcdPrefix: string;
+  readonly etcdCaFile: string | undefined;
+  readonly etcdCertFile: string | undefined;
+  readonly etcdKeyFile: string | undefined;
+  readonly etcdUsername: string | undefined;
+  readonly etcdPassword: string | undefined;
+  readonly interfaces: readonly string[];
+  readonly interfacePatterns: readonly string[];
+  readonly interfaceCanReach: string | undefined;
+  readonly publicIps: readonly Address[];
+  readonly subnetFile: string;
+  readonly leaseRenewMarginSeconds: number;
+  readonly ipMasq: boolean;
+  readonly randomFully: boolean;
+  readonly forwardRules: boolean;
+  readonly rulesResyncMs: number;
+  readonly blackholeRoute: boolean;
+  readonly kubeSubnetManager: boolean;
+  readonly kubeApiUrl: string | undefined;
+  readonly kubeConfigFile: string | undefined;
+  readonly kubeAnnotationPrefix: string;
+  readonly netConfigPath: string;
+  readonly setNodeNetworkUnavailable: boolean;
+  readonly healthz: { readonly host: string; readonly port: number } | undefined;
+  readonly metricsBindAddress: string | undefined;
+  readonly stateDir: string;
+  readonly cniSocket: string;
+  /** Where the container runtime looks for CNI configurations. */
+  readonly cniConfDir: string;
+  readonly bridge: string;
+  readonly resyncMs: number;
+  readonly txChecksumOffload: ChecksumOffload;
+  readonly logLevel: LogLevel;
+  readonly logFormat: LogFormat;
+}
+
+/**
+ * Reads flags and environment.
+ * @throws TwillError `invalid` naming the flag
+ */
+export function readAgentConfig(
+  flags: FlagValues,
+  env: Readonly<Record<string, string | undefined>>,
+): AgentConfig {
+  const read = new FlagReader(flags, env);
+  // flanneld tells about each lease from 2 on, about each entry from 4 on.
+  const verbose = Number(read.text('v') ?? 0) >= 4;
+  const healthzPort = read.integer('healthz-port', 0, 65535);
+  return {
+    etcdEndpoints: read.must('etcd-endpoints').split(',').filter(Boolean),
+    etcdPrefix: read.must('etcd-prefix').replace(/\/+$/, ''),
+    etcdCaFile: read.text('etcd-cafile'),
+    etcdCertFile: read.text('etcd-certfile'),
+    etcdKeyFile: read.text('etcd-keyfile'),
+    etcdUsername: read.text('etcd-username'),
+    etcdPassword: read.text('etcd-password'),
+    interfaces: read.list('iface'),
+    interfacePatterns: read.list('iface-regex'),
+    interfaceCanReach: read.anyAddress('iface-can-reach'),
+    publicIps: [...read.address('public-ip', 'IPv4'), ...read.address('public-ipv6', 'IPv6')],
+    subnetFile: read.must('subnet-file'),
+    leaseRenewMarginSeconds: read.integer('subnet-lease-renew-margin', 1, 1439) * 60,
+    ipMasq: read.boolean('ip-masq'),
+    randomFully: !read.boolean('ip-masq-fully-random-disable'),
+    forwardRules: read.boolean('iptables-forward-rules'),
+    rulesResyncMs: read.integer('iptables-resync', 1, 86_400) * 1000,
+    blackholeRoute: read.boolean('ip-blackhole-route'),
+    kubeSubnetManager: read.boolean('kube-subnet-mgr'),
+    kubeApiUrl: read.text('kube-api-url'),
+    kubeConfigFile: read.text('kubeconfig-file'),
+    kubeAnnotationPrefix: read.must('kube-annotation-prefix'),
+    netConfigPath: read.must('net-config-path'),
+    setNodeNetworkUnavailable: read.boolean('set-node-network-unavailable'),
+    healthz: healthzPort === 0 ? undefined : { host: read.must('healthz-ip'), port: healthzPort },
+    metricsBindAddress: read.text('metrics-bind-address'),
+    stateDir: read.must('state-dir'),
+    cniSocket: read.must('cni-socket'),
+    cniConfDir: read.must('cni-conf-dir'),
+    bridge: read.must('bridge'),
+    resyncMs: read.integer('resync', 1, 86_400) * 1000,
+    txChecksumOffload: read.oneOf('tx-checksum-offload', checksumOffloads),
+    logLevel: verbose ? 'debug' : read.oneOf('log-level', logLevels),
+    logFormat: read.oneOf('log-format', ['json', 'pretty'] as const),
+  };
+}

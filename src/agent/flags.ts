@@ -1,0 +1,156 @@
+import { logLevels } from '../process/log.ts';
+
+/** A flag of the agent; repeated ones come as a list. */
+export interface AgentFlag {
+  readonly name: string;
+  readonly kind: 'text' | 'list' | 'boolean' | 'integer';
+  readonly standard?: string | number | boolean;
+  readonly help: string;
+}
+
+/** flanneld's flags, then our own. */
+export const agentFlags: readonly AgentFlag[] = [
+  {
+    name: 'etcd-endpoints',
+    kind: 'text',
+    standard: 'http://127.0.0.1:4001,http://127.0.0.1:2379',
+    help: 'etcd endpoints, separated by commas',
+  },
+  { name: 'etcd-prefix', kind: 'text', standard: '/coreos.com/network', help: 'etcd prefix' },
+  { name: 'etcd-keyfile', kind: 'text', help: 'TLS key for etcd' },
+  { name: 'etcd-certfile', kind: 'text', help: 'TLS client certificate for etcd' },
+  { name: 'etcd-cafile', kind: 'text', help: 'TLS certificate authority of etcd' },
+  { name: 'etcd-username', kind: 'text', help: 'user name for etcd' },
+  { name: 'etcd-password', kind: 'text', help: 'password for etcd' },
+  { name: 'iface', kind: 'list', help: 'interface (name or IP) for traffic between nodes; may repeat' },
+  {
+    name: 'iface-regex',
+    kind: 'list',
+    help: 'pattern for the name or IP of that interface, tried after --iface; may repeat',
+  },
+  { name: 'iface-can-reach', kind: 'text', help: 'use the interface through which this IP is reached' },
+  { name: 'public-ip', kind: 'text', help: 'IPv4 address at which other nodes reach this one' },
+  { name: 'public-ipv6', kind: 'text', help: 'IPv6 address at which other nodes reach this one' },
+  {
+    name: 'subnet-file',
+    kind: 'text',
+    standard: '/run/flannel/subnet.env',
+    help: 'file to write subnet, MTU and so on to',
+  },
+  {
+    name: 'subnet-lease-renew-margin',
+    kind: 'integer',
+    standard: 60,
+    help: 'minutes before its end at which the lease is renewed at the latest, 1 to 1439',
+  },
+  {
+    name: 'ip-masq',
+    kind: 'boolean',
+    standard: false,
+    help: 'masquerade traffic that leaves the pod network',
+  },
+  {
+    name: 'ip-masq-fully-random-disable',
+    kind: 'boolean',
+    standard: false,
+    help: 'do not choose the ports of masqueraded connections at random',
+  },
+  { name: 'iptables-resync', kind: 'integer', standard: 5, help: 'seconds between checks of the rules' },
+  {
+    name: 'iptables-forward-rules',
+    kind: 'boolean',
+    standard: true,
+    help: 'accept forwarded traffic of the pod network',
+  },
+  {
+    name: 'ip-blackhole-route',
+    kind: 'boolean',
+    standard: false,
+    help: "discard what is for this node's subnet while no bridge takes it, instead of sending it out again",
+  },
+  {
+    name: 'kube-subnet-mgr',
+    kind: 'boolean',
+    standard: false,
+    help: "take subnets from the Kubernetes nodes' podCIDRs instead of etcd",
+  },
+  { name: 'kube-api-url', kind: 'text', help: 'URL of the Kubernetes API server' },
+  { name: 'kubeconfig-file', kind: 'text', help: 'kubeconfig file' },
+  {
+    name: 'kube-annotation-prefix',
+    kind: 'text',
+    standard: 'flannel.alpha.coreos.com',
+    help: "prefix of the nodes' annotations",
+  },
+  {
+    name: 'net-config-path',
+    kind: 'text',
+    standard: '/etc/kube-flannel/net-conf.json',
+    help: 'network configuration for --kube-subnet-mgr',
+  },
+  {
+    name: 'set-node-network-unavailable',
+    kind: 'boolean',
+    standard: true,
+    help: "clear the node's NetworkUnavailable condition when ready",
+  },
+  { name: 'healthz-ip', kind: 'text', standard: '0.0.0.0', help: 'address to serve /healthz and /readyz on' },
+  { name: 'healthz-port', kind: 'integer', standard: 0, help: 'port to serve them on, 0 for none' },
+  { name: 'metrics-bind-address', kind: 'text', help: 'IP:PORT to serve /metrics on, none by default' },
+  {
+    name: 'state-dir',
+    kind: 'text',
+    standard: '/run/twill',
+    help: 'directory for state that must not outlive the boot',
+  },
+  {
+    name: 'cni-socket',
+    kind: 'text',
+    standard: '/run/twill/cni.sock',
+    help: 'Unix socket on which the CNI plugin reaches the agent',
+  },
+  {
+    name: 'cni-conf-dir',
+    kind: 'text',
+    standard: '/etc/cni/net.d',
+    help: "CNI configurations of the container runtime: those that sort before Twill's are warned about",
+  },
+  { name: 'bridge', kind: 'text', standard: 'cni0', help: "bridge for this node's pods" },
+  { name: 'resync', kind: 'integer', standard: 30, help: 'seconds between full comparisons with the kernel' },
+  {
+    name: 'tx-checksum-offload',
+    kind: 'text',
+    standard: 'auto',
+    help: "transmit checksum offload of the VXLAN device: on, off, or auto: off on kernels that spoil masqueraded packets' checksums",
+  },
+  { name: 'log-level', kind: 'text', standard: 'info', help: logLevels.join(', ') },
+  { name: 'log-format', kind: 'text', standard: 'json', help: 'json or pretty' },
+];
+
+/** klog's flags, which flanneld has too: `v` sets the level, the others concern files that we do not write. */
+export const klogFlags: readonly AgentFlag[] = [
+  { name: 'v', kind: 'integer', help: '4 and more is --log-level=debug' },
+  ...(
+    ['vmodule', 'log_backtrace_at', 'stderrthreshold', 'log_dir', 'log_file', 'log_file_max_size'] as const
+  ).map((name) => ({ name, kind: 'text' as const, help: 'has no meaning here' })),
+  ...(
+    [
+      'logtostderr',
+      'alsologtostderr',
+      'add_dir_header',
+      'skip_headers',
+      'skip_log_headers',
+      'one_output',
+    ] as const
+  ).map((name) => ({ name, kind: 'boolean' as const, help: 'has no meaning here' })),
+];
+
+const names = new Set([...agentFlags, ...klogFlags].map(({ name }) => name)).add('version').add('help');
+
+/** The arguments with flags as flanneld takes them, `-ip-masq` like `--ip-masq`, in the latter form. */
+export function agentArguments(args: readonly string[]): string[] {
+  return args.map((argument) => {
+    const [, name = ''] = /^-([a-z][\w-]*)(?:=|$)/.exec(argument) ?? [];
+    return names.has(name) ? `-${argument}` : argument;
+  });
+}

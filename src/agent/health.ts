@@ -1,0 +1,120 @@
+import type { NetworkChanges } from '../leases/network-changes.ts';
+import type { LeaseConflict } from '../leases/plan/conflicts.ts';
+import type { LeaseSource } from '../leases/source.ts';
+import type { Masquerade } from '../masquerade/masquerade.ts';
+import type { Check } from '../model/health.ts';
+import { fullTables, neighbourTables } from '../overlay/neighbour-tables.ts';
+import type { Overlay } from '../overlay/overlay.ts';
+import type { CniServer } from '../pods/cni/server.ts';
+import {
+  type HttpAnswer,
+  type HttpServer,
+  parseBindAddress,
+  type Routes,
+  startHttp,
+} from '../process/http.ts';
+import type { Log } from '../process/log.ts';
+import type { LoopStatus } from '../process/loop.ts';
+import type { AgentConfig } from './config.ts';
+import { agentMetrics } from './metrics.ts';
+
+/** The parts whose state makes up the agent's; those that do not run yet are undefined. */
+export interface AgentParts {
+  readonly source: LeaseSource;
+  readonly overlay: Overlay | undefined;
+  readonly masquerade: Masquerade | undefined;
+  readonly changes: NetworkChanges | undefined;
+  readonly conflicts: readonly LeaseConflict[];
+  readonly cni: CniServer | undefined;
+}
+
+/** A loop that has been running for this long is stuck: restarting the process may help. */
+const STUCK_MS = 120_000;
+
+function loopCheck(name: string, status: LoopStatus | undefined): Check {
+  if (status === undefined)
+    return { name, state: 'failed', detail: 'not started: no network configuration yet' };
+  if (status.lastError !== undefined) return { name, state: 'failed', detail: status.lastError };
+  if (status.lastSuccess === undefined) return { name, state: 'failed', detail: 'has not succeeded yet' };
+  return { name, state: 'ok', detail: `last success ${new Date(status.lastSuccess).toISOString()}` };
+}
+
+function checks({ source, overlay, masquerade, changes, conflicts, cni }: AgentParts): Check[] {
+  const own = source.own();
+  const { connected, lastError, leaseError, configError, malformed } = source.status();
+  const why = changes === undefined ? configError : undefined;
+  const pods = overlay?.podNetwork();
+  const result: Check[] = [
+    own === undefined
+      ? {
+          name: 'lease',
+          state: 'failed',
+          detail: `this node holds no lease: ${why ?? leaseError ?? 'not yet'}`,
+        }
+      : { name: 'lease', state: 'ok', detail: own.name },
+    loopCheck('overlay', overlay?.loop.status()),
+    loopCheck('masquerade', masquerade?.loop.status()),
+    connected
+      ? { name: 'lease source', state: 'ok', detail: 'followed' }
+      : {
+          name: 'lease source',
+          state: 'warning',
+          detail: `not followed now, traffic goes on: ${lastError ?? 'connecting'}`,
+        },
+  ];
+  if (pods !== undefined && !pods.ready)
+    result.push({ name: 'pod network', state: 'failed', detail: pods.reason });
+  for (const detail of (pods?.ready === true ? cni?.problems() : undefined) ?? [])
+    result.push({ name: 'CNI', state: 'warning', detail });
+  const change = changes?.check();
+  if (change !== undefined) result.push(change);
+  if (overlay !== undefined) result.push(...overlay.settings.problems(), ...overlay.warnings());
+  result.push(...fullTables(neighbourTables(), source.leases().size));
+  for (const [name, reason] of malformed)
+    result.push({ name: `lease ${name}`, state: 'warning', detail: `skipped: ${reason}` });
+  for (const { detail } of conflicts) result.push({ name: 'conflict', state: 'warning', detail });
+  return result;
+}
+
+const signs = { ok: '[+]', failed: '[-]', warning: '[!]' } as const;
+
+function readyz(subject: AgentParts): HttpAnswer {
+  const all = checks(subject);
+  const body = all.map(({ name, state, detail }) => `${signs[state]} ${name}: ${detail}\n`).join('');
+  return { status: all.some(({ state }) => state === 'failed') ? 503 : 200, body };
+}
+
+function healthz({ overlay, masquerade }: AgentParts): HttpAnswer {
+  const stuck = [overlay?.loop, masquerade?.loop]
+    .map((loop) => loop?.status())
+    .find((status) => status?.runningSince !== undefined && Date.now() - status.runningSince > STUCK_MS);
+  if (stuck !== undefined) return { status: 500, body: `the loop '${stuck.name}' is stuck\n` };
+  return { status: 200, body: 'ok\n' };
+}
+
+/**
+ * Serves /healthz, /readyz and /metrics where the configuration asks for them.
+ * @returns closes the servers
+ * @throws TwillError `conflict` when an address is in use, `invalid`
+ */
+export async function serveHealth(
+  config: Pick<AgentConfig, 'healthz' | 'metricsBindAddress'>,
+  subject: () => AgentParts,
+  log: Log,
+): Promise<() => Promise<void>> {
+  const health: Routes = { '/healthz': () => healthz(subject()), '/readyz': () => readyz(subject()) };
+  const all: Routes = { ...health, '/metrics': () => agentMetrics(subject()) };
+  const wanted: { host: string; port: number; routes: Routes }[] = [];
+  if (config.healthz !== undefined) wanted.push({ ...config.healthz, routes: health });
+  if (config.metricsBindAddress !== undefined)
+    wanted.push({ ...parseBindAddress(config.metricsBindAddress), routes: all });
+  const servers: HttpServer[] = [];
+  for (const { host, port, routes } of wanted) {
+    const server = await startHttp(host, port, routes);
+    log.info({ host, port: server.port, paths: Object.keys(routes) }, 'serving health and metrics');
+    servers.push(server);
+  }
+  return async () => {
+    await Promise.all(servers.map((server) => server.close()));
+  };
+}

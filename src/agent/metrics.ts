@@ -1,0 +1,110 @@
+import type { Registry } from 'prom-client';
+import { type NeighbourTable, neighbourTables } from '../overlay/neighbour-tables.ts';
+import type { HttpAnswer } from '../process/http.ts';
+import type { AgentParts } from './health.ts';
+
+interface Sample {
+  readonly name: string;
+  readonly help: string;
+  readonly kind: 'gauge' | 'counter';
+  /** The values, by the value of `label`; a plain number where there is no label. */
+  readonly value: number | Readonly<Record<string, number>>;
+  readonly label?: string;
+}
+
+function loopFailures({ overlay, masquerade, changes }: AgentParts): Record<string, number> {
+  const failures: Record<string, number> = {};
+  for (const part of [overlay, masquerade, changes]) {
+    const status = part?.loop.status();
+    if (status !== undefined) failures[status.name] = status.failures;
+  }
+  return failures;
+}
+
+function samples(parts: AgentParts): Sample[] {
+  const { source, overlay, masquerade, changes, conflicts } = parts;
+  const { connected, malformed } = source.status();
+  const tables = neighbourTables();
+  const byFamily = (of: (table: NeighbourTable) => number): Record<string, number> =>
+    Object.fromEntries(tables.map((table) => [table.family, of(table)]));
+  const gauge = (name: string, help: string, value: Sample['value'], label?: string): Sample => ({
+    name: `twill_agent_${name}`,
+    help,
+    kind: 'gauge',
+    value,
+    ...(label === undefined ? {} : { label }),
+  });
+  const counter = (...rest: Parameters<typeof gauge>): Sample => ({ ...gauge(...rest), kind: 'counter' });
+  const ofKind = (wanted: string): number => conflicts.filter(({ kind }) => kind === wanted).length;
+  return [
+    gauge('lease_held', 'Whether this node holds a lease.', source.own() === undefined ? 0 : 1),
+    gauge('lease_source_connected', 'Whether the source of leases is followed.', connected ? 1 : 0),
+    gauge('leases', 'Leases of all nodes that could be read.', source.leases().size),
+    gauge('leases_malformed', 'Leases that could not be read.', malformed.size),
+    gauge(
+      'lease_conflicts',
+      'Pairs of leases that cannot both be right: one public IP, or overlapping subnets.',
+      { 'public-ip': ofKind('public-ip'), subnet: ofKind('subnet') },
+      'kind',
+    ),
+    gauge(
+      'network_configuration_pending',
+      'Whether a network configuration waits, or cannot be read.',
+      changes?.check() === undefined ? 0 : 1,
+    ),
+    gauge(
+      'overlay_entries',
+      'Routes, neighbours and forwarding entries that should stand.',
+      overlay?.peers.size ?? 0,
+    ),
+    gauge(
+      'contested_objects',
+      'Objects in the kernel that another program keeps changing.',
+      overlay?.contest.contested(Date.now()).length ?? 0,
+    ),
+    gauge(
+      'node_problems',
+      'Settings of the node that are not as pods need them.',
+      overlay?.settings.problems().length ?? 0,
+    ),
+    counter(
+      'repairs_total',
+      'What was put right because something else had changed it.',
+      {
+        entries: overlay?.peers.repairs ?? 0,
+        devices: overlay?.vteps.repairs ?? 0,
+        settings: overlay?.settings.repairs ?? 0,
+        rules: masquerade?.repairs ?? 0,
+      },
+      'what',
+    ),
+    counter('loop_failures_total', 'Failed runs.', loopFailures(parts), 'loop'),
+    gauge(
+      'neighbours',
+      'Entries in the neighbour table of the node.',
+      byFamily(({ entries }) => entries),
+      'family',
+    ),
+    gauge(
+      'neighbours_limit',
+      'Most entries that the table may have (gc_thresh3).',
+      byFamily(({ limit }) => limit),
+      'family',
+    ),
+  ];
+}
+
+/** Metrics are made when they are asked for: the library costs start-up time and memory. */
+export async function agentMetrics(parts: AgentParts): Promise<HttpAnswer> {
+  // The bundle offers this CommonJS library's exports as its default only.
+  const { Counter, Gauge, Registry: Made } = (await import('prom-client')).default;
+  const registry: Registry = new Made();
+  for (const { name, help, kind, value, label } of samples(parts)) {
+    const settings = { name, help, registers: [registry], labelNames: label === undefined ? [] : [label] };
+    const metric = kind === 'counter' ? new Counter(settings) : new Gauge(settings);
+    if (typeof value === 'number') metric.inc({}, value);
+    else for (const [key, amount] of Object.entries(value)) metric.inc({ [label ?? '']: key }, amount);
+  }
+  const cni = parts.cni?.metrics().map((line) => `${line}\n`) ?? [];
+  return { status: 200, body: `${await registry.metrics()}${cni.join('')}`, type: registry.contentType };
+}

@@ -1,0 +1,157 @@
+import { request as httpRequest, type IncomingMessage } from 'node:http';
+import { request as httpsRequest, type RequestOptions } from 'node:https';
+import type { KubeConfig } from '@kubernetes/client-node/dist/config.js';
+import { describeError, TwillError } from '../model/error.ts';
+import { version } from '../process/version.ts';
+import { type KubeConfigOptions, type LoadedKubeConfig, loadKubeConfig } from './config.ts';
+
+/** A connection that says nothing for this long is taken for dead; bookmarks come about once a minute. */
+const IDLE_MS = 5 * 60_000;
+const CONNECT_MS = 30_000;
+
+function errorFor(status: number, path: string, body: string): TwillError {
+  const message = /"message":"((?:[^"\\]|\\.)*)"/.exec(body)?.[1] ?? body.slice(0, 200);
+  const code =
+    status === 401 || status === 403
+      ? 'permission'
+      : status === 404
+        ? 'not-found'
+        : status === 410
+          ? 'conflict'
+          : 'unavailable';
+  return new TwillError(code, `the Kubernetes API answered ${status} to ${path}: ${message}`);
+}
+
+async function text(response: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of response) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks).toString();
+}
+
+/** A token file may end with a newline, which a header must not have. */
+function trimToken(options: RequestOptions): void {
+  const headers = options.headers as Record<string, string>;
+  if (typeof headers.Authorization === 'string') headers.Authorization = headers.Authorization.trim();
+}
+
+/**
+ * Reads from (and patches objects of) a Kubernetes API server over node's own HTTP client with the library's
+ * credentials: service account tokens that rotate, kubeconfig certificates, exec plugins. Credentials are asked for anew
+ * for every request.
+ */
+export class KubeClient {
+  readonly server: string;
+  private readonly options: KubeConfigOptions;
+  private loaded: LoadedKubeConfig;
+
+  private constructor(options: KubeConfigOptions, loaded: LoadedKubeConfig) {
+    this.options = options;
+    this.loaded = loaded;
+    this.server = loaded.config.getCurrentCluster()!.server.replace(/\/+$/, '');
+  }
+
+  /** @throws TwillError `invalid` when there is no usable configuration */
+  static async open(options: KubeConfigOptions): Promise<KubeClient> {
+    return new KubeClient(options, await loadKubeConfig(options));
+  }
+
+  /** @throws TwillError by status: `permission`, `not-found`, `conflict` (410, expired); `unavailable` otherwise */
+  async getJson(
+    path: string,
+    query: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+  ): Promise<unknown> {
+    const response = await this.open(path, query, signal);
+    const body = await text(response);
+    try {
+      return JSON.parse(body);
+    } catch (cause) {
+      throw new TwillError('unavailable', `the Kubernetes API's answer to ${path} is not JSON`, cause);
+    }
+  }
+
+  /** A strategic merge patch. @returns the object as it is then @throws like {@link getJson} */
+  async patchJson(path: string, patch: object, signal: AbortSignal): Promise<unknown> {
+    const body = JSON.stringify(patch);
+    const response = await this.open(path, {}, signal, body);
+    return JSON.parse(await text(response));
+  }
+
+  /** Calls `take` with each line of the answer until the server ends it. @throws like {@link getJson} */
+  async lines(
+    path: string,
+    query: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+    take: (line: string) => void,
+  ): Promise<void> {
+    const response = await this.open(path, query, signal);
+    let rest: Buffer[] = [];
+    try {
+      for await (const data of response) {
+        let chunk = data as Buffer;
+        for (let end = chunk.indexOf(10); end !== -1; end = chunk.indexOf(10)) {
+          const line = Buffer.concat([...rest, chunk.subarray(0, end)]).toString();
+          rest = [];
+          chunk = chunk.subarray(end + 1);
+          if (line !== '') take(line);
+        }
+        if (chunk.length > 0) rest.push(chunk);
+      }
+    } catch (cause) {
+      if (cause instanceof TwillError) throw cause;
+      throw new TwillError('unavailable', `the connection to ${this.server} broke`, cause);
+    } finally {
+      response.destroy();
+    }
+  }
+
+  /** The answer once it has begun with a status below 300. */
+  private async open(
+    path: string,
+    query: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+    patch?: string,
+  ): Promise<IncomingMessage> {
+    const url = new URL(`${this.server}${path}?${new URLSearchParams(query)}`);
+    const { config, headers } = this.loaded;
+    const options: RequestOptions = {
+      method: patch === undefined ? 'GET' : 'PATCH',
+      headers: {
+        accept: 'application/json',
+        'user-agent': `twill/${version}`,
+        ...headers,
+        ...(patch === undefined ? {} : { 'content-type': 'application/strategic-merge-patch+json' }),
+      },
+      signal,
+    };
+    try {
+      await config.applyToHTTPSOptions(options as Parameters<KubeConfig['applyToHTTPSOptions']>[0]);
+    } catch (cause) {
+      throw new TwillError('permission', 'cannot get credentials for the Kubernetes API', cause);
+    }
+    trimToken(options);
+    const response = await this.send(url, options, patch);
+    const status = response.statusCode ?? 0;
+    if (status < 300) return response;
+    const body = await text(response);
+    // A new token may have been written before the library looks again.
+    if (status === 401) this.loaded = await loadKubeConfig(this.options);
+    throw errorFor(status, path, body);
+  }
+
+  private send(url: URL, options: RequestOptions, body?: string): Promise<IncomingMessage> {
+    return new Promise((resolve, reject) => {
+      const request = url.protocol === 'https:' ? httpsRequest(url, options) : httpRequest(url, options);
+      request.setTimeout(CONNECT_MS, () => request.destroy(new Error('no answer')));
+      request.on('socket', (socket) => socket.setKeepAlive(true, 15_000));
+      request.on('response', (response) => {
+        request.setTimeout(IDLE_MS, () => request.destroy(new Error('nothing came for too long')));
+        resolve(response);
+      });
+      request.on('error', (cause) => {
+        reject(new TwillError('unavailable', `cannot reach ${this.server} (${describeError(cause)})`, cause));
+      });
+      request.end(body);
+    });
+  }
+}

@@ -1,0 +1,137 @@
+import { readFileSync } from 'node:fs';
+import type { OutgoingHttpHeaders } from 'node:http';
+import { homedir } from 'node:os';
+import { delimiter, dirname, join, resolve } from 'node:path';
+import type { KubeConfig } from '@kubernetes/client-node/dist/config.js';
+import type { Cluster, User } from '@kubernetes/client-node/dist/config_types.js';
+import { parse } from 'yaml';
+import { describeError, TwillError } from '../model/error.ts';
+import { checkExecPlugin, ExecCredentials, type ExecPlugin, execExtension } from './exec-plugin.ts';
+import { type Impersonation, impersonationHeaders } from './impersonation.ts';
+
+export interface KubeConfigOptions {
+  /** Path of a kubeconfig; undefined for $KUBECONFIG, ~/.kube/config, or the pod's service account. */
+  readonly kubeconfig?: string | undefined;
+  /** URL of the API server, over what the configuration says. */
+  readonly master?: string | undefined;
+}
+
+/** The library's configuration, and what it does not know. */
+export interface LoadedKubeConfig {
+  readonly config: KubeConfig;
+  /** Headers of every request. */
+  readonly headers: OutgoingHttpHeaders;
+}
+
+/** What the library makes up where there is no configuration. */
+const NOWHERE = 'http://localhost:8080';
+
+interface NamedUser {
+  readonly name?: string;
+  readonly user?: Impersonation & { readonly tokenFile?: string; readonly exec?: ExecPlugin };
+}
+
+interface NamedCluster {
+  readonly name?: string;
+  readonly cluster?: {
+    readonly extensions?: readonly { readonly name?: string; readonly extension?: unknown }[];
+  };
+}
+
+interface KubeconfigFile {
+  readonly users?: readonly NamedUser[];
+  readonly clusters?: readonly NamedCluster[];
+}
+
+/** What the kubeconfigs say, for the fields the library does not know; paths are made absolute. */
+interface Rest {
+  readonly users: Map<string, NonNullable<NamedUser['user']>>;
+  readonly clusters: Map<string, NonNullable<NamedCluster['cluster']>>;
+}
+
+function readRest(kubeconfig: string | undefined): Rest {
+  const rest: Rest = { users: new Map(), clusters: new Map() };
+  const files = kubeconfig ?? (process.env.KUBECONFIG || join(homedir(), '.kube', 'config'));
+  for (const path of files.split(delimiter)) {
+    let file: KubeconfigFile | null;
+    try {
+      file = parse(readFileSync(path, 'utf8')) as KubeconfigFile | null;
+    } catch {
+      continue; // not there: the library has said so where that matters
+    }
+    const base = dirname(path);
+    for (const { name, user } of file?.users ?? []) {
+      if (name === undefined || !user || rest.users.has(name)) continue;
+      const tokenFile = user.tokenFile ? resolve(base, user.tokenFile) : undefined;
+      const command = user.exec?.command;
+      // A name without a slash is looked for in the PATH.
+      const exec = command?.includes('/') ? { ...user.exec, command: resolve(base, command) } : user.exec;
+      rest.users.set(name, { ...user, tokenFile, exec } as NonNullable<NamedUser['user']>);
+    }
+    for (const { name, cluster } of file?.clusters ?? []) {
+      if (name !== undefined && cluster && !rest.clusters.has(name)) rest.clusters.set(name, cluster);
+    }
+  }
+  return rest;
+}
+
+/** Has the user's credentials and identity be what client-go makes of the kubeconfig. @returns headers of every request */
+function completeUser(config: KubeConfig, user: User, cluster: Cluster, rest: Rest): OutgoingHttpHeaders {
+  const fields = rest.users.get(user.name);
+  if (fields === undefined) return {};
+  const { tokenFile, exec } = fields;
+  if (tokenFile) {
+    Object.assign(user, { authProvider: { name: 'tokenFile', config: { tokenFile } }, token: undefined });
+  } else if (exec) {
+    checkExecPlugin(user.name, exec);
+    const extensions = rest.clusters.get(cluster.name)?.extensions ?? [];
+    const clusterConfig = extensions.find(({ name }) => name === execExtension)?.extension;
+    // Under a name of ours, so that the library's own way does not get hold of it.
+    Object.assign(user, { authProvider: { name: execExtension }, exec: undefined });
+    config.addAuthenticator(new ExecCredentials(exec, () => cluster, clusterConfig));
+  }
+  const headers = impersonationHeaders(user.name, fields);
+  Object.assign(user, { impersonateUser: undefined });
+  return headers;
+}
+
+/** @throws TwillError `invalid` naming the file, and what is missing in it */
+export async function loadKubeConfig(options: KubeConfigOptions): Promise<LoadedKubeConfig> {
+  // Only the configuration part of the library: the whole costs half a second and 80 MB.
+  const { KubeConfig } = await import('@kubernetes/client-node/dist/config.js');
+  const config = new KubeConfig();
+  const where = options.kubeconfig ?? 'service account or kubeconfig';
+  try {
+    if (options.kubeconfig !== undefined) config.loadFromFile(options.kubeconfig);
+    else config.loadFromDefault();
+  } catch (cause) {
+    throw new TwillError('invalid', `cannot read the Kubernetes configuration (${where})`, cause);
+  }
+  const cluster = config.getCurrentCluster();
+  if (cluster === null) {
+    throw new TwillError('invalid', `${where}: names no cluster: set its current-context`);
+  }
+  const name = config.getContextObject(config.getCurrentContext())?.user;
+  const user = config.getCurrentUser();
+  if (name && user === null) {
+    throw new TwillError('invalid', `${where}: its context names the user '${name}', who is not in it`);
+  }
+  if (options.master === undefined && options.kubeconfig === undefined && cluster.server === NOWHERE) {
+    throw new TwillError(
+      'invalid',
+      'there is no Kubernetes configuration: give --kubeconfig, or --manifests to do without',
+    );
+  }
+  // Before rules stand a proxy cannot use the API's own Service address, which a service account is told.
+  if (options.master !== undefined) Object.assign(cluster, { server: options.master });
+  // The library refuses plain HTTP (a local `kubectl proxy`, say) unless told not to verify what cannot be verified.
+  const plain = cluster.server.startsWith('http:');
+  const told = { ...cluster };
+  if (plain) Object.assign(cluster, { skipTLSVerify: true });
+  try {
+    const headers = user === null ? {} : completeUser(config, user, told, readRest(options.kubeconfig));
+    return { config, headers };
+  } catch (cause) {
+    throw new TwillError('invalid', `${where}: ${describeError(cause)}`, cause);
+  }
+}

@@ -1,0 +1,62 @@
+import { describeError } from '../../model/error.ts';
+import type { Log } from '../../process/log.ts';
+import type { LeaseRecord } from './records.ts';
+import type { EtcdLeases } from './store.ts';
+
+/** A lease is renewed at least this often, so that its loss is noticed even where the watch is not. */
+const LONGEST_SECONDS = 600;
+const RETRY_SECONDS = 10;
+
+export interface RenewalOptions {
+  readonly store: EtcdLeases;
+  readonly log: Log;
+  /** The lease is renewed at the latest this long before it expires. */
+  readonly marginSeconds: number;
+  /** Called when {@link EtcdRenewal.renew} is due. */
+  readonly onDue: () => void;
+}
+
+/** Keeps the time at which our etcd lease has to be renewed. */
+export class EtcdRenewal {
+  private readonly options: RenewalOptions;
+  private timer: NodeJS.Timeout | undefined;
+  /** By the monotonic clock: the node's own may be set. */
+  private at = Number.POSITIVE_INFINITY;
+
+  constructor(options: RenewalOptions) {
+    this.options = options;
+  }
+
+  get due(): boolean {
+    return performance.now() >= this.at;
+  }
+
+  schedule(seconds: number): void {
+    clearTimeout(this.timer);
+    this.at = performance.now() + seconds * 1000;
+    this.timer = setTimeout(this.options.onDue, seconds * 1000 + 10);
+    this.timer.unref();
+  }
+
+  /** Renews the key's etcd lease; a failure is logged, and tried again later. @returns false when the lease is gone */
+  async renew({ etcdLease }: LeaseRecord): Promise<boolean> {
+    const { store, log, marginSeconds } = this.options;
+    if (etcdLease === '0') {
+      this.schedule(LONGEST_SECONDS); // a reservation does not expire
+      return true;
+    }
+    try {
+      const ttl = await store.keepAlive(etcdLease);
+      if (ttl === 0) return false;
+      this.schedule(Math.max(1, Math.min(ttl / 3, Math.max(ttl - marginSeconds, ttl / 6), LONGEST_SECONDS)));
+    } catch (error) {
+      log.warn({ error: describeError(error) }, 'cannot renew our lease, will retry');
+      this.schedule(RETRY_SECONDS);
+    }
+    return true;
+  }
+
+  stop(): void {
+    clearTimeout(this.timer);
+  }
+}

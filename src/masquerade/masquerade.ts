@@ -1,0 +1,161 @@
+import { detectVariant, type Iptables, openIptables } from '../kernel/iptables.ts';
+import { applyNft, listNftTable } from '../kernel/nft.ts';
+import type { Family } from '../model/address.ts';
+import { isTwillError } from '../model/error.ts';
+import type { Log } from '../process/log.ts';
+import { ReconcileLoop } from '../process/loop.ts';
+import { chainDocument } from './plan/iptables.ts';
+import { nftDocument, nftTableText } from './plan/nftables.ts';
+import {
+  forwardChain,
+  masqueradeChain,
+  nftTable,
+  type TrafficChain,
+  type TrafficRule,
+  type TrafficRules,
+} from './plan/rules.ts';
+import { type RulesKind, RulesWatch } from './stamp.ts';
+
+export interface MasqueradeOptions {
+  readonly log: Log;
+  /** Milliseconds between checks; one reads short chains where somebody has written rules, and writes where they differ. */
+  readonly resyncMs: number;
+  /** Whether nftables' own rules (EnableNFTables) are to be written instead of iptables'. */
+  readonly nftables: () => boolean;
+  /** The rules that should stand; empty while there is no lease. */
+  readonly rules: () => readonly TrafficRules[];
+}
+
+/** Keeps flannel's masquerade and forward rules, in nftables or in the variant of iptables that the node uses. */
+export class Masquerade {
+  readonly loop: ReconcileLoop;
+  private readonly options: MasqueradeOptions;
+  private readonly tools = new Map<Family['name'], Iptables>();
+  /** The rules of the last run, and their kind. */
+  private wanted = '';
+  /** The first run, or the first with other rules: what is written then repairs nothing. */
+  private first = true;
+  /** Families that have rules of ours. */
+  private readonly written = new Map<Family, TrafficRules>();
+  private readonly watch = new RulesWatch();
+  /** This run has changed rules. */
+  private wrote = false;
+  /** What the kernel shows after a table was written. */
+  private readonly readBack = new Map<string | undefined, string | undefined>();
+  /** Times that rules had to be put right after they had stood. */
+  repairs = 0;
+
+  constructor(options: MasqueradeOptions) {
+    this.options = options;
+    this.loop = new ReconcileLoop({
+      name: 'masquerade',
+      log: options.log,
+      work: () => this.work(),
+      resyncMs: options.resyncMs,
+    });
+  }
+
+  private async tool(family: Family): Promise<Iptables> {
+    const known = this.tools.get(family.name);
+    if (known !== undefined) return known;
+    const { variant, why } = await detectVariant(family);
+    this.options.log.info({ program: `${family.iptables}-${variant}`, why }, 'chose the iptables variant');
+    const tool = openIptables(family, variant);
+    this.tools.set(family.name, tool);
+    return tool;
+  }
+
+  private async work(): Promise<void> {
+    const rules = this.options.rules();
+    if (rules.length === 0) return;
+    const nftables = this.options.nftables();
+    const print = JSON.stringify([nftables, rules], (_, value) =>
+      typeof value === 'bigint' ? String(value) : value,
+    );
+    this.first = print !== this.wanted;
+    const kinds: RulesKind[] = [];
+    for (const { family } of rules)
+      kinds.push({ family, variant: nftables ? 'nft' : (await this.tool(family)).variant });
+    const state = await this.watch.read(kinds);
+    if (!this.first && this.watch.isKnown(state)) {
+      this.options.log.debug('nobody has written rules');
+      return;
+    }
+    this.wrote = false;
+    for (const each of rules) {
+      if (nftables) await this.ensureTable(each);
+      else await this.ensureChains(each);
+      if (this.first) await this.clear(each, !nftables);
+      this.written.set(each.family, each);
+    }
+    for (const [family, each] of this.written) {
+      if (rules.some((wanted) => wanted.family === family)) continue;
+      await this.clear(each, nftables);
+      this.written.delete(family);
+    }
+    this.wanted = print;
+    this.watch.learn(this.wrote ? undefined : state);
+    this.options.log.debug({ wrote: this.wrote }, 'looked at the rules');
+  }
+
+  async stop(): Promise<void> {
+    await this.loop.stop();
+    this.watch.close();
+  }
+
+  /** An earlier run may have used the other kind: rules of both would masquerade twice. */
+  private async clear(rules: TrafficRules, nftables: boolean): Promise<void> {
+    const none = { ...rules, masquerade: undefined, forward: undefined };
+    try {
+      if (!nftables) await this.ensureChains(none);
+      else if ((await listNftTable(rules.family, nftTable(rules.family))) !== undefined)
+        await applyNft(nftDocument(none));
+    } catch (error) {
+      // The program of the kind that is not used need not be there.
+      if (!isTwillError(error, 'missing-program')) throw error;
+    }
+  }
+
+  private async ensureTable(rules: TrafficRules): Promise<void> {
+    const { family } = rules;
+    const standing = await listNftTable(family, nftTable(family));
+    const wanted = nftTableText(rules);
+    if (standing === wanted || (standing !== undefined && standing === this.readBack.get(wanted))) return;
+    let shown: string | undefined;
+    const alone = await this.watch.alone({ family, variant: 'nft' }, async () => {
+      await applyNft(nftDocument(rules));
+      shown = await listNftTable(family, nftTable(family));
+    });
+    // Versions of nft differ in how they print the same rules; what others changed at once must not pass for ours.
+    if (alone) this.readBack.set(wanted, shown);
+    this.repaired(nftTable(family), family);
+  }
+
+  private repaired(chain: string, family: Family): void {
+    this.wrote = true;
+    if (this.first) return;
+    this.repairs++;
+    this.options.log.warn({ chain, family: family.name }, 'put rules right that somebody had changed');
+  }
+
+  private async ensureChains(rules: TrafficRules): Promise<void> {
+    await this.ensure(rules, masqueradeChain, rules.masquerade);
+    await this.ensure(rules, forwardChain, rules.forward);
+  }
+
+  private async ensure(
+    { family, randomFully }: TrafficRules,
+    chain: TrafficChain,
+    rules: readonly TrafficRule[] | undefined,
+  ): Promise<void> {
+    const tool = await this.tool(family);
+    const [own, parent = []] = await Promise.all([
+      tool.list(chain.table, chain.name),
+      tool.list(chain.table, chain.parent),
+    ]);
+    const document = chainDocument(chain, rules, randomFully, { own, parent });
+    if (document === undefined) return;
+    await tool.restore(document);
+    this.repaired(chain.name, family);
+  }
+}

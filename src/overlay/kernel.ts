@@ -1,0 +1,175 @@
+import { type InterfaceAddress, listAddresses } from '../kernel/netlink/addresses.ts';
+import { RT_SCOPE_UNIVERSE } from '../kernel/netlink/constants.ts';
+import { type Link, listLinks } from '../kernel/netlink/links.ts';
+import {
+  appendFdb,
+  deleteFdb,
+  deleteNeighbour,
+  eachFdbEntry,
+  eachNeighbour,
+  setFdb,
+  setNeighbour,
+} from '../kernel/netlink/neighbours.ts';
+import { deleteNexthop, eachNexthop, hasNexthops, replaceNexthop } from '../kernel/netlink/nexthops.ts';
+import {
+  deleteRoute,
+  eachRoute,
+  findRouteDevice,
+  type Route,
+  replaceRoute,
+} from '../kernel/netlink/routes.ts';
+import type { Change, RtSocket } from '../kernel/netlink/socket.ts';
+import { type Family, parseAddress } from '../model/address.ts';
+import type { TwillError } from '../model/error.ts';
+import { ActualEntries, type Ownership } from './plan/actual.ts';
+import type { OverlayChange } from './plan/diff.ts';
+import { type EntryMap, type OverlayEntry, ROUTE_PROTOCOL } from './plan/entries.ts';
+import type { FamilyPath } from './plan/peer.ts';
+import type { HostNetwork } from './plan/underlay.ts';
+
+/** RT_SCOPE_NOWHERE in a deletion matches a route of any scope. */
+const ANY_SCOPE = 255;
+
+function routeChange(change: OverlayChange, entry: Extract<OverlayEntry, { kind: 'route' }>): Change {
+  const { destination, device, gateway, onlink, protocol, nexthop } = entry;
+  if (change.action === 'remove') {
+    const route: Route = {
+      destination,
+      gateway,
+      device,
+      onlink,
+      protocol,
+      scope: ANY_SCOPE,
+      source: undefined,
+      metric: 0,
+      nexthop,
+    };
+    return deleteRoute(route);
+  }
+  return replaceRoute({
+    destination,
+    device,
+    onlink,
+    protocol,
+    nexthop,
+    ...(gateway === undefined ? {} : { gateway }),
+  });
+}
+
+function encode(change: OverlayChange): Change {
+  const { entry, action } = change;
+  const remove = action === 'remove';
+  switch (entry.kind) {
+    case 'route':
+      return routeChange(change, entry);
+    case 'nexthop':
+      return remove ? deleteNexthop(entry.id) : replaceNexthop({ ...entry, protocol: ROUTE_PROTOCOL });
+    case 'neighbour':
+      return remove
+        ? deleteNeighbour(entry.device, entry.address)
+        : setNeighbour(entry.device, entry.address, entry.mac);
+    case 'fdb': {
+      if (remove) return deleteFdb(entry.device, entry.mac, entry.destination);
+      const write = action === 'append' ? appendFdb : setFdb;
+      return write(entry.device, entry.mac, entry.destination);
+    }
+  }
+}
+
+/**
+ * Applies the changes in order; a refused one does not stop the others, and removing what is gone already succeeds.
+ * @returns the refusals, by change
+ */
+export async function applyOverlay(
+  socket: RtSocket,
+  changes: readonly OverlayChange[],
+): Promise<Map<OverlayChange, TwillError>> {
+  const failures = new Map<OverlayChange, TwillError>();
+  const results = await socket.batchOf(changes, encode);
+  results.forEach((error, index) => {
+    const change = changes[index]!;
+    if (error === undefined || (change.action === 'remove' && error.code === 'not-found')) return;
+    failures.set(change, error);
+  });
+  return failures;
+}
+
+/**
+ * The kernel's entries that are ours or stand where ours should: from the routes of the main table, and the neighbour and
+ * forwarding entries of our devices, one dump for each kind.
+ */
+export async function listOverlay(
+  socket: RtSocket,
+  paths: readonly FamilyPath[],
+  ownership: Ownership,
+  desired: EntryMap,
+): Promise<EntryMap> {
+  const all: EntryMap = new Map();
+  // One after the other: the kernel runs one dump at a time on a socket (EBUSY).
+  const dump = async (
+    list: (actual: () => ActualEntries, reset: () => void) => Promise<void>,
+  ): Promise<void> => {
+    let actual = new ActualEntries(ownership, desired);
+    await list(
+      () => actual,
+      () => {
+        actual = new ActualEntries(ownership, desired);
+      },
+    );
+    for (const [key, entry] of actual.entries) all.set(key, entry);
+  };
+  for (const { family, vxlan: device, nexthops } of paths) {
+    await dump((actual, reset) => eachRoute(socket, family, reset, (route) => actual().route(route)));
+    if (device === undefined) continue;
+    await dump((actual, reset) =>
+      eachNeighbour(socket, family, device, reset, (entry) => actual().neighbour(entry)),
+    );
+    if (nexthops)
+      await dump((actual, reset) => eachNexthop(socket, device, reset, (entry) => actual().nexthop(entry)));
+    await dump((actual, reset) => eachFdbEntry(socket, device, reset, (entry) => actual().fdb(entry)));
+  }
+  return all;
+}
+
+/** What {@link listHost} finds, as the netlink layer knows it. */
+export interface ListedHost extends HostNetwork {
+  readonly links: readonly Link[];
+  readonly addresses: readonly InterfaceAddress[];
+  /** The kernel has nexthop objects. */
+  readonly nexthops: boolean;
+}
+
+/**
+ * Interfaces, their universe-scope addresses, the default routes and the way to `canReach`.
+ * @param canReach the address of --iface-can-reach
+ */
+export async function listHost(
+  socket: RtSocket,
+  families: readonly Family[],
+  canReach?: string,
+): Promise<ListedHost> {
+  const links = await listLinks(socket);
+  const addresses: InterfaceAddress[] = [];
+  for (const family of families) addresses.push(...(await listAddresses(socket, family)));
+  const defaults: { family: Family; device: number; metric: number }[] = [];
+  for (const family of families) {
+    const found: typeof defaults = [];
+    await eachRoute(
+      socket,
+      family,
+      () => found.splice(0),
+      ({ destination, device, metric }) => {
+        if (destination.length === 0) found.push({ family, device, metric });
+      },
+    );
+    defaults.push(...found);
+  }
+  const device = canReach === undefined ? undefined : await findRouteDevice(socket, parseAddress(canReach));
+  return {
+    links,
+    addresses: addresses.filter(({ scope }) => scope === RT_SCOPE_UNIVERSE),
+    defaults,
+    nexthops: await hasNexthops(socket),
+    canReach: device === undefined ? undefined : { device },
+  };
+}

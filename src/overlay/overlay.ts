@@ -1,0 +1,278 @@
+import type { RtSocket } from '../kernel/netlink/socket.ts';
+import { type Lease, leaseFamily } from '../leases/plan/lease.ts';
+import type { NetworkConfig } from '../leases/plan/network-config.ts';
+import { gatewayOf, renderSubnetFile } from '../leases/plan/subnet-file.ts';
+import type { LeaseSource } from '../leases/source.ts';
+import { type Address, type Family, ipv4, type Prefix } from '../model/address.ts';
+import { describeError } from '../model/error.ts';
+import type { Check } from '../model/health.ts';
+import type { PodNetworkState } from '../pods/plan/network.ts';
+import { writeFileAtomically } from '../process/files.ts';
+import { type Log, LogLimiter } from '../process/log.ts';
+import { ReconcileLoop } from '../process/loop.ts';
+import { Blackholes } from './blackhole.ts';
+import { type ListedHost, listHost } from './kernel.ts';
+import { OverlayPeers } from './peers.ts';
+import { Contest } from './plan/contest.ts';
+import { podMtu, type Underlay } from './plan/device.ts';
+import type { FamilyPath } from './plan/peer.ts';
+import { chooseUnderlay, type UnderlayOptions } from './plan/underlay.ts';
+import { NodeSettings } from './settings.ts';
+import type { VtepMacs } from './vtep-macs.ts';
+import { Vteps } from './vteps.ts';
+
+export interface OverlayOptions {
+  readonly source: LeaseSource;
+  readonly config: NetworkConfig;
+  readonly socket: RtSocket;
+  readonly macs: VtepMacs;
+  readonly log: Log;
+  readonly underlay: Omit<UnderlayOptions, 'families' | 'internalIps'>;
+  readonly subnetFile: string;
+  /** Subnets of an earlier run. */
+  readonly previous: readonly Prefix[];
+  /** Whether pods' traffic to the outside is masqueraded, for the subnet file. */
+  readonly masquerade: boolean;
+  readonly resyncMs: number;
+  /** Whether what is for our subnets is discarded while no bridge takes it. */
+  readonly blackholeRoute: boolean;
+  /** What the VXLAN devices' transmit checksum offload has to be; undefined to leave it as it is. */
+  readonly checksumOffload: boolean | undefined;
+  /** Called when the answer of {@link Overlay.podNetwork} may have changed. */
+  readonly onChange: () => void;
+}
+
+/** Reason of a run that needs no look at the kernel. */
+const PEERS_CHANGED = 'leases changed';
+
+/** Least milliseconds between runs: a burst of changed leases becomes one batch. */
+const COLLECT_MS = 15;
+
+/**
+ * The overlay of this node: chooses the underlay, claims the lease, makes the VXLAN devices and keeps the peers' entries.
+ * Any trigger but a change of leases makes it compare everything with the kernel.
+ */
+export class Overlay {
+  readonly loop: ReconcileLoop;
+  readonly peers: OverlayPeers;
+  readonly vteps: Vteps;
+  readonly settings: NodeSettings;
+  /** What others keep changing. */
+  readonly contest = new Contest();
+  private readonly options: OverlayOptions;
+  private readonly blackholes: Blackholes;
+  private network: NetworkConfig;
+  private readonly limiter = new LogLimiter();
+  private current: Underlay | undefined;
+  private nexthops = false;
+  private state: PodNetworkState = { ready: false, reason: 'the overlay is starting' };
+  /** What pods were last told follows from these. */
+  private wired: { readonly own: Lease; readonly network: NetworkConfig } | undefined;
+
+  constructor(options: OverlayOptions) {
+    const { socket, log, macs, source } = options;
+    this.options = options;
+    this.network = options.config;
+    this.peers = new OverlayPeers(socket, log, this.limiter, this.contest);
+    this.settings = new NodeSettings(log, this.contest);
+    this.blackholes = new Blackholes(socket, options.blackholeRoute, options.previous);
+    this.vteps = new Vteps({
+      socket,
+      macs,
+      log,
+      contest: this.contest,
+      checksumOffload: options.checksumOffload,
+      publishedMac: (family) => source.publishedMac(family),
+    });
+    this.loop = new ReconcileLoop({
+      name: 'overlay',
+      log,
+      work: (reasons) => this.work(reasons),
+      resyncMs: options.resyncMs,
+      minIntervalMs: COLLECT_MS,
+      backoffMs: { first: 100, longest: 5000 },
+    });
+  }
+
+  /** The interface between nodes, and why it was chosen; undefined before the first choice. */
+  underlay(): Underlay | undefined {
+    return this.current;
+  }
+
+  /** Indexes of our VXLAN devices by family. */
+  deviceIndexes(): ReadonlyMap<Family['name'], number> {
+    return this.vteps.indexes;
+  }
+
+  private get families(): Family[] {
+    return this.network.families.map(({ family }) => family);
+  }
+
+  /** @throws TwillError saying why this node cannot follow the configuration, e.g. no interface with an address for it */
+  async canFollow(network: NetworkConfig): Promise<void> {
+    const families = network.families.map(({ family }) => family);
+    const host = await listHost(this.options.socket, families, this.options.underlay.canReach);
+    chooseUnderlay(host, this.wish(families));
+  }
+
+  private wish(families: readonly Family[]): UnderlayOptions {
+    const { underlay, source } = this.options;
+    const publicIps = [...source.publicIps(), ...underlay.publicIps];
+    return { ...underlay, families, publicIps, internalIps: source.internalIps() };
+  }
+
+  /** Follows another network configuration from now on. */
+  reconfigure(network: NetworkConfig): void {
+    this.network = network;
+    this.loop.trigger('the network configuration changed', true);
+  }
+
+  /** What does not keep pods' traffic from flowing now, but somebody should look at. */
+  warnings(): Check[] {
+    const contested = this.contest.contested(Date.now());
+    if (contested.length === 0) return [];
+    const some = `${contested.slice(0, 5).join(', ')}${contested.length > 5 ? ', …' : ''}`;
+    const detail = `something keeps changing ${contested.length} objects of ours: ${some}`;
+    return [{ name: 'contested', state: 'warning', detail }];
+  }
+
+  podNetwork(): PodNetworkState {
+    return this.state;
+  }
+
+  /** Other nodes' leases changed. */
+  peersChanged(): void {
+    this.loop.trigger(PEERS_CHANGED);
+  }
+
+  private setState(state: PodNetworkState): void {
+    this.state = state;
+    this.options.onChange();
+  }
+
+  private look(): Promise<ListedHost> {
+    const { socket, underlay } = this.options;
+    return listHost(socket, this.families, underlay.canReach);
+  }
+
+  private async work(reasons: readonly string[]): Promise<void> {
+    const { source } = this.options;
+    const { network } = this;
+    const full = this.current === undefined || reasons.some((reason) => reason !== PEERS_CHANGED);
+    const host = full ? await this.look() : undefined;
+    if (host !== undefined) this.prepare(host);
+    const own = source.own();
+    const underlay = this.current;
+    if (own === undefined || underlay === undefined) {
+      const { leaseError = 'not yet' } = source.status();
+      this.setState({ ready: false, reason: `this node holds no lease: ${leaseError}` });
+      return;
+    }
+    if (host !== undefined) {
+      this.settings.ensure(this.families);
+      await this.vteps.ensure(host, network, underlay, own);
+    }
+    await this.peers.sync(
+      {
+        leases: source.leases(),
+        own,
+        paths: this.paths(underlay),
+        backend: network.backend,
+        networks: network.families.map(({ network: pods }) => pods),
+        adopting: this.options.previous.length > 0,
+      },
+      full,
+    );
+    if (host !== undefined) {
+      await this.vteps.retire(host, network);
+      await this.blackholes.ensure(own.families.map(({ subnet }) => subnet));
+    }
+    this.publish(underlay, own);
+  }
+
+  /** Chooses the underlay and says what our lease should be. */
+  private prepare(host: ListedHost): void {
+    const { source, log, previous } = this.options;
+    const config = this.network;
+    const underlay = this.choose(host);
+    if (this.current?.name !== underlay.name || this.current.why !== underlay.why)
+      log.info(
+        { interface: underlay.name, mtu: underlay.mtu, why: underlay.why },
+        'chose the underlay interface',
+      );
+    this.current = underlay;
+    this.nexthops = host.nexthops;
+    source.claim({
+      config,
+      identity: {
+        publicIps: this.publicIps(underlay),
+        vtepMacs: this.vteps.wantedMacs(host, config),
+        previous,
+      },
+    });
+  }
+
+  /** While nothing fits (a default route is missing for a moment) the standing choice holds, if it still can. */
+  private choose(host: ListedHost): Underlay {
+    const wish = this.wish(this.families);
+    try {
+      return chooseUnderlay(host, wish);
+    } catch (error) {
+      if (this.current === undefined) throw error;
+      const kept = chooseUnderlay(host, { ...wish, interfaces: [this.current.name], interfacePatterns: [] });
+      if (this.limiter.allow('underlay') !== undefined)
+        this.options.log.warn(
+          { interface: kept.name, error: describeError(error) },
+          'keeping the underlay interface',
+        );
+      return { ...kept, why: this.current.why };
+    }
+  }
+
+  /** The IP the user set, else our address on the underlay. */
+  private publicIps(underlay: Underlay): Address[] {
+    const { publicIps } = this.wish(this.families);
+    return this.families.flatMap(
+      (family) => publicIps.find((ip) => ip.family === family) ?? underlay.addresses.get(family.name) ?? [],
+    );
+  }
+
+  private paths(underlay: Underlay): FamilyPath[] {
+    return this.families.map((family) => ({
+      family,
+      vxlan: this.vteps.indexes.get(family.name),
+      // The kernel tells IPv6 routes apart without comparing their gateways.
+      nexthops: this.nexthops && family === ipv4,
+      underlay: underlay.index,
+      direct: underlay.direct.filter((network) => network.family === family),
+    }));
+  }
+
+  /** Tells pods' side and the subnet file what holds now. */
+  private publish(underlay: Underlay, own: Lease): void {
+    const { subnetFile, masquerade, log } = this.options;
+    const config = this.network;
+    const families = config.families.flatMap(({ family, network }) => {
+      const subnet = leaseFamily(own, family)?.subnet;
+      return subnet === undefined ? [] : [{ family, network, subnet }];
+    });
+    const mtu = podMtu(this.families, config.backend, underlay);
+    if (writeFileAtomically(subnetFile, renderSubnetFile({ families, mtu, masquerade })))
+      log.info({ file: subnetFile, lease: own.name, mtu }, 'wrote the subnet file');
+    const { wired, state } = this;
+    if (state.ready && wired?.own === own && wired.network === config && state.network.mtu === mtu) return;
+    this.wired = { own, network: config };
+    this.setState({
+      ready: true,
+      network: {
+        mtu,
+        families: families.map(({ family, network, subnet }) => ({
+          family,
+          networks: [network],
+          subnet,
+          gateway: gatewayOf(subnet),
+        })),
+      },
+    });
+  }
+}

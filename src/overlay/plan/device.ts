@@ -1,0 +1,159 @@
+import type { Backend } from '../../leases/plan/network-config.ts';
+import { type Address, type Family, ipv4, type Prefix, prefixContains } from '../../model/address.ts';
+
+/** The underlay interface that carries the overlay, and this node's addresses on it. */
+export interface Underlay {
+  readonly name: string;
+  /** Interface index. */
+  readonly index: number;
+  /** MTU of the device in bytes. */
+  readonly mtu: number;
+  /** Our address on it, by family name: the source of encapsulated packets. */
+  readonly addresses: ReadonlyMap<Family['name'], Address>;
+  /** Networks directly reachable on it. */
+  readonly direct: readonly Prefix[];
+  /** How it was chosen, for people. */
+  readonly why: string;
+}
+
+/** A VXLAN device as it should be. */
+export interface VxlanPlan {
+  readonly family: Family;
+  readonly name: string;
+  readonly vni: number;
+  readonly port: number;
+  readonly local: Address | undefined;
+  readonly underlayIndex: number;
+  readonly learning: boolean;
+  readonly gbp: boolean;
+  readonly mac: string;
+  readonly mtu: number;
+  /** The device's only address in the pod network: a /32 or /128, so that no broadcast routes come with it. */
+  readonly address: Address;
+  /** Other addresses in this network are removed from the device. */
+  readonly network: Prefix;
+}
+
+type VxlanBackend = Extract<Backend, { type: 'vxlan' }>;
+
+/** flannel's names: `flannel.1`, over IPv6 `flannel-v6.1`. */
+export function vxlanName(family: Family, vni: number): string {
+  return family === ipv4 ? `flannel.${vni}` : `flannel-v6.${vni}`;
+}
+
+/** MTU for one family's VXLAN device: the underlay's, or the configured one, less the encapsulation. */
+export function vxlanMtu(family: Family, backend: VxlanBackend, underlay: Underlay): number {
+  return (backend.mtu ?? underlay.mtu) - family.vxlanOverhead;
+}
+
+/** MTU for pods: the smallest over all families, since one pod interface carries them all. */
+export function podMtu(families: readonly Family[], backend: Backend, underlay: Underlay): number {
+  if (backend.type !== 'vxlan') return underlay.mtu;
+  return Math.min(...families.map((family) => vxlanMtu(family, backend, underlay)));
+}
+
+export function planVxlan(options: {
+  readonly family: Family;
+  readonly backend: VxlanBackend;
+  readonly underlay: Underlay;
+  readonly mac: string;
+  readonly subnet: Prefix;
+  readonly network: Prefix;
+}): VxlanPlan {
+  const { family, backend, underlay, mac, subnet, network } = options;
+  return {
+    family,
+    name: vxlanName(family, backend.vni),
+    vni: backend.vni,
+    port: backend.port,
+    local: underlay.addresses.get(family.name),
+    underlayIndex: underlay.index,
+    learning: backend.learning,
+    gbp: backend.gbp,
+    mac,
+    mtu: vxlanMtu(family, backend, underlay),
+    address: subnet.address,
+    network,
+  };
+}
+
+/** What the kernel says about a device that bears the planned name. */
+export interface ActualDevice {
+  readonly kind: string | undefined;
+  readonly up: boolean;
+  readonly mtu: number;
+  readonly mac: string;
+  readonly vxlan:
+    | {
+        readonly vni: number;
+        readonly port: number;
+        readonly local: Address | undefined;
+        readonly underlayIndex: number;
+        readonly learning: boolean;
+        readonly gbp: boolean;
+      }
+    | undefined;
+}
+
+/**
+ * Why the device must be made anew: parameters that the kernel does not change on a standing VXLAN device.
+ * @returns undefined when it can be used
+ */
+export function whyRecreate(plan: VxlanPlan, actual: ActualDevice): string | undefined {
+  const { vxlan } = actual;
+  if (vxlan === undefined) return `it is of kind ${actual.kind ?? 'physical'}, not vxlan`;
+  const differs = (name: string, want: unknown, have: unknown): string | undefined =>
+    want === have ? undefined : `${name} is ${have}, should be ${want}`;
+  return (
+    differs('VNI', plan.vni, vxlan.vni) ??
+    differs('port', plan.port, vxlan.port) ??
+    differs('local address', plan.local?.text, vxlan.local?.text) ??
+    differs('underlay interface', plan.underlayIndex, vxlan.underlayIndex) ??
+    differs('GBP', plan.gbp, vxlan.gbp) ??
+    differs('learning', plan.learning, vxlan.learning)
+  );
+}
+
+/** Settings of a usable device that must change, each with its reason. */
+export function deviceRepairs(
+  plan: VxlanPlan,
+  actual: ActualDevice,
+): { settings: { mac?: string; mtu?: number; up?: boolean }; reasons: string[] } {
+  const settings: { mac?: string; mtu?: number; up?: boolean } = {};
+  const reasons: string[] = [];
+  if (actual.mac !== plan.mac) {
+    settings.mac = plan.mac;
+    reasons.push(`MAC address was ${actual.mac}`);
+  }
+  if (actual.mtu !== plan.mtu) {
+    settings.mtu = plan.mtu;
+    reasons.push(`MTU was ${actual.mtu}`);
+  }
+  if (!actual.up) {
+    settings.up = true;
+    reasons.push('it was down');
+  }
+  return { settings, reasons };
+}
+
+/** Addresses of the device that do not belong: others in the pod network, as flannel removes them. */
+export function foreignAddresses<T extends { readonly address: Address; readonly length: number }>(
+  plan: VxlanPlan,
+  present: readonly T[],
+): T[] {
+  return present.filter(
+    ({ address, length }) =>
+      prefixContains(plan.network, address) &&
+      (address.value !== plan.address.value || length !== plan.family.bits),
+  );
+}
+
+export function hasAddress(
+  plan: VxlanPlan,
+  present: readonly { readonly address: Address; readonly length: number }[],
+): boolean {
+  return present.some(
+    ({ address, length }) =>
+      address.family === plan.family && address.value === plan.address.value && length === plan.family.bits,
+  );
+}

@@ -1,0 +1,101 @@
+import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
+import type { Family } from '../model/address.ts';
+import { describeError } from '../model/error.ts';
+import type { Check } from '../model/health.ts';
+import { type Log, LogLimiter } from '../process/log.ts';
+import type { Contest } from './plan/contest.ts';
+
+const forwarding = { ipv4: 'net/ipv4/ip_forward', ipv6: 'net/ipv6/conf/all/forwarding' } as const;
+const bridged = {
+  ipv4: 'net/bridge/bridge-nf-call-iptables',
+  ipv6: 'net/bridge/bridge-nf-call-ip6tables',
+} as const;
+
+/** The name under which repairs of a setting are counted. */
+export const settingObject = (name: string): string => `setting ${name}`;
+
+/** How the node's settings are read and written; a test puts its own in place. */
+export interface Sysctls {
+  readonly read: (name: string) => string | undefined;
+  readonly write: (name: string, value: string) => boolean;
+}
+
+/** Keeps the settings of the whole node that pods' traffic needs, and says which it cannot get right. */
+export class NodeSettings {
+  /** Settings that had to be put right after they had stood. */
+  repairs = 0;
+  private readonly log: Log;
+  private readonly contest: Contest;
+  private readonly sysctls: Sysctls;
+  private readonly limiter = new LogLimiter();
+  private readonly stood = new Set<string>();
+  private found: readonly Check[] = [];
+
+  constructor(log: Log, contest: Contest, sysctls: Sysctls = { read: readSysctl, write: writeSysctl }) {
+    this.log = log;
+    this.contest = contest;
+    this.sysctls = sysctls;
+  }
+
+  /** What is not as pods need it, with what to do about it. */
+  problems(): readonly Check[] {
+    return this.found;
+  }
+
+  /** Settings that stood and are off now. Costs a few small reads: the kernel tells of forwarding alone. */
+  undone(): string[] {
+    return [...this.stood].filter((name) => this.sysctls.read(name) === '0');
+  }
+
+  ensure(families: readonly Family[]): void {
+    const problems: Check[] = [];
+    const wanted = families.flatMap(({ name }): string[] => [forwarding[name], bridged[name]]);
+    for (const name of this.stood) if (!wanted.includes(name)) this.stood.delete(name);
+    for (const family of families) {
+      this.set(problems, forwarding[family.name], 'pods of other nodes are not reached', 'failed');
+      this.bridged(problems, family);
+    }
+    this.found = problems;
+    for (const { detail } of problems)
+      if (this.limiter.allow(detail) !== undefined)
+        this.log.warn({ problem: detail }, 'the node is not set up');
+  }
+
+  /** Packets between two pods of one node pass the bridge only: iptables sees them where this is on (flannel#2068). */
+  private bridged(problems: Check[], family: Family): void {
+    const name = bridged[family.name];
+    const consequence = 'a pod does not reach a ClusterIP whose endpoint is on its own node';
+    if (this.sysctls.read(name) !== undefined) {
+      this.set(problems, name, consequence, 'warning');
+      return;
+    }
+    const detail = `the kernel module br_netfilter is not loaded, so ${consequence}: run 'modprobe br_netfilter', and name it in /etc/modules-load.d/`;
+    if (!problems.some((problem) => problem.detail === detail))
+      problems.push({ name: 'bridge netfilter', state: 'warning', detail });
+  }
+
+  private set(problems: Check[], name: string, consequence: string, state: Check['state']): void {
+    try {
+      if (this.sysctls.write(name, '1')) this.turnedOn(name);
+      this.stood.add(name);
+    } catch (error) {
+      this.stood.delete(name);
+      problems.push({ name: 'sysctl', state, detail: `${describeError(error)}; ${consequence}` });
+    }
+  }
+
+  private turnedOn(name: string): void {
+    if (!this.stood.has(name)) {
+      this.log.info({ sysctl: name }, 'turned on');
+      return;
+    }
+    this.repairs++;
+    const { begins } = this.contest.note(settingObject(name), Date.now());
+    if (begins)
+      this.log.error(
+        { sysctl: name },
+        'something keeps turning the setting off (another program?): it is turned on less often from now on',
+      );
+    else this.log.info({ sysctl: name }, 'turned on again');
+  }
+}

@@ -1,0 +1,77 @@
+import type { Link } from '../kernel/netlink/links.ts';
+import type { RtSocket } from '../kernel/netlink/socket.ts';
+import { findInterfaceIndex } from '../kernel/netns.ts';
+import { describeError } from '../model/error.ts';
+import type { Log } from '../process/log.ts';
+import { BridgeKeeper } from './kernel/bridge.ts';
+import type { PodNetwork, PodNetworkState } from './plan/network.ts';
+import type { PodRecord } from './plan/pod.ts';
+
+export interface PodBridgesOptions {
+  readonly socket: RtSocket;
+  readonly log: Log;
+  readonly podNetwork: () => PodNetworkState;
+  readonly records: () => readonly PodRecord[];
+}
+
+/** The bridges that pods are on: one, unless network configurations name others. */
+export class PodBridges {
+  private readonly options: PodBridgesOptions;
+  private readonly keepers = new Map<string, BridgeKeeper>();
+
+  constructor(options: PodBridgesOptions) {
+    this.options = options;
+  }
+
+  /** The bridge of that name, made right if it was not known to be. */
+  get(name: string, network: PodNetwork): Promise<Link> {
+    return this.keeper(name).get(network);
+  }
+
+  /** The next call looks at the kernel. */
+  forget(name: string): void {
+    this.keepers.get(name)?.forget();
+  }
+
+  /** A bridge of pods that is gone. */
+  missing(): string | undefined {
+    return this.names().find((name) => findInterfaceIndex(name) === undefined);
+  }
+
+  /** To be told of every device that somebody else has deleted. */
+  deviceGone(name: string): void {
+    if (!this.names().includes(name)) return;
+    const { log } = this.options;
+    log.warn({ bridge: name }, 'somebody has deleted the bridge of the pods');
+    this.repair().catch((error: unknown) =>
+      log.warn({ bridge: name, error: describeError(error) }, 'bridge not repaired, will retry'),
+    );
+  }
+
+  /** Makes the bridges as they should be, and the pods' devices their ports again. */
+  async repair(): Promise<void> {
+    const { podNetwork, records, log } = this.options;
+    const state = podNetwork();
+    if (!state.ready) return;
+    for (const name of this.names()) {
+      const keeper = this.keeper(name);
+      keeper.forget();
+      const own = records().filter(({ bridge }) => bridge === name);
+      const ports = await keeper.adoptPorts(state.network, own);
+      if (ports > 0) log.info({ bridge: name, ports }, 'pods put back on the bridge');
+    }
+  }
+
+  private names(): string[] {
+    return [...new Set(this.options.records().map(({ bridge }) => bridge))];
+  }
+
+  private keeper(name: string): BridgeKeeper {
+    let keeper = this.keepers.get(name);
+    if (keeper === undefined) {
+      keeper = new BridgeKeeper(this.options.socket, name);
+      this.keepers.set(name, keeper);
+    }
+    return keeper;
+  }
+}

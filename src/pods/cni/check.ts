@@ -1,0 +1,46 @@
+import type { RtSocket } from '../../kernel/netlink/socket.ts';
+import { TwillError } from '../../model/error.ts';
+import { unshaped } from '../kernel/bandwidth.ts';
+import { checkPod } from '../kernel/check.ts';
+import type { HostPorts } from '../kernel/hostports.ts';
+import { assertPodNamespace } from '../kernel/namespace.ts';
+import type { PodRecord } from '../plan/pod.ts';
+import type { CniRequest } from './call.ts';
+import { isObject } from './netconf.ts';
+import { previousResult } from './result.ts';
+
+function listed(entries: readonly unknown[], field: string): Set<unknown> {
+  return new Set(entries.map((entry) => (isObject(entry) ? entry[field] : undefined)));
+}
+
+/**
+ * CHECK: looks whether an attachment is as ADD left it (CNI specification, section 2, "CHECK"). What a later plugin of
+ * the chain took out of the result is not asked for.
+ * @param record undefined when there is no such attachment
+ * @throws TwillError `not-found` then, `invalid` without prevResult, `kernel` naming what is not as it should be
+ */
+export async function checkAttachment(
+  request: CniRequest,
+  record: PodRecord | undefined,
+  node: { readonly socket: RtSocket; readonly hostPorts: HostPorts },
+): Promise<void> {
+  const { containerId, ifname, netns, config } = request;
+  if (!isObject(config.prevResult))
+    throw new TwillError('invalid', 'network configuration: CHECK needs the prevResult of ADD');
+  if (record === undefined)
+    throw new TwillError('not-found', `container ${containerId} has no ${ifname} in network ${config.name}`);
+  assertPodNamespace(netns);
+  const { ips, routes } = previousResult(config.prevResult);
+  const [addresses, destinations] = [listed(ips, 'address'), listed(routes, 'dst')];
+  const own = record.addresses.map(({ address }) => address);
+  const lost = own.find((address) => !addresses.has(address));
+  if (lost !== undefined)
+    throw new TwillError('kernel', `prevResult does not have ${lost}, which ADD gave ${containerId}`);
+  await checkPod(node.socket, record, netns, {
+    addresses: own,
+    routes: record.routes.filter((destination) => destinations.has(destination)),
+  });
+  if ((await unshaped(node.socket, [record])).length > 0)
+    throw new TwillError('kernel', `the traffic of ${containerId} is not shaped as it should be`);
+  if (record.portMappings.length > 0) await node.hostPorts.check();
+}

@@ -1,0 +1,146 @@
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { describeError, TwillError } from '../../model/error.ts';
+import { writeDurably } from '../durable.ts';
+import { earlierConfigurations } from './configurations.ts';
+import { isObject } from './netconf.ts';
+import { defaultSocket } from './protocol.ts';
+
+export interface InstallFlags {
+  readonly cniBinDir: string;
+  readonly cniConfDir: string;
+  readonly cniConfName: string;
+  readonly cniConf?: string;
+  readonly cniExecutable?: string;
+  readonly cniSocket: string;
+}
+
+/** The configuration for a runtime whose pods all come to Twill. */
+export function builtinConflist(socket: string): string {
+  const capabilities = { portMappings: true, bandwidth: true, ips: true };
+  const plugin = { type: 'twill', ...(socket === defaultSocket ? {} : { socket }), capabilities };
+  // Runtimes that know of cniVersions take the newest they speak; the others take cniVersion.
+  const cniVersions = ['0.3.1', '0.4.0', '1.0.0', '1.1.0'];
+  const conflist = { cniVersion: '1.0.0', cniVersions, name: 'twill', plugins: [plugin] };
+  return `${JSON.stringify(conflist, undefined, 2)}\n`;
+}
+
+/** The plugin lies beside the program: in dist/cni, seen from dist or build/src/pods/cni. */
+function findExecutable(): string {
+  const places = ['cni/twill', '../../../../dist/cni/twill'];
+  const found = places.map((place) => join(import.meta.dirname, place)).find(existsSync);
+  if (found === undefined)
+    throw new TwillError(
+      'not-found',
+      'the CNI plugin is not beside this program: run npm run build, or give --cni-executable',
+    );
+  return found;
+}
+
+/** Read and written in pieces of this size, a file lies in the page cache in large ones: it starts a tenth faster. */
+const PIECE = 4 << 20;
+
+function* pieces(path: string): Generator<Buffer> {
+  const file = openSync(path, 'r');
+  const buffer = Buffer.alloc(PIECE);
+  try {
+    for (let length = readSync(file, buffer); length > 0; length = readSync(file, buffer))
+      yield buffer.subarray(0, length);
+  } finally {
+    closeSync(file);
+  }
+}
+
+function sameContent(a: string, b: string): boolean {
+  if (statSync(a).size !== statSync(b, { throwIfNoEntry: false })?.size) return false;
+  const others = pieces(b);
+  for (const piece of pieces(a)) {
+    const other = others.next();
+    if (other.done === true || !piece.equals(other.value)) {
+      others.return(undefined);
+      return false;
+    }
+  }
+  others.return(undefined);
+  return true;
+}
+
+function copyInPieces(source: string, target: string): void {
+  const file = openSync(target, 'w', 0o755);
+  try {
+    for (const piece of pieces(source)) writeFileSync(file, piece);
+  } finally {
+    closeSync(file);
+  }
+}
+
+/**
+ * Puts the plugin in its place so that a runtime that calls it meanwhile runs the old one or the new one.
+ * @returns false when it was there already
+ */
+function installExecutable(source: string, directory: string): boolean {
+  const target = join(directory, 'twill');
+  if (sameContent(source, target)) return false;
+  mkdirSync(directory, { recursive: true });
+  const unfinished = join(directory, '.twill.new');
+  try {
+    copyInPieces(source, unfinished);
+    chmodSync(unfinished, 0o755);
+    renameSync(unfinished, target);
+  } finally {
+    rmSync(unfinished, { force: true });
+  }
+  return true;
+}
+
+function readConflist(flags: InstallFlags): string {
+  if (flags.cniConf === undefined) return builtinConflist(flags.cniSocket);
+  const text = readFileSync(flags.cniConf, 'utf8');
+  try {
+    if (isObject(JSON.parse(text))) return text;
+  } catch (cause) {
+    throw new TwillError('invalid', `${flags.cniConf} is not JSON`, cause);
+  }
+  throw new TwillError('invalid', `${flags.cniConf} is not a JSON object`);
+}
+
+function installConflist(text: string, directory: string, name: string): boolean {
+  const target = join(directory, name);
+  if (existsSync(target) && readFileSync(target, 'utf8') === text) return false;
+  mkdirSync(directory, { recursive: true });
+  writeDurably(target, text);
+  return true;
+}
+
+/** `twill install-cni`: the plugin first, then the configuration that makes the runtime call it. */
+export function installCni(flags: InstallFlags): void {
+  const { cniBinDir, cniConfDir, cniConfName } = flags;
+  const say = (changed: boolean, path: string): boolean =>
+    process.stdout.write(`${path}: ${changed ? 'installed' : 'unchanged'}\n`);
+  try {
+    const conflist = readConflist(flags);
+    say(installExecutable(flags.cniExecutable ?? findExecutable(), cniBinDir), join(cniBinDir, 'twill'));
+    say(installConflist(conflist, cniConfDir, cniConfName), join(cniConfDir, cniConfName));
+  } catch (error) {
+    if (error instanceof TwillError) throw error;
+    throw new TwillError('permission', `cannot install the CNI plugin: ${describeError(error)}`, error);
+  }
+  const earlier = earlierConfigurations(cniConfDir);
+  if (earlier.length > 0) {
+    process.stderr.write(
+      `warning: the container runtime will use ${earlier[0]} of ${cniConfDir}, which sorts before ${cniConfName}: remove it\n`,
+    );
+  }
+}

@@ -1,0 +1,66 @@
+import type { PodPlan } from '../plan/wiring.ts';
+import { isObject, type NetConf } from './netconf.ts';
+
+export interface AddedPod {
+  readonly plan: PodPlan;
+  readonly netns: string;
+  readonly bridge: string;
+  readonly bridgeMac: string;
+}
+
+interface Result {
+  readonly interfaces: readonly unknown[];
+  readonly ips: readonly unknown[];
+  readonly routes: readonly unknown[];
+  readonly dns: Readonly<Record<string, unknown>>;
+}
+
+/** The parts of an earlier plugin's result; what is missing or malformed counts as empty. */
+export function previousResult(value: unknown): Result {
+  const previous = isObject(value) ? value : {};
+  const list = (field: unknown): unknown[] => (Array.isArray(field) ? field : []);
+  return {
+    interfaces: list(previous.interfaces),
+    ips: list(previous.ips),
+    routes: list(previous.routes),
+    dns: isObject(previous.dns) ? previous.dns : {},
+  };
+}
+
+/** What this ADD made, in the shape of the version. `base` is the index of the first of its interfaces. */
+function ownResult({ plan, netns, bridge, bridgeMac }: AddedPod, version: string, base: number): Result {
+  const before100 = version.startsWith('0.');
+  const mtu = before100 || version === '1.0.0' ? {} : { mtu: plan.mtu };
+  return {
+    interfaces: [
+      { name: bridge, mac: bridgeMac },
+      { name: plan.hostVeth, mac: plan.hostMac },
+      { name: plan.ifname, mac: plan.mac, ...mtu, sandbox: netns },
+    ],
+    ips: plan.addresses.map(({ address, subnet, gateway }) => ({
+      ...(before100 ? { version: address.family.bits === 32 ? '4' : '6' } : {}),
+      interface: base + 2,
+      address: `${address.text}/${subnet.length}`,
+      gateway: gateway.text,
+    })),
+    routes: plan.routes.map(({ destination, gateway }) => ({ dst: destination.text, gw: gateway.text })),
+    dns: {},
+  };
+}
+
+/**
+ * The result of ADD in the shape of the configuration's version (CNI specification, section 5, "ADD Success"), added to
+ * that of the plugins before us, if there were any.
+ */
+export function addResult(config: NetConf, added: AddedPod): object {
+  const { cniVersion, prevResult, dns } = config;
+  const previous = previousResult(prevResult);
+  const own = ownResult(added, cniVersion, previous.interfaces.length);
+  return {
+    cniVersion,
+    interfaces: [...previous.interfaces, ...own.interfaces],
+    ips: [...previous.ips, ...own.ips],
+    routes: [...previous.routes, ...own.routes],
+    dns: dns ?? previous.dns,
+  };
+}

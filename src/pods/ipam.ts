@@ -1,0 +1,105 @@
+import { type Address, parseAddress, prefixContains } from '../model/address.ts';
+import { TwillError } from '../model/error.ts';
+import { chooseAddress, isPodAddress } from './plan/address.ts';
+import type { PodNetwork } from './plan/network.ts';
+import type { PodRecord } from './plan/pod.ts';
+import type { PodStore } from './store.ts';
+
+/** An address that somebody wants, perhaps with a prefix length; `from` says where it was written, for errors. */
+export interface RequestedAddress {
+  readonly text: string;
+  readonly from: string;
+}
+
+/** The addresses of a record without their prefix lengths. */
+export function addressesOf(record: PodRecord): string[] {
+  return record.addresses.map(({ address }) => address.slice(0, address.indexOf('/')));
+}
+
+/**
+ * Gives out pod addresses. Everything here is synchronous, so two pods can never get one address; an address is in
+ * use while it is reserved here (its ADD or DEL is under way) or a record holds it.
+ */
+export class Ipam {
+  private readonly store: PodStore;
+  private readonly reserved = new Set<string>();
+
+  constructor(store: PodStore) {
+    this.store = store;
+  }
+
+  /** Addresses in use, as canonical text. */
+  used(): Set<string> {
+    const used = new Set(this.reserved);
+    for (const record of this.store.list()) for (const address of addressesOf(record)) used.add(address);
+    return used;
+  }
+
+  /**
+   * One address of each family, reserved until {@link release}.
+   * @param requested addresses that are wanted instead of the next in turn
+   * @throws TwillError `exhausted` naming the subnet that is full, `invalid` or `conflict` for a requested address that is
+   *   in none of the subnets or in use
+   */
+  reserve(network: PodNetwork, requested: readonly RequestedAddress[] = []): Address[] {
+    const used = this.used();
+    const wanted = requested.map((address) => this.checkRequested(network, used, address));
+    const chosen = network.families.map((family) => {
+      const asked = wanted.find((address) => address.family === family.family);
+      if (asked !== undefined) return asked;
+      const last = this.store.lastAddress(family.family.name);
+      const address = chooseAddress(family, used, last === undefined ? undefined : parseAddress(last));
+      if (address !== undefined) return address;
+      throw new TwillError(
+        'exhausted',
+        `all pod addresses of this node's subnet ${family.subnet.text} are in use; delete pods or use a shorter SubnetLen`,
+      );
+    });
+    const inTurn = chosen.filter((address) => !wanted.includes(address));
+    if (inTurn.length > 0)
+      this.store.setLast(Object.fromEntries(inTurn.map(({ family, text }) => [family.name, text])));
+    for (const { text } of chosen) this.reserved.add(text);
+    return chosen;
+  }
+
+  private checkRequested(
+    network: PodNetwork,
+    used: ReadonlySet<string>,
+    { text, from }: RequestedAddress,
+  ): Address {
+    const address = this.findRequested(network, text);
+    if (address === undefined) {
+      const subnets = network.families.map(({ subnet }) => subnet.text).join(', ');
+      throw new TwillError('invalid', `${from}: ${text} is not a pod address of ${subnets}`);
+    }
+    if (used.has(address.text)) throw new TwillError('conflict', `${from}: ${address.text} is in use`);
+    return address;
+  }
+
+  private findRequested(network: PodNetwork, text: string): Address | undefined {
+    let address: Address;
+    try {
+      address = parseAddress(text.split('/')[0] ?? '');
+    } catch {
+      return undefined;
+    }
+    const family = network.families.find(({ subnet }) => prefixContains(subnet, address));
+    return family !== undefined && isPodAddress(family, address) ? address : undefined;
+  }
+
+  /** @throws TwillError `exhausted` when a subnet has no address left */
+  assertFree(network: PodNetwork): void {
+    const used = this.used();
+    const full = network.families.find((family) => chooseAddress(family, used, undefined) === undefined);
+    if (full === undefined) return;
+    throw new TwillError(
+      'exhausted',
+      `all pod addresses of this node's subnet ${full.subnet.text} are in use`,
+    );
+  }
+
+  /** Ends reservations: the addresses are free unless a record holds them. */
+  release(addresses: readonly string[]): void {
+    for (const address of addresses) this.reserved.delete(address);
+  }
+}

@@ -1,0 +1,147 @@
+import { detectVariant, type Iptables, openIptables } from '../../kernel/iptables.ts';
+import { RulesChanges } from '../../kernel/rules-changes.ts';
+import { openRulesStamp } from '../../kernel/rules-stamp.ts';
+import { writeSysctl } from '../../kernel/sysctl.ts';
+import { type Family, families } from '../../model/address.ts';
+import { describeError, TwillError } from '../../model/error.ts';
+import { coalesce } from '../../process/coalesce.ts';
+import type { Log } from '../../process/log.ts';
+import {
+  entryChains,
+  hostPortRules,
+  looksWhole,
+  repairDocument,
+  replaceDocument,
+} from '../plan/hostports.ts';
+import type { PodRecord } from '../plan/pod.ts';
+
+/** Rules are read in full this often without a reason: a change that leaves a table's size alone moves no stamp. */
+const FULL_LOOK_MS = 600_000;
+
+/** The rules of one family. */
+class FamilyHostPorts {
+  readonly family: Family;
+  readonly iptables: Iptables;
+  private readonly log: Log;
+  private readonly broken: () => void;
+  /** The rules that stand, as far as we know; undefined when that must be looked up. */
+  private installed: readonly string[] | undefined;
+  private doubted = false;
+  private lastFullLook = 0;
+  private changes: RulesChanges | undefined;
+
+  /** @param broken called when others have changed the rules */
+  constructor(iptables: Iptables, log: Log, broken: () => void) {
+    this.family = iptables.family;
+    this.iptables = iptables;
+    this.log = log;
+    this.broken = broken;
+  }
+
+  async ensure(rules: readonly string[]): Promise<void> {
+    const { iptables, installed, doubted } = this;
+    const known = !doubted && Date.now() - this.lastFullLook < FULL_LOOK_MS ? installed : undefined;
+    if (known !== undefined && known.join('\n') === rules.join('\n')) return;
+    this.doubted = false;
+    this.installed = undefined;
+    if (known !== undefined && known.length > 0 && rules.length > 0) {
+      await iptables.restore(replaceDocument(rules));
+    } else {
+      const document = repairDocument(await iptables.save('nat'), rules);
+      this.lastFullLook = Date.now();
+      if (document !== undefined) {
+        this.log.info({ family: this.family.name, rules: rules.length }, 'host port rules repaired');
+        await iptables.restore(document);
+      }
+    }
+    this.installed = rules;
+    if (rules.length > 0) this.watch();
+  }
+
+  private watch(): void {
+    this.changes ??= new RulesChanges(
+      openRulesStamp(this.family, this.iptables.variant),
+      () => this.look(),
+      this.log,
+    );
+  }
+
+  /**
+   * Somebody has changed rules, perhaps ours. Reads short chains only, however many rules there are.
+   * @returns false when our own writing was under way
+   */
+  private async look(): Promise<boolean> {
+    const { installed } = this;
+    if (installed === undefined) return false;
+    if (installed.length === 0) return true;
+    const chains = await Promise.all(entryChains.map((chain) => this.iptables.list('nat', chain)));
+    if (this.installed !== installed) return false;
+    const lines = chains.flatMap((chain) => chain ?? []);
+    if (looksWhole(lines, installed)) return true;
+    this.doubted = true;
+    this.broken();
+    return true;
+  }
+
+  close(): void {
+    this.changes?.close();
+  }
+}
+
+/** Keeps the host ports of the pods that stand in iptables: one chain of ours within the portmap plugin's. */
+export class HostPorts {
+  /** Makes the rules equal to the records'. */
+  readonly sync: () => Promise<void>;
+  private readonly records: () => readonly PodRecord[];
+  private readonly log: Log;
+  private readonly states = new Map<Family, FamilyHostPorts>();
+  private looked = false;
+
+  constructor(records: () => readonly PodRecord[], log: Log) {
+    this.records = records;
+    this.log = log;
+    this.sync = coalesce(() => this.syncAll());
+  }
+
+  /** @throws TwillError `kernel` when the rules that stand are not as they should be */
+  async check(): Promise<void> {
+    for (const [family, { iptables }] of this.states) {
+      const rules = hostPortRules(this.records(), family);
+      if (repairDocument(await iptables.save('nat'), rules) !== undefined)
+        throw new TwillError('kernel', `${family.iptables} rules of host ports are missing or changed`);
+    }
+  }
+
+  private async syncAll(): Promise<void> {
+    const records = this.records().filter(({ portMappings }) => portMappings.length > 0);
+    // Without host ports nothing is looked at, except once: an earlier agent may have left rules.
+    if (records.length === 0 && this.states.size === 0 && this.looked) return;
+    for (const family of families) await this.syncFamily(family, hostPortRules(records, family));
+    this.looked = true;
+    for (const bridge of new Set(records.map((record) => record.bridge)))
+      writeSysctl(`net/ipv4/conf/${bridge}/route_localnet`, '1'); // 127.0.0.1:PORT on the node
+  }
+
+  private async syncFamily(family: Family, rules: readonly string[]): Promise<void> {
+    if (rules.length === 0 && !this.states.has(family) && this.looked) return;
+    await (await this.stateOf(family)).ensure(rules);
+  }
+
+  private async stateOf(family: Family): Promise<FamilyHostPorts> {
+    const known = this.states.get(family);
+    if (known !== undefined) return known;
+    const { variant } = await detectVariant(family);
+    const repair = (): void => {
+      this.sync().catch((error: unknown) =>
+        this.log.warn({ error: describeError(error) }, 'host port rules not repaired, will retry'),
+      );
+    };
+    const state = new FamilyHostPorts(openIptables(family, variant), this.log, repair);
+    this.states.set(family, state);
+    return state;
+  }
+
+  close(): void {
+    for (const state of this.states.values()) state.close();
+  }
+}

@@ -1,0 +1,112 @@
+import { closeSync, openSync } from 'node:fs';
+import { addAddress } from '../../kernel/netlink/addresses.ts';
+import { RTPROT_STATIC } from '../../kernel/netlink/constants.ts';
+import { DirectSocket } from '../../kernel/netlink/direct.ts';
+import { createVeth, setBridgePort, setLink, syncCarrier } from '../../kernel/netlink/links.ts';
+import { addRoute } from '../../kernel/netlink/routes.ts';
+import type { Change } from '../../kernel/netlink/socket.ts';
+import { findInterfaceIndex, inNetns } from '../../kernel/netns.ts';
+import { writeSysctl } from '../../kernel/sysctl.ts';
+import { isTwillError, TwillError } from '../../model/error.ts';
+import type { PodPlan } from '../plan/wiring.ts';
+
+/** Metric of routes that another interface's come before: above IPv6's default of 1024. */
+const BEHIND = 2048;
+
+/** What the host-side veth's alias starts with: the mark that it is ours to delete. */
+export const aliasPrefix = 'twill:';
+
+/**
+ * Makes the kernel announce the interface's addresses to the bridge, use its link-local address at once, and not listen
+ * to other pods that claim to be routers.
+ */
+function prepareInterface(plan: PodPlan): void {
+  const { ifname, addresses } = plan;
+  for (const family of new Set(addresses.map(({ address }) => address.family.name))) {
+    if (family === 'ipv4') {
+      writeSysctl(`net/ipv4/conf/${ifname}/arp_notify`, '1');
+    } else {
+      writeSysctl(`net/ipv6/conf/${ifname}/disable_ipv6`, '0');
+      writeSysctl(`net/ipv6/conf/${ifname}/accept_dad`, '0');
+      writeSysctl(`net/ipv6/conf/${ifname}/accept_ra`, '0');
+      writeSysctl(`net/ipv6/conf/${ifname}/ndisc_notify`, '1');
+    }
+  }
+}
+
+function interfaceChanges(plan: PodPlan, index: number): Change[] {
+  return [
+    ...plan.addresses.map(({ address, subnet }) => addAddress({ index, address, length: subnet.length })),
+    setLink(index, { up: true }, plan.ifname),
+  ];
+}
+
+/**
+ * The routes of another interface of the pod stay (CNI specification 0.4.0, "IP Allocation", Notes): ours come behind
+ * them then, and in their place when that interface goes.
+ */
+function makeRoutes(pod: DirectSocket, plan: PodPlan, device: number): void {
+  const routes = plan.routes.map((route) => ({ ...route, device, protocol: RTPROT_STATIC }));
+  const refusals = pod.attempt(routes.map(addRoute));
+  const failed = refusals.find((error) => error !== undefined && !isTwillError(error, 'exists'));
+  if (failed !== undefined) throw failed;
+  const behind = routes.filter((_, index) => refusals[index] !== undefined);
+  if (behind.length > 0) pod.apply(behind.map((route) => addRoute({ ...route, metric: BEHIND + device })));
+}
+
+function createPair(host: DirectSocket, plan: PodPlan, where: PodPlace): void {
+  const { hostVeth, hostMac, ifname, mac, mtu, hairpin } = plan;
+  let netnsFd: number;
+  try {
+    netnsFd = openSync(where.netns, 'r');
+  } catch (cause) {
+    throw new TwillError('not-found', `cannot open network namespace '${where.netns}' (CNI_NETNS)`, cause);
+  }
+  try {
+    const alias = `${aliasPrefix}${where.label}`.slice(0, 250);
+    host.apply([
+      createVeth(
+        { name: hostVeth, mac: hostMac, mtu, master: where.bridgeIndex, up: true, alias },
+        { name: ifname, mac, mtu, netnsFd },
+      ),
+      setBridgePort(hostVeth, hairpin),
+    ]);
+  } finally {
+    closeSync(netnsFd);
+  }
+}
+
+/** Where a pod's interface goes. `label` is shown as the host-side veth's alias. */
+export interface PodPlace {
+  readonly netns: string;
+  readonly bridgeIndex: number;
+  readonly label: string;
+}
+
+/** To be called inside the pod's namespace; `host` serves the node's from there. */
+function configureInside(host: DirectSocket, plan: PodPlan): void {
+  const index = findInterfaceIndex(plan.ifname);
+  if (index === undefined) throw new TwillError('not-found', `the pod's interface ${plan.ifname} is gone`);
+  prepareInterface(plan);
+  const pod = new DirectSocket();
+  try {
+    pod.apply(interfaceChanges(plan, index));
+    makeRoutes(pod, plan, index);
+    // Setting the MAC it has makes the kernel send the gratuitous ARP and the unsolicited neighbour advertisement
+    // (NETDEV_CHANGEADDR); those it sends when the device goes up come before the bridge forwards from the port.
+    host.apply([syncCarrier(plan.hostVeth)]);
+    pod.apply([setLink(index, { mac: plan.mac }, plan.ifname)]);
+  } finally {
+    pod.close();
+  }
+}
+
+/**
+ * Makes the veth pair and configures both ends: a millisecond and a half of the kernel's time, in one go. Whoever calls
+ * removes the host end when this fails.
+ * @throws TwillError `not-found` when the namespace does not exist, `exists` when it has such an interface already
+ */
+export function wirePod(host: DirectSocket, plan: PodPlan, where: PodPlace): void {
+  createPair(host, plan, where);
+  inNetns(where.netns, () => configureInside(host, plan));
+}

@@ -1,0 +1,93 @@
+import { listLinks } from '../kernel/netlink/links.ts';
+import type { RtSocket } from '../kernel/netlink/socket.ts';
+import { describeError } from '../model/error.ts';
+import type { Log } from '../process/log.ts';
+import { shapePod, unshaped } from './kernel/bandwidth.ts';
+import { aliasPrefix } from './kernel/link.ts';
+import { namespaceExists } from './kernel/namespace.ts';
+import type { PodRecord } from './plan/pod.ts';
+import type { PodManager } from './pods.ts';
+import { podKeyText } from './store.ts';
+
+/**
+ * Deletes devices that an ADD made which died half-way: ours by their alias, and of no record. To be called before calls
+ * are served.
+ */
+export async function removeOrphans(socket: RtSocket, manager: PodManager, log: Log): Promise<void> {
+  const wanted = new Set(manager.records().map(({ hostVeth }) => hostVeth));
+  const orphans = (await listLinks(socket)).filter(
+    ({ name, alias }) => alias?.startsWith(aliasPrefix) === true && !wanted.has(name.replace(/^ifb/, 'veth')),
+  );
+  for (const { name, alias } of orphans) log.warn({ device: name, alias }, 'removing what an ADD left');
+  await Promise.all(orphans.map(({ name }) => manager.deleteDevice(name)));
+}
+
+/**
+ * Watches over the pods between their ADD and DEL: frees what a pod held for which DEL never comes, and repairs the
+ * bridge, host ports and traffic shaping.
+ */
+export class PodWarden {
+  private readonly manager: PodManager;
+  private readonly socket: RtSocket;
+  private readonly log: Log;
+  private readonly graceMs: number;
+  /** When an attachment first looked dead. */
+  private readonly suspects = new Map<string, number>();
+
+  /** @param graceMs how long both signs of a pod's end must last before its address is freed without a DEL */
+  constructor(manager: PodManager, socket: RtSocket, log: Log, graceMs: number) {
+    this.manager = manager;
+    this.socket = socket;
+    this.log = log;
+    this.graceMs = graceMs;
+  }
+
+  async run(now = Date.now()): Promise<void> {
+    const steps = [
+      () => this.freeDead(now),
+      () => this.manager.bridges.repair(),
+      () => this.manager.hostPorts.sync(),
+      () => this.reshape(),
+    ];
+    for (const step of steps) {
+      try {
+        await step();
+      } catch (error) {
+        this.log.warn({ error: describeError(error) }, 'looking after the pods failed, will retry');
+      }
+    }
+  }
+
+  /** Two signs are needed, both for a while: the namespace is gone, and so is the host-side veth. */
+  private async freeDead(now: number): Promise<void> {
+    const gone = this.manager.store.list().filter(({ netns }) => !namespaceExists(netns));
+    if (gone.length === 0) return this.suspects.clear();
+    const devices = new Set((await listLinks(this.socket)).map(({ name }) => name));
+    const dead = gone.filter(({ hostVeth }) => !devices.has(hostVeth));
+    const keys = new Set(dead.map(podKeyText));
+    for (const key of this.suspects.keys()) if (!keys.has(key)) this.suspects.delete(key);
+    await Promise.all(dead.map((record) => this.judge(record, now)));
+  }
+
+  private async judge(record: PodRecord, now: number): Promise<void> {
+    const key = podKeyText(record);
+    const since = this.suspects.get(key) ?? now;
+    this.suspects.set(key, since);
+    if (now - since < this.graceMs) return;
+    this.suspects.delete(key);
+    const { containerId, ifname, addresses } = record;
+    const held = addresses.map(({ address }) => address);
+    this.log.warn(
+      { containerId, ifname, addresses: held },
+      'pod is gone without DEL: its addresses are free',
+    );
+    await this.manager.forget(record);
+  }
+
+  private async reshape(): Promise<void> {
+    for (const record of await unshaped(this.socket, this.manager.store.list())) {
+      this.log.info({ containerId: record.containerId }, 'traffic shaping repaired');
+      await shapePod(this.socket, record);
+    }
+  }
+}

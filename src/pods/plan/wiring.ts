@@ -1,0 +1,97 @@
+import {
+  type Address,
+  addressBytes,
+  ipv4,
+  macFromBytes,
+  makeAddress,
+  makePrefix,
+  type Prefix,
+  parseAddress,
+  parsePrefix,
+  prefixContains,
+} from '../../model/address.ts';
+import { TwillError } from '../../model/error.ts';
+import type { PodNetwork, PodNetworkFamily } from './network.ts';
+
+/** One address of a pod with what goes with it. */
+export interface PlannedAddress {
+  readonly address: Address;
+  readonly subnet: Prefix;
+  readonly gateway: Address;
+}
+
+export interface PlannedRoute {
+  readonly destination: Prefix;
+  readonly gateway: Address;
+}
+
+/** Everything the kernel is told for one pod interface. */
+export interface PodPlan {
+  readonly ifname: string;
+  readonly hostVeth: string;
+  readonly mac: string;
+  readonly hostMac: string;
+  readonly mtu: number;
+  readonly hairpin: boolean;
+  readonly addresses: readonly PlannedAddress[];
+  readonly routes: readonly PlannedRoute[];
+}
+
+/** What the network configuration may choose. */
+export interface PodOptions {
+  /** In bytes; undefined for the overlay's. */
+  readonly mtu: number | undefined;
+  readonly hairpin: boolean;
+  readonly defaultRoute: boolean;
+  /** Further routes; without `gw` by the gateway of their family. */
+  readonly routes: readonly { readonly dst: string; readonly gw: string | undefined }[];
+}
+
+/**
+ * MAC made from the first address (0a:58 and the four bytes of IPv4, as flannel's bridge has it; the last four bytes
+ * of IPv6): who gets an address again has the same MAC, so no neighbour cache is ever wrong about it.
+ */
+export function macOf(address: Address): string {
+  return macFromBytes(Uint8Array.of(0x0a, 0x58, ...addressBytes(address).slice(-4)));
+}
+
+function planRoutes(families: readonly PodNetworkFamily[], options: PodOptions): PlannedRoute[] {
+  const natural = families.flatMap(({ networks, family, gateway, subnet }) => [
+    // The bridge is on the pod's own subnet already, by the address's prefix.
+    ...networks
+      .filter((destination) => destination.text !== subnet.text)
+      .map((destination): PlannedRoute => ({ destination, gateway })),
+    ...(options.defaultRoute ? [{ destination: makePrefix(makeAddress(family, 0n), 0), gateway }] : []),
+  ]);
+  const extra = options.routes.flatMap(({ dst, gw }): PlannedRoute[] => {
+    const destination = parsePrefix(dst);
+    const own = families.find(({ family }) => family === destination.family);
+    if (own === undefined) return [];
+    return [{ destination, gateway: gw === undefined ? own.gateway : parseAddress(gw) }];
+  });
+  const replaced = new Set(extra.map(({ destination }) => destination.text));
+  return [...natural.filter(({ destination }) => !replaced.has(destination.text)), ...extra];
+}
+
+/** @param names `hostVeth` and `hostMac` belong to the attachment and stay the same over its life */
+export function planPod(
+  network: PodNetwork,
+  addresses: readonly Address[],
+  names: { readonly ifname: string; readonly hostVeth: string; readonly hostMac: string },
+  options: PodOptions,
+): PodPlan {
+  const first = addresses.find((address) => address.family === ipv4) ?? addresses[0];
+  if (first === undefined) throw new TwillError('internal', 'a pod needs an address');
+  const planned = addresses.map((address): PlannedAddress => {
+    const family = network.families.find(({ subnet }) => prefixContains(subnet, address));
+    if (family === undefined)
+      throw new TwillError('internal', `${address.text} is in none of this node's subnets`);
+    return { address, subnet: family.subnet, gateway: family.gateway };
+  });
+  const families = network.families.filter(({ family }) =>
+    planned.some(({ address }) => address.family === family),
+  );
+  const routes = planRoutes(families, options);
+  const mtu = options.mtu ?? network.mtu;
+  return { ...names, mac: macOf(first), mtu, hairpin: options.hairpin, addresses: planned, routes };
+}

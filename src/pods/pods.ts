@@ -1,0 +1,246 @@
+import { DirectSocket } from '../kernel/netlink/direct.ts';
+import type { RtSocket } from '../kernel/netlink/socket.ts';
+import { describeError, TwillError } from '../model/error.ts';
+import type { Log } from '../process/log.ts';
+import { PodBridges } from './bridges.ts';
+import type { CniRequest } from './cni/call.ts';
+import { checkAttachment } from './cni/check.ts';
+import { addResult } from './cni/result.ts';
+import { Ipam, type RequestedAddress } from './ipam.ts';
+import { shapePod } from './kernel/bandwidth.ts';
+import { forgetStaleFlows } from './kernel/flows.ts';
+import { HostPorts } from './kernel/hostports.ts';
+import { wirePod } from './kernel/link.ts';
+import { assertPodNamespace } from './kernel/namespace.ts';
+import { LinkReaper } from './kernel/reaper.ts';
+import { KeyedLock } from './keyed-lock.ts';
+import { ifbName } from './plan/bandwidth.ts';
+import type { PodNetwork, PodNetworkState } from './plan/network.ts';
+import type { PodRecord } from './plan/pod.ts';
+import { type PodPlan, planPod } from './plan/wiring.ts';
+import { hostEnd, keyOf, makeRecord } from './record.ts';
+import { PodStore, podKeyText } from './store.ts';
+
+export interface PodManagerOptions {
+  readonly stateDir: string;
+  /** The bridge of pods whose configuration names none. */
+  readonly bridge: string;
+  readonly log: Log;
+  readonly podNetwork: () => PodNetworkState;
+  /** Whether somebody masquerades what pods send to the outside. */
+  readonly masquerade: boolean;
+  /** A socket of the namespace the pods' host-side veths are in. */
+  readonly socket: RtSocket;
+}
+
+/** @throws TwillError `unavailable` when nobody waits for the answer any more */
+async function assertAwaited(abandoned: () => boolean): Promise<void> {
+  // The work on the kernel lets nothing else run: turns of the event loop show whether the caller has gone. The first may
+  // end before sockets are looked at again, and newer versions of Node see the end of one only at a look after its data.
+  for (let turn = 0; turn < 2; turn++) await new Promise((resolve) => setImmediate(resolve));
+  if (abandoned()) throw new TwillError('unavailable', 'the caller went away during ADD');
+}
+
+/** Carries out the CNI commands on this node: addresses, records and the kernel. */
+export class PodManager {
+  readonly store: PodStore;
+  readonly hostPorts: HostPorts;
+  private readonly options: PodManagerOptions;
+  private readonly ipam: Ipam;
+  readonly bridges: PodBridges;
+  private readonly reaper = new LinkReaper((name) => this.bridges.deviceGone(name));
+  private readonly direct = new DirectSocket();
+  private readonly locks = new KeyedLock();
+  /** Attachments whose ADD is under way, with their keys as text. */
+  private readonly adding = new Map<string, PodRecord>();
+
+  constructor(options: PodManagerOptions) {
+    this.options = options;
+    this.store = new PodStore(options.stateDir, options.log);
+    this.ipam = new Ipam(this.store);
+    const { socket, log, podNetwork } = options;
+    this.bridges = new PodBridges({ socket, log, podNetwork, records: () => this.store.list() });
+    this.hostPorts = new HostPorts(() => this.records(), options.log);
+  }
+
+  /** Deletes a device; those asked for at the same time go together. */
+  deleteDevice(name: string): Promise<void> {
+    return this.reaper.delete(name);
+  }
+
+  close(): void {
+    this.hostPorts.close();
+    this.reaper.close();
+    this.direct.close();
+  }
+
+  /** All attachments that need something of the node: those that stand and those being made. */
+  records(): PodRecord[] {
+    return [...this.store.list(), ...this.adding.values()];
+  }
+
+  /**
+   * ADD. What was begun is undone when it fails, and when `abandoned` says that nobody waits for the answer any more.
+   * @throws TwillError `unavailable` while the node has no subnet, `exists` when the attachment exists, `exhausted`
+   */
+  add(request: CniRequest, abandoned: () => boolean): Promise<object> {
+    const key = keyOf(request);
+    return this.locks.run(podKeyText(key), async () => {
+      if (this.store.get(key) !== undefined) {
+        const { containerId, ifname } = key;
+        throw new TwillError('exists', `container ${containerId} has ${ifname} already: DEL must come first`);
+      }
+      assertPodNamespace(request.netns);
+      if (request.config.ipMasq && !this.options.masquerade) {
+        const advice = 'start the agent with --ip-masq, or set ipMasq to false';
+        throw new TwillError('invalid', `network configuration: ipMasq is the agent's task here: ${advice}`);
+      }
+      const network = this.network();
+      const addresses = this.ipam.reserve(network, this.requestedAddresses(request));
+      const plan = planPod(network, addresses, { ifname: key.ifname, ...hostEnd(key) }, request.config);
+      try {
+        return await this.wire(request, network, plan, abandoned);
+      } finally {
+        this.adding.delete(podKeyText(key));
+        this.ipam.release(addresses.map(({ text }) => text));
+      }
+    });
+  }
+
+  private requestedAddresses({ args, config }: CniRequest): RequestedAddress[] {
+    const fromArgs = args.IP === undefined || args.IP === '' ? [] : args.IP.split(',');
+    return [
+      ...config.requestedIps.map((text) => ({ text, from: 'network configuration: ips' })),
+      ...fromArgs.map((text) => ({ text, from: 'CNI_ARGS: IP' })),
+    ];
+  }
+
+  private async wire(
+    request: CniRequest,
+    network: PodNetwork,
+    plan: PodPlan,
+    abandoned: () => boolean,
+  ): Promise<object> {
+    const { bridge: defaultBridge } = this.options;
+    const { netns, containerId, ifname, config } = request;
+    const name = config.bridge ?? defaultBridge;
+    const bridge = await this.bridges.get(name, network);
+    const record = makeRecord(request, plan, name);
+    try {
+      const label = `${containerId}/${ifname}`;
+      wirePod(this.direct, plan, { netns, bridgeIndex: bridge.index, label });
+      this.adding.set(podKeyText(record), record);
+      await this.applyFeatures(record);
+      await assertAwaited(abandoned);
+      this.store.put(record);
+    } catch (error) {
+      this.bridges.forget(name); // it may be why: the next call looks
+      this.adding.delete(podKeyText(record));
+      await this.remove(record);
+      throw error;
+    }
+    return addResult(config, { plan, netns, bridge: name, bridgeMac: bridge.mac });
+  }
+
+  private async applyFeatures(record: PodRecord): Promise<void> {
+    if (record.bandwidth !== undefined) await shapePod(this.options.socket, record);
+    if (record.portMappings.length === 0) return;
+    await this.hostPorts.sync();
+    await forgetStaleFlows(this.options.socket, record, true, this.options.log);
+  }
+
+  /** DEL. What is not there needs no deleting; the addresses are free once the device is gone. */
+  delete(request: CniRequest): Promise<void> {
+    const key = keyOf(request);
+    return this.locks.run(podKeyText(key), async () => {
+      const record = this.store.get(key);
+      const { queuedAt } = request;
+      // The same attachment was added again after this deletion had been queued.
+      if (record !== undefined && queuedAt !== undefined && Date.parse(record.createdAt) > queuedAt) return;
+      if (record === undefined) await this.reaper.delete(hostEnd(key).hostVeth);
+      else await this.remove(record);
+    });
+  }
+
+  /** Takes away everything an attachment has; what fails does not stop the rest. */
+  private async remove(record: PodRecord): Promise<void> {
+    const devices = [record.hostVeth];
+    if (record.bandwidth !== undefined) devices.push(ifbName(record.hostVeth));
+    await Promise.all(devices.map((device) => this.reaper.delete(device)));
+    this.store.remove(record);
+    if (record.portMappings.length === 0) return;
+    try {
+      await this.hostPorts.sync();
+      await forgetStaleFlows(this.options.socket, record, false, this.options.log);
+    } catch (error) {
+      // The rules are repaired later; a pod must not stay Terminating for them.
+      const { containerId } = record;
+      this.options.log.warn({ containerId, error: describeError(error) }, 'host port rules not removed yet');
+    }
+  }
+
+  /** Removes an attachment for which nobody will call DEL any more. */
+  forget(record: PodRecord): Promise<void> {
+    return this.locks.run(podKeyText(record), async () => {
+      if (this.store.get(record) === record) await this.remove(record);
+    });
+  }
+
+  /**
+   * CHECK.
+   * @throws TwillError `not-found` for an attachment that does not exist, `kernel` naming what is not as it should be
+   */
+  check(request: CniRequest): Promise<void> {
+    const { socket } = this.options;
+    return checkAttachment(request, this.store.get(keyOf(request)), { socket, hostPorts: this.hostPorts });
+  }
+
+  /**
+   * GC: removes the attachments of the network that the runtime no longer knows. An ADD that began after the list was
+   * made is not in it, so only what stood when the call came is looked at.
+   * @throws TwillError `invalid` when the list is missing: it would mean all of them
+   */
+  async collectGarbage(request: CniRequest): Promise<void> {
+    const { config } = request;
+    if (config.validAttachments === undefined)
+      throw new TwillError('invalid', 'network configuration: GC needs cni.dev/valid-attachments');
+    const valid = new Set(
+      config.validAttachments.map(({ containerID, ifname }) => `${containerID}/${ifname}`),
+    );
+    const stale = this.store
+      .list()
+      .filter(
+        ({ network, containerId, ifname }) =>
+          network === config.name && !valid.has(`${containerId}/${ifname}`),
+      );
+    for (const { containerId, ifname, addresses } of stale) {
+      const held = addresses.map(({ address }) => address);
+      this.options.log.warn({ containerId, ifname, addresses: held }, 'attachment is not in use any more');
+    }
+    // One that cannot be removed does not keep the others.
+    const outcomes = await Promise.allSettled(stale.map((record) => this.forget(record)));
+    const reasons = outcomes.flatMap((outcome) =>
+      outcome.status === 'rejected' ? [describeError(outcome.reason)] : [],
+    );
+    if (reasons.length > 0) throw new TwillError('kernel', `not removed yet: ${reasons.join('; ')}`);
+  }
+
+  /**
+   * STATUS.
+   * @throws TwillError `unavailable` or `exhausted` when ADD could not be served now, `kernel` when pods that stand are
+   *   cut off
+   */
+  status(): void {
+    const bridge = this.bridges.missing();
+    if (bridge !== undefined)
+      throw new TwillError('kernel', `the pods' bridge ${bridge} is gone; it is made again within seconds`);
+    this.ipam.assertFree(this.network());
+  }
+
+  private network(): PodNetwork {
+    const state = this.options.podNetwork();
+    if (!state.ready)
+      throw new TwillError('unavailable', `the Twill agent has no pod subnet yet: ${state.reason}`);
+    return state.network;
+  }
+}

@@ -1,0 +1,42 @@
+import { createHash } from 'node:crypto';
+import { macFromBytes } from '../model/address.ts';
+import type { CniRequest } from './cni/call.ts';
+import type { PodKey, PodRecord } from './plan/pod.ts';
+import type { PodPlan } from './plan/wiring.ts';
+import { podKeyText } from './store.ts';
+
+/** Which attachment a request is about. */
+export function keyOf(request: CniRequest): PodKey {
+  return { network: request.config.name, containerId: request.containerId, ifname: request.ifname };
+}
+
+/** The host-side veth's name and MAC: the same for an attachment whenever it is asked for. */
+export function hostEnd(key: PodKey): { readonly hostVeth: string; readonly hostMac: string } {
+  const hash = createHash('sha256').update(podKeyText(key)).digest();
+  const hostMac = macFromBytes(Uint8Array.of(0x0e, ...hash.subarray(8, 13)));
+  return { hostVeth: `veth${hash.toString('hex').slice(0, 11)}`, hostMac };
+}
+
+/** What is kept of an attachment that was made as `plan` says. */
+export function makeRecord(request: CniRequest, plan: PodPlan, bridge: string): PodRecord {
+  const { args, config, netns } = request;
+  const { K8S_POD_NAMESPACE: namespace, K8S_POD_NAME: name } = args;
+  return {
+    ...keyOf(request),
+    netns,
+    addresses: plan.addresses.map(({ address, subnet, gateway }) => ({
+      address: `${address.text}/${subnet.length}`,
+      gateway: gateway.text,
+    })),
+    routes: plan.routes.map(({ destination }) => destination.text),
+    mac: plan.mac,
+    mtu: plan.mtu,
+    hairpin: plan.hairpin,
+    hostVeth: plan.hostVeth,
+    bridge,
+    portMappings: config.portMappings,
+    bandwidth: config.bandwidth,
+    pod: name === undefined ? undefined : `${namespace ?? ''}/${name}`,
+    createdAt: new Date().toISOString(),
+  };
+}

@@ -1,0 +1,148 @@
+import { describeError } from '../model/error.ts';
+import { type Log, LogLimiter } from './log.ts';
+
+export interface LoopOptions {
+  readonly name: string;
+  readonly log: Log;
+  /** Makes the kernel (or whatever is managed) equal to the desired state. `reasons` says who asked, for the log. */
+  readonly work: (reasons: readonly string[], signal: AbortSignal) => Promise<void>;
+  /** Milliseconds between runs that nobody asked for; undefined for none. */
+  readonly resyncMs?: number;
+  /** Least milliseconds between the starts of two runs; triggers in between are collected. Default 0. */
+  readonly minIntervalMs?: number;
+  /** First and longest wait after a failure, in milliseconds; doubled each time. Defaults 200 and 30,000. */
+  readonly backoffMs?: { readonly first: number; readonly longest: number };
+}
+
+/** What a loop did lately, for `status`, readiness and metrics. Times are milliseconds since the epoch. */
+export interface LoopStatus {
+  readonly name: string;
+  readonly runs: number;
+  readonly failures: number;
+  readonly consecutiveFailures: number;
+  readonly lastSuccess: number | undefined;
+  readonly lastError: string | undefined;
+  readonly pending: boolean;
+  /** Start of the run under way; undefined between runs. */
+  readonly runningSince: number | undefined;
+}
+
+/**
+ * A level-triggered loop: triggers only say "look again" and are coalesced; never two runs at once; a failed run is
+ * repeated with exponential backoff; a trigger during a run causes one more run.
+ */
+export class ReconcileLoop {
+  private readonly options: LoopOptions;
+  private readonly abort = new AbortController();
+  private readonly reasons = new Set<string>();
+  /** Says a failure that repeats itself once a minute. */
+  private readonly limiter = new LogLimiter();
+  private timer: NodeJS.Timeout | undefined;
+  private timerAt = Number.POSITIVE_INFINITY;
+  private running: Promise<void> | undefined;
+  /** By the monotonic clock, as all waits: the clock of the node may be set while they last. */
+  private lastStart = Number.NEGATIVE_INFINITY;
+  private runningSince: number | undefined;
+  private runs = 0;
+  private failures = 0;
+  private consecutiveFailures = 0;
+  private lastSuccess: number | undefined;
+  private lastError: string | undefined;
+  private waiters: (() => void)[] = [];
+
+  constructor(options: LoopOptions) {
+    this.options = options;
+  }
+
+  /** Asks for a run soon. After a failure the backoff still holds, unless `urgent`. */
+  trigger(reason: string, urgent = false): void {
+    if (this.abort.signal.aborted) return;
+    this.reasons.add(reason);
+    if (this.running !== undefined) return;
+    if (this.consecutiveFailures > 0 && !urgent) return; // the retry timer is already set
+    this.schedule(Math.max(0, this.lastStart + (this.options.minIntervalMs ?? 0) - performance.now()));
+  }
+
+  /** Resolves after the next successful run that starts after this call. */
+  settled(): Promise<void> {
+    return new Promise((resolve) => this.waiters.push(resolve));
+  }
+
+  status(): LoopStatus {
+    return {
+      name: this.options.name,
+      runs: this.runs,
+      failures: this.failures,
+      consecutiveFailures: this.consecutiveFailures,
+      lastSuccess: this.lastSuccess,
+      lastError: this.lastError,
+      pending: this.reasons.size > 0 || this.running !== undefined,
+      runningSince: this.runningSince,
+    };
+  }
+
+  /** Cancels what waits and resolves when the run under way has ended. */
+  async stop(): Promise<void> {
+    this.abort.abort();
+    clearTimeout(this.timer);
+    await this.running;
+  }
+
+  private schedule(delayMs: number): void {
+    const at = performance.now() + delayMs;
+    if (at >= this.timerAt) return;
+    clearTimeout(this.timer);
+    this.timerAt = at;
+    this.timer = setTimeout(() => {
+      this.timerAt = Number.POSITIVE_INFINITY;
+      this.running = this.runOnce();
+    }, delayMs);
+  }
+
+  private async runOnce(): Promise<void> {
+    const reasons = [...this.reasons];
+    this.reasons.clear();
+    const waiters = this.waiters;
+    this.waiters = [];
+    this.lastStart = performance.now();
+    this.runningSince = Date.now();
+    this.runs++;
+    try {
+      await this.options.work(reasons.length > 0 ? reasons : ['resync'], this.abort.signal);
+      this.consecutiveFailures = 0;
+      this.lastSuccess = Date.now();
+      this.lastError = undefined;
+      for (const waiter of waiters) waiter();
+    } catch (error) {
+      this.waiters.push(...waiters);
+      for (const reason of reasons) this.reasons.add(reason);
+      this.failures++;
+      this.consecutiveFailures++;
+      this.lastError = describeError(error);
+    }
+    this.running = undefined;
+    this.runningSince = undefined;
+    if (!this.abort.signal.aborted) this.scheduleNext();
+  }
+
+  private scheduleNext(): void {
+    const {
+      name,
+      log,
+      resyncMs,
+      minIntervalMs = 0,
+      backoffMs = { first: 200, longest: 30_000 },
+    } = this.options;
+    if (this.consecutiveFailures > 0) {
+      const delay = Math.min(backoffMs.longest, backoffMs.first * 2 ** (this.consecutiveFailures - 1));
+      const attempt = this.consecutiveFailures;
+      if (this.limiter.allow(this.lastError ?? '') !== undefined)
+        log.warn({ loop: name, error: this.lastError, attempt, retryInMs: delay }, 'failed, will retry');
+      this.schedule(delay);
+    } else if (this.reasons.size > 0) {
+      this.schedule(Math.max(0, this.lastStart + minIntervalMs - performance.now()));
+    } else if (resyncMs !== undefined) {
+      this.schedule(resyncMs);
+    }
+  }
+}

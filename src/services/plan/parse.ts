@@ -1,0 +1,215 @@
+/**
+ * Kubernetes objects (parsed JSON or YAML, not trusted) to values. Nothing that fails a check here reaches a rule: an
+ * object that cannot be used at all is an error, a part that cannot be used is left out and named in `problems`.
+ */
+import { type Family, families } from '../../model/address.ts';
+import { TwillError } from '../../model/error.ts';
+import {
+  address,
+  canonical,
+  cidr,
+  collect,
+  fail,
+  type Json,
+  label,
+  list,
+  object,
+  optionalPort,
+  portName,
+  portNumber,
+  protocol,
+  subdomain,
+} from '../../model/untrusted.ts';
+import type { Endpoint, EndpointPort, EndpointSlice, Service, ServicePort } from './service.ts';
+
+export interface Parsed<T> {
+  readonly value: T;
+  /** What was left out and why, each naming its field. */
+  readonly problems: readonly string[];
+}
+
+/** kube-proxy's default for `sessionAffinityConfig.clientIP.timeoutSeconds`: three hours. */
+const DEFAULT_AFFINITY_SECONDS = 10_800;
+
+function metadataName(raw: Json, field: 'namespace' | 'name', pattern: RegExp): string {
+  const value = object(raw.metadata)[field] ?? (field === 'namespace' ? 'default' : undefined);
+  if (typeof value !== 'string' || !pattern.test(value))
+    fail(`metadata.${field}`, 'is not a valid name', value);
+  return value;
+}
+
+/** True when the object is not for us: another proxy's, or marked headless. */
+export function isForAnotherProxy(raw: unknown): boolean {
+  const labels = object(object(object(raw).metadata).labels);
+  return 'service.kubernetes.io/service-proxy-name' in labels || 'service.kubernetes.io/headless' in labels;
+}
+
+function clusterIPs(spec: Json, problems: string[]): string[] {
+  if (spec.type === 'ExternalName') return [];
+  const many = list(spec.clusterIPs);
+  const all = (many.length > 0 ? many : [spec.clusterIP]).filter(
+    (value) => value !== undefined && value !== null && value !== '' && value !== 'None',
+  );
+  return collect(all, 'spec.clusterIPs', problems, address).filter(
+    (text, index, texts) => texts.findIndex((other) => other.includes(':') === text.includes(':')) === index,
+  );
+}
+
+function servicePort(raw: unknown, field: string): ServicePort {
+  const port = object(raw);
+  return {
+    name: portName(port.name, `${field}.name`),
+    protocol: protocol(port.protocol, `${field}.protocol`),
+    port: portNumber(port.port, `${field}.port`),
+    nodePort: optionalPort(port.nodePort, `${field}.nodePort`),
+  };
+}
+
+function loadBalancerIPs(raw: Json, problems: string[]): string[] {
+  const ingress = list(object(object(raw.status).loadBalancer).ingress)
+    .map(object)
+    .filter((entry) => entry.ip !== undefined && entry.ip !== '' && entry.ipMode !== 'Proxy');
+  return collect(
+    ingress.map((entry) => entry.ip),
+    'status.loadBalancer.ingress',
+    problems,
+    address,
+  );
+}
+
+function affinitySeconds(spec: Json): number {
+  if (spec.sessionAffinity !== 'ClientIP') return 0;
+  const seconds = object(object(spec.sessionAffinityConfig).clientIP).timeoutSeconds;
+  if (seconds === undefined || seconds === null) return DEFAULT_AFFINITY_SECONDS;
+  if (typeof seconds !== 'number' || !Number.isInteger(seconds) || seconds < 1 || seconds > 86_400) {
+    fail('spec.sessionAffinityConfig.clientIP.timeoutSeconds', 'is not between 1 and 86400', seconds);
+  }
+  return seconds;
+}
+
+/**
+ * Source ranges with the deprecated annotation as fallback. An entry that cannot be read stands for nobody: leaving it
+ * out of a list would let everybody in once the list is empty, so then the whole Service is refused.
+ */
+function sourceRanges(raw: Json, spec: Json, problems: string[]): string[] {
+  const annotation = object(object(raw.metadata).annotations)[
+    'service.beta.kubernetes.io/load-balancer-source-ranges'
+  ];
+  const fromSpec = list(spec.loadBalancerSourceRanges);
+  const given =
+    fromSpec.length > 0 || typeof annotation !== 'string' || annotation.trim() === ''
+      ? fromSpec
+      : annotation.split(',');
+  const ranges = collect(given, 'spec.loadBalancerSourceRanges', problems, cidr);
+  if (given.length > 0 && ranges.length === 0) {
+    throw new TwillError(
+      'invalid',
+      `spec.loadBalancerSourceRanges: no usable network: ${problems.join('; ')}`,
+    );
+  }
+  return ranges;
+}
+
+/** @throws TwillError `invalid` naming the field when the Service cannot be used at all */
+export function parseService(input: unknown): Parsed<Service> {
+  const raw = object(input);
+  const spec = object(raw.spec);
+  const problems: string[] = [];
+  const value: Service = {
+    namespace: metadataName(raw, 'namespace', label),
+    name: metadataName(raw, 'name', label),
+    clusterIPs: clusterIPs(spec, problems),
+    ports: collect(list(spec.ports), 'spec.ports', problems, servicePort),
+    externalIPs: collect(list(spec.externalIPs), 'spec.externalIPs', problems, address),
+    loadBalancerIPs: spec.type === 'LoadBalancer' ? loadBalancerIPs(raw, problems) : [],
+    sourceRanges: spec.type === 'LoadBalancer' ? sourceRanges(raw, spec, problems) : [],
+    affinitySeconds: affinitySeconds(spec),
+    externalLocal: spec.externalTrafficPolicy === 'Local',
+    internalLocal: spec.internalTrafficPolicy === 'Local',
+    healthCheckNodePort:
+      spec.type === 'LoadBalancer' && spec.externalTrafficPolicy === 'Local'
+        ? optionalPort(spec.healthCheckNodePort, 'spec.healthCheckNodePort')
+        : 0,
+  };
+  return { value, problems };
+}
+
+/** Addresses no packet for a Service may be sent to (the API server refuses them too). */
+function forbiddenEndpoint(text: string): boolean {
+  return /^(127\.|169\.254\.|0\.|22[4-9]\.|23\d\.|255\.255\.255\.255$|::1?$|::ffff:|fe[89ab][0-9a-f]:|ff)/.test(
+    text,
+  );
+}
+
+function hints(value: unknown): readonly string[] | undefined {
+  const names = list(value)
+    .map((entry) => object(entry).name)
+    .filter((name): name is string => typeof name === 'string');
+  return names.length > 0 ? names : undefined;
+}
+
+function endpoint(raw: unknown, field: string, family: Family): Endpoint {
+  const entry = object(raw);
+  const parsed = canonical(list(entry.addresses)[0], `${field}.addresses[0]`);
+  if (parsed.family !== family)
+    fail(`${field}.addresses[0]`, `is not an ${family.kubeName} address`, parsed.text);
+  if (forbiddenEndpoint(parsed.text)) {
+    fail(`${field}.addresses[0]`, 'is loopback, link-local, multicast or unspecified', parsed.text);
+  }
+  const conditions = object(entry.conditions);
+  const hinted = object(entry.hints);
+  return {
+    address: parsed.text,
+    ready: conditions.ready !== false,
+    serving: conditions.serving !== false,
+    terminating: conditions.terminating === true,
+    nodeName: typeof entry.nodeName === 'string' ? entry.nodeName : undefined,
+    zoneHints: hints(hinted.forZones),
+    nodeHints: hints(hinted.forNodes),
+  };
+}
+
+function endpointPort(raw: unknown, field: string): EndpointPort {
+  const port = object(raw);
+  return {
+    name: portName(port.name, `${field}.name`),
+    protocol: protocol(port.protocol, `${field}.protocol`),
+    port: portNumber(port.port, `${field}.port`),
+  };
+}
+
+function changedAt(raw: Json): number | undefined {
+  const text = object(object(raw.metadata).annotations)['endpoints.kubernetes.io/last-change-trigger-time'];
+  const time = typeof text === 'string' && text.length < 64 ? Date.parse(text) : Number.NaN;
+  return Number.isNaN(time) ? undefined : time;
+}
+
+/**
+ * @returns undefined for a slice of names (`addressType: FQDN`), which no proxy serves
+ * @throws TwillError `invalid` naming the field when the slice cannot be used at all
+ */
+export function parseEndpointSlice(input: unknown): Parsed<EndpointSlice> | undefined {
+  const raw = object(input);
+  if (raw.addressType === 'FQDN') return undefined;
+  const family = families.find((candidate) => candidate.kubeName === raw.addressType);
+  if (family === undefined) fail('addressType', 'is not IPv4, IPv6 or FQDN', raw.addressType);
+  const service = object(object(raw.metadata).labels)['kubernetes.io/service-name'];
+  if (typeof service !== 'string' || !label.test(service)) {
+    fail('metadata.labels[kubernetes.io/service-name]', 'is not the name of a Service', service);
+  }
+  const problems: string[] = [];
+  // A port without a number means "every port", which is for consumers other than a proxy.
+  const ports = list(raw.ports).filter((port) => (object(port).port ?? null) !== null);
+  const value: EndpointSlice = {
+    namespace: metadataName(raw, 'namespace', label),
+    name: metadataName(raw, 'name', subdomain),
+    service,
+    family,
+    ports: collect(ports, 'ports', problems, endpointPort),
+    endpoints: collect(list(raw.endpoints), 'endpoints', problems, (entry, field) =>
+      endpoint(entry, field, family),
+    ),
+    changedAt: changedAt(raw),
+  };
+  return { value, problems };
+}

@@ -1,0 +1,139 @@
+import { ipv4 } from '../../model/address.ts';
+import { type EndpointSlice, objectKey, type Service } from './service.ts';
+
+/** One change as a source reports it; a key is `namespace/name`. */
+export type ObjectChange =
+  | { readonly kind: 'service'; readonly key: string; readonly value: Service | undefined }
+  | { readonly kind: 'slice'; readonly key: string; readonly value: EndpointSlice | undefined };
+
+/** What the tracker knows of one Service: either half may be missing. */
+export interface ServiceState {
+  readonly service: Service | undefined;
+  readonly slices: readonly EndpointSlice[];
+}
+
+/** Services that changed since the last {@link ServiceTracker.takeDirty}, and how many changes led to it. */
+export interface DirtyServices {
+  readonly keys: ReadonlySet<string>;
+  readonly serviceChanges: number;
+  readonly endpointChanges: number;
+  /** Earliest time an endpoint behind these changes changed, milliseconds since the epoch. */
+  readonly oldestChange: number | undefined;
+}
+
+/**
+ * The last known state of all Services and slices, and which Services to look at again. It does no I/O: sources feed
+ * it, the sync loop asks it.
+ */
+export class ServiceTracker {
+  private readonly services = new Map<string, Service>();
+  private readonly slices = new Map<string, EndpointSlice>();
+  /** Keys of the slices of each Service, by the Service's key. */
+  private readonly slicesOf = new Map<string, Set<string>>();
+  private dirty = new Set<string>();
+  private serviceChanges = 0;
+  private endpointChanges = 0;
+  private oldestChange: number | undefined;
+
+  get serviceCount(): number {
+    return this.services.size;
+  }
+
+  get pending(): { readonly serviceChanges: number; readonly endpointChanges: number } {
+    return { serviceChanges: this.serviceChanges, endpointChanges: this.endpointChanges };
+  }
+
+  apply(change: ObjectChange): void {
+    if (change.kind === 'service') this.setService(change.key, change.value);
+    else this.setSlice(change.key, change.value);
+  }
+
+  /** Makes the objects of one kind exactly these, as after a new list. */
+  replace(kind: ObjectChange['kind'], values: readonly (Service | EndpointSlice)[]): void {
+    const old = kind === 'service' ? this.services : this.slices;
+    const gone = new Set(old.keys());
+    for (const value of values) {
+      const key = objectKey(value);
+      gone.delete(key);
+      this.apply({ kind, key, value } as ObjectChange);
+    }
+    for (const key of gone) this.apply({ kind, key, value: undefined });
+  }
+
+  keys(): Iterable<string> {
+    return new Set([...this.services.keys(), ...this.slicesOf.keys()]);
+  }
+
+  /** The Service is to be looked at again. */
+  touch(key: string): void {
+    this.dirty.add(key);
+  }
+
+  /** Every Service is to be looked at again. */
+  touchAll(): void {
+    for (const key of this.keys()) this.dirty.add(key);
+  }
+
+  state(key: string): ServiceState {
+    const names = [...(this.slicesOf.get(key) ?? [])].sort();
+    return { service: this.services.get(key), slices: names.map((name) => this.slices.get(name)!) };
+  }
+
+  /** Hands over the changed keys and starts a new set. */
+  takeDirty(): DirtyServices {
+    const taken: DirtyServices = {
+      keys: this.dirty,
+      serviceChanges: this.serviceChanges,
+      endpointChanges: this.endpointChanges,
+      oldestChange: this.oldestChange,
+    };
+    this.dirty = new Set();
+    this.serviceChanges = 0;
+    this.endpointChanges = 0;
+    this.oldestChange = undefined;
+    return taken;
+  }
+
+  private setService(key: string, value: Service | undefined): void {
+    const old = this.services.get(key);
+    if (value === undefined ? old === undefined : same(old, value)) return;
+    if (value === undefined) this.services.delete(key);
+    else this.services.set(key, value);
+    this.dirty.add(key);
+    this.serviceChanges++;
+  }
+
+  private setSlice(key: string, value: EndpointSlice | undefined): void {
+    const old = this.slices.get(key);
+    if (value === undefined ? old === undefined : same(old, value)) return;
+    const oldOwner = old && `${old.namespace}/${old.service}`;
+    const owner = value && `${value.namespace}/${value.service}`;
+    if (oldOwner !== undefined && oldOwner !== owner) {
+      const names = this.slicesOf.get(oldOwner)!;
+      names.delete(key);
+      if (names.size === 0) this.slicesOf.delete(oldOwner);
+    }
+    if (value === undefined) this.slices.delete(key);
+    else {
+      this.slices.set(key, value);
+      if (!this.slicesOf.has(owner!)) this.slicesOf.set(owner!, new Set());
+      this.slicesOf.get(owner!)!.add(key);
+      if (value.changedAt !== undefined && value.changedAt !== old?.changedAt) {
+        this.oldestChange = Math.min(this.oldestChange ?? value.changedAt, value.changedAt);
+      }
+    }
+    for (const touched of [oldOwner, owner]) if (touched !== undefined) this.dirty.add(touched);
+    this.endpointChanges++;
+  }
+}
+
+/** Same in everything that matters for rules (a slice's change time does not). */
+function same(a: Service | EndpointSlice | undefined, b: Service | EndpointSlice): boolean {
+  return a !== undefined && comparable(a) === comparable(b);
+}
+
+function comparable(value: Service | EndpointSlice): string {
+  return JSON.stringify(value, (name, inner) =>
+    name === 'changedAt' ? undefined : name === 'family' ? inner === ipv4 : inner,
+  );
+}

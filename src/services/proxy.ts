@@ -1,0 +1,178 @@
+import { existsSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Conntrack } from '../kernel/conntrack.ts';
+import { detectVariant, openIptables } from '../kernel/iptables.ts';
+import { openRulesStamp } from '../kernel/rules-stamp.ts';
+import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
+import { families as allFamilies, type Family, ipv4, ipv6 } from '../model/address.ts';
+import { describeError } from '../model/error.ts';
+import { type Log, makeLog } from '../process/log.ts';
+import { fromPodMatch, type ProxyConfig } from './config.ts';
+import { ProxyFlows } from './flows.ts';
+import { startProxyServers } from './health.ts';
+import type { RenderOptions } from './iptables/plan/options.ts';
+import { ProxyRules, sha256 } from './iptables/rules.ts';
+import { ProxyMetrics } from './metrics.ts';
+import { NodeAddresses } from './node-addresses.ts';
+import { findKubeProxy, findOtherProxy } from './other-proxy.ts';
+import { isLinkLocal, isLoopback, nodePortAddresses } from './plan/nodeport-addresses.ts';
+import type { NodeFacts } from './plan/service.ts';
+import { type ServedFamily, ServiceProxy } from './service-proxy.ts';
+import { ManifestSource } from './sources/manifests.ts';
+import type { ServiceSource } from './sources/source.ts';
+
+const OTHER_PROXY_POLL_MS = 2000;
+
+function renderOptions(
+  { config, localhostNodePorts, addresses }: Setting,
+  family: Family,
+  facts: NodeFacts | undefined,
+): RenderOptions {
+  const own = addresses.of(family);
+  const onLoopback = family === ipv4 && localhostNodePorts;
+  const serving = nodePortAddresses(config.nodePortAddresses, family, own, facts);
+  return {
+    v6: family === ipv6,
+    fromPod: fromPodMatch(config.localDetection, family, facts),
+    masqueradeAll: config.masqueradeAll,
+    localhostNodePorts: onLoopback,
+    nodePortAddresses: onLoopback ? serving : serving?.filter((text) => !isLoopback(text)),
+    tolerateInvalid: (readSysctl('net/netfilter/nf_conntrack_tcp_be_liberal') ?? '0') !== '0',
+    // Link-local ones come and go with the interfaces of pods.
+    nodeAddresses: own.filter((text) => !isLinkLocal(text)),
+    sha256,
+  };
+}
+
+/** Node ports on 127.0.0.1 need packets from there to be routed; without the right to allow that, they are left out. */
+function allowLocalnet(config: ProxyConfig, log: Log): boolean {
+  if (!config.localhostNodePorts) return false;
+  try {
+    writeSysctl('net/ipv4/conf/all/route_localnet', '1');
+    return true;
+  } catch (error) {
+    log.warn({ error: describeError(error) }, 'node ports will not answer on 127.0.0.1');
+    return false;
+  }
+}
+
+interface Setting {
+  readonly config: ProxyConfig;
+  readonly localhostNodePorts: boolean;
+  readonly metrics: ProxyMetrics;
+  readonly addresses: NodeAddresses;
+  readonly log: Log;
+}
+
+async function openFamily(family: Family, setting: Setting): Promise<ServedFamily> {
+  const { config, metrics, addresses, log } = setting;
+  const { variant, why } = await detectVariant(family);
+  const iptables = openIptables(family, variant);
+  // A kernel without NAT for this family says so here, not at every sync.
+  await iptables.list('nat', 'POSTROUTING');
+  log.info({ family: family.name, variant, why }, 'iptables');
+  let render = renderOptions(setting, family, undefined);
+  const flows: ProxyFlows = new ProxyFlows({
+    family,
+    conntrack: new Conntrack(),
+    isServed: (address) => rules.isServed(address),
+    nodePortAddresses: () => new Set(render.nodePortAddresses ?? addresses.of(family)),
+    onDeleted: (count) => metrics.staleFlows.inc({ ip_family: family.kubeName }, count),
+    log,
+  });
+  const rules: ProxyRules = new ProxyRules({
+    family,
+    iptables,
+    render,
+    node: { name: config.nodeName },
+    onEntries: (service, entries) => flows.table.setService(service, entries),
+    log,
+  });
+  return {
+    rules,
+    flows,
+    stamp: openRulesStamp(family, variant),
+    renderOptions: (facts) => {
+      render = renderOptions(setting, family, facts);
+      return render;
+    },
+    nodePortAddresses: (facts) =>
+      nodePortAddresses(config.nodePortAddresses, family, addresses.of(family), facts),
+  };
+}
+
+async function openFamilies(setting: Setting): Promise<ServedFamily[]> {
+  const opened: ServedFamily[] = [];
+  for (const family of allFamilies) {
+    if (family === ipv6 && !existsSync('/proc/net/if_inet6')) continue;
+    try {
+      opened.push(await openFamily(family, setting));
+    } catch (error) {
+      if (family === ipv4) throw error;
+      setting.log.warn({ family: family.name, error: describeError(error) }, 'this family is not served');
+    }
+  }
+  return opened;
+}
+
+async function openSource(config: ProxyConfig, log: Log): Promise<ServiceSource> {
+  if (config.manifests !== undefined) return new ManifestSource(config.manifests, config.nodeName);
+  const { KubeClient } = await import('../kubernetes/client.ts');
+  const { KubeServiceSource } = await import('./sources/kubernetes.ts');
+  const client = await KubeClient.open({ kubeconfig: config.kubeconfig, master: config.master });
+  return new KubeServiceSource({ client, nodeName: config.nodeName, log });
+}
+
+/** Two proxies would undo each other's rules for ever: waits until the other one has ended. Its rules are taken over. */
+async function waitForOtherProxy(log: Log, signal: AbortSignal): Promise<void> {
+  let said = '';
+  while (!signal.aborted) {
+    const other = await findOtherProxy();
+    if (other === undefined) return;
+    if (other !== said) log.error({ other }, 'another proxy runs on this node; waiting until it ends');
+    said = other;
+    await sleep(OTHER_PROXY_POLL_MS, undefined, { signal }).catch(() => {});
+  }
+}
+
+async function serve(setting: Setting, signal: AbortSignal): Promise<void> {
+  const { config, metrics, addresses, log } = setting;
+  const source = await openSource(config, log);
+  const families = await openFamilies(setting);
+  for (const { rules, nodePortAddresses } of families) {
+    if (Array.isArray(config.nodePortAddresses) && nodePortAddresses(undefined) === undefined)
+      log.warn(
+        { family: rules.family.name },
+        'node ports answer on all addresses: none of this family is named',
+      );
+  }
+  const proxy = new ServiceProxy({ config, log, source, metrics, families, findOther: findKubeProxy });
+  const servers = await startProxyServers(config, proxy);
+  addresses.onChange = () => proxy.nodeChanged();
+  log.info({ node: config.nodeName, source: source.description }, 'proxy starts');
+  try {
+    await proxy.start();
+    if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve));
+    log.info({ signal: signal.reason }, 'proxy ends, rules stay');
+  } finally {
+    addresses.onChange = () => {};
+    await proxy.stop();
+    await servers.close();
+  }
+}
+
+/** Runs until SIGTERM or SIGINT; the rules stay. @throws TwillError when it cannot start */
+export async function runProxy(config: ProxyConfig): Promise<void> {
+  const log = makeLog({ level: config.logLevel, format: config.logFormat, name: 'proxy' });
+  const ended = new AbortController();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => ended.abort(signal));
+  await waitForOtherProxy(log, ended.signal);
+  if (ended.signal.aborted) return;
+  const localhostNodePorts = allowLocalnet(config, log);
+  const addresses = await NodeAddresses.open(log);
+  try {
+    await serve({ config, localhostNodePorts, metrics: new ProxyMetrics(), addresses, log }, ended.signal);
+  } finally {
+    addresses.close();
+  }
+}

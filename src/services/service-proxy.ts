@@ -1,0 +1,255 @@
+import type { RulesStamp } from '../kernel/rules-stamp.ts';
+import { type Log, LogLimiter } from '../process/log.ts';
+import { ReconcileLoop } from '../process/loop.ts';
+import type { ProxyConfig } from './config.ts';
+import type { ProxyFlows } from './flows.ts';
+import { HealthPorts, listenHosts } from './health-ports.ts';
+import { ProxyInput } from './input.ts';
+import { tables } from './iptables/plan/names.ts';
+import type { RenderOptions } from './iptables/plan/options.ts';
+import type { ProxyRules, SyncResult } from './iptables/rules.ts';
+import type { ProxyMetrics } from './metrics.ts';
+import type { NodeFacts } from './plan/service.ts';
+import { localReadyCount } from './plan/table.ts';
+import type { ServiceState } from './plan/tracker.ts';
+import type { ServiceSource } from './sources/source.ts';
+import { ProxyWatch } from './watch.ts';
+
+/** One family that is served. */
+export interface ServedFamily {
+  readonly rules: ProxyRules;
+  readonly flows: ProxyFlows;
+  readonly stamp: RulesStamp;
+  /** What rules depend on besides Services, as it is now. */
+  readonly renderOptions: (facts: NodeFacts | undefined) => RenderOptions;
+  /** This node's addresses that serve node ports and health check ports, as they are now; undefined for all. */
+  readonly nodePortAddresses: (facts: NodeFacts | undefined) => readonly string[] | undefined;
+}
+
+export interface ServiceProxyOptions {
+  readonly config: ProxyConfig;
+  readonly log: Log;
+  readonly source: ServiceSource;
+  readonly families: readonly ServedFamily[];
+  readonly metrics: ProxyMetrics;
+  /** Names another proxy that runs on this node. */
+  readonly findOther: () => string | undefined;
+}
+
+type States = readonly (readonly [key: string, state: ServiceState])[];
+
+/** Rules that could not be written for this long are not healthy any more (kube-proxy: twice its sync period). */
+const UNHEALTHY_MS = 60_000;
+
+/** Binds sources, tracker and rules: one loop that writes what changed. */
+export class ServiceProxy {
+  readonly metrics: ProxyMetrics;
+  readonly loop: ReconcileLoop;
+  readonly startedAt = Date.now();
+  private readonly options: ServiceProxyOptions;
+  private readonly log: Log;
+  private readonly input: ProxyInput;
+  private readonly limiter = new LogLimiter();
+  private readonly healthPorts: HealthPorts;
+  private readonly watches: readonly ProxyWatch[];
+  private lastFull = 0;
+  private fullWanted = false;
+  private reconfigure = false;
+  private writing = false;
+
+  constructor(options: ServiceProxyOptions) {
+    const { config, log, families } = options;
+    this.options = options;
+    this.log = log;
+    this.metrics = options.metrics;
+    this.input = new ProxyInput({
+      nodeName: config.nodeName,
+      log,
+      needs: [
+        ...(config.nodePortAddresses === 'primary' ? (['addresses'] as const) : []),
+        ...(config.localDetection.kind === 'node' ? (['podCIDRs'] as const) : []),
+      ],
+      onChange: (reason) => this.changed(reason),
+      onNode: () => {
+        this.reconfigure = true;
+      },
+      onSkipped: () => this.metrics.skipped.inc(),
+    });
+    this.healthPorts = new HealthPorts(() => this.healthy, log);
+    this.watches = families.map((family) => this.watch(family));
+    this.loop = new ReconcileLoop({
+      name: 'proxy-rules',
+      log,
+      work: () => this.sync(),
+      resyncMs: config.resyncMs,
+      minIntervalMs: config.minSyncMs,
+    });
+  }
+
+  async start(): Promise<void> {
+    await this.options.source.start(this.input);
+    for (const watch of this.watches) watch.start();
+  }
+
+  async stop(): Promise<void> {
+    for (const watch of this.watches) watch.stop();
+    this.healthPorts.stop();
+    this.input.stop();
+    await this.options.source.stop();
+    await this.loop.stop();
+    await Promise.all(this.options.families.map(({ flows }) => flows.stop()));
+  }
+
+  /** True once rules of a full list stand and the last sync did not fail. */
+  get ready(): boolean {
+    const { lastSuccess, consecutiveFailures } = this.loop.status();
+    return lastSuccess !== undefined && consecutiveFailures === 0;
+  }
+
+  /** What the first rules wait for, in words; undefined when it is there. */
+  get waitingFor(): string | undefined {
+    return this.input.waitingFor;
+  }
+
+  /** Rules that were to be written are, or not for long overdue; true while it starts. */
+  get healthy(): boolean {
+    const { lastSuccess, consecutiveFailures } = this.loop.status();
+    return consecutiveFailures === 0 || Date.now() - (lastSuccess ?? this.startedAt) <= UNHEALTHY_MS;
+  }
+
+  /** False when the node is about to go, and load balancers should send it nothing new. */
+  get nodeEligible(): boolean {
+    return this.input.facts?.leaving !== true;
+  }
+
+  /** The node's addresses changed: rules that name them are made anew. */
+  nodeChanged(): void {
+    this.reconfigure = true;
+    if (this.loop.status().runs > 0) this.loop.trigger('addresses of the node');
+  }
+
+  /** Brings gauges up to date that are costly to keep so; called when metrics are read. */
+  updateGauges(): void {
+    for (const { rules } of this.options.families) {
+      const ip_family = rules.family.kubeName;
+      const counts = rules.ruleCounts;
+      for (const table of tables) this.metrics.rules.set({ ip_family, table }, counts[table]);
+      for (const [traffic_policy, count] of Object.entries(rules.withoutLocalEndpoints)) {
+        this.metrics.noLocalEndpoints.set({ ip_family, traffic_policy }, count);
+      }
+    }
+  }
+
+  private watch({ rules, stamp }: ServedFamily): ProxyWatch {
+    return new ProxyWatch({
+      stamp,
+      log: this.log,
+      busy: () => this.writing || !this.ready,
+      looksWhole: () => rules.looksWhole(),
+      repair: (broken) => {
+        this.reportOther();
+        this.fullWanted = true;
+        this.loop.trigger('rules were changed by others', broken);
+      },
+    });
+  }
+
+  /** Somebody changes rules: when it is another proxy, the two will undo each other's work until one is stopped. */
+  private reportOther(): void {
+    const other = this.options.findOther();
+    if (other === undefined || this.limiter.allow(other) === undefined) return;
+    this.log.error(
+      { other },
+      'another proxy runs on this node and writes the same chains: stop one of the two',
+    );
+  }
+
+  private changed(reason: string): void {
+    for (const { rules } of this.options.families)
+      this.metrics.queued(rules.family, this.input.tracker.pending);
+    this.loop.trigger(reason);
+  }
+
+  private async sync(): Promise<void> {
+    const now = Date.now();
+    const { tracker, facts, view } = this.input;
+    const full = this.fullWanted || now - this.lastFull >= this.options.config.resyncMs;
+    this.fullWanted = false;
+    if (full || this.reconfigure) {
+      this.reconfigure = false;
+      this.configure(facts);
+    }
+    const dirty = tracker.takeDirty();
+    // What a failed sync had taken is in the rules' desired state already: only writing it is repeated.
+    const states: States = [...dirty.keys].map((key) => [key, tracker.state(key)] as const);
+    for (const [key, { service, slices }] of states) {
+      const count = service === undefined ? 0 : localReadyCount(slices, view);
+      this.healthPorts.set(key, service?.healthCheckNodePort ?? 0, count);
+    }
+    const errors: unknown[] = [];
+    const results: (SyncResult | undefined)[] = [];
+    this.writing = true;
+    for (const family of this.options.families) {
+      try {
+        results.push(await this.syncFamily(family, states, full));
+        this.metrics.written(family.rules.family, dirty, tracker.pending);
+      } catch (error) {
+        this.metrics.restoreFailures.inc({ ip_family: family.rules.family.kubeName });
+        errors.push(error);
+        results.push(undefined);
+      }
+    }
+    await this.settled(results);
+    this.writing = false;
+    if (errors.length > 0) {
+      this.fullWanted = true;
+      throw errors[0];
+    }
+    if (full) this.lastFull = now;
+  }
+
+  /** Takes up what depends on the node's addresses and its Node object. */
+  private configure(facts: NodeFacts | undefined): void {
+    const { families } = this.options;
+    for (const { rules, renderOptions } of families) {
+      for (const key of rules.configure(renderOptions(facts))) this.input.tracker.touch(key);
+    }
+    this.healthPorts.listenOn(
+      listenHosts(
+        families.map(({ rules: { family }, nodePortAddresses }) => ({
+          family,
+          addresses: nodePortAddresses(facts),
+        })),
+      ),
+    );
+  }
+
+  /** Tells the watches what was written: partial syncs alone write only into chains of our own. */
+  private async settled(results: readonly (SyncResult | undefined)[]): Promise<void> {
+    const transactions = results.reduce((sum, result) => sum + (result?.transactions ?? 0), 0);
+    const countable = results.every((result) => result?.full === false);
+    await Promise.all(
+      this.watches.map((watch, index) =>
+        watch.settled(countable ? { transactions, entries: results[index]!.entries } : undefined),
+      ),
+    );
+  }
+
+  private async syncFamily(family: ServedFamily, states: States, full: boolean): Promise<SyncResult> {
+    const { rules, flows } = family;
+    const start = process.hrtime.bigint();
+    rules.setNode(this.input.view);
+    // What was refused is tried again now and then: a kernel module may have come.
+    const refused = full ? [...rules.refusals.keys()] : [];
+    const again = refused.map((key) => [key, this.input.tracker.state(key)] as const);
+    const result = await rules.sync([...again, ...states], full);
+    flows.rulesStand();
+    if (result.full && result.bytes > 0) flows.rulesRepaired();
+    const seconds = Number(process.hrtime.bigint() - start) / 1e9;
+    this.metrics.synced(rules.family, { full: result.full, seconds, refused: rules.refusals.size });
+    const ms = Math.round(seconds * 1000);
+    const fields = { family: rules.family.name, ...result, services: states.length, ms };
+    this.log[result.bytes > 0 && result.full ? 'info' : 'debug'](fields, 'rules in sync');
+    return result;
+  }
+}

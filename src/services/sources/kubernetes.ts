@@ -1,0 +1,98 @@
+import type { KubeClient } from '../../kubernetes/client.ts';
+import { type KubeObject, KubeWatch } from '../../kubernetes/watch.ts';
+import { describeError } from '../../model/error.ts';
+import type { Log } from '../../process/log.ts';
+import { parseNode } from '../plan/node-parse.ts';
+import { isForAnotherProxy, type Parsed, parseEndpointSlice, parseService } from '../plan/parse.ts';
+import type { EndpointSlice, NodeFacts, Service } from '../plan/service.ts';
+import type { ObjectKind, ServiceSink, ServiceSource } from './source.ts';
+
+export interface KubeServicesOptions {
+  readonly client: KubeClient;
+  readonly nodeName: string;
+  readonly log: Log;
+}
+
+/** Services of another proxy and headless ones are not even sent to us. */
+const selector = '!service.kubernetes.io/service-proxy-name,!service.kubernetes.io/headless';
+
+/** Services, EndpointSlices and facts of this node from the Kubernetes API. */
+export class KubeServiceSource implements ServiceSource {
+  readonly description: string;
+  private readonly options: KubeServicesOptions;
+  private watches: readonly { start(): void; stop(): Promise<void> }[] = [];
+
+  constructor(options: KubeServicesOptions) {
+    this.options = options;
+    this.description = `Kubernetes API at ${options.client.server}`;
+  }
+
+  async start(sink: ServiceSink): Promise<void> {
+    this.watches = [
+      this.watch(sink, 'service', 'Service', '/api/v1/services', parseService),
+      this.watch(
+        sink,
+        'slice',
+        'EndpointSlice',
+        '/apis/discovery.k8s.io/v1/endpointslices',
+        parseEndpointSlice,
+      ),
+      this.watchNode(sink),
+    ];
+    for (const watch of this.watches) watch.start();
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.watches.map((watch) => watch.stop()));
+  }
+
+  private watch<T extends Service | EndpointSlice>(
+    sink: ServiceSink,
+    kind: ObjectKind,
+    word: string,
+    path: string,
+    parse: (raw: unknown) => Parsed<T> | undefined,
+  ): KubeWatch<T> {
+    const { client, log } = this.options;
+    const parseSafely = (raw: KubeObject): T | undefined => {
+      const where = `${word} ${raw.metadata?.namespace}/${raw.metadata?.name}`.slice(0, 200);
+      try {
+        if (isForAnotherProxy(raw)) return undefined;
+        const parsed = parse(raw);
+        for (const problem of parsed?.problems ?? []) sink.skipped(where, problem);
+        return parsed?.value;
+      } catch (error) {
+        sink.skipped(where, describeError(error));
+        return undefined;
+      }
+    };
+    return new KubeWatch<T>({
+      client,
+      log,
+      path,
+      query: { labelSelector: selector },
+      parse: parseSafely,
+      onList: (values) => sink.replace(kind, values),
+      onChange: (key, value) => sink.change({ kind, key, value } as Parameters<ServiceSink['change']>[0]),
+    });
+  }
+
+  private watchNode(sink: ServiceSink): KubeWatch<NodeFacts> {
+    const { client, log, nodeName } = this.options;
+    let known: NodeFacts | undefined;
+    const take = (facts: NodeFacts | undefined): void => {
+      // A Node that is deleted is a node that goes.
+      known = facts ?? (known && { ...known, leaving: true });
+      sink.node(known);
+    };
+    return new KubeWatch<NodeFacts>({
+      client,
+      log,
+      path: '/api/v1/nodes',
+      query: { fieldSelector: `metadata.name=${nodeName}` },
+      parse: parseNode,
+      onList: ([facts]) => take(facts),
+      onChange: (_key, facts) => take(facts),
+    });
+  }
+}

@@ -1,0 +1,103 @@
+import assert from 'node:assert/strict';
+import { copyFileSync, existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { test } from 'node:test';
+import { makeCertificates } from '../../lab/certificates.ts';
+import { etcdPrefix, withLab } from '../../lab/lab.ts';
+import type { LabNode } from '../../lab/node.ts';
+import { flannelLease } from '../overlay/state.ts';
+
+test('the agent uses an etcd that speaks TLS and asks for a client certificate', async () => {
+  await withLab({ nodes: 2, etcdTls: true }, async (lab) => {
+    const [first, second] = lab.nodes as [LabNode, LabNode];
+    const { ca, client } = lab.etcd.certificates!;
+    const authority = `--etcd-cafile=${ca}`;
+    const own = [`--etcd-certfile=${client.certificate}`, `--etcd-keyfile=${client.key}`];
+    await first.startAgent([authority, ...own]);
+    assert.equal((await lab.etcd.keys(`${etcdPrefix}/subnets/`)).length, 1);
+
+    await second.startAgent([authority], false);
+    await lab.waitFor('the agent without a certificate to say that etcd refuses it', () =>
+      /certificate|SSL|TLS|does not answer/i.test(second.agent!.log()),
+    );
+    assert.ok(second.agent!.running, second.agent!.tail());
+    assert.equal(existsSync(second.subnetFile), false);
+    await second.agent!.stop();
+    await second.startAgent([authority, ...own]);
+    assert.equal((await lab.etcd.keys(`${etcdPrefix}/subnets/`)).length, 2);
+
+    // Renewed by another authority: the files are replaced, and etcd refuses the certificates of before.
+    await lab.etcd.stop();
+    const folder = join(dirname(ca), 'renewed');
+    mkdirSync(folder);
+    const renewed = await makeCertificates(folder, [lab.etcd.endpoint.replace(/^https:..(.*):\d+$/, '$1')]);
+    copyFileSync(renewed.client.key, client.key);
+    const from = second.agent!.log().length;
+    await lab.waitFor('the agent to try with a key that does not belong to the certificate', () =>
+      /will retry[\s\S]*will retry/.test(second.agent!.log().slice(from)),
+    );
+    assert.ok(second.agent!.running, second.agent!.tail());
+    for (const file of readdirSync(folder)) copyFileSync(join(folder, file), join(dirname(ca), file));
+    await lab.etcd.start();
+    const value =
+      '{"PublicIP":"192.0.2.200","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}}';
+    await lab.etcd.put(`${etcdPrefix}/subnets/10.244.200.0-24`, value);
+    await lab.waitFor('the new lease to arrive', async () =>
+      (await second.exec('ip', ['route'])).includes('10.244.200.0/24 '),
+    );
+    assert.match(second.agent!.log(), /certificates for etcd have changed/);
+
+    await second.agent!.stop();
+    await assert.rejects(
+      second.startAgent([`--etcd-cafile=${join(second.dir, 'absent.pem')}`]),
+      /absent\.pem/,
+    );
+  });
+});
+
+test('the agent uses an etcd that asks for user and password', async () => {
+  await withLab({ nodes: 1 }, async (lab) => {
+    const [node] = lab.nodes as [LabNode];
+    const user = { username: 'twill', password: 'it is: a, secret' };
+    await lab.etcd.requireUser(user, etcdPrefix);
+    await node.startAgent([`--etcd-username=${user.username}`, '--etcd-password=wrong'], false);
+    await lab.waitFor('the agent to say that etcd refuses it', () =>
+      /authentication|password|auth|refuse/i.test(node.agent!.log()),
+    );
+    assert.ok(!node.agent!.log().includes('wrong'), 'a password has no place in a log');
+    await node.agent!.stop();
+    await node.startAgent([`--etcd-username=${user.username}`, `--etcd-password=${user.password}`]);
+    const [own] = await lab.etcd.keys(`${etcdPrefix}/subnets/`);
+    assert.ok(own);
+    // etcd keeps its tokens in memory: after a restart it knows none of them.
+    await lab.etcd.stop();
+    await lab.etcd.start();
+    await lab.etcd.put(
+      `${etcdPrefix}/subnets/10.244.200.0-24`,
+      own.value.replace(/"PublicIP":"[^"]+"/, '"PublicIP":"192.0.2.200"').replace(/..:..("})/, '00:01$1'),
+    );
+    await lab.waitFor('the new lease to arrive', async () =>
+      (await node.exec('ip', ['route'])).includes('10.244.200.0/24 '),
+    );
+    assert.ok(!node.agent!.log().includes(user.password), 'a password has no place in a log');
+  });
+});
+
+test('the agent needs no more rights than flanneld: to read the configuration, to read and write the subnets', async () => {
+  await withLab({ nodes: 1 }, async (lab) => {
+    const [node] = lab.nodes as [LabNode];
+    const user = { username: 'twill', password: 'secret' };
+    const config = `${etcdPrefix}/config`;
+    await lab.etcd.requireUser(user, `${etcdPrefix}/subnets/`, [config]);
+    await node.startAgent([`--etcd-username=${user.username}`, `--etcd-password=${user.password}`]);
+    const { key, value } = flannelLease(200, '02:00:00:00:00:01');
+    await lab.etcd.put(key, value);
+    await lab.waitFor('a lease to arrive', async () =>
+      (await node.exec('ip', ['route'])).includes('10.244.200.0/24 '),
+    );
+    await lab.etcd.put(config, '{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan","MTU":1400}}');
+    await lab.waitFor('a changed configuration to arrive', async () =>
+      (await node.exec('ip', ['link', 'show', 'flannel.1'])).includes('mtu 1350'),
+    );
+  });
+});

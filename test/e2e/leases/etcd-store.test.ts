@@ -1,0 +1,74 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { EtcdLeases } from '../../../src/leases/etcd/store.ts';
+import { etcdPrefix, Lab } from '../../lab/lab.ts';
+import { assertConverges, flannelLease } from '../overlay/state.ts';
+
+const config = {
+  Network: '10.244.0.0/16',
+  SubnetMin: '10.244.1.0',
+  SubnetMax: '10.244.9.0',
+  Backend: { Type: 'vxlan' },
+};
+const subnets = `${etcdPrefix}/subnets/`;
+
+describe("etcd's store", () => {
+  let lab: Lab;
+
+  before(async () => {
+    lab = await Lab.start({ nodes: 2, networkConfig: config });
+  });
+  after(() => lab.stop());
+
+  it('a watch that catches up in several answers says of each how far it has come', async () => {
+    const { header } = await lab.etcd.client.get('/').exec();
+    const first = BigInt(header.revision) + 1n;
+    const changes = 2500;
+    for (let done = 0; done < changes; done += 100)
+      await Promise.all(
+        Array.from({ length: 100 }, (_, index) => lab.etcd.put(`${subnets}x`, String(done + index))),
+      );
+    const store = new EtcdLeases({ endpoints: [lab.etcd.localEndpoint], prefix: etcdPrefix });
+    const abort = new AbortController();
+    const answers: { last: bigint | undefined; revision: bigint }[] = [];
+    let seen = 0;
+    const done = store.watch(
+      first,
+      {
+        connected: () => {},
+        config: () => {},
+        events: (events, revision) => {
+          const last = events.at(-1);
+          answers.push({ last: last?.type === 'put' ? last.record.revision : undefined, revision });
+          seen += events.length;
+          if (seen === changes) abort.abort();
+        },
+      },
+      abort.signal,
+    );
+    try {
+      assert.equal(await done, 'stopped');
+    } finally {
+      store.close();
+      await lab.etcd.delete(`${subnets}x`);
+    }
+    assert.ok(answers.length > 1, 'etcd sends so many in several answers');
+    for (const { last, revision } of answers) assert.equal(revision, last);
+  });
+
+  it('set up anew, without what was in it: nodes get their subnets again, and learn of new ones', async () => {
+    await Promise.all(lab.nodes.map((node) => node.startAgent()));
+    for (const node of lab.nodes) await assertConverges(lab, node);
+    const names = async (): Promise<string[]> => (await lab.etcd.keys(subnets)).map(({ key }) => key);
+    const before = await names();
+    assert.equal(before.length, 2);
+    await lab.etcd.stop();
+    lab.etcd.wipe();
+    await lab.etcd.start();
+    await lab.etcd.put(`${etcdPrefix}/config`, JSON.stringify(config));
+    await lab.waitFor('the leases again', async () => (await names()).join() === before.join());
+    const { key, value } = flannelLease(40, '02:00:00:00:00:40');
+    await lab.etcd.put(key, value);
+    for (const node of lab.nodes) await assertConverges(lab, node);
+  });
+});

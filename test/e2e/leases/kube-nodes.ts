@@ -1,0 +1,100 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { ApiObject } from '../../lab/kube-api.ts';
+import { NamespacedKubeApi } from '../../lab/kube-api-client.ts';
+import type { Lab } from '../../lab/lab.ts';
+
+export interface KubeNode extends ApiObject {
+  readonly metadata: ApiObject['metadata'] & { readonly annotations?: Record<string, string> };
+  readonly spec?: { readonly podCIDR?: string; readonly podCIDRs?: readonly string[] };
+  readonly status?: { readonly conditions?: readonly { type: string; status: string; reason: string }[] };
+}
+
+/** The prefix of flannel's annotations. */
+export const flannel = 'flannel.alpha.coreos.com';
+
+/** A node as a kubelet and the controllers make it. @param third of its podCIDR */
+export function kubeNode(
+  name: string,
+  third: number,
+  ip: string,
+  annotations: Record<string, string> = {},
+): KubeNode {
+  return {
+    kind: 'Node',
+    metadata: { name, annotations },
+    spec: { podCIDR: `10.244.${third}.0/24`, podCIDRs: [`10.244.${third}.0/24`] },
+    status: {
+      addresses: [{ type: 'InternalIP', address: ip }],
+      conditions: [
+        { type: 'Ready', status: 'True', reason: 'KubeletReady' },
+        { type: 'NetworkUnavailable', status: 'True', reason: 'NoRouteCreated' },
+      ],
+    },
+  } as KubeNode;
+}
+
+/** As flanneld annotates its node. */
+export const flannelAnnotations = (third: number): Record<string, string> => ({
+  [`${flannel}/backend-data`]: `{"VNI":1,"VtepMAC":"02:00:00:00:00:${third}"}`,
+  [`${flannel}/backend-type`]: 'vxlan',
+  [`${flannel}/kube-subnet-manager`]: 'true',
+  [`${flannel}/public-ip`]: `192.0.2.${third}`,
+});
+
+/** The nodes of a Kubernetes API, as the tests set and read them. */
+export interface KubeNodes {
+  /** How agents reach the API. */
+  readonly agentArgs: readonly string[];
+  /** Creates the node, or makes it as given. */
+  put(node: KubeNode): Promise<void>;
+  delete(name: string): Promise<void>;
+  /** @throws Error when there is none of that name */
+  read(name: string): Promise<KubeNode>;
+}
+
+/** Runs a request in the lab's underlay, where the API listens. @returns status and body */
+export async function kubeRequest(
+  lab: Lab,
+  url: string,
+  init: RequestInit = {},
+  env: NodeJS.ProcessEnv = {},
+): Promise<{ status: number; text: string }> {
+  const script = `const [url, init] = process.argv.slice(1);
+    fetch(url, JSON.parse(init)).then(async (r) =>
+      console.log(JSON.stringify({ status: r.status, text: await r.text() })));`;
+  const output = await lab.underlay.exec(process.execPath, ['-e', script, url, JSON.stringify(init)], {
+    env: { ...process.env, ...env },
+  });
+  return JSON.parse(output) as { status: number; text: string };
+}
+
+/** The tests' own small API server. */
+export async function ownKubeApi(lab: Lab): Promise<KubeNodes> {
+  const api = await NamespacedKubeApi.start(lab.underlay, '192.0.2.1');
+  return {
+    agentArgs: [`--kube-api-url=${api.url}`],
+    put: async (node) => api.send({ put: [node] }),
+    delete: async (name) => api.send({ delete: [{ kind: 'Node', metadata: { name } }] }),
+    read: async (name) => {
+      const { status, text } = await kubeRequest(lab, `${api.url}/api/v1/nodes/${name}`);
+      if (status !== 200) throw new Error(`node ${name}: ${status}`);
+      return JSON.parse(text) as KubeNode;
+    },
+  };
+}
+
+/** A kubeconfig with a token. @returns its path */
+export function writeKubeconfig(lab: Lab, server: string, ca: string, token: string): string {
+  const path = join(lab.dir, 'kubeconfig');
+  const config = {
+    apiVersion: 'v1',
+    kind: 'Config',
+    clusters: [{ name: 'lab', cluster: { server, 'certificate-authority': ca } }],
+    users: [{ name: 'agent', user: { token } }],
+    contexts: [{ name: 'lab', context: { cluster: 'lab', user: 'agent' } }],
+    'current-context': 'lab',
+  };
+  writeFileSync(path, JSON.stringify(config), { mode: 0o600 });
+  return path;
+}

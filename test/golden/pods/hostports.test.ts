@@ -1,0 +1,114 @@
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { type Family, ipv4, ipv6 } from '../../../src/model/address.ts';
+import { hostPortRules, repairDocument, replaceDocument } from '../../../src/pods/plan/hostports.ts';
+import type { PodRecord, PortMapping } from '../../../src/pods/plan/pod.ts';
+import { checkReferences } from '../../lab/rules.ts';
+
+// The compiled tests run in build/test; the documents lie beside the sources. UPDATE_GOLDEN=1 writes them anew.
+const folder = join(import.meta.dirname, '../../../../test/golden/pods');
+
+function pod(containerId: string, host: number, createdAt: string, portMappings: PortMapping[]): PodRecord {
+  return {
+    network: 'twill',
+    containerId,
+    ifname: 'eth0',
+    netns: '/run/netns/x',
+    addresses: [
+      { address: `10.244.7.${host}/24`, gateway: '10.244.7.1' },
+      { address: `fd00:244:0:7::${host}/64`, gateway: 'fd00:244:0:7::1' },
+    ],
+    routes: [],
+    mac: '',
+    mtu: 1450,
+    hostVeth: '',
+    bridge: 'cni0',
+    hairpin: true,
+    portMappings,
+    bandwidth: undefined,
+    pod: undefined,
+    createdAt,
+  };
+}
+
+const pods = [
+  pod('old', 2, '2026-01-01T00:00:00Z', [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }]),
+  pod('new', 3, '2026-01-02T00:00:00Z', [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }]),
+  pod('kinds', 4, '2026-01-03T00:00:00Z', [
+    { hostPort: 53, containerPort: 5353, protocol: 'udp', hostIP: '192.0.2.1' },
+    { hostPort: 3868, containerPort: 3868, protocol: 'sctp', hostIP: '0.0.0.0' },
+    { hostPort: 8443, containerPort: 443, protocol: 'tcp', hostIP: '2001:db8::1' },
+    { hostPort: 9443, containerPort: 443, protocol: 'tcp', hostIP: '::' },
+  ]),
+  pod('none', 5, '2026-01-04T00:00:00Z', []),
+];
+
+function compare(name: string, text: string): void {
+  const path = join(folder, `${name}.golden`);
+  if (process.env.UPDATE_GOLDEN === '1') writeFileSync(path, text);
+  assert.ok(existsSync(path), `${path} is missing`);
+  assert.equal(text, readFileSync(path, 'utf8'));
+}
+
+const emptyTable =
+  '*nat\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\nCOMMIT\n';
+
+/** The table after the document, as far as these documents go: declared chains are emptied, -A appends. */
+function applied(saved: string, document: string): string {
+  const chains = new Map<string, string[]>();
+  for (const line of [...saved.split('\n'), ...document.split('\n')]) {
+    const [, declared] = /^:(\S+)/.exec(line) ?? [];
+    const [, appended] = /^-A (\S+)/.exec(line) ?? [];
+    if (declared !== undefined) chains.set(declared, []);
+    if (appended !== undefined) chains.get(appended)?.push(line);
+  }
+  const headers = [...chains.keys()].map((chain) => `:${chain} - [0:0]`);
+  return ['*nat', ...headers, ...[...chains.values()].flat(), 'COMMIT', ''].join('\n');
+}
+
+for (const family of [ipv4, ipv6] as Family[]) {
+  test(`host ports, ${family.kubeName}: the first document has everything, and then nothing is to be done`, () => {
+    const rules = hostPortRules(pods, family);
+    const document = repairDocument(emptyTable, rules)!;
+    checkReferences(document);
+    compare(`hostports.${family.name}`, document);
+    assert.equal(repairDocument(applied(emptyTable, document), rules), undefined);
+  });
+}
+
+test('a flushed chain, a missing entry and a missing mark are put back, and nothing else is touched', () => {
+  const rules = hostPortRules(pods, ipv4);
+  const standing = applied(emptyTable, repairDocument(emptyTable, rules)!);
+  const foreign = standing.replace(
+    'COMMIT',
+    '-A CNI-HOSTPORT-DNAT -p tcp -m tcp --dport 1 -j CNI-DN-foreign\nCOMMIT',
+  );
+  assert.equal(repairDocument(foreign, rules), undefined);
+  for (const lost of [
+    '-A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT',
+    '-A CNI-HOSTPORT-DNAT -j CNI-HOSTPORT-TWILL',
+    '-A CNI-HOSTPORT-MASQ -m mark --mark 0x2000/0x2000 -j MASQUERADE',
+    rules[0]!,
+  ]) {
+    const document = repairDocument(foreign.replace(`${lost}\n`, ''), rules)!;
+    assert.ok(document.includes(`${lost}\n`), lost);
+    assert.doesNotMatch(document, /:CNI-HOSTPORT-DNAT/, 'a chain that others use is not flushed');
+  }
+});
+
+test('the last host port takes our chain away and leaves the plugin’s', () => {
+  const standing = applied(emptyTable, repairDocument(emptyTable, hostPortRules(pods, ipv4))!);
+  const document = repairDocument(standing, [])!;
+  assert.equal(
+    document,
+    '*nat\n:CNI-HOSTPORT-TWILL - [0:0]\n-D CNI-HOSTPORT-DNAT -j CNI-HOSTPORT-TWILL\n-X CNI-HOSTPORT-TWILL\nCOMMIT\n',
+  );
+  assert.equal(repairDocument(emptyTable, []), undefined);
+});
+
+test('a change of known rules is one chain in one document', () => {
+  const rules = hostPortRules([pods[0]!], ipv4);
+  assert.equal(replaceDocument(rules), `*nat\n:CNI-HOSTPORT-TWILL - [0:0]\n${rules.join('\n')}\nCOMMIT\n`);
+});

@@ -1,0 +1,153 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { askAgent } from '../../../src/pods/cni/client.ts';
+import type { PodRecord } from '../../../src/pods/plan/pod.ts';
+import { assertReaches, type CniNode, withCniNode } from '../../lab/cni-node.ts';
+import { waitFor } from '../../lab/wait.ts';
+
+async function podIds(node: CniNode): Promise<string[]> {
+  const records = await askAgent<PodRecord[]>(node.socketPath, { inspect: 'pods' });
+  return records.map(({ containerId }) => containerId).sort();
+}
+
+async function devices(node: CniNode): Promise<string> {
+  return (await node.namespace.exec('ip', ['-br', 'link'])).replace(/^lo .*\n/m, '');
+}
+
+test('a pod whose namespace and device are gone is forgotten after the grace period, others are not', async () => {
+  await withCniNode(async (node) => {
+    await node.stopServer();
+    await node.startServer('400');
+    const [gone, cut, alive] = [await node.pod(), await node.pod(), await node.pod()];
+    await node.call('ADD', { containerId: 'gone', netns: gone.path });
+    const added = await node.call('ADD', { containerId: 'cut', netns: cut.path });
+    await node.call('ADD', { containerId: 'alive', netns: alive.path });
+    // One sign only: the device is gone, and the namespace with its processes is there.
+    await node.namespace.ip(`link del ${added.json.interfaces[1].name}`);
+    const before = Date.now();
+    await gone.remove();
+    await waitFor('the pod to be forgotten', async () => !(await podIds(node)).includes('gone'));
+    assert.ok(Date.now() - before >= 400, 'not before the grace period');
+    assert.deepEqual(await podIds(node), ['alive', 'cut']);
+  });
+});
+
+test('what an ADD left that died half-way is removed at start: devices of ours without a record', async () => {
+  await withCniNode(async (node) => {
+    const pod = await node.pod();
+    await node.call('ADD', { netns: pod.path });
+    await node.stopServer('SIGKILL');
+    await node.namespace.ip(
+      'link add vethdeadbeef001 type veth peer name x',
+      'link set vethdeadbeef001 alias twill:half/eth0',
+      'link add ifbdeadbeef001 type ifb',
+      'link set ifbdeadbeef001 alias twill:half/eth0',
+      'link add foreign0 type bridge',
+    );
+    await node.startServer();
+    const left = await devices(node);
+    assert.doesNotMatch(left, /deadbeef/);
+    assert.match(left, /foreign0/);
+    assert.match(left, /veth/, 'the pod that was answered stays');
+    await assertReaches(pod, '10.244.7.1');
+  });
+});
+
+test('records of an earlier boot are forgotten, and with them their addresses', async () => {
+  await withCniNode(async (node) => {
+    await node.call('ADD', { netns: (await node.pod()).path });
+    await node.stopServer();
+    writeFileSync(join(node.directory, 'pods/boot-id'), 'another boot');
+    await node.startServer();
+    assert.deepEqual(await podIds(node), []);
+    const added = await node.call('ADD', { containerId: 'c2', netns: (await node.pod()).path });
+    assert.equal(added.json.ips[0].address, '10.244.7.2/24');
+  });
+});
+
+test('damaged files of the state directory and of the queue are named and skipped', async () => {
+  await withCniNode(async (node) => {
+    const pod = await node.pod();
+    await node.call('ADD', { netns: pod.path });
+    await node.stopServer();
+    mkdirSync(join(node.directory, 'del-queue'), { recursive: true });
+    writeFileSync(join(node.directory, 'pods/veth00000000000.json'), '{"half":');
+    writeFileSync(join(node.directory, 'pods/last-addresses'), 'torn');
+    writeFileSync(join(node.directory, 'del-queue/1-1.json'), 'not JSON');
+    const wrong = { environment: { CNI_COMMAND: 'DEL', CNI_CONTAINERID: '../x' }, input: '{}', queuedAt: 1 };
+    writeFileSync(join(node.directory, 'del-queue/2-1.json'), JSON.stringify(wrong));
+    await node.startServer();
+    assert.match(node.log, /veth00000000000\.json.*unreadable pod record/);
+    assert.match(node.log, /1-1\.json.*unreadable queued deletion/);
+    assert.deepEqual(readdirSync(join(node.directory, 'del-queue')), []);
+    assert.deepEqual(await podIds(node), ['c1']);
+    const added = await node.call('ADD', { containerId: 'c2', netns: (await node.pod()).path });
+    assert.notEqual(added.json.ips[0].address, '10.244.7.2/24');
+  });
+});
+
+test('a deletion that was queued before its container was added again does not delete it', async () => {
+  await withCniNode(async (node) => {
+    const pod = await node.pod();
+    await node.stopServer();
+    assert.equal((await node.call('DEL', { netns: pod.path })).status, 0);
+    const [queued = ''] = readdirSync(join(node.directory, 'del-queue'));
+    await node.startServer();
+    assert.equal((await node.call('ADD', { netns: pod.path })).status, 0);
+    const call = {
+      environment: { CNI_COMMAND: 'DEL', CNI_CONTAINERID: 'c1', CNI_IFNAME: 'eth0' },
+      input: JSON.stringify({ cniVersion: '1.0.0', name: 'twill' }),
+      queuedAt: Number(queued.split('-')[0]),
+    };
+    await node.stopServer();
+    writeFileSync(join(node.directory, 'del-queue', queued), JSON.stringify(call));
+    await node.startServer();
+    assert.deepEqual(await podIds(node), ['c1']);
+  });
+});
+
+test('a second server on the same socket is refused', async () => {
+  await withCniNode(async (node) => {
+    await assert.rejects(node.startServer(), /another Twill agent listens on/);
+    const pod = await node.pod();
+    assert.equal((await node.call('ADD', { netns: pod.path })).status, 0, 'the first one goes on');
+    await node.namespace.remove();
+  });
+});
+
+test('a caller that gives up on a slow agent leaves nothing: its ADD is undone, its DEL is queued', async () => {
+  await withCniNode(async (node) => {
+    const [a, b] = [await node.pod(), await node.pod()];
+    await node.call('ADD', { containerId: 'a', netns: a.path });
+    node.signalServer('SIGSTOP');
+    const config = { timeoutSeconds: 0.3 };
+    const late = await node.call('ADD', { containerId: 'b', netns: b.path, config });
+    assert.equal(late.json.code, 11);
+    assert.match(late.json.msg, /no answer within 300 ms/);
+    assert.equal((await node.call('DEL', { containerId: 'a', netns: a.path, config })).status, 0);
+    assert.equal(readdirSync(join(node.directory, 'del-queue')).length, 1);
+    node.signalServer('SIGCONT');
+    await waitFor('both pods to be gone', async () => !/veth/.test(await devices(node)));
+    await waitFor('the queue to be empty', () => readdirSync(join(node.directory, 'del-queue')).length === 0);
+    assert.deepEqual(await podIds(node), []);
+    assert.equal((await node.call('ADD', { containerId: 'c', netns: b.path })).status, 0);
+  });
+});
+
+test('a bridge that was deleted comes back with its address, and the pods are on it again', async () => {
+  await withCniNode(async (node) => {
+    const [a, b] = [await node.pod(), await node.pod()];
+    await node.call('ADD', { containerId: 'a', netns: a.path });
+    await node.call('ADD', { containerId: 'b', netns: b.path });
+    await node.namespace.ip('link del cni0');
+    await waitFor('pods to reach each other', () => assertReaches(a, '10.244.7.3').then(() => true), {
+      timeoutMs: 10_000, // sooner than the slow look
+    });
+    await assertReaches(b, '10.244.7.1');
+    assert.match(await node.namespace.exec('bridge', ['-d', 'link']), /hairpin on/);
+    const added = await node.call('ADD', { containerId: 'c', netns: (await node.pod()).path });
+    assert.equal(added.status, 0, added.stdout);
+  });
+});

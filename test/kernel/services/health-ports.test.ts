@@ -1,0 +1,139 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
+import { test } from 'node:test';
+import pino from 'pino';
+import { ipv4, ipv6 } from '../../../src/model/address.ts';
+import { HealthPorts, listenHosts } from '../../../src/services/health-ports.ts';
+import { localReadyCount } from '../../../src/services/plan/table.ts';
+import { sliceObject, stateOf } from '../../lab/service-fixtures.ts';
+import { waitFor } from '../../lab/wait.ts';
+
+async function answer(
+  port: number,
+  host = '127.0.0.1',
+): Promise<{ status: number; weight: string | null; body: unknown }> {
+  const response = await fetch(`http://${host}:${port}/`, { signal: AbortSignal.timeout(2000) });
+  const weight = response.headers.get('x-load-balancing-endpoint-weight');
+  return { status: response.status, weight, body: await response.json() };
+}
+
+async function answers(port: number, ...hosts: readonly string[]): Promise<string> {
+  const served = hosts.map((host) =>
+    answer(port, host).then(
+      () => [host],
+      () => [],
+    ),
+  );
+  return (await Promise.all(served)).flat().join(' ');
+}
+
+/** A port that somebody holds until told not to. */
+async function held(host?: string): Promise<{ port: number; release: () => Promise<unknown> }> {
+  const holder = createServer((socket) => socket.destroy()).listen({ port: 0, host });
+  await once(holder, 'listening');
+  return {
+    port: (holder.address() as AddressInfo).port,
+    release: () => once(holder.close(), 'close'),
+  };
+}
+
+test('a health check port says how many endpoints are here, and is served once whoever held it is gone', async () => {
+  let healthy = true;
+  const ports = new HealthPorts(() => healthy, pino({ level: 'silent' }));
+  try {
+    const { port, release } = await held();
+    ports.set('shop/web', port, 2);
+    await release();
+    const first = await waitFor('an answer', () => answer(port));
+    const service = { namespace: 'shop', name: 'web' };
+    assert.deepEqual(first, {
+      status: 200,
+      weight: '2',
+      body: { service, localEndpoints: 2, serviceProxyHealthy: true },
+    });
+    ports.set('shop/web', port, 0);
+    assert.equal((await answer(port)).status, 503);
+    ports.set('shop/web', port, 1);
+    healthy = false;
+    assert.equal((await answer(port)).status, 503);
+    healthy = true;
+    // Another Service takes the port over in one change, whichever is told first.
+    ports.set('shop/other', port, 1);
+    ports.set('shop/web', 0, 0);
+    await waitFor('the other Service', async () =>
+      JSON.stringify((await answer(port)).body).includes('"other"'),
+    );
+  } finally {
+    ports.stop();
+  }
+});
+
+test('health check ports are served on the addresses that serve node ports, one that cannot be being tried again', async () => {
+  const said: string[] = [];
+  const log = pino({ level: 'warn' }, { write: (line) => void said.push(JSON.parse(line).address) });
+  const ports = new HealthPorts(() => true, log);
+  const hosts = ['127.0.0.1', '127.0.0.2', '127.0.0.3', '[::1]'];
+  try {
+    const { port, release } = await held('127.0.0.2');
+    ports.listenOn(['127.0.0.2', '127.0.0.3', '198.51.100.77']);
+    ports.set('shop/web', port, 1);
+    const serving = (want: string) => async () => (await answers(port, ...hosts)) === want;
+    await waitFor('the address that is free', serving('127.0.0.3'));
+    await waitFor('those that are not to be told', () => said.length === 2);
+    assert.deepEqual(said.sort(), ['127.0.0.2', '198.51.100.77']);
+    await release();
+    await waitFor('the address that was taken', serving('127.0.0.2 127.0.0.3'));
+    // The node's addresses change.
+    ports.listenOn(['127.0.0.1', '127.0.0.2']);
+    await waitFor('the other addresses', serving('127.0.0.1 127.0.0.2'));
+    ports.listenOn(['0.0.0.0']);
+    await waitFor('all of IPv4', serving('127.0.0.1 127.0.0.2 127.0.0.3'));
+    ports.listenOn(['127.0.0.3', '::']);
+    await waitFor('all of IPv6 beside one of IPv4', serving('127.0.0.3 [::1]'));
+    ports.listenOn(['']);
+    await waitFor('all', serving('127.0.0.1 127.0.0.2 127.0.0.3 [::1]'));
+    ports.listenOn([]);
+    await waitFor('none', serving(''));
+  } finally {
+    ports.stop();
+  }
+});
+
+test('a family all of whose addresses serve is listened on as a whole', () => {
+  const of = (four: string[] | undefined, six: string[] | undefined): string =>
+    listenHosts([
+      { family: ipv4, addresses: four },
+      { family: ipv6, addresses: six },
+    ]).join(' ');
+  assert.equal(of(undefined, undefined), '');
+  assert.equal(of(['192.0.2.1'], undefined), '192.0.2.1 ::');
+  assert.equal(of(undefined, ['2001:db8::1', 'fe80::1']), '0.0.0.0 2001:db8::1');
+  assert.equal(of([], []), '');
+  assert.deepEqual(listenHosts([{ family: ipv4, addresses: undefined }]), ['']);
+  assert.deepEqual(listenHosts([{ family: ipv4, addresses: [] }]), []);
+});
+
+test('a pod of a dual-stack Service is one endpoint', () => {
+  const [, { slices }] = stateOf(
+    { metadata: { namespace: 'shop', name: 'web' }, spec: {} },
+    sliceObject(
+      'shop/web/4',
+      [],
+      [
+        { ip: '10.244.0.1', node: 'a' },
+        { ip: '10.244.0.2', node: 'b' },
+      ],
+    ),
+    sliceObject(
+      'shop/web/6',
+      [],
+      [
+        { ip: 'fd00::1', node: 'a' },
+        { ip: 'fd00::2', node: 'b' },
+      ],
+    ),
+  );
+  assert.equal(localReadyCount(slices, { name: 'a' }), 1);
+  assert.equal(localReadyCount(slices, { name: 'c' }), 0);
+});

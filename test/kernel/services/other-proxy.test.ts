@@ -1,0 +1,95 @@
+import assert from 'node:assert/strict';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { twillProgram } from '../../lab/files.ts';
+import { type Namespace, withNamespace } from '../../lab/namespace.ts';
+import { waitFor } from '../../lab/wait.ts';
+
+/** The chains and rules of table nat. */
+function nat(namespace: Namespace): Promise<string> {
+  return namespace.exec('iptables-nft-save', ['-t', 'nat']);
+}
+
+interface Running {
+  readonly child: ChildProcess;
+  readonly log: () => string;
+}
+
+function startProxy(namespace: Namespace, ...flags: readonly string[]): Running {
+  const child = namespace.spawn(process.execPath, [twillProgram, 'proxy', ...flags], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  let text = '';
+  child.stderr!.on('data', (data) => {
+    text += String(data);
+  });
+  return { child, log: () => text };
+}
+
+async function end(child: ChildProcess): Promise<void> {
+  const ended = once(child, 'exit');
+  child.kill();
+  await ended;
+}
+
+async function withDirectory(work: (directory: string) => Promise<void>): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), 'twill-two-'));
+  try {
+    await work(directory);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
+test('waits while a kube-proxy runs, says so, and takes its rules over when it ends', async () => {
+  await withNamespace('two', async (namespace) => {
+    await withDirectory(async (directory) => {
+      const program = join(directory, 'kube-proxy');
+      copyFileSync('/bin/sleep', program);
+      const other = namespace.spawn(program, ['1000'], { stdio: 'ignore' });
+      await once(other, 'spawn');
+      const flags = [`--manifests=${directory}`, '--healthz-bind-address=', '--metrics-bind-address='];
+      const { child, log } = startProxy(namespace, ...flags);
+      await waitFor('the proxy to name the other one', () =>
+        /kube-proxy \(process \d+\).*another proxy runs/.test(log()),
+      );
+      assert.doesNotMatch(await nat(namespace), /KUBE-/);
+      await end(other);
+      await waitFor('rules', async () => (await nat(namespace)).includes(':KUBE-SERVICES -'));
+      const second = namespace.spawn(program, ['1000'], { stdio: 'ignore' });
+      // It is looked for once per change of the rules, so it must have its name by then.
+      await waitFor('the second one to run', () =>
+        readFileSync(`/proc/${second.pid}/comm`, 'utf8').startsWith('kube-proxy'),
+      );
+      await namespace.exec('iptables-nft', ['-t', 'nat', '-F']);
+      await waitFor('the proxy to name the second one', () => /stop one of the two/.test(log()));
+      await waitFor('rules', async () => (await nat(namespace)).includes('-A KUBE-SERVICES '));
+      await end(second);
+      await end(child);
+    });
+  });
+});
+
+test('waits while a proxy whose process cannot be seen serves metrics, and does not clean up beside it', async () => {
+  await withNamespace('two', async (namespace) => {
+    await withDirectory(async (directory) => {
+      const flags = [`--manifests=${directory}`, '--healthz-bind-address='];
+      const first = startProxy(namespace, ...flags);
+      await waitFor('rules', async () => (await nat(namespace)).includes(':KUBE-SERVICES -'));
+      const second = startProxy(namespace, ...flags);
+      await waitFor('the second one to name the first', () =>
+        /a proxy in iptables mode \(it answers at http:.*another proxy runs/.test(second.log()),
+      );
+      const cleanup = await namespace.run(process.execPath, [twillProgram, 'proxy', '--cleanup']);
+      assert.notEqual(cleanup.status, 0);
+      assert.match(cleanup.stderr, /runs on this node: stop it first/);
+      await end(first.child);
+      await waitFor('the second one to go on', () => /rules in sync|proxy starts/.test(second.log()));
+      await end(second.child);
+    });
+  });
+});

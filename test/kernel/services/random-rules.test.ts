@@ -1,0 +1,60 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import pino from 'pino';
+import { openIptables } from '../../../src/kernel/iptables.ts';
+import { ipv4 } from '../../../src/model/address.ts';
+import { ProxyRules } from '../../../src/services/iptables/rules.ts';
+import { ServiceTracker } from '../../../src/services/plan/tracker.ts';
+import { type Namespace, withNamespace } from '../../lab/namespace.ts';
+import { walk } from '../../lab/packet-walker.ts';
+import { renderOptionsFor } from '../../lab/service-fixtures.ts';
+import { nodeAddress, nodeName, ServiceModel } from '../../lab/service-model.ts';
+import { SimulatedIptables } from '../../lab/simulated-iptables.ts';
+
+const log = pino({ level: 'silent' });
+const render = renderOptionsFor(ipv4, { nodeAddresses: [nodeAddress], localhostNodePorts: false });
+const local = new Set([nodeAddress, '127.0.0.1']);
+const batches = 500;
+const changesPerBatch = 200;
+const questions = 10;
+
+/** What the kernel has, as iptables-save prints it, to walk packets through. */
+async function installed(namespace: Namespace, variant: string): Promise<SimulatedIptables> {
+  const rules = new SimulatedIptables();
+  for (const table of ['nat', 'filter']) {
+    const text = await namespace.exec(`iptables-${variant}-save`, ['-t', table]);
+    rules.restore(text.replace(/^#.*\n/gm, ''));
+  }
+  return rules;
+}
+
+for (const variant of ['nft', 'legacy'] as const) {
+  test(`after each batch of 100,000 random changes, iptables-${variant}: what the kernel has is what a fresh start wants, and packets end where they should`, async () => {
+    await withNamespace('random', async (namespace) => {
+      const model = new ServiceModel(60, 3);
+      const tracker = new ServiceTracker();
+      const make = (): ProxyRules =>
+        new ProxyRules({
+          family: ipv4,
+          iptables: openIptables(ipv4, variant, namespace.name),
+          render,
+          node: { name: nodeName },
+          log,
+        });
+      const rules = make();
+      for (let batch = 0; batch < batches; batch++) {
+        for (let change = 0; change < changesPerBatch; change++) tracker.apply(model.change());
+        const changed = [...tracker.takeDirty().keys].map((key) => [key, tracker.state(key)] as const);
+        await rules.sync(changed, batch === 0);
+        const all = [...tracker.keys()].map((key) => [key, tracker.state(key)] as const);
+        assert.equal((await make().sync(all, true)).bytes, 0, `batch ${batch}`);
+        const world = { rules: await installed(namespace, variant), local };
+        for (let question = 0; question < questions; question++) {
+          const { packet, endings } = model.question(true);
+          assert.deepEqual(walk(packet, world), endings, `batch ${batch}: ${JSON.stringify(packet)}`);
+        }
+      }
+      assert.deepEqual([...rules.refusals], []);
+    });
+  });
+}

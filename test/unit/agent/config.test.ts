@@ -1,0 +1,90 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { readAgentConfig } from '../../../src/agent/config.ts';
+import { agentArguments } from '../../../src/agent/flags.ts';
+import { isTwillError } from '../../../src/model/error.ts';
+
+describe('agent configuration', () => {
+  it("has flanneld's defaults", () => {
+    const config = readAgentConfig({}, {});
+    assert.deepEqual(config.etcdEndpoints, ['http://127.0.0.1:4001', 'http://127.0.0.1:2379']);
+    assert.equal(config.etcdPrefix, '/coreos.com/network');
+    assert.equal(config.subnetFile, '/run/flannel/subnet.env');
+    assert.equal(config.leaseRenewMarginSeconds, 3600);
+    assert.equal(config.ipMasq, false);
+    assert.equal(config.forwardRules, true);
+    assert.equal(config.rulesResyncMs, 5000);
+    assert.equal(config.healthz, undefined);
+  });
+
+  it('takes a flag before TWILL_…, that before FLANNELD_…, and passes over what is empty', () => {
+    const env = {
+      TWILL_IP_MASQ: 'true',
+      FLANNELD_IP_MASQ: 'false',
+      FLANNELD_ETCD_PREFIX: '/a/',
+      TWILL_SUBNET_FILE: '',
+    };
+    assert.equal(readAgentConfig({}, env).ipMasq, true);
+    assert.equal(readAgentConfig({ ipMasq: 'false' }, env).ipMasq, false);
+    assert.equal(readAgentConfig({}, env).etcdPrefix, '/a');
+    assert.equal(readAgentConfig({}, env).subnetFile, '/run/flannel/subnet.env');
+  });
+
+  it('takes flags in the form of Go, single dash or double', () => {
+    assert.deepEqual(
+      agentArguments([
+        '-ip-masq',
+        '-iface=eth0',
+        '--iface',
+        'eth1',
+        '-v=4',
+        '-logtostderr',
+        '-h',
+        '-x',
+        '--',
+        '-1',
+      ]),
+      ['--ip-masq', '--iface=eth0', '--iface', 'eth1', '--v=4', '--logtostderr', '-h', '-x', '--', '-1'],
+    );
+  });
+
+  it("klog's verbosity sets the level", () => {
+    assert.equal(readAgentConfig({ v: '4' }, {}).logLevel, 'debug');
+    assert.equal(readAgentConfig({ v: '2' }, {}).logLevel, 'info');
+    assert.equal(readAgentConfig({ v: '2', logLevel: 'warn' }, {}).logLevel, 'warn');
+  });
+
+  it('reads repeated flags, and lists in the environment', () => {
+    assert.deepEqual(readAgentConfig({ iface: ['eth1', 'eth0'] }, {}).interfaces, ['eth1', 'eth0']);
+    assert.deepEqual(readAgentConfig({}, { FLANNELD_IFACE: 'eth1,eth0' }).interfaces, ['eth1', 'eth0']);
+    const { publicIps, healthz } = readAgentConfig(
+      { publicIp: '192.0.2.7', publicIpv6: 'fd00::7', healthzPort: '8080', healthzIp: '127.0.0.1' },
+      {},
+    );
+    assert.deepEqual(
+      publicIps.map(({ text }) => text),
+      ['192.0.2.7', 'fd00::7'],
+    );
+    assert.deepEqual(healthz, { host: '127.0.0.1', port: 8080 });
+  });
+
+  const wrong: [Record<string, string>, string][] = [
+    [{ ipMasq: 'maybe' }, '--ip-masq'],
+    [{ publicIp: 'fd00::7' }, '--public-ip'],
+    [{ publicIpv6: 'nonsense' }, '--public-ipv6'],
+    [{ subnetLeaseRenewMargin: '0' }, '--subnet-lease-renew-margin'],
+    [{ subnetLeaseRenewMargin: '1440' }, '--subnet-lease-renew-margin'],
+    [{ healthzPort: '80x' }, '--healthz-port'],
+    [{ iptablesResync: '0' }, '--iptables-resync'],
+    [{ logLevel: 'loud' }, '--log-level'],
+    [{ logFormat: 'xml' }, '--log-format'],
+  ];
+  for (const [flags, named] of wrong) {
+    it(`refuses ${JSON.stringify(flags)} and names the flag`, () => {
+      assert.throws(
+        () => readAgentConfig(flags, {}),
+        (error) => isTwillError(error, 'invalid') && error.message.includes(named),
+      );
+    });
+  }
+});

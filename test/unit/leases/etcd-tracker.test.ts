@@ -1,0 +1,151 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import type { LeaseRecord, WatchHandler } from '../../../src/leases/etcd/records.ts';
+import { EtcdTracker, type TrackedStore } from '../../../src/leases/etcd/tracker.ts';
+import { makeLog } from '../../../src/process/log.ts';
+
+const log = makeLog({ level: 'fatal', format: 'json', name: 'test' });
+
+const value = (host: number): string =>
+  `{"PublicIP":"192.0.2.${host}","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:${String(host).padStart(2, '0')}"}}`;
+
+function record(third: number, revision: bigint, host = third): LeaseRecord {
+  return { name: `10.244.${third}.0-24`, value: value(host), revision, etcdLease: '7' };
+}
+
+/** An etcd whose listings are answered when the test says so; `watch` hands out its handler. */
+class FakeStore implements TrackedStore {
+  content: LeaseRecord[] = [];
+  revision = 10n;
+  handler: WatchHandler | undefined;
+  /** Revisions from which was watched. */
+  readonly watched: bigint[] = [];
+  hold: Promise<void> | undefined;
+
+  async list(onRecord: (record: LeaseRecord, revision: bigint) => void) {
+    const { content, revision } = this;
+    await this.hold;
+    for (const each of content) onRecord(each, revision);
+    return { config: '{}', revision };
+  }
+
+  watch(revision: bigint, handler: WatchHandler, signal: AbortSignal): Promise<'compacted' | 'stopped'> {
+    this.watched.push(revision);
+    this.handler = handler;
+    handler.connected(this.revision);
+    return new Promise((resolve) => {
+      if (signal.aborted) resolve('stopped');
+      signal.addEventListener('abort', () => resolve('stopped'));
+    });
+  }
+
+  keyOf(name: string): string {
+    return name;
+  }
+
+  reconnect(): void {}
+
+  certificatesChanged(): boolean {
+    return false;
+  }
+}
+
+async function until(check: () => boolean): Promise<void> {
+  for (let turn = 0; turn < 1000 && !check(); turn++) await new Promise((resolve) => setImmediate(resolve));
+  assert.ok(check());
+}
+
+async function tracked(store: FakeStore): Promise<EtcdTracker> {
+  const tracker = new EtcdTracker(store, log, { leases: () => {}, config: () => {} });
+  tracker.start();
+  await until(() => store.handler !== undefined && tracker.connected);
+  return tracker;
+}
+
+const names = (tracker: EtcdTracker): string[] => [...tracker.leases.keys()].sort();
+
+describe('the mirror of the leases in etcd', () => {
+  it('a listing that is of before what the watch has told meanwhile undoes none of it', async () => {
+    const store = new FakeStore();
+    store.content = [record(1, 5n), record(2, 6n), record(3, 7n)];
+    const tracker = await tracked(store);
+    let answer = (): void => {};
+    store.hold = new Promise((resolve) => {
+      answer = resolve;
+    });
+    const refreshed = tracker.refresh();
+    store.handler!.events([{ type: 'put', record: record(4, 11n) }], 11n);
+    store.handler!.events([{ type: 'put', record: record(1, 12n, 99) }], 12n);
+    store.handler!.events([{ type: 'delete', name: record(2, 0n).name, revision: 13n }], 13n);
+    store.handler!.config('{"new":1}', 14n);
+    store.handler!.events([], 14n);
+    answer();
+    await refreshed;
+    assert.deepEqual(names(tracker), ['10.244.1.0-24', '10.244.3.0-24', '10.244.4.0-24']);
+    assert.equal(tracker.records.get('10.244.1.0-24')?.value, value(99));
+    assert.equal(tracker.configText, '{"new":1}');
+    store.revision = 14n;
+    tracker.reconnect();
+    await until(() => store.watched.length === 2);
+    assert.deepEqual(store.watched, [11n, 15n]);
+    store.handler!.config('{"old":1}', 12n);
+    assert.equal(tracker.configText, '{"new":1}', 'what is told again is of before');
+    await tracker.stop();
+  });
+
+  it('a listing is newer than what the watch tells late', async () => {
+    const store = new FakeStore();
+    const tracker = await tracked(store);
+    store.content = [record(1, 15n, 99)];
+    store.revision = 15n;
+    let answer = (): void => {};
+    store.hold = new Promise((resolve) => {
+      answer = resolve;
+    });
+    const refreshed = tracker.refresh();
+    store.handler!.events([{ type: 'put', record: record(1, 11n) }], 11n);
+    store.handler!.events([{ type: 'put', record: record(2, 12n) }], 12n);
+    answer();
+    await refreshed;
+    assert.deepEqual(names(tracker), ['10.244.1.0-24']);
+    assert.equal(tracker.records.get('10.244.1.0-24')?.value, value(99));
+    await tracker.stop();
+  });
+
+  it('an etcd that was restored from a backup is listed anew, and watched from where it is', async () => {
+    const store = new FakeStore();
+    store.content = [record(1, 900n), record(2, 950n)];
+    store.revision = 1000n;
+    const tracker = await tracked(store);
+    store.revision = 40n;
+    store.content = [record(1, 30n), record(3, 31n)];
+    tracker.reconnect();
+    await until(() => store.watched.includes(41n));
+    assert.deepEqual(names(tracker), ['10.244.1.0-24', '10.244.3.0-24']);
+    store.handler!.events([{ type: 'put', record: record(4, 41n) }], 41n);
+    assert.ok(names(tracker).includes('10.244.4.0-24'));
+    await tracker.stop();
+  });
+
+  it('a member that lags behind is listed once and then waited for', async () => {
+    const store = new FakeStore();
+    store.revision = 50n;
+    const tracker = await tracked(store);
+    store.handler!.events([{ type: 'put', record: record(1, 60n) }], 60n);
+    store.content = [record(1, 60n)];
+    const list = store.list.bind(store);
+    let listings = 0;
+    // Listings are answered by the leader's knowledge, watches by the member's own.
+    store.list = async (onRecord) => {
+      listings++;
+      await list(onRecord);
+      return { config: '{}', revision: 60n };
+    };
+    tracker.reconnect();
+    await until(() => store.watched.length === 3 && tracker.connected);
+    assert.deepEqual(store.watched, [51n, 61n, 61n]);
+    assert.equal(listings, 1);
+    assert.deepEqual(names(tracker), ['10.244.1.0-24']);
+    await tracker.stop();
+  });
+});

@@ -1,0 +1,115 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import pino from 'pino';
+import { ipv4, ipv6 } from '../../../src/model/address.ts';
+import { TwillError } from '../../../src/model/error.ts';
+import { Contest } from '../../../src/overlay/plan/contest.ts';
+import { NodeSettings } from '../../../src/overlay/settings.ts';
+
+const log = pino({ level: 'silent' });
+
+/** Settings in memory; those in `sealed` cannot be written. */
+function sysctls(values: Record<string, string>, sealed: readonly string[] = []) {
+  return {
+    read: (name: string) => values[name],
+    write: (name: string, value: string) => {
+      const current = values[name];
+      if (current === undefined) throw new TwillError('not-found', `the kernel has no sysctl ${name}`);
+      if (current === value) return false;
+      if (sealed.includes(name)) throw new TwillError('permission', `cannot set sysctl ${name}=${value}`);
+      values[name] = value;
+      return true;
+    },
+  };
+}
+
+const all = (value: string): Record<string, string> => ({
+  'net/ipv4/ip_forward': value,
+  'net/ipv6/conf/all/forwarding': value,
+  'net/bridge/bridge-nf-call-iptables': value,
+  'net/bridge/bridge-nf-call-ip6tables': value,
+});
+
+describe('settings of the node', () => {
+  it('are turned on for the families in use, and only for those', () => {
+    const values = all('0');
+    const settings = new NodeSettings(log, new Contest(), sysctls(values));
+    settings.ensure([ipv4]);
+    assert.deepEqual(values, {
+      ...all('0'),
+      'net/ipv4/ip_forward': '1',
+      'net/bridge/bridge-nf-call-iptables': '1',
+    });
+    settings.ensure([ipv4, ipv6]);
+    assert.deepEqual(values, all('1'));
+    assert.deepEqual(settings.problems(), []);
+    assert.equal(settings.repairs, 0);
+  });
+
+  it('turned off by somebody are turned on again, and counted', () => {
+    const values = all('1');
+    const settings = new NodeSettings(log, new Contest(), sysctls(values));
+    settings.ensure([ipv4]);
+    values['net/ipv4/ip_forward'] = '0';
+    settings.ensure([ipv4]);
+    assert.equal(values['net/ipv4/ip_forward'], '1');
+    assert.equal(settings.repairs, 1);
+  });
+
+  it('turned off by somebody are named, those that could never be turned on are not', () => {
+    const values = all('0');
+    const settings = new NodeSettings(log, new Contest(), sysctls(values, ['net/ipv4/ip_forward']));
+    settings.ensure([ipv4]);
+    assert.deepEqual(settings.undone(), []);
+    values['net/bridge/bridge-nf-call-iptables'] = '0';
+    assert.deepEqual(settings.undone(), ['net/bridge/bridge-nf-call-iptables']);
+    delete values['net/bridge/bridge-nf-call-iptables'];
+    assert.deepEqual(settings.undone(), [], 'a module that was taken away cannot be turned on');
+  });
+
+  it('of a family that is not in use any more are not looked at', () => {
+    const values = all('0');
+    const settings = new NodeSettings(log, new Contest(), sysctls(values));
+    settings.ensure([ipv4, ipv6]);
+    settings.ensure([ipv4]);
+    Object.assign(values, all('0'));
+    assert.deepEqual(settings.undone(), ['net/ipv4/ip_forward', 'net/bridge/bridge-nf-call-iptables']);
+  });
+
+  it('that somebody keeps turning off are turned on less and less often', () => {
+    const values = all('1');
+    const contest = new Contest();
+    const settings = new NodeSettings(log, contest, sysctls(values));
+    for (let time = 0; time < 6; time++) {
+      settings.ensure([ipv4]);
+      values['net/ipv4/ip_forward'] = '0';
+    }
+    assert.deepEqual(contest.contested(Date.now()), ['setting net/ipv4/ip_forward']);
+  });
+
+  it('without br_netfilter: a warning that says what to do, gone when the module is there', () => {
+    const values: Record<string, string> = {
+      'net/ipv4/ip_forward': '1',
+      'net/ipv6/conf/all/forwarding': '1',
+    };
+    const settings = new NodeSettings(log, new Contest(), sysctls(values));
+    settings.ensure([ipv4, ipv6]);
+    const [problem, ...rest] = settings.problems();
+    assert.deepEqual(rest, []);
+    assert.equal(problem?.state, 'warning');
+    assert.match(problem?.detail ?? '', /br_netfilter.*modprobe br_netfilter/);
+    Object.assign(values, all('0'));
+    settings.ensure([ipv4, ipv6]);
+    assert.deepEqual(settings.problems(), []);
+    assert.deepEqual(values, all('1'));
+  });
+
+  it('that cannot be written are named: forwarding makes the node not ready', () => {
+    const values = all('0');
+    const settings = new NodeSettings(log, new Contest(), sysctls(values, ['net/ipv4/ip_forward']));
+    settings.ensure([ipv4]);
+    const [problem] = settings.problems();
+    assert.equal(problem?.state, 'failed');
+    assert.match(problem?.detail ?? '', /net\/ipv4\/ip_forward=1.*pods of other nodes/);
+  });
+});

@@ -1,0 +1,81 @@
+import assert from 'node:assert/strict';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { earlierConfigurations } from '../../../src/pods/cni/configurations.ts';
+import { builtinConflist, installCni } from '../../../src/pods/cni/install.ts';
+
+test('install-cni writes the plugin and the configuration, and nothing when they are as they should be', (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'twill-install-'));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const executable = join(directory, 'plugin');
+  writeFileSync(executable, 'version 1');
+  const bin = join(directory, 'bin');
+  const conf = join(directory, 'conf');
+  const flags = {
+    cniBinDir: bin,
+    cniConfDir: conf,
+    cniConfName: '10-twill.conflist',
+    cniExecutable: executable,
+    cniSocket: '/run/other.sock',
+  };
+  installCni(flags);
+  assert.equal(readFileSync(join(bin, 'twill'), 'utf8'), 'version 1');
+  assert.equal(statSync(join(bin, 'twill')).mode & 0o777, 0o755);
+  const conflist = JSON.parse(readFileSync(join(conf, '10-twill.conflist'), 'utf8'));
+  assert.equal(conflist.plugins[0].socket, '/run/other.sock');
+  const before = [statSync(join(bin, 'twill')), statSync(join(conf, '10-twill.conflist'))];
+  installCni(flags);
+  const after = [statSync(join(bin, 'twill')), statSync(join(conf, '10-twill.conflist'))];
+  assert.deepEqual(
+    after.map(({ ino, mtimeMs }) => [ino, mtimeMs]),
+    before.map(({ ino, mtimeMs }) => [ino, mtimeMs]),
+    'the same files stand',
+  );
+  writeFileSync(executable, 'version 2');
+  installCni(flags);
+  assert.equal(readFileSync(join(bin, 'twill'), 'utf8'), 'version 2');
+  assert.notEqual(statSync(join(bin, 'twill')).ino, before[0]?.ino, 'a running plugin keeps its file');
+  assert.deepEqual(readdirSync(bin), ['twill'], 'nothing unfinished is left');
+});
+
+test('install-cni refuses a configuration that is not JSON before it touches anything', (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'twill-install-'));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const conf = join(directory, 'broken');
+  writeFileSync(conf, '{');
+  const flags = {
+    cniBinDir: join(directory, 'bin'),
+    cniConfDir: join(directory, 'net.d'),
+    cniConfName: '10-twill.conflist',
+    cniConf: conf,
+    cniSocket: '/run/twill/cni.sock',
+  };
+  assert.throws(() => installCni(flags), /broken is not JSON/);
+  assert.equal(existsSync(join(directory, 'bin')), false);
+});
+
+test('a configuration that sorts before ours is found', (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'twill-install-'));
+  t.after(() => rmSync(directory, { recursive: true }));
+  for (const name of ['05-cilium.conflist', '10-twill.conflist', '87-podman.conflist', '00-notes.txt'])
+    writeFileSync(join(directory, name), name);
+  assert.deepEqual(earlierConfigurations(directory), ['05-cilium.conflist']);
+  writeFileSync(join(directory, '00-multus.conf'), '{"type":"multus","clusterNetwork":"twill"}');
+  assert.deepEqual(earlierConfigurations(directory), [], 'a meta plugin that calls Twill is no other');
+  rmSync(join(directory, '00-multus.conf'));
+  rmSync(join(directory, '10-twill.conflist'));
+  assert.deepEqual(
+    earlierConfigurations(directory),
+    [],
+    'where there is none of ours, nothing is to be said',
+  );
+});
+
+test('the built-in configuration asks for the capabilities and leaves the default socket out', () => {
+  const conflist = JSON.parse(builtinConflist('/run/twill/cni.sock'));
+  assert.deepEqual(conflist.plugins, [
+    { type: 'twill', capabilities: { portMappings: true, bandwidth: true, ips: true } },
+  ]);
+});

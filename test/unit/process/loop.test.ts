@@ -1,0 +1,117 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { makeLog } from '../../../src/process/log.ts';
+import { ReconcileLoop } from '../../../src/process/loop.ts';
+
+const log = makeLog({ level: 'fatal', format: 'json', name: 'test' });
+
+const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+/** A promise with its resolve function outside. */
+function gate(): { opened: Promise<void>; open: () => void } {
+  let open = (): void => {};
+  const opened = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  return { opened, open };
+}
+
+it('collects triggers that come during a run into one more run, with all their reasons', async () => {
+  const seen: (readonly string[])[] = [];
+  const { opened, open } = gate();
+  const loop = new ReconcileLoop({
+    name: 'test',
+    log,
+    work: async (reasons) => {
+      seen.push(reasons);
+      if (seen.length === 1) await opened;
+    },
+  });
+  const first = loop.settled();
+  loop.trigger('a');
+  while (seen.length === 0) await nextTurn();
+  loop.trigger('b');
+  loop.trigger('c');
+  loop.trigger('b');
+  const second = loop.settled();
+  open();
+  await Promise.all([first, second]);
+  assert.deepEqual(seen, [['a'], ['b', 'c']]);
+  await loop.stop();
+});
+
+it('repeats a failed run with the same reasons until it works, and reports the failure meanwhile', async () => {
+  const seen: (readonly string[])[] = [];
+  const loop = new ReconcileLoop({
+    name: 'test',
+    log,
+    backoffMs: { first: 1, longest: 4 },
+    work: async (reasons) => {
+      seen.push(reasons);
+      if (seen.length < 4) throw new Error(`no ${seen.length}`);
+    },
+  });
+  const settled = loop.settled();
+  loop.trigger('a');
+  while (loop.status().failures === 0) await nextTurn();
+  assert.match(loop.status().lastError ?? '', /^no /);
+  await settled;
+  assert.deepEqual(seen, [['a'], ['a'], ['a'], ['a']]);
+  assert.equal(loop.status().failures, 3);
+  assert.equal(loop.status().consecutiveFailures, 0);
+  assert.equal(loop.status().lastError, undefined);
+  await loop.stop();
+});
+
+it('lets the run under way end and starts no other after stop', async () => {
+  let runs = 0;
+  const { opened, open } = gate();
+  const loop = new ReconcileLoop({
+    name: 'test',
+    log,
+    resyncMs: 1,
+    work: async (_reasons, signal) => {
+      runs++;
+      await opened;
+      assert.ok(signal.aborted);
+    },
+  });
+  loop.trigger('a');
+  while (runs === 0) await nextTurn();
+  const stopped = loop.stop();
+  open();
+  await stopped;
+  loop.trigger('b');
+  for (let turn = 0; turn < 100; turn++) await nextTurn();
+  assert.equal(runs, 1);
+});
+
+describe('the clock of the node is set while a loop runs', () => {
+  for (const [direction, hours] of [
+    ['back', -1],
+    ['forward', 1],
+  ] as const) {
+    it(`${direction}: what is asked for runs as soon as before`, async (test) => {
+      let runs = 0;
+      const loop = new ReconcileLoop({
+        name: 'test',
+        log,
+        resyncMs: 3_600_000,
+        minIntervalMs: 1,
+        work: async () => {
+          runs++;
+        },
+      });
+      const first = loop.settled();
+      loop.trigger('a');
+      await first;
+      const real = Date.now;
+      test.mock.method(Date, 'now', () => real() + hours * 3_600_000);
+      loop.trigger('b');
+      const deadline = performance.now() + 5000;
+      while (runs < 2 && performance.now() < deadline) await nextTurn();
+      await loop.stop();
+      assert.equal(runs, 2);
+    });
+  }
+});

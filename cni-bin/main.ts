@@ -10,7 +10,7 @@ import {
   defaultSocket,
   failureAnswer,
   versionAnswer,
-} from '../src/pods/cni/protocol.ts';
+} from '../src/pods/plan/protocol.ts';
 import { askSocket, finish, readInput } from './libc.ts';
 
 declare const TWILL_VERSION: string;

@@ -188,7 +188,7 @@ function compileCni() {
   const sources = [
     'cni-bin/main.ts',
     'cni-bin/libc.ts',
-    'src/pods/cni/protocol.ts',
+    'src/pods/plan/protocol.ts',
     'src/pods/durable.ts',
     'src/pods/cni/deletions.ts',
     'package.json',

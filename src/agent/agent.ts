@@ -5,8 +5,8 @@ import { ConflictWatch } from '../leases/conflict-watch.ts';
 import { NetworkChanges } from '../leases/network-changes.ts';
 import { leaseFamily } from '../leases/plan/lease.ts';
 import type { NetworkConfig } from '../leases/plan/network-config.ts';
+import type { LeaseSource, SourceChange } from '../leases/plan/source.ts';
 import { previousSubnets } from '../leases/plan/subnet-file.ts';
-import type { LeaseSource, SourceChange } from '../leases/source.ts';
 import { Masquerade } from '../masquerade/masquerade.ts';
 import { trafficRules } from '../masquerade/plan/rules.ts';
 import { watchKernel } from '../overlay/events.ts';
@@ -19,7 +19,8 @@ import type { FlagValues } from '../process/flag-reader.ts';
 import { type Log, makeLog } from '../process/log.ts';
 import { version } from '../process/version.ts';
 import { type AgentConfig, readAgentConfig } from './config.ts';
-import { type AgentParts, serveHealth } from './health.ts';
+import { serveHealth } from './health.ts';
+import type { AgentParts } from './parts.ts';
 import { openSource } from './source.ts';
 
 /** The devices in the bridge: one for each pod, whichever CNI plugin wired it. */

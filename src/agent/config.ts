@@ -2,6 +2,7 @@ import type { Address } from '../model/address.ts';
 import { type ChecksumOffload, checksumOffloads } from '../overlay/plan/checksum-offload.ts';
 import { FlagReader, type FlagValues } from '../process/flag-reader.ts';
 import { type LogFormat, type LogLevel, logLevels } from '../process/log.ts';
+import { agentFlags, klogFlags } from './flags.ts';
 
 /** `twill agent`'s configuration, checked. flanneld's flags keep their names and meaning. */
 export interface AgentConfig {
@@ -50,7 +51,7 @@ export function readAgentConfig(
   flags: FlagValues,
   env: Readonly<Record<string, string | undefined>>,
 ): AgentConfig {
-  const read = new FlagReader(flags, env);
+  const read = new FlagReader([...agentFlags, ...klogFlags], flags, env);
   // flanneld tells about each lease from 2 on, about each entry from 4 on.
   const verbose = Number(read.text('v') ?? 0) >= 4;
   const healthzPort = read.integer('healthz-port', 0, 65535);

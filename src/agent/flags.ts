@@ -1,15 +1,8 @@
+import type { Flag } from '../process/flag-reader.ts';
 import { logLevels } from '../process/log.ts';
 
-/** A flag of the agent; repeated ones come as a list. */
-export interface AgentFlag {
-  readonly name: string;
-  readonly kind: 'text' | 'list' | 'boolean' | 'integer';
-  readonly standard?: string | number | boolean;
-  readonly help: string;
-}
-
 /** flanneld's flags, then our own. */
-export const agentFlags: readonly AgentFlag[] = [
+export const agentFlags: readonly Flag[] = [
   {
     name: 'etcd-endpoints',
     kind: 'text',
@@ -128,7 +121,7 @@ export const agentFlags: readonly AgentFlag[] = [
 ];
 
 /** klog's flags, which flanneld has too: `v` sets the level, the others concern files that we do not write. */
-export const klogFlags: readonly AgentFlag[] = [
+export const klogFlags: readonly Flag[] = [
   { name: 'v', kind: 'integer', help: '4 and more is --log-level=debug' },
   ...(
     ['vmodule', 'log_backtrace_at', 'stderrthreshold', 'log_dir', 'log_file', 'log_file_max_size'] as const

@@ -1,11 +1,5 @@
-import type { NetworkChanges } from '../leases/network-changes.ts';
-import type { LeaseConflict } from '../leases/plan/conflicts.ts';
-import type { LeaseSource } from '../leases/source.ts';
-import type { Masquerade } from '../masquerade/masquerade.ts';
 import type { Check } from '../model/health.ts';
 import { fullTables, neighbourTables } from '../overlay/neighbour-tables.ts';
-import type { Overlay } from '../overlay/overlay.ts';
-import type { CniServer } from '../pods/cni/server.ts';
 import {
   type HttpAnswer,
   type HttpServer,
@@ -17,16 +11,7 @@ import type { Log } from '../process/log.ts';
 import type { LoopStatus } from '../process/loop.ts';
 import type { AgentConfig } from './config.ts';
 import { agentMetrics } from './metrics.ts';
-
-/** The parts whose state makes up the agent's; those that do not run yet are undefined. */
-export interface AgentParts {
-  readonly source: LeaseSource;
-  readonly overlay: Overlay | undefined;
-  readonly masquerade: Masquerade | undefined;
-  readonly changes: NetworkChanges | undefined;
-  readonly conflicts: readonly LeaseConflict[];
-  readonly cni: CniServer | undefined;
-}
+import type { AgentParts } from './parts.ts';
 
 /** A loop that has been running for this long is stuck: restarting the process may help. */
 const STUCK_MS = 120_000;

@@ -1,7 +1,7 @@
 import type { Registry } from 'prom-client';
 import { type NeighbourTable, neighbourTables } from '../overlay/neighbour-tables.ts';
 import type { HttpAnswer } from '../process/http.ts';
-import type { AgentParts } from './health.ts';
+import type { AgentParts } from './parts.ts';
 
 interface Sample {
   readonly name: string;

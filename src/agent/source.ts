@@ -1,6 +1,6 @@
 import { EtcdSource } from '../leases/etcd/source.ts';
 import { KubeSource } from '../leases/kubernetes/source.ts';
-import type { LeaseSource } from '../leases/source.ts';
+import type { LeaseSource } from '../leases/plan/source.ts';
 import type { Log } from '../process/log.ts';
 import type { AgentConfig } from './config.ts';
 

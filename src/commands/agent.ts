@@ -1,11 +1,11 @@
 import { type Command, Option } from 'commander';
-import { type AgentFlag, agentFlags, klogFlags } from '../agent/flags.ts';
-import type { FlagValues } from '../process/flag-reader.ts';
+import { agentFlags, klogFlags } from '../agent/flags.ts';
+import type { Flag, FlagValues } from '../process/flag-reader.ts';
 import { version } from '../process/version.ts';
 
 const collect = (value: string, earlier: string[] | undefined): string[] => [...(earlier ?? []), value];
 
-function option(flag: AgentFlag): Option {
+function option(flag: Flag): Option {
   const shown = flag.standard === undefined ? flag.help : `${flag.help} (default: ${flag.standard})`;
   if (flag.kind === 'boolean') return new Option(`--${flag.name} [boolean]`, shown).preset(true);
   const made = new Option(`--${flag.name} <${flag.kind === 'integer' ? 'number' : 'value'}>`, shown);

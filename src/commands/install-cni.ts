@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import type { InstallFlags } from '../pods/cni/install.ts';
-import { defaultSocket } from '../pods/cni/protocol.ts';
+import { defaultSocket } from '../pods/plan/protocol.ts';
 
 /** `twill install-cni`: what the DaemonSet's init container runs. */
 export function addInstallCniCommand(program: Command): void {

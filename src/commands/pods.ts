@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander';
 import type { PodsFlags } from '../inspect/pods.ts';
-import { defaultSocket } from '../pods/cni/protocol.ts';
+import { defaultSocket } from '../pods/plan/protocol.ts';
 
 /** `twill pods`: the attachments this node's agent has made. */
 export function addPodsCommand(program: Command): void {

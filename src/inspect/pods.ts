@@ -1,5 +1,5 @@
-import { askAgent } from '../pods/cni/client.ts';
 import type { PodRecord } from '../pods/plan/pod.ts';
+import { askAgent } from './client.ts';
 import { formatTable } from './table.ts';
 
 export interface PodsFlags {

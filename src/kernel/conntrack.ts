@@ -4,8 +4,7 @@
 
 import { addressFromBytes, type Family } from '../model/address.ts';
 import { isTwillError } from '../model/error.ts';
-import type { Protocol } from '../services/plan/service.ts';
-import type { Flow } from '../services/plan/stale-flows.ts';
+import type { Flow, Protocol } from '../model/flow.ts';
 import { type Attributes, type MessageWriter, parseAttributes } from './netlink/codec.ts';
 import { NETLINK_NETFILTER } from './netlink/constants.ts';
 import { RtSocket } from './netlink/socket.ts';

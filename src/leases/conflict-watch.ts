@@ -1,7 +1,7 @@
 import { type Log, LogLimiter } from '../process/log.ts';
 import { ReconcileLoop } from '../process/loop.ts';
 import { type LeaseConflict, leaseConflicts } from './plan/conflicts.ts';
-import type { LeaseSource } from './source.ts';
+import type { LeaseSource } from './plan/source.ts';
 
 /** A node that has no overlay after this many milliseconds may have none because of a conflict. */
 const LATEST_MS = 3000;

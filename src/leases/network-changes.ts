@@ -4,7 +4,7 @@ import type { Log } from '../process/log.ts';
 import { ReconcileLoop } from '../process/loop.ts';
 import { networkChanges } from './plan/network-change.ts';
 import type { NetworkConfig } from './plan/network-config.ts';
-import type { LeaseSource } from './source.ts';
+import type { LeaseSource } from './plan/source.ts';
 
 export interface NetworkChangesOptions {
   readonly source: LeaseSource;

@@ -3,9 +3,9 @@
  * that names the field and shows the value, cut and escaped.
  */
 
-import type { Protocol } from '../services/plan/service.ts';
 import { type Family, ipv4, makeAddress, parsePrefix, tryParseAddress } from './address.ts';
 import { describeError, TwillError } from './error.ts';
+import type { Protocol } from './flow.ts';
 
 export type Json = Record<string, unknown>;
 

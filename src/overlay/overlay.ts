@@ -1,12 +1,12 @@
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { type Lease, leaseFamily } from '../leases/plan/lease.ts';
 import type { NetworkConfig } from '../leases/plan/network-config.ts';
+import type { LeaseSource } from '../leases/plan/source.ts';
 import { gatewayOf, renderSubnetFile } from '../leases/plan/subnet-file.ts';
-import type { LeaseSource } from '../leases/source.ts';
 import { type Address, type Family, ipv4, type Prefix } from '../model/address.ts';
 import { describeError } from '../model/error.ts';
 import type { Check } from '../model/health.ts';
-import type { PodNetworkState } from '../pods/plan/network.ts';
+import type { PodNetworkState } from '../model/pod-network.ts';
 import { writeFileAtomically } from '../process/files.ts';
 import { type Log, LogLimiter } from '../process/log.ts';
 import { ReconcileLoop } from '../process/loop.ts';

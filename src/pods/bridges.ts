@@ -2,9 +2,9 @@ import type { Link } from '../kernel/netlink/links.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { findInterfaceIndex } from '../kernel/netns.ts';
 import { describeError } from '../model/error.ts';
+import type { PodNetwork, PodNetworkState } from '../model/pod-network.ts';
 import type { Log } from '../process/log.ts';
 import { BridgeKeeper } from './kernel/bridge.ts';
-import type { PodNetwork, PodNetworkState } from './plan/network.ts';
 import type { PodRecord } from './plan/pod.ts';
 
 export interface PodBridgesOptions {

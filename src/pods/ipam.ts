@@ -1,7 +1,7 @@
 import { type Address, parseAddress, prefixContains } from '../model/address.ts';
 import { TwillError } from '../model/error.ts';
+import type { PodNetwork } from '../model/pod-network.ts';
 import { chooseAddress, isPodAddress } from './plan/address.ts';
-import type { PodNetwork } from './plan/network.ts';
 import type { PodRecord } from './plan/pod.ts';
 import type { PodStore } from './store.ts';
 

@@ -1,7 +1,7 @@
+import type { PodNetworkState } from '../model/pod-network.ts';
 import { commands } from './cni/call.ts';
 import { addressesOf } from './ipam.ts';
 import { capacity } from './plan/address.ts';
-import type { PodNetworkState } from './plan/network.ts';
 import type { PodRecord } from './plan/pod.ts';
 
 /** Upper bounds in seconds: a call takes a few milliseconds, and the executable gives up after a minute. */

@@ -1,6 +1,7 @@
 import { DirectSocket } from '../kernel/netlink/direct.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { describeError, TwillError } from '../model/error.ts';
+import type { PodNetwork, PodNetworkState } from '../model/pod-network.ts';
 import type { Log } from '../process/log.ts';
 import { PodBridges } from './bridges.ts';
 import type { CniRequest } from './cni/call.ts';
@@ -15,7 +16,6 @@ import { assertPodNamespace } from './kernel/namespace.ts';
 import { LinkReaper } from './kernel/reaper.ts';
 import { KeyedLock } from './keyed-lock.ts';
 import { ifbName } from './plan/bandwidth.ts';
-import type { PodNetwork, PodNetworkState } from './plan/network.ts';
 import type { PodRecord } from './plan/pod.ts';
 import { type PodPlan, planPod } from './plan/wiring.ts';
 import { hostEnd, keyOf, makeRecord } from './record.ts';

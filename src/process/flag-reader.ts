@@ -1,6 +1,13 @@
-import { type AgentFlag, agentFlags, klogFlags } from '../agent/flags.ts';
 import { type Address, parseAddress, tryParseAddress } from '../model/address.ts';
 import { TwillError } from '../model/error.ts';
+
+/** A flag of a command; repeated ones come as a list. */
+export interface Flag {
+  readonly name: string;
+  readonly kind: 'text' | 'list' | 'boolean' | 'integer';
+  readonly standard?: string | number | boolean;
+  readonly help: string;
+}
 
 /** What was given on the command line, by the flags' names in camel case. */
 export type FlagValues = Readonly<Record<string, string | boolean | readonly string[] | undefined>>;
@@ -10,16 +17,22 @@ const camel = (name: string): string =>
 
 /** The value on the command line, else in TWILL_… or FLANNELD_…, else the standard. */
 export class FlagReader {
+  private readonly declared: readonly Flag[];
   private readonly flags: FlagValues;
   private readonly env: Readonly<Record<string, string | undefined>>;
 
-  constructor(flags: FlagValues, env: Readonly<Record<string, string | undefined>>) {
+  constructor(
+    declared: readonly Flag[],
+    flags: FlagValues,
+    env: Readonly<Record<string, string | undefined>>,
+  ) {
+    this.declared = declared;
     this.flags = flags;
     this.env = env;
   }
 
-  private flag(name: string): AgentFlag {
-    const flag = [...agentFlags, ...klogFlags].find((candidate) => candidate.name === name);
+  private flag(name: string): Flag {
+    const flag = this.declared.find((candidate) => candidate.name === name);
     if (flag === undefined) throw new TwillError('internal', `no flag ${name} is declared`);
     return flag;
   }

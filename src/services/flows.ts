@@ -1,8 +1,9 @@
 import type { Conntrack } from '../kernel/conntrack.ts';
 import type { Family } from '../model/address.ts';
+import type { Flow } from '../model/flow.ts';
 import type { Log } from '../process/log.ts';
 import { ReconcileLoop } from '../process/loop.ts';
-import { type Flow, FlowTable, isLost } from './plan/stale-flows.ts';
+import { FlowTable, isLost } from './plan/stale-flows.ts';
 
 export interface ProxyFlowsOptions {
   readonly family: Family;

@@ -1,7 +1,7 @@
 // The plugins that the CNI benchmark measures: Twill's, and flannel's chain.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { supportedVersions } from '../../src/pods/cni/protocol.ts';
+import { supportedVersions } from '../../src/pods/plan/protocol.ts';
 import { execute } from './spawn.ts';
 
 export const required = ['bridge', 'host-local', 'portmap'];

@@ -3,8 +3,8 @@
 // grace period in milliseconds.
 
 import { parsePrefix, prefixHost } from '../../src/model/address.ts';
+import type { PodNetworkState } from '../../src/model/pod-network.ts';
 import { startCniServer } from '../../src/pods/cni/server.ts';
-import type { PodNetworkState } from '../../src/pods/plan/network.ts';
 import { makeLog } from '../../src/process/log.ts';
 
 const [socketPath = '', stateDir = '', subnets = '', graceMs] = process.argv.slice(2);

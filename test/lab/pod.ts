@@ -1,7 +1,7 @@
 import { TwillError } from '../../src/model/error.ts';
 import { type CniCall, type CniResult, callCni } from './cni.ts';
+import type { Guard } from './guard.ts';
 import { Namespace } from './namespace.ts';
-import type { LabNode } from './node.ts';
 import { type Addresses, Place } from './place.ts';
 
 function addressesOf(result: CniResult): Addresses {
@@ -11,14 +11,21 @@ function addressesOf(result: CniResult): Addresses {
   return { ...(ipv4 === undefined ? {} : { ipv4 }), ...(ipv6 === undefined ? {} : { ipv6 }) };
 }
 
+/** The node that a pod is on, as far as its wiring needs it. */
+interface PodHost extends Place {
+  readonly guard: Guard;
+  readonly agent: { tail(): string } | undefined;
+  readonly pods: Pod[];
+}
+
 /** A pod wired by the CNI executable; its interface is `eth0`. */
 export class Pod extends Place {
-  readonly node: LabNode;
+  readonly node: PodHost;
   readonly containerId: string;
   readonly config: object;
   readonly result: CniResult;
 
-  private constructor(node: LabNode, namespace: Namespace, call: CniCall, name: string, result: CniResult) {
+  private constructor(node: PodHost, namespace: Namespace, call: CniCall, name: string, result: CniResult) {
     super(name, namespace, addressesOf(result));
     this.node = node;
     this.containerId = call.containerId!;
@@ -27,7 +34,7 @@ export class Pod extends Place {
   }
 
   /** @throws TwillError with the plugin's answer when ADD fails; the namespace is gone then */
-  static async add(node: LabNode, name: string, config: object): Promise<Pod> {
+  static async add(node: PodHost, name: string, config: object): Promise<Pod> {
     const namespace = await Namespace.make(`${node.name}-${name}`, node.guard);
     const containerId = namespace.name;
     const call = { command: 'ADD', containerId, netns: namespace.path, ifname: 'eth0', config };

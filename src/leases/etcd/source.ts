@@ -5,7 +5,7 @@ import type { Claim } from '../plan/claim.ts';
 import type { Lease } from '../plan/lease.ts';
 import { fitsLimits, keepsSubnets } from '../plan/network-change.ts';
 import { type NetworkConfig, parseNetworkConfig } from '../plan/network-config.ts';
-import type { LeaseSource, SourceChange, SourceStatus } from '../source.ts';
+import type { LeaseSource, SourceChange, SourceStatus } from '../plan/source.ts';
 import type { EtcdOptions } from './client.ts';
 import { EtcdOwnership } from './ownership.ts';
 import { EtcdLeases } from './store.ts';

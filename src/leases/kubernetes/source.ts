@@ -10,7 +10,7 @@ import { type Lease, leaseFamily } from '../plan/lease.ts';
 import { inNetwork, keepsSubnets } from '../plan/network-change.ts';
 import type { NetworkConfig } from '../plan/network-config.ts';
 import { type AnnotationNames, annotationNames } from '../plan/node-annotations.ts';
-import type { LeaseSource, SourceChange, SourceStatus } from '../source.ts';
+import type { LeaseSource, SourceChange, SourceStatus } from '../plan/source.ts';
 import { KubeNodes } from './nodes.ts';
 import { KubeOwnership } from './ownership.ts';
 import { findNodeName, KubeLeases } from './records.ts';

@@ -1,4 +1,5 @@
 import { isTwillError } from '../../model/error.ts';
+import { type CniCall, type CniFailure, cniErrors, supportedVersions } from '../plan/protocol.ts';
 import {
   configVersion,
   isObject,
@@ -7,7 +8,6 @@ import {
   namePattern,
   parseNetConf,
 } from './netconf.ts';
-import { type CniCall, type CniFailure, cniErrors, supportedVersions } from './protocol.ts';
 
 export const commands = ['ADD', 'DEL', 'CHECK', 'GC', 'STATUS'] as const;
 export type Command = (typeof commands)[number];

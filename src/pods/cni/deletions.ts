@@ -1,7 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { writeDurably } from '../durable.ts';
-import type { CniCall } from './protocol.ts';
+import type { CniCall } from '../plan/protocol.ts';
 
 /** Where deletions wait while the agent is away. Both sides derive it from the socket, so they cannot disagree. */
 export function queueDirectory(socketPath: string): string {

@@ -14,9 +14,9 @@ import {
 import { join } from 'node:path';
 import { describeError, TwillError } from '../../model/error.ts';
 import { writeDurably } from '../durable.ts';
+import { defaultSocket } from '../plan/protocol.ts';
 import { earlierConfigurations } from './configurations.ts';
 import { isObject } from './netconf.ts';
-import { defaultSocket } from './protocol.ts';
 
 export interface InstallFlags {
   readonly cniBinDir: string;

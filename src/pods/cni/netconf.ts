@@ -2,7 +2,7 @@ import * as v from 'valibot';
 import { parseAddress, parsePrefix } from '../../model/address.ts';
 import { TwillError } from '../../model/error.ts';
 import type { Bandwidth, PortMapping } from '../plan/pod.ts';
-import { supportedVersions } from './protocol.ts';
+import { supportedVersions } from '../plan/protocol.ts';
 
 /** CNI specification, section 1: "Must start with an alphanumeric character, optionally followed by …". */
 export const namePattern = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;

@@ -2,8 +2,8 @@ import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { describeError } from '../../model/error.ts';
 import type { Log } from '../../process/log.ts';
+import { type CniAnswer, type CniCall, type CniFailure, cniErrors } from '../plan/protocol.ts';
 import { queueDirectory } from './deletions.ts';
-import { type CniAnswer, type CniCall, type CniFailure, cniErrors } from './protocol.ts';
 
 const hopeless: readonly number[] = [
   cniErrors.incompatibleVersion,

@@ -3,15 +3,21 @@ import { createConnection, createServer, type Server, type Socket } from 'node:n
 import { dirname } from 'node:path';
 import { RtSocket } from '../../kernel/netlink/socket.ts';
 import { describeError, type ErrorCode, isTwillError, TwillError } from '../../model/error.ts';
+import type { PodNetworkState } from '../../model/pod-network.ts';
 import type { Log } from '../../process/log.ts';
 import { PodWarden, removeOrphans } from '../leftovers.ts';
 import { addressLines, CallCounts } from '../metrics.ts';
-import type { PodNetworkState } from '../plan/network.ts';
 import type { PodRecord } from '../plan/pod.ts';
+import {
+  type CniAnswer,
+  type CniCall,
+  cniErrors,
+  failureAnswer,
+  type InspectCall,
+} from '../plan/protocol.ts';
 import { PodManager } from '../pods.ts';
 import { type CniRequest, parseCall } from './call.ts';
 import { configurationProblems, configurationWarner } from './configurations.ts';
-import { type CniAnswer, type CniCall, cniErrors, failureAnswer, type InspectCall } from './protocol.ts';
 import { drainQueue } from './queue.ts';
 
 export interface CniServerOptions {

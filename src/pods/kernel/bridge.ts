@@ -4,7 +4,7 @@ import type { Change, RtSocket } from '../../kernel/netlink/socket.ts';
 import { writeSysctl } from '../../kernel/sysctl.ts';
 import { ipv4, ipv6 } from '../../model/address.ts';
 import { isTwillError, TwillError } from '../../model/error.ts';
-import type { PodNetwork } from '../plan/network.ts';
+import type { PodNetwork } from '../../model/pod-network.ts';
 import type { PodRecord } from '../plan/pod.ts';
 import { macOf } from '../plan/wiring.ts';
 

@@ -2,8 +2,9 @@ import { Conntrack } from '../../kernel/conntrack.ts';
 import { listAddresses } from '../../kernel/netlink/addresses.ts';
 import type { RtSocket } from '../../kernel/netlink/socket.ts';
 import { describeError } from '../../model/error.ts';
+import type { Flow } from '../../model/flow.ts';
 import type { Log } from '../../process/log.ts';
-import type { Flow } from '../../services/plan/stale-flows.ts';
+
 import { podStaleFlows } from '../plan/flows.ts';
 import type { PodRecord } from '../plan/pod.ts';
 

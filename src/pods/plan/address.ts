@@ -1,5 +1,5 @@
 import { type Address, ipv4, makeAddress, prefixSize } from '../../model/address.ts';
-import type { PodNetworkFamily } from './network.ts';
+import type { PodNetworkFamily } from '../../model/pod-network.ts';
 
 /** Offsets within the subnet that pods may have: not the network's own, the gateway's, or IPv4's broadcast address. */
 function range({ family, subnet }: PodNetworkFamily): { first: bigint; last: bigint } {

@@ -1,5 +1,6 @@
 import { type Address, type Family, ipv4, parseAddress, parseCidr } from '../../model/address.ts';
-import type { Flow } from '../../services/plan/stale-flows.ts';
+import type { Flow } from '../../model/flow.ts';
+
 import type { PodRecord, PortMapping } from './pod.ts';
 
 /** Tracked flows to one host port that must be forgotten: conntrack would send them the old way for as long as they go on. */

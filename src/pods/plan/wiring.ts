@@ -11,7 +11,7 @@ import {
   prefixContains,
 } from '../../model/address.ts';
 import { TwillError } from '../../model/error.ts';
-import type { PodNetwork, PodNetworkFamily } from './network.ts';
+import type { PodNetwork, PodNetworkFamily } from '../../model/pod-network.ts';
 
 /** One address of a pod with what goes with it. */
 export interface PlannedAddress {

@@ -3,8 +3,7 @@
  * Meaning of the fields: https://kubernetes.io/docs/reference/kubernetes-api/service-resources/
  */
 import type { Family } from '../../model/address.ts';
-
-export type Protocol = 'TCP' | 'UDP' | 'SCTP';
+import type { Protocol } from '../../model/flow.ts';
 
 export interface ServicePort {
   /** Empty for the only port of a Service that names none. */

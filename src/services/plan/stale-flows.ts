@@ -2,17 +2,8 @@
  * Which tracked UDP and SCTP flows go somewhere they should not go any more. A client that sends from one port for ever
  * (a DNS resolver, say) would otherwise stay with an endpoint that is gone, or with the time when there was none.
  */
-import type { Protocol } from './service.ts';
+import type { Flow, Protocol } from '../../model/flow.ts';
 import type { ServicePortEntry } from './table.ts';
-
-/** One tracked flow: where the client sent to, and who answers (its reply's source). */
-export interface Flow {
-  readonly protocol: Protocol;
-  readonly destination: { readonly address: string; readonly port: number };
-  readonly backend: { readonly address: string; readonly port: number };
-  /** Somebody has answered. */
-  readonly replied: boolean;
-}
 
 /**
  * A TCP connection that began while rules were missing: nobody answers at a Service's address, and tracking keeps every

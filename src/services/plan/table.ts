@@ -4,11 +4,11 @@
  * Follows kube-proxy's pkg/proxy/topology.go (topology hints, KEP-1669 terminating endpoints) and endpointslicecache.go.
  */
 import { type Family, families, ipv4 } from '../../model/address.ts';
+import type { Protocol } from '../../model/flow.ts';
 import {
   type Endpoint,
   type EndpointSlice,
   objectKey,
-  type Protocol,
   type Service,
   type ServicePort,
   servicePortName,

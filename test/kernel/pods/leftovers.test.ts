@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { askAgent } from '../../../src/pods/cni/client.ts';
+import { askAgent } from '../../../src/inspect/client.ts';
 import type { PodRecord } from '../../../src/pods/plan/pod.ts';
 import { assertReaches, type CniNode, withCniNode } from '../../lab/cni-node.ts';
 import { waitFor } from '../../lab/wait.ts';

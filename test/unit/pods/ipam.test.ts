@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseAddress, parsePrefix, prefixHost } from '../../../src/model/address.ts';
+import type { PodNetworkFamily } from '../../../src/model/pod-network.ts';
 import { capacity, chooseAddress } from '../../../src/pods/plan/address.ts';
-import type { PodNetworkFamily } from '../../../src/pods/plan/network.ts';
 
 function network(subnetText: string): PodNetworkFamily {
   const subnet = parsePrefix(subnetText);

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parsePrefix, prefixHost } from '../../../src/model/address.ts';
+import type { PodNetworkState } from '../../../src/model/pod-network.ts';
 import { addressLines, CallCounts } from '../../../src/pods/metrics.ts';
-import type { PodNetworkState } from '../../../src/pods/plan/network.ts';
 import type { PodRecord } from '../../../src/pods/plan/pod.ts';
 
 function samples(lines: readonly string[]): Record<string, number> {

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { ipv4 } from '../../../src/model/address.ts';
-import { type Flow, FlowTable, isLost } from '../../../src/services/plan/stale-flows.ts';
+import type { Flow } from '../../../src/model/flow.ts';
+import { FlowTable, isLost } from '../../../src/services/plan/stale-flows.ts';
 import { serviceEntries } from '../../../src/services/plan/table.ts';
 import { type EndpointSpec, serviceObject, sliceObject, stateOf } from '../../lab/service-fixtures.ts';
 

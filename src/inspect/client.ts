@@ -1,6 +1,6 @@
 import { createConnection } from 'node:net';
-import { TwillError } from '../../model/error.ts';
-import type { InspectCall } from './protocol.ts';
+import { TwillError } from '../model/error.ts';
+import type { InspectCall } from '../pods/plan/protocol.ts';
 
 /**
  * Asks the agent a question about its pods.

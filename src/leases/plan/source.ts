@@ -1,7 +1,7 @@
-import type { Address, Family } from '../model/address.ts';
-import type { Claim } from './plan/claim.ts';
-import type { Lease } from './plan/lease.ts';
-import type { NetworkConfig } from './plan/network-config.ts';
+import type { Address, Family } from '../../model/address.ts';
+import type { Claim } from './claim.ts';
+import type { Lease } from './lease.ts';
+import type { NetworkConfig } from './network-config.ts';
 
 /** What changed: our own lease, those of others, or the network configuration. */
 export type SourceChange = 'own' | 'peers' | 'config';

@@ -1,4 +1,4 @@
-import type { Address, Family, Prefix } from '../../model/address.ts';
+import type { Address, Family, Prefix } from './address.ts';
 
 /** One family's share of what the agent tells the CNI server about this node. */
 export interface PodNetworkFamily {

@@ -1,0 +1,16 @@
+import type { NetworkChanges } from '../leases/network-changes.ts';
+import type { LeaseConflict } from '../leases/plan/conflicts.ts';
+import type { LeaseSource } from '../leases/plan/source.ts';
+import type { Masquerade } from '../masquerade/masquerade.ts';
+import type { Overlay } from '../overlay/overlay.ts';
+import type { CniServer } from '../pods/cni/server.ts';
+
+/** The parts whose state makes up the agent's; those that do not run yet are undefined. */
+export interface AgentParts {
+  readonly source: LeaseSource;
+  readonly overlay: Overlay | undefined;
+  readonly masquerade: Masquerade | undefined;
+  readonly changes: NetworkChanges | undefined;
+  readonly conflicts: readonly LeaseConflict[];
+  readonly cni: CniServer | undefined;
+}

@@ -1,5 +1,6 @@
 import type { Check } from '../model/health.ts';
 import { fullTables, neighbourTables } from '../overlay/neighbour-tables.ts';
+import { isoTime } from '../process/clock.ts';
 import {
   type HttpAnswer,
   type HttpServer,
@@ -21,7 +22,7 @@ function loopCheck(name: string, status: LoopStatus | undefined): Check {
     return { name, state: 'failed', detail: 'not started: no network configuration yet' };
   if (status.lastError !== undefined) return { name, state: 'failed', detail: status.lastError };
   if (status.lastSuccess === undefined) return { name, state: 'failed', detail: 'has not succeeded yet' };
-  return { name, state: 'ok', detail: `last success ${new Date(status.lastSuccess).toISOString()}` };
+  return { name, state: 'ok', detail: `last success ${isoTime(status.lastSuccess)}` };
 }
 
 function checks({ source, overlay, masquerade, changes, conflicts, cni }: AgentParts): Check[] {
@@ -72,7 +73,7 @@ function readyz(subject: AgentParts): HttpAnswer {
 function healthz({ overlay, masquerade }: AgentParts): HttpAnswer {
   const stuck = [overlay?.loop, masquerade?.loop]
     .map((loop) => loop?.status())
-    .find((status) => status?.runningSince !== undefined && Date.now() - status.runningSince > STUCK_MS);
+    .find((status) => (status?.runningMs ?? 0) > STUCK_MS);
   if (stuck !== undefined) return { status: 500, body: `the loop '${stuck.name}' is stuck\n` };
   return { status: 200, body: 'ok\n' };
 }

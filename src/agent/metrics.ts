@@ -1,5 +1,6 @@
 import type { Registry } from 'prom-client';
 import { type NeighbourTable, neighbourTables } from '../overlay/neighbour-tables.ts';
+import { monotonicMs } from '../process/clock.ts';
 import type { HttpAnswer } from '../process/http.ts';
 import type { AgentParts } from './parts.ts';
 
@@ -60,7 +61,7 @@ function samples(parts: AgentParts): Sample[] {
     gauge(
       'contested_objects',
       'Objects in the kernel that another program keeps changing.',
-      overlay?.contest.contested(Date.now()).length ?? 0,
+      overlay?.contest.contested(monotonicMs()).length ?? 0,
     ),
     gauge(
       'node_problems',

@@ -1,4 +1,5 @@
 import type { PodRecord } from '../pods/plan/pod.ts';
+import { parseTime, wallClockMs } from '../process/clock.ts';
 import { askAgent } from './client.ts';
 import { formatTable } from './table.ts';
 
@@ -8,7 +9,7 @@ export interface PodsFlags {
 }
 
 function age(since: string, now: number): string {
-  const seconds = Math.max(0, Math.round((now - Date.parse(since)) / 1000));
+  const seconds = Math.max(0, Math.round((now - parseTime(since)) / 1000));
   if (seconds < 120) return `${seconds}s`;
   if (seconds < 7200) return `${Math.floor(seconds / 60)}m`;
   return seconds < 172_800 ? `${Math.floor(seconds / 3600)}h` : `${Math.floor(seconds / 86_400)}d`;
@@ -44,6 +45,6 @@ export function podTable(records: readonly PodRecord[], now: number): string {
 export async function showPods({ cniSocket, output }: PodsFlags): Promise<void> {
   const records = await askAgent<PodRecord[]>(cniSocket, { inspect: 'pods' });
   const text =
-    output === 'json' ? `${JSON.stringify(records, undefined, 2)}\n` : podTable(records, Date.now());
+    output === 'json' ? `${JSON.stringify(records, undefined, 2)}\n` : podTable(records, wallClockMs());
   process.stdout.write(text);
 }

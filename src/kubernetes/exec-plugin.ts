@@ -4,6 +4,7 @@ import type { RequestOptions } from 'node:https';
 import { isatty } from 'node:tty';
 import type { Cluster, User } from '@kubernetes/client-node/dist/config_types.js';
 import { describeError, TwillError } from '../model/error.ts';
+import { parseTime, wallClockMs } from '../process/clock.ts';
 
 /** `exec` of a kubeconfig's user. https://kubernetes.io/docs/reference/access-authn-authz/authentication/#configuration */
 export interface ExecPlugin {
@@ -97,7 +98,7 @@ export class ExecCredentials {
 
   private async credential(): Promise<Credential> {
     const known = this.asked;
-    if (known !== undefined && (await known).expires > Date.now()) return known;
+    if (known !== undefined && (await known).expires > wallClockMs()) return known;
     // Requests that come at once share one run.
     if (this.asked === known) {
       const asked = this.run();
@@ -184,7 +185,7 @@ export class ExecCredentials {
     const { token, clientCertificateData: cert, clientKeyData: key, expirationTimestamp } = status ?? {};
     if (!token && !cert && !key) throw wrong('gave neither a token nor a certificate');
     if (!cert !== !key) throw wrong('gave a certificate or a key, not both');
-    const end = expirationTimestamp ? Date.parse(expirationTimestamp) : Number.POSITIVE_INFINITY;
+    const end = expirationTimestamp ? parseTime(expirationTimestamp) : Number.POSITIVE_INFINITY;
     if (Number.isNaN(end)) throw wrong('gave an expirationTimestamp that is no time');
     return { token: token || undefined, certificate: cert && key ? { cert, key } : undefined, expires: end };
   }

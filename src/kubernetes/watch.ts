@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describeError, isTwillError, TwillError } from '../model/error.ts';
+import { monotonicMs } from '../process/clock.ts';
 import type { Log } from '../process/log.ts';
 import { LogLimiter } from '../process/log.ts';
 import type { KubeClient } from './client.ts';
@@ -92,7 +93,7 @@ export class KubeWatch<T> {
   private async run(): Promise<void> {
     const { first, longest } = this.options.backoffMs ?? { first: 200, longest: 30_000 };
     while (!this.stopped) {
-      const started = performance.now();
+      const started = monotonicMs();
       this.round = new AbortController();
       const round = AbortSignal.any([this.abort.signal, this.round.signal]);
       try {
@@ -100,12 +101,12 @@ export class KubeWatch<T> {
         await this.watch(round);
         this.failures = 0;
         // A server that ends every watch at once must not be asked without pause.
-        if (performance.now() - started < 1000) await this.pause(first, round);
+        if (monotonicMs() - started < 1000) await this.pause(first, round);
       } catch (error) {
         if (this.stopped) return;
         if (round.aborted) continue;
         if (expired(error)) this.resourceVersion = undefined;
-        if (performance.now() - started > longest) this.failures = 0;
+        if (monotonicMs() - started > longest) this.failures = 0;
         this.failures++;
         // Many proxies lose one server at the same moment: they must not come back at the same moment.
         this.options.onState?.(describeError(error));

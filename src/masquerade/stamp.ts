@@ -1,6 +1,7 @@
 import type { IptablesVariant } from '../kernel/iptables.ts';
 import { openRulesStamp, type RulesStamp } from '../kernel/rules-stamp.ts';
 import type { Family } from '../model/address.ts';
+import { monotonicMs } from '../process/clock.ts';
 
 /** The rules that are ours are looked at this often though nobody seems to have written any: x_tables' stamp is rough. */
 const LONGEST_MS = 60_000;
@@ -45,13 +46,13 @@ export class RulesWatch {
 
   /** True when the rules were found right in this state, not long ago. */
   isKnown(state: string): boolean {
-    return this.seen === state && performance.now() - this.at < LONGEST_MS;
+    return this.seen === state && monotonicMs() - this.at < LONGEST_MS;
   }
 
   /** Says that the rules are right in this state; undefined when they were written just now. */
   learn(state: string | undefined): void {
     this.seen = state;
-    this.at = performance.now();
+    this.at = monotonicMs();
   }
 
   close(): void {

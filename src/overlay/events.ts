@@ -8,6 +8,7 @@ import { parseFdbEntry, parseNeighbour } from '../kernel/netlink/neighbours.ts';
 import { parseIpSettings } from '../kernel/netlink/netconf.ts';
 import { parseNexthop } from '../kernel/netlink/nexthops.ts';
 import { parseRoute } from '../kernel/netlink/routes.ts';
+import { monotonicMs } from '../process/clock.ts';
 import type { Log } from '../process/log.ts';
 import type { Overlay } from './overlay.ts';
 import { fdbEntry, neighbourEntry, nexthopEntry, ownsRoute, routeEntry } from './plan/actual.ts';
@@ -167,7 +168,7 @@ class Trigger {
   }
 
   pull(object: string): void {
-    const now = Date.now();
+    const now = monotonicMs();
     const wait = this.overlay.contest.wait(object, now);
     if (wait === 0) this.overlay.loop.trigger('kernel events');
     else if (now + wait < this.at) {

@@ -7,6 +7,7 @@ import { type Address, type Family, ipv4, type Prefix } from '../model/address.t
 import { describeError } from '../model/error.ts';
 import type { Check } from '../model/health.ts';
 import type { PodNetworkState } from '../model/pod-network.ts';
+import { monotonicMs } from '../process/clock.ts';
 import { writeFileAtomically } from '../process/files.ts';
 import { type Log, LogLimiter } from '../process/log.ts';
 import { ReconcileLoop } from '../process/loop.ts';
@@ -129,7 +130,7 @@ export class Overlay {
 
   /** What does not keep pods' traffic from flowing now, but somebody should look at. */
   warnings(): Check[] {
-    const contested = this.contest.contested(Date.now());
+    const contested = this.contest.contested(monotonicMs());
     if (contested.length === 0) return [];
     const some = `${contested.slice(0, 5).join(', ')}${contested.length > 5 ? ', …' : ''}`;
     const detail = `something keeps changing ${contested.length} objects of ours: ${some}`;

@@ -3,6 +3,7 @@ import type { Lease } from '../leases/plan/lease.ts';
 import type { Backend } from '../leases/plan/network-config.ts';
 import type { Prefix } from '../model/address.ts';
 import { TwillError } from '../model/error.ts';
+import { monotonicMs } from '../process/clock.ts';
 import type { Log, LogLimiter } from '../process/log.ts';
 import { applyOverlay, listOverlay } from './kernel.ts';
 import type { Adoption, Ownership } from './plan/actual.ts';
@@ -143,7 +144,7 @@ export class OverlayPeers {
       { count: repairs.length, changes: sample(repairs) },
       'repaired entries that somebody else had changed',
     );
-    const now = Date.now();
+    const now = monotonicMs();
     const contested = repairs.filter(({ entry }) => this.contest.note(entry.key, now).begins);
     if (contested.length > 0)
       this.log.error(

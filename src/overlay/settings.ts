@@ -2,6 +2,7 @@ import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
 import type { Family } from '../model/address.ts';
 import { describeError } from '../model/error.ts';
 import type { Check } from '../model/health.ts';
+import { monotonicMs } from '../process/clock.ts';
 import { type Log, LogLimiter } from '../process/log.ts';
 import type { Contest } from './plan/contest.ts';
 
@@ -90,7 +91,7 @@ export class NodeSettings {
       return;
     }
     this.repairs++;
-    const { begins } = this.contest.note(settingObject(name), Date.now());
+    const { begins } = this.contest.note(settingObject(name), monotonicMs());
     if (begins)
       this.log.error(
         { sysctl: name },

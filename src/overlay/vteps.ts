@@ -5,6 +5,7 @@ import { type Lease, leaseFamily } from '../leases/plan/lease.ts';
 import type { NetworkConfig } from '../leases/plan/network-config.ts';
 import type { Family } from '../model/address.ts';
 import { describeError, isTwillError } from '../model/error.ts';
+import { monotonicMs } from '../process/clock.ts';
 import { type Log, LogLimiter } from '../process/log.ts';
 import { ensureVxlan } from './devices.ts';
 import type { ListedHost } from './kernel.ts';
@@ -83,7 +84,7 @@ export class Vteps {
   private settled(name: string, known: string, standing: string): string {
     if (known === standing || !this.stood.has(name)) return known;
     const { contest, log } = this.options;
-    const { count } = contest.note(`MAC address of ${name}`, Date.now());
+    const { count } = contest.note(`MAC address of ${name}`, monotonicMs());
     if (count === 1) return known;
     log.error(
       { device: name, ours: known, theirs: standing },
@@ -129,7 +130,7 @@ export class Vteps {
     if (repairs.length === 0) return;
     const { contest, log } = this.options;
     this.repairs += repairs.length;
-    if (contest.note(deviceObject(name), Date.now()).begins)
+    if (contest.note(deviceObject(name), monotonicMs()).begins)
       log.error(
         { device: name, repairs },
         'something keeps changing the device (another program?): it is put right less often from now on',

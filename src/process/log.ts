@@ -1,4 +1,5 @@
 import pino from 'pino';
+import { isoTime, monotonicMs } from './clock.ts';
 
 export type Log = pino.Logger;
 
@@ -23,9 +24,7 @@ function prettyStream(): pino.DestinationStream {
       const rest = Object.entries(fields)
         .map(([key, value]) => ` ${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`)
         .join('');
-      process.stderr.write(
-        `${new Date(time as number).toISOString().slice(11, 23)} ${label} ${msg}${rest}\n`,
-      );
+      process.stderr.write(`${isoTime(time as number).slice(11, 23)} ${label} ${msg}${rest}\n`);
     },
   };
 }
@@ -51,7 +50,7 @@ export class LogLimiter {
   }
 
   /** @returns undefined to stay silent, else the number of lines held back since the last one */
-  allow(key: string, now = performance.now()): number | undefined {
+  allow(key: string, now = monotonicMs()): number | undefined {
     const entry = this.seen.get(key);
     if (entry !== undefined && now - entry.at < this.intervalMs) {
       entry.suppressed++;

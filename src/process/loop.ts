@@ -1,4 +1,5 @@
 import { describeError } from '../model/error.ts';
+import { monotonicMs, wallClockMs } from './clock.ts';
 import { type Log, LogLimiter } from './log.ts';
 
 export interface LoopOptions {
@@ -14,17 +15,20 @@ export interface LoopOptions {
   readonly backoffMs?: { readonly first: number; readonly longest: number };
 }
 
-/** What a loop did lately, for `status`, readiness and metrics. Times are milliseconds since the epoch. */
+/** What a loop did lately, for `status`, readiness and metrics. */
 export interface LoopStatus {
   readonly name: string;
   readonly runs: number;
   readonly failures: number;
   readonly consecutiveFailures: number;
+  /** A time stamp for people: milliseconds since the epoch. */
   readonly lastSuccess: number | undefined;
+  /** Milliseconds since then; undefined before the first success. */
+  readonly sinceSuccessMs: number | undefined;
   readonly lastError: string | undefined;
   readonly pending: boolean;
-  /** Start of the run under way; undefined between runs. */
-  readonly runningSince: number | undefined;
+  /** How long the run under way has taken so far, in milliseconds; undefined between runs. */
+  readonly runningMs: number | undefined;
 }
 
 /**
@@ -40,13 +44,12 @@ export class ReconcileLoop {
   private timer: NodeJS.Timeout | undefined;
   private timerAt = Number.POSITIVE_INFINITY;
   private running: Promise<void> | undefined;
-  /** By the monotonic clock, as all waits: the clock of the node may be set while they last. */
   private lastStart = Number.NEGATIVE_INFINITY;
   private runningSince: number | undefined;
   private runs = 0;
   private failures = 0;
   private consecutiveFailures = 0;
-  private lastSuccess: number | undefined;
+  private lastSuccess: { readonly wall: number; readonly at: number } | undefined;
   private lastError: string | undefined;
   private waiters: (() => void)[] = [];
 
@@ -60,7 +63,7 @@ export class ReconcileLoop {
     this.reasons.add(reason);
     if (this.running !== undefined) return;
     if (this.consecutiveFailures > 0 && !urgent) return; // the retry timer is already set
-    this.schedule(Math.max(0, this.lastStart + (this.options.minIntervalMs ?? 0) - performance.now()));
+    this.schedule(Math.max(0, this.lastStart + (this.options.minIntervalMs ?? 0) - monotonicMs()));
   }
 
   /** Resolves after the next successful run that starts after this call. */
@@ -74,10 +77,11 @@ export class ReconcileLoop {
       runs: this.runs,
       failures: this.failures,
       consecutiveFailures: this.consecutiveFailures,
-      lastSuccess: this.lastSuccess,
+      lastSuccess: this.lastSuccess?.wall,
+      sinceSuccessMs: this.lastSuccess === undefined ? undefined : monotonicMs() - this.lastSuccess.at,
       lastError: this.lastError,
       pending: this.reasons.size > 0 || this.running !== undefined,
-      runningSince: this.runningSince,
+      runningMs: this.runningSince === undefined ? undefined : monotonicMs() - this.runningSince,
     };
   }
 
@@ -89,7 +93,7 @@ export class ReconcileLoop {
   }
 
   private schedule(delayMs: number): void {
-    const at = performance.now() + delayMs;
+    const at = monotonicMs() + delayMs;
     if (at >= this.timerAt) return;
     clearTimeout(this.timer);
     this.timerAt = at;
@@ -104,13 +108,13 @@ export class ReconcileLoop {
     this.reasons.clear();
     const waiters = this.waiters;
     this.waiters = [];
-    this.lastStart = performance.now();
-    this.runningSince = Date.now();
+    this.lastStart = monotonicMs();
+    this.runningSince = this.lastStart;
     this.runs++;
     try {
       await this.options.work(reasons.length > 0 ? reasons : ['resync'], this.abort.signal);
       this.consecutiveFailures = 0;
-      this.lastSuccess = Date.now();
+      this.lastSuccess = { wall: wallClockMs(), at: monotonicMs() };
       this.lastError = undefined;
       for (const waiter of waiters) waiter();
     } catch (error) {
@@ -140,7 +144,7 @@ export class ReconcileLoop {
         log.warn({ loop: name, error: this.lastError, attempt, retryInMs: delay }, 'failed, will retry');
       this.schedule(delay);
     } else if (this.reasons.size > 0) {
-      this.schedule(Math.max(0, this.lastStart + minIntervalMs - performance.now()));
+      this.schedule(Math.max(0, this.lastStart + minIntervalMs - monotonicMs()));
     } else if (resyncMs !== undefined) {
       this.schedule(resyncMs);
     }

@@ -1,3 +1,4 @@
+import { isoTime, wallClockMs } from '../process/clock.ts';
 import {
   type HttpAnswer,
   type HttpServer,
@@ -9,7 +10,7 @@ import type { ProxyConfig } from './config.ts';
 import type { ServiceProxy } from './service-proxy.ts';
 
 function iso(time: number | undefined): string | null {
-  return time === undefined ? null : new Date(time).toISOString();
+  return time === undefined ? null : isoTime(time);
 }
 
 /**
@@ -18,7 +19,7 @@ function iso(time: number | undefined): string | null {
  */
 function healthAnswer(proxy: ServiceProxy, healthy: boolean): HttpAnswer {
   const { lastSuccess, lastError } = proxy.loop.status();
-  const now = Date.now();
+  const now = wallClockMs();
   const body = {
     lastUpdated: iso(healthy ? now : lastSuccess),
     currentTime: iso(now),

@@ -1,5 +1,6 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { Family } from '../model/address.ts';
+import { wallClockMs } from '../process/clock.ts';
 import type { DirtyServices, ServiceTracker } from './plan/tracker.ts';
 
 type PendingChanges = ServiceTracker['pending'];
@@ -93,7 +94,7 @@ export class ProxyMetrics {
 
   /** Changes wait to be written. */
   queued({ kubeName }: Family, pending: PendingChanges): void {
-    this.lastQueued.set({ ip_family: kubeName }, Date.now() / 1000);
+    this.lastQueued.set({ ip_family: kubeName }, wallClockMs() / 1000);
     this.setPending(kubeName, pending);
   }
 
@@ -104,7 +105,7 @@ export class ProxyMetrics {
     this.serviceChanges.inc(labels, changes.serviceChanges);
     this.setPending(kubeName, pending);
     if (changes.oldestChange !== undefined)
-      this.programming.observe(labels, Math.max(0, Date.now() - changes.oldestChange) / 1000);
+      this.programming.observe(labels, Math.max(0, wallClockMs() - changes.oldestChange) / 1000);
   }
 
   /** The rules of a family stand. */
@@ -115,7 +116,7 @@ export class ProxyMetrics {
     const labels = { ip_family: kubeName };
     this.sync.observe(labels, sync.seconds);
     (sync.full ? this.fullSync : this.partialSync).observe(labels, sync.seconds);
-    this.lastSync.set(labels, Date.now() / 1000);
+    this.lastSync.set(labels, wallClockMs() / 1000);
     this.refused.set(labels, sync.refused);
   }
 

@@ -1,4 +1,5 @@
 import type { RulesStamp } from '../kernel/rules-stamp.ts';
+import { monotonicMs } from '../process/clock.ts';
 import { type Log, LogLimiter } from '../process/log.ts';
 import { ReconcileLoop } from '../process/loop.ts';
 import type { ProxyConfig } from './config.ts';
@@ -45,14 +46,14 @@ const UNHEALTHY_MS = 60_000;
 export class ServiceProxy {
   readonly metrics: ProxyMetrics;
   readonly loop: ReconcileLoop;
-  readonly startedAt = Date.now();
+  private readonly startedAt = monotonicMs();
   private readonly options: ServiceProxyOptions;
   private readonly log: Log;
   private readonly input: ProxyInput;
   private readonly limiter = new LogLimiter();
   private readonly healthPorts: HealthPorts;
   private readonly watches: readonly ProxyWatch[];
-  private lastFull = 0;
+  private lastFull = Number.NEGATIVE_INFINITY;
   private fullWanted = false;
   private reconfigure = false;
   private writing = false;
@@ -113,8 +114,8 @@ export class ServiceProxy {
 
   /** Rules that were to be written are, or not for long overdue; true while it starts. */
   get healthy(): boolean {
-    const { lastSuccess, consecutiveFailures } = this.loop.status();
-    return consecutiveFailures === 0 || Date.now() - (lastSuccess ?? this.startedAt) <= UNHEALTHY_MS;
+    const { sinceSuccessMs, consecutiveFailures } = this.loop.status();
+    return consecutiveFailures === 0 || (sinceSuccessMs ?? monotonicMs() - this.startedAt) <= UNHEALTHY_MS;
   }
 
   /** False when the node is about to go, and load balancers should send it nothing new. */
@@ -171,7 +172,7 @@ export class ServiceProxy {
   }
 
   private async sync(): Promise<void> {
-    const now = Date.now();
+    const now = monotonicMs();
     const { tracker, facts, view } = this.input;
     const full = this.fullWanted || now - this.lastFull >= this.options.config.resyncMs;
     this.fullWanted = false;
@@ -237,7 +238,7 @@ export class ServiceProxy {
 
   private async syncFamily(family: ServedFamily, states: States, full: boolean): Promise<SyncResult> {
     const { rules, flows } = family;
-    const start = process.hrtime.bigint();
+    const start = monotonicMs();
     rules.setNode(this.input.view);
     // What was refused is tried again now and then: a kernel module may have come.
     const refused = full ? [...rules.refusals.keys()] : [];
@@ -245,10 +246,10 @@ export class ServiceProxy {
     const result = await rules.sync([...again, ...states], full);
     flows.rulesStand();
     if (result.full && result.bytes > 0) flows.rulesRepaired();
-    const seconds = Number(process.hrtime.bigint() - start) / 1e9;
+    const ms = monotonicMs() - start;
+    const seconds = ms / 1000;
     this.metrics.synced(rules.family, { full: result.full, seconds, refused: rules.refusals.size });
-    const ms = Math.round(seconds * 1000);
-    const fields = { family: rules.family.name, ...result, services: states.length, ms };
+    const fields = { family: rules.family.name, ...result, services: states.length, ms: Math.round(ms) };
     this.log[result.bytes > 0 && result.full ? 'info' : 'debug'](fields, 'rules in sync');
     return result;
   }

@@ -1,5 +1,6 @@
 import type { RulesStamp, Written } from '../kernel/rules-stamp.ts';
 import { describeError } from '../model/error.ts';
+import { monotonicMs } from '../process/clock.ts';
 import type { Log } from '../process/log.ts';
 
 const POLL_MS = 100;
@@ -29,7 +30,7 @@ export class ProxyWatch {
   private known: string | undefined;
   private lookWanted = false;
   private looking = false;
-  private lastFullCheck = 0;
+  private lastFullCheck = Number.NEGATIVE_INFINITY;
   private fullCheckWanted = false;
 
   constructor(options: ProxyWatchOptions) {
@@ -75,9 +76,9 @@ export class ProxyWatch {
           repair(true);
         }
       }
-      if (this.fullCheckWanted && Date.now() - this.lastFullCheck > FULL_CHECK_MS) {
+      if (this.fullCheckWanted && monotonicMs() - this.lastFullCheck > FULL_CHECK_MS) {
         this.fullCheckWanted = false;
-        this.lastFullCheck = Date.now();
+        this.lastFullCheck = monotonicMs();
         repair(false);
       }
     } catch (error) {

@@ -11,6 +11,7 @@ import {
   isRecoverableError,
 } from 'etcd3';
 import { isTwillError, TwillError } from '../../model/error.ts';
+import { monotonicMs, wallClockMs } from '../../process/clock.ts';
 
 /** How to reach etcd, as flanneld's `--etcd-*` flags say it. */
 export interface EtcdOptions {
@@ -79,7 +80,7 @@ const AVOID_MS = 10_000;
  */
 export function avoidFailing(
   members: number,
-  now: () => number = () => performance.now(),
+  now: () => number = () => monotonicMs(),
 ): (host: string) => never {
   const failed = new Map<string, number>();
   const avoided = (host: string): boolean =>
@@ -138,7 +139,7 @@ export function openEtcd(options: EtcdOptions, tls: Certificates): Etcd3 {
     },
     defaultCallOptions: ({ isStream }) => ({
       interceptors: [requireLeader],
-      ...(isStream ? {} : { deadline: Date.now() + REQUEST_TIMEOUT_MS }),
+      ...(isStream ? {} : { deadline: wallClockMs() + REQUEST_TIMEOUT_MS }),
     }),
     faultHandling: { global: passThrough, host: avoidFailing(hosts.length) },
   });

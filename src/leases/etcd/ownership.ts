@@ -1,6 +1,7 @@
 import { randomInt } from 'node:crypto';
 import type { Prefix } from '../../model/address.ts';
 import { TwillError } from '../../model/error.ts';
+import { monotonicMs } from '../../process/clock.ts';
 import type { Log } from '../../process/log.ts';
 import { ReconcileLoop } from '../../process/loop.ts';
 import { type Claim, claimedLease, isAnothers, saysLease, subnetsOf } from '../plan/claim.ts';
@@ -140,7 +141,7 @@ export class EtcdOwnership {
     const { store, log } = this.options;
     const { name } = held.record;
     const details = { lease: name, ours: held.record.value, theirs: record.value };
-    const unproven = held.unprovenSince !== undefined && performance.now() - held.unprovenSince < DISPUTE_MS;
+    const unproven = held.unprovenSince !== undefined && monotonicMs() - held.unprovenSince < DISPUTE_MS;
     if (unproven || held.asserted) {
       this.foreign.add(name);
       log.error(
@@ -201,7 +202,7 @@ export class EtcdOwnership {
         { lease: record.name, reservation: record.etcdLease === '0' },
         'reusing the lease that carries our public IP',
       );
-      return { ...base, record, lease, unprovenSince: choice.proven ? undefined : performance.now() };
+      return { ...base, record, lease, unprovenSince: choice.proven ? undefined : monotonicMs() };
     }
     let reserved = false;
     for (const lease of choice.obsolete) if (!(await this.giveBack(lease))) reserved = true;

@@ -1,4 +1,5 @@
 import { describeError } from '../../model/error.ts';
+import { monotonicMs } from '../../process/clock.ts';
 import type { Log } from '../../process/log.ts';
 import type { LeaseRecord } from './records.ts';
 import type { EtcdLeases } from './store.ts';
@@ -28,12 +29,12 @@ export class EtcdRenewal {
   }
 
   get due(): boolean {
-    return performance.now() >= this.at;
+    return monotonicMs() >= this.at;
   }
 
   schedule(seconds: number): void {
     clearTimeout(this.timer);
-    this.at = performance.now() + seconds * 1000;
+    this.at = monotonicMs() + seconds * 1000;
     this.timer = setTimeout(this.options.onDue, seconds * 1000 + 10);
     this.timer.unref();
   }

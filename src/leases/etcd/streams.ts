@@ -1,5 +1,6 @@
 import type { EventEmitter } from 'node:events';
 import type { Etcd3, IWatchResponse } from 'etcd3';
+import { wallClockMs } from '../../process/clock.ts';
 import { REQUEST_TIMEOUT_MS } from './client.ts';
 
 /**
@@ -15,7 +16,7 @@ function endStream(stream: { cancel(): void }): void {
 
 /** Renews an etcd lease. @returns seconds until it expires, 0 when it has already @throws what the library throws */
 export async function keepLeaseAlive(client: Etcd3, etcdLease: string): Promise<number> {
-  const stream = await client.leaseClient.leaseKeepAlive({ deadline: Date.now() + REQUEST_TIMEOUT_MS });
+  const stream = await client.leaseClient.leaseKeepAlive({ deadline: wallClockMs() + REQUEST_TIMEOUT_MS });
   return new Promise<number>((resolve, reject) => {
     stream.on('data', ({ TTL }) => {
       endStream(stream);

@@ -3,6 +3,7 @@ import type { KubeClient } from '../../kubernetes/client.ts';
 import { KubeWatch } from '../../kubernetes/watch.ts';
 import type { Address, Prefix } from '../../model/address.ts';
 import { describeError, TwillError } from '../../model/error.ts';
+import { isoTime } from '../../process/clock.ts';
 import type { Log } from '../../process/log.ts';
 import type { Lease } from '../plan/lease.ts';
 import {
@@ -140,7 +141,7 @@ export class KubeLeases {
 
   /** Says that the node's network is up, as cloud providers' schedulers wait for. */
   async clearNetworkUnavailable(signal: AbortSignal): Promise<void> {
-    const now = new Date().toISOString().replace(/\.\d+Z$/, 'Z');
+    const now = isoTime().replace(/\.\d+Z$/, 'Z');
     const condition = {
       type: 'NetworkUnavailable',
       status: 'False',

@@ -1,7 +1,7 @@
 /** What was put right under one name lately. */
 interface Repairs {
   count: number;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds by the monotonic clock. */
   last: number;
 }
 
@@ -14,12 +14,6 @@ const QUIET_MS = 5 * 60_000;
 /** More objects than this are not told apart: somebody changes everything. */
 const MOST_OBJECTS = 1000;
 
-/** Milliseconds since the last repair; one that is in the future, because the clock was set back, counts from now. */
-function age(repairs: Repairs, now: number): number {
-  repairs.last = Math.min(repairs.last, now);
-  return now - repairs.last;
-}
-
 /**
  * Remembers what had to be put right, so that two programs that each want an object their own way do not keep both of them
  * busy: after a few repairs the next ones wait longer and longer.
@@ -29,13 +23,13 @@ export class Contest {
 
   /**
    * Says that the object was just put right.
-   * @param now milliseconds since the epoch
+   * @param now milliseconds by the monotonic clock
    * @returns how often lately; `begins` is true when it has become one repair too many
    */
   note(object: string, now: number): { readonly count: number; readonly begins: boolean } {
     if (this.objects.size > MOST_OBJECTS) this.forget(now);
     const known = this.objects.get(object);
-    const count = known !== undefined && age(known, now) < QUIET_MS ? known.count + 1 : 1;
+    const count = known !== undefined && now - known.last < QUIET_MS ? known.count + 1 : 1;
     this.objects.set(object, { count, last: now });
     return { count, begins: count === FREE_REPAIRS + 1 };
   }
@@ -43,20 +37,20 @@ export class Contest {
   /** Milliseconds to wait before the object is put right again. */
   wait(object: string, now: number): number {
     const known = this.objects.get(object);
-    if (known === undefined || known.count <= FREE_REPAIRS || age(known, now) >= QUIET_MS) return 0;
+    if (known === undefined || known.count <= FREE_REPAIRS || now - known.last >= QUIET_MS) return 0;
     const wait = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** (known.count - FREE_REPAIRS - 1));
-    return Math.max(0, wait - age(known, now));
+    return Math.max(0, wait - (now - known.last));
   }
 
   /** The objects that somebody else keeps changing. */
   contested(now: number): string[] {
     return [...this.objects]
-      .filter(([, repairs]) => repairs.count > FREE_REPAIRS && age(repairs, now) < QUIET_MS)
+      .filter(([, repairs]) => repairs.count > FREE_REPAIRS && now - repairs.last < QUIET_MS)
       .map(([object]) => object);
   }
 
   private forget(now: number): void {
     for (const [object, repairs] of this.objects)
-      if (age(repairs, now) >= QUIET_MS || this.objects.size > MOST_OBJECTS) this.objects.delete(object);
+      if (now - repairs.last >= QUIET_MS || this.objects.size > MOST_OBJECTS) this.objects.delete(object);
   }
 }

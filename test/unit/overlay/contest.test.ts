@@ -35,13 +35,6 @@ describe('contested objects', () => {
     assert.equal(contest.wait('a', 5 * minute), 0);
   });
 
-  it('a clock that was set back lengthens no wait', () => {
-    const contest = new Contest();
-    for (let repair = 0; repair < 4; repair++) contest.note('a', 60 * minute);
-    assert.equal(contest.wait('a', 0), second);
-    assert.equal(contest.wait('a', second), 0);
-  });
-
   it('many objects do not fill the memory', () => {
     const contest = new Contest();
     for (let object = 0; object < 10_000; object++)

@@ -84,7 +84,7 @@ describe('settings of the node', () => {
       settings.ensure([ipv4]);
       values['net/ipv4/ip_forward'] = '0';
     }
-    assert.deepEqual(contest.contested(Date.now()), ['setting net/ipv4/ip_forward']);
+    assert.deepEqual(contest.contested(performance.now()), ['setting net/ipv4/ip_forward']);
   });
 
   it('without br_netfilter: a warning that says what to do, gone when the module is there', () => {

@@ -1,10 +1,10 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { pipeline, type Readable } from 'node:stream';
 import { TwillError } from '../model/error.ts';
 
 export interface RunOptions {
-  /** Text for the child's standard input; a stream's as it comes. */
-  readonly input?: string | Buffer | Readable;
+  /** Text for the child's standard input; a stream's as it comes; `inherit` for our own, of a person at a terminal. */
+  readonly input?: string | Buffer | Readable | 'inherit';
   /** Milliseconds until the child is killed; default 60,000. */
   readonly timeoutMs?: number;
   readonly env?: NodeJS.ProcessEnv;
@@ -18,55 +18,146 @@ export interface RunResult {
 }
 
 const DEFAULT_TIMEOUT_MS = 60_000;
+/** A child that has ended has written all it had to say; a pipe that is open still is held by a child of its own. */
+const LINGER_MS = 1000;
+
+/** What runs now, each with how to end it. */
+const running = new Set<(why: string) => void>();
+
+/** Kills every program that {@link run} has started and that has not ended: so that this process can end. */
+export function killChildren(why: string): void {
+  for (const kill of [...running]) kill(why);
+}
+
+/** The child and all it started; those only that made a group of their own are left. */
+function killGroup(child: ChildProcess, grouped: boolean): void {
+  if (child.pid === undefined) return;
+  try {
+    if (grouped) process.kill(-child.pid, 'SIGKILL');
+    else child.kill('SIGKILL');
+  } catch {
+    // it has ended, and its group with it
+  }
+}
+
+function startError(program: string, cause: NodeJS.ErrnoException): TwillError {
+  if (cause.code === 'ENOENT')
+    return new TwillError('missing-program', `'${program}' is not installed or not in PATH`, cause);
+  // Descriptors, processes or memory that are short now may be there later.
+  const passing = ['EMFILE', 'ENFILE', 'EAGAIN', 'ENOMEM'].includes(cause.code ?? '');
+  return new TwillError(passing ? 'unavailable' : 'permission', `cannot run '${program}'`, cause);
+}
+
+/** One program that runs: its promise is settled once, whatever it and its own children do. */
+class Run {
+  private readonly child: ChildProcess;
+  private readonly name: string;
+  private readonly grouped: boolean;
+  private readonly stdout: Buffer[] = [];
+  private readonly stderr: Buffer[] = [];
+  private readonly timer: NodeJS.Timeout;
+  private readonly signal: AbortSignal | undefined;
+  private readonly onAbort = (): void => this.kill('was cancelled');
+  private readonly onKill = (why: string): void => this.kill(why);
+  private readonly resolve: (result: RunResult) => void;
+  private readonly reject: (error: Error) => void;
+  private linger: NodeJS.Timeout | undefined;
+  private received = 0;
+
+  constructor(
+    program: string,
+    args: readonly string[],
+    options: RunOptions,
+    settle: { resolve: (result: RunResult) => void; reject: (error: Error) => void },
+  ) {
+    const { input, env, signal, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
+    this.resolve = settle.resolve;
+    this.reject = settle.reject;
+    this.name = `'${[program, ...args].join(' ')}'`;
+    // A group of its own, to be killed whole. A program that talks with a person needs the terminal's group.
+    this.grouped = input !== 'inherit';
+    this.child = spawn(program, args, {
+      stdio: [input === 'inherit' ? 'inherit' : 'pipe', 'pipe', 'pipe'],
+      detached: this.grouped,
+      ...(env === undefined ? {} : { env }),
+    });
+    // Before anything else: without descriptors there are no streams either, and the error comes in the next turn.
+    this.child.once('error', (cause) => this.fail(startError(program, cause)));
+    this.timer = setTimeout(() => this.kill(`did not finish within ${timeoutMs} ms`), timeoutMs);
+    this.signal = signal;
+    signal?.addEventListener('abort', this.onAbort, { once: true });
+    running.add(this.onKill);
+    if (signal?.aborted === true) this.onAbort();
+    else this.connect(input);
+  }
+
+  private connect(input: RunOptions['input']): void {
+    const { stdin, stdout, stderr } = this.child;
+    for (const [stream, chunks] of [
+      [stdout, this.stdout],
+      [stderr, this.stderr],
+    ] as const)
+      stream
+        ?.on('error', () => {})
+        .on('data', (chunk: Buffer) => {
+          chunks.push(chunk);
+          this.received += chunk.length;
+        });
+    stdin?.on('error', () => {}); // the child may exit without reading; its status tells why
+    this.child.once('exit', (status, signal) => this.drain(() => this.end(status, signal)));
+    this.child.once('close', (status, signal) => this.end(status, signal));
+    if (stdin === null || stdin === undefined) return;
+    if (input === undefined || typeof input === 'string' || Buffer.isBuffer(input)) stdin.end(input ?? '');
+    else pipeline(input, stdin, () => {});
+  }
+
+  /** Calls `done` when nothing comes any more. Two turns of the event loop: it may have been held up all the time. */
+  private drain(done: () => void): void {
+    this.linger = setTimeout(() => {
+      const { received } = this;
+      setImmediate(() => setImmediate(() => (this.received === received ? done() : this.drain(done))));
+    }, LINGER_MS);
+  }
+
+  private end(status: number | null, signal: NodeJS.Signals | null): void {
+    if (!this.settled()) return;
+    const text = Buffer.concat(this.stderr).toString() + (signal === null ? '' : `killed by ${signal}`);
+    this.resolve({ status: status ?? 128, stdout: Buffer.concat(this.stdout).toString(), stderr: text });
+  }
+
+  private fail(error: Error): void {
+    if (this.settled()) this.reject(error);
+  }
+
+  /** Does not wait for its end: a process that the kernel holds up dies when the kernel lets go. */
+  private kill(why: string): void {
+    killGroup(this.child, this.grouped);
+    this.fail(new TwillError('timeout', `${this.name} ${why}`));
+  }
+
+  /** @returns false when it was settled before */
+  private settled(): boolean {
+    if (!running.delete(this.onKill)) return false;
+    clearTimeout(this.timer);
+    clearTimeout(this.linger);
+    this.signal?.removeEventListener('abort', this.onAbort);
+    // Somebody else may hold the other ends for as long as they like.
+    for (const stream of [this.child.stdin, this.child.stdout, this.child.stderr]) stream?.destroy();
+    this.child.unref();
+    return true;
+  }
+}
 
 /**
- * Runs a program to its end without a shell.
+ * Runs a program to its end without a shell. A time-out holds whatever the program and its own children do: its process
+ * group is killed, and nobody waits for who has left that.
  * @returns its exit status and what it printed, whatever the status
- * @throws TwillError `missing-program` when it is not installed, `permission`, `timeout` when it was killed
+ * @throws TwillError `missing-program` when it is not installed, `permission`, `unavailable` when descriptors or
+ *   processes are short, `timeout` when it was killed
  */
 export function run(program: string, args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, {
-      stdio: ['pipe', 'pipe', 'pipe'],
-      ...(options.env === undefined ? {} : { env: options.env }),
-    });
-    const stdout: Buffer[] = [];
-    const stderr: Buffer[] = [];
-    let stopped: string | undefined;
-    const kill = (why: string): void => {
-      stopped = why;
-      child.kill('SIGKILL');
-    };
-    const timeout = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
-    const timer = setTimeout(() => kill(`did not finish within ${timeout} ms`), timeout);
-    const onAbort = (): void => kill('was cancelled');
-    options.signal?.addEventListener('abort', onAbort, { once: true });
-    const settle = (): void => {
-      clearTimeout(timer);
-      options.signal?.removeEventListener('abort', onAbort);
-    };
-    child.stdout.on('data', (chunk: Buffer) => stdout.push(chunk));
-    child.stderr.on('data', (chunk: Buffer) => stderr.push(chunk));
-    child.stdin.on('error', () => {}); // the child may exit without reading; its status tells why
-    child.once('error', (cause: NodeJS.ErrnoException) => {
-      settle();
-      const missing = cause.code === 'ENOENT';
-      const message = missing ? `'${program}' is not installed or not in PATH` : `cannot run '${program}'`;
-      reject(new TwillError(missing ? 'missing-program' : 'permission', message, cause));
-    });
-    child.once('close', (status, signal) => {
-      settle();
-      if (stopped !== undefined)
-        reject(new TwillError('timeout', `'${program} ${args.join(' ')}' ${stopped}`));
-      else {
-        const text = Buffer.concat(stderr).toString() + (signal === null ? '' : `killed by ${signal}`);
-        resolve({ status: status ?? 128, stdout: Buffer.concat(stdout).toString(), stderr: text });
-      }
-    });
-    const { input } = options;
-    if (input === undefined || typeof input === 'string' || Buffer.isBuffer(input))
-      child.stdin.end(input ?? '');
-    else pipeline(input, child.stdin, () => {});
+    new Run(program, args, options, { resolve, reject });
   });
 }
 

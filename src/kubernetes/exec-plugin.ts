@@ -1,9 +1,9 @@
-import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import type { RequestOptions } from 'node:https';
 import { isatty } from 'node:tty';
 import type { Cluster, User } from '@kubernetes/client-node/dist/config_types.js';
-import { describeError, TwillError } from '../model/error.ts';
+import { run } from '../kernel/process.ts';
+import { describeError, isTwillError, TwillError } from '../model/error.ts';
 import { parseTime, wallClockMs } from '../process/clock.ts';
 
 /** `exec` of a kubeconfig's user. https://kubernetes.io/docs/reference/access-authn-authz/authentication/#configuration */
@@ -128,42 +128,22 @@ export class ExecCredentials {
     return { ...process.env, ...given, KUBERNETES_EXEC_INFO: JSON.stringify(info) };
   }
 
-  private run(): Promise<Credential> {
-    return new Promise((resolve, reject) => {
-      const { interactive } = this;
-      const { args, installHint } = this.plugin;
-      const command = this.plugin.command!;
-      const child = spawn(command, args ?? [], {
-        env: this.environment(interactive),
-        stdio: [interactive ? 'inherit' : 'ignore', 'pipe', 'pipe'],
-      });
-      const timer = setTimeout(() => child.kill('SIGKILL'), TIMEOUT_MS);
-      let [stdout, stderr] = ['', ''];
-      child.stdout!.setEncoding('utf8').on('data', (text: string) => {
-        stdout += text;
-      });
-      child.stderr!.setEncoding('utf8').on('data', (text: string) => {
-        stderr += text;
-      });
-      child.once('error', (cause: NodeJS.ErrnoException) => {
-        clearTimeout(timer);
-        const hint = cause.code === 'ENOENT' && installHint ? `: ${installHint.trim()}` : '';
-        reject(new TwillError('permission', `cannot run ${command} (${describeError(cause)})${hint}`, cause));
-      });
-      child.once('close', (status, signal) => {
-        clearTimeout(timer);
-        const said = stderr.trim().slice(-200);
-        if (status !== 0)
-          reject(new TwillError('permission', `${command} ended with ${signal ?? status}: ${said}`));
-        else {
-          try {
-            resolve(this.read(stdout));
-          } catch (error) {
-            reject(error);
-          }
-        }
-      });
+  private async run(): Promise<Credential> {
+    const { interactive } = this;
+    const { args, installHint } = this.plugin;
+    const command = this.plugin.command!;
+    const settings = { env: this.environment(interactive), timeoutMs: TIMEOUT_MS };
+    const { status, stdout, stderr } = await run(
+      command,
+      args ?? [],
+      interactive ? { ...settings, input: 'inherit' } : settings,
+    ).catch((cause: unknown) => {
+      const hint = isTwillError(cause, 'missing-program') && installHint ? `: ${installHint.trim()}` : '';
+      throw new TwillError('permission', `cannot run ${command} (${describeError(cause)})${hint}`, cause);
     });
+    const said = stderr.trim().slice(-200);
+    if (status !== 0) throw new TwillError('permission', `${command} ended with ${status}: ${said}`);
+    return this.read(stdout);
   }
 
   private read(text: string): Credential {

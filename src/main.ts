@@ -25,7 +25,11 @@ async function main(): Promise<void> {
   await program.parseAsync([node, script, ...rest]);
 }
 
-main().catch((error: unknown) => {
-  process.stderr.write(`twill: ${describeError(error)}\n`);
-  process.exitCode = 1;
-});
+// What is still open must not keep a process that has failed, or is done, looking alive.
+main().then(
+  () => process.exit(),
+  (error: unknown) => {
+    process.stderr.write(`twill: ${describeError(error)}\n`);
+    process.exit(1);
+  },
+);

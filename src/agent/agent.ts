@@ -14,6 +14,7 @@ import { Overlay } from '../overlay/overlay.ts';
 import { wantedChecksumOffload } from '../overlay/plan/checksum-offload.ts';
 import { VtepMacs } from '../overlay/vtep-macs.ts';
 import { type CniServer, startCniServer } from '../pods/cni/server.ts';
+import { aborted, type Closer, runUntilSignal } from '../process/ending.ts';
 import { readFileIfPresent } from '../process/files.ts';
 import type { FlagValues } from '../process/flag-reader.ts';
 import { type Log, makeLog } from '../process/log.ts';
@@ -30,20 +31,14 @@ async function countPorts(socket: RtSocket, bridge: string): Promise<number> {
   return index === undefined ? 0 : links.filter(({ master }) => master === index).length;
 }
 
-/** Resolves with the signal's name; a second one ends the process at once, as by default. */
-function stopSignal(): Promise<NodeJS.Signals> {
-  return new Promise((resolve) => {
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve(signal));
-  });
-}
-
-/** The running parts, in the order in which they stop. */
+/** The running parts. */
 class Agent {
   private readonly config: AgentConfig;
   private readonly log: Log;
   private readonly source: LeaseSource;
-  private readonly abort = new AbortController();
-  private readonly closers: (() => Promise<void> | void)[] = [];
+  private readonly signal: AbortSignal;
+  /** Closes the parts; the last one first. */
+  private readonly closers: Closer[];
   private overlay: Overlay | undefined;
   /** The network configuration in force. */
   private network: NetworkConfig | undefined;
@@ -53,9 +48,11 @@ class Agent {
   private masquerade: Masquerade | undefined;
   private cni: CniServer | undefined;
 
-  constructor(config: AgentConfig, log: Log) {
+  constructor(config: AgentConfig, log: Log, signal: AbortSignal, closers: Closer[]) {
     this.config = config;
     this.log = log;
+    this.signal = signal;
+    this.closers = closers;
     this.source = openSource(config, log);
     this.conflicts = new ConflictWatch(this.source, log);
     this.closers.push(() => this.conflicts.stop());
@@ -68,7 +65,7 @@ class Agent {
     await this.serve();
     const socket = new RtSocket();
     this.closers.push(() => socket.close());
-    const network = await this.source.config(this.abort.signal);
+    const network = await this.source.config(this.signal);
     this.network = network;
     this.conflicts.listed();
     this.startOverlay(network, socket);
@@ -165,7 +162,7 @@ class Agent {
    * them; the run that follows catches what others changed meanwhile.
    */
   private overlayChanged(overlay: Overlay): void {
-    if (this.watching || !overlay.podNetwork().ready || this.abort.signal.aborted) return;
+    if (this.watching || !overlay.podNetwork().ready || this.signal.aborted) return;
     this.watching = true;
     this.source.networkUp();
     this.conflicts.start();
@@ -195,15 +192,12 @@ class Agent {
     this.closers.push(() => masquerade.stop());
     masquerade.loop.trigger('start');
   }
-
-  /** Stops the loops. The lease, the devices, the routes and the rules stay: pods' traffic goes on. */
-  async stop(): Promise<void> {
-    this.abort.abort();
-    for (const close of [...this.closers].reverse()) await close();
-  }
 }
 
-/** Runs `twill agent` until a signal. @throws TwillError `invalid` for a wrong flag */
+/**
+ * Runs `twill agent` until a signal. The lease, the devices, the routes and the rules stay: pods' traffic goes on.
+ * @throws TwillError when it cannot start, `invalid` for a wrong flag
+ */
 export async function runAgent(
   flags: FlagValues,
   env: Readonly<Record<string, string | undefined>>,
@@ -211,15 +205,8 @@ export async function runAgent(
   const config = readAgentConfig(flags, env);
   const log = makeLog({ level: config.logLevel, format: config.logFormat, name: 'agent' });
   log.info({ version, stateDir: config.stateDir, pid: process.pid }, 'twill agent starts');
-  const agent = new Agent(config, log);
-  const stopped = stopSignal();
-  const started = agent.start().catch(async (error: unknown) => {
-    if ((error as Error).name === 'AbortError') return;
-    await agent.stop();
-    throw error;
+  await runUntilSignal(log, async (signal, closers) => {
+    await new Agent(config, log, signal, closers).start();
+    await aborted(signal);
   });
-  const signal = await Promise.race([stopped, started.then(() => stopped)]);
-  log.info({ signal }, 'stopping; the data plane stays');
-  await agent.stop();
-  process.exit(0);
 }

@@ -96,7 +96,7 @@ export async function serveHealth(
     wanted.push({ ...parseBindAddress(config.metricsBindAddress), routes: all });
   const servers: HttpServer[] = [];
   for (const { host, port, routes } of wanted) {
-    const server = await startHttp(host, port, routes);
+    const server = await startHttp(host, port, routes, log);
     log.info({ host, port: server.port, paths: Object.keys(routes) }, 'serving health and metrics');
     servers.push(server);
   }

@@ -40,6 +40,11 @@ export function addProxyCommand(program: Command): void {
       '0.0.0.0:10256',
     )
     .option('--metrics-bind-address <address>', 'serve /metrics here; empty for nowhere', '127.0.0.1:10249')
+    .option(
+      '--bind-address-hard-fail [bool]',
+      'end when one of these addresses cannot be served, instead of trying again while rules are written',
+      'false',
+    )
     .option('--log-level <level>', 'trace, debug, info, warn, error or fatal', 'info')
     .option('--log-format <format>', 'json or pretty', 'json')
     .option('--cleanup', 'remove all rules of the proxy (and of kube-proxy) from this node, and exit', false)

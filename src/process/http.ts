@@ -1,6 +1,7 @@
-import { createServer, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { TwillError } from '../model/error.ts';
+import { createServer, type RequestListener, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
+import { describeError, TwillError } from '../model/error.ts';
+import { type Log, LogLimiter } from './log.ts';
 
 export interface HttpAnswer {
   readonly status: number;
@@ -8,7 +9,7 @@ export interface HttpAnswer {
   readonly type?: string;
 }
 
-/** Path to answer; the function is called per request and must not throw for ordinary states. */
+/** Path to answer; the function is called per request. What it throws is answered with status 500. */
 export type Routes = Readonly<Record<string, () => HttpAnswer | Promise<HttpAnswer>>>;
 
 export interface HttpServer {
@@ -17,31 +18,131 @@ export interface HttpServer {
   close(): Promise<void>;
 }
 
+/** Connections at a time: each holds a descriptor, which the rest of the process needs. */
+const MAX_CONNECTIONS = 100;
+/** Whoever asks for health or metrics has said so within a few packets. */
+const HEADERS_TIMEOUT_MS = 5000;
+const REQUEST_TIMEOUT_MS = 10_000;
+const CHECK_MS = 1000;
+/** A reader that takes nothing for so long holds an answer in memory. */
+const IDLE_TIMEOUT_MS = 30_000;
+
+/** The open connections of one server, or of several that share a bound. */
+export class Connections {
+  /** In the order in which they came. */
+  private readonly open = new Set<Socket>();
+  private readonly busy = new Set<Socket>();
+  private readonly most: number;
+
+  constructor(most = MAX_CONNECTIONS) {
+    this.most = most;
+  }
+
+  /**
+   * Who asks anew comes first: strangers who only hold connections must not keep a probe from its answer. So the oldest
+   * goes, of those without a request under way if there are any.
+   */
+  add(socket: Socket): void {
+    socket.on('error', () => {}); // the other side may go away at any moment; 'close' follows
+    socket.once('close', () => this.open.delete(socket));
+    this.open.add(socket);
+    if (this.open.size <= this.most) return;
+    const oldest = [...this.open].find((one) => !this.busy.has(one)) ?? [...this.open][0];
+    oldest?.destroy();
+  }
+
+  answering(socket: Socket, response: ServerResponse): void {
+    this.busy.add(socket);
+    response.once('close', () => this.busy.delete(socket));
+  }
+}
+
+/**
+ * A server that strangers may talk to: connections are few and short, and nothing that a client sends, and no error of
+ * the listener, ends more than its own connection. It does not listen yet.
+ */
+export function makeHttpServer(
+  listener: RequestListener,
+  log: Log,
+  connections: Connections = new Connections(),
+): Server {
+  const limiter = new LogLimiter();
+  const settings = {
+    headersTimeout: HEADERS_TIMEOUT_MS,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    connectionsCheckingInterval: CHECK_MS,
+  };
+  const server = createServer(settings, (request, response) => {
+    response.on('error', () => {});
+    connections.answering(request.socket, response);
+    // What comes beyond a request without a body is not read.
+    if (request.method !== 'GET' && request.method !== 'HEAD') response.setHeader('connection', 'close');
+    try {
+      listener(request, response);
+    } catch (error) {
+      if (limiter.allow('listener') !== undefined)
+        log.error({ error: describeError(error) }, 'a request could not be answered');
+      response.destroy();
+    }
+  });
+  server.timeout = IDLE_TIMEOUT_MS;
+  server.on('connection', (socket) => connections.add(socket));
+  return server;
+}
+
+/**
+ * The path of a request target: what comes before `?`, without scheme and host where a proxy has sent those
+ * (RFC 9112, section 3.2.2). No URL parser: that throws for what is no URL, and a path is all there is to know.
+ */
+export function pathOf(target: string): string {
+  const [, path = ''] = /^(?:[a-z][a-z0-9+.-]*:\/\/[^/?#]*)?([^?#]*)/i.exec(target) ?? [];
+  return path === '' ? '/' : path;
+}
+
 function send(response: ServerResponse, answer: HttpAnswer): void {
+  // The connection may have been closed meanwhile.
+  if (response.destroyed || response.headersSent) return;
   response.writeHead(answer.status, { 'content-type': answer.type ?? 'text/plain; charset=utf-8' });
   response.end(answer.body);
+}
+
+function answerFrom(routes: Routes, log: Log): RequestListener {
+  const byPath = new Map(Object.entries(routes));
+  const limiter = new LogLimiter();
+  return (request, response) => {
+    const path = pathOf(request.url ?? '/');
+    const route = request.method === 'GET' || request.method === 'HEAD' ? byPath.get(path) : undefined;
+    if (route === undefined) return send(response, { status: 404, body: 'not found\n' });
+    Promise.resolve()
+      .then(route)
+      .catch((error: unknown): HttpAnswer => {
+        if (limiter.allow(path) !== undefined)
+          log.error({ path, error: describeError(error) }, 'a request could not be answered');
+        return { status: 500, body: 'internal error\n' };
+      })
+      .then((answer) => send(response, answer))
+      .catch(() => response.destroy());
+  };
 }
 
 /**
  * Serves GET requests for health and metrics.
  * @throws TwillError `conflict` when the address is in use, naming it
  */
-export async function startHttp(host: string, port: number, routes: Routes): Promise<HttpServer> {
-  const server: Server = createServer((request, response) => {
-    const path = new URL(request.url ?? '/', 'http://localhost').pathname;
-    const route = request.method === 'GET' || request.method === 'HEAD' ? routes[path] : undefined;
-    if (route === undefined) return send(response, { status: 404, body: 'not found\n' });
-    Promise.resolve()
-      .then(route)
-      .then((answer) => send(response, answer))
-      .catch((error: unknown) => send(response, { status: 500, body: `${String(error)}\n` }));
-  });
+export async function startHttp(host: string, port: number, routes: Routes, log: Log): Promise<HttpServer> {
+  const server = makeHttpServer(answerFrom(routes, log), log);
   await new Promise<void>((resolve, reject) => {
-    server.once('error', (cause: NodeJS.ErrnoException) => {
+    const refused = (cause: NodeJS.ErrnoException): void => {
       const code = cause.code === 'EADDRINUSE' ? 'conflict' : 'unavailable';
       reject(new TwillError(code, `cannot listen on ${host}:${port}`, cause));
+    };
+    server.once('error', refused);
+    server.listen(port, host, () => {
+      server.off('error', refused);
+      // An error of one connection, which could not be accepted: the server goes on.
+      server.on('error', () => {});
+      resolve();
     });
-    server.listen(port, host, resolve);
   });
   return {
     port: (server.address() as AddressInfo).port,
@@ -50,6 +151,54 @@ export async function startHttp(host: string, port: number, routes: Routes): Pro
         server.close(() => resolve());
         server.closeAllConnections();
       }),
+  };
+}
+
+/** How long a server that could not be opened waits for its next attempt: as long as kube-proxy's. */
+const RETRY_MS = 5000;
+
+/** A server that is wanted while it cannot be had: another process may hold its port for now. */
+export interface WantedServer {
+  /** Rejects at the first failure; never resolves. */
+  readonly refused: Promise<never>;
+  close(): Promise<void>;
+}
+
+/** Serves as {@link startHttp} does, as soon as that is possible. */
+export function keepHttp(host: string, port: number, routes: Routes, log: Log): WantedServer {
+  const limiter = new LogLimiter();
+  let closed = false;
+  let timer: NodeJS.Timeout | undefined;
+  let opening: Promise<HttpServer | undefined>;
+  let refuse = (_error: unknown): void => {};
+  const refused = new Promise<never>((_, reject) => {
+    refuse = reject;
+  });
+  refused.catch(() => {}); // who does not ask does not mind
+  const open = (): void => {
+    opening = startHttp(host, port, routes, log).then(
+      (server) => {
+        log.info({ host, port: server.port, paths: Object.keys(routes) }, 'serving health and metrics');
+        return server;
+      },
+      (error: unknown) => {
+        refuse(error);
+        const reason = describeError(error);
+        if (!closed && limiter.allow(reason) !== undefined)
+          log.error({ error: reason, retryInMs: RETRY_MS }, 'health or metrics cannot be served, will retry');
+        if (!closed) timer = setTimeout(open, RETRY_MS);
+        return undefined;
+      },
+    );
+  };
+  open();
+  return {
+    refused,
+    async close() {
+      closed = true;
+      clearTimeout(timer);
+      await (await opening)?.close();
+    },
   };
 }
 

@@ -24,6 +24,7 @@ export interface ProxyFlags {
   readonly iptablesMinSyncPeriod: string;
   readonly healthzBindAddress: string;
   readonly metricsBindAddress: string;
+  readonly bindAddressHardFail: string | boolean;
   readonly logLevel: string;
   readonly logFormat: string;
 }
@@ -49,6 +50,8 @@ export interface ProxyConfig {
   readonly minSyncMs: number;
   readonly healthzAddress: string;
   readonly metricsAddress: string;
+  /** An address of the two that cannot be served ends the process; otherwise it is tried again. */
+  readonly bindAddressHardFail: boolean;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
 }
@@ -155,6 +158,7 @@ export function proxyConfig(flags: ProxyFlags): ProxyConfig {
     minSyncMs: named('iptables-min-sync-period', () => parseDuration(flags.iptablesMinSyncPeriod)),
     healthzAddress: flags.healthzBindAddress,
     metricsAddress: flags.metricsBindAddress,
+    bindAddressHardFail: String(flags.bindAddressHardFail) === 'true',
     logLevel: oneOf('log-level', flags.logLevel, logLevels),
     logFormat: oneOf('log-format', flags.logFormat, ['json', 'pretty']),
   };

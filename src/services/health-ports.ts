@@ -1,6 +1,7 @@
-import { createServer, type RequestListener, type Server } from 'node:http';
+import type { RequestListener, Server } from 'node:http';
 import { type Family, ipv6 } from '../model/address.ts';
 import { describeError } from '../model/error.ts';
+import { Connections, makeHttpServer } from '../process/http.ts';
 import type { Log } from '../process/log.ts';
 import { isLinkLocal } from './plan/nodeport-addresses.ts';
 
@@ -44,6 +45,8 @@ export function listenHosts(
 export class HealthPorts {
   private readonly ports = new Map<string, HealthPort>();
   private hosts: readonly string[] = [everywhere];
+  /** Of all ports together: there may be hundreds. */
+  private readonly connections = new Connections();
   private readonly healthy: () => boolean;
   private readonly log: Log;
 
@@ -90,14 +93,16 @@ export class HealthPorts {
 
   private open(service: string, entry: HealthPort, host: string): Listener {
     const { port } = entry;
-    const listener: Listener = { server: createServer(this.answer(service, entry)) };
+    const listener: Listener = {
+      server: makeHttpServer(this.answer(service, entry), this.log, this.connections),
+    };
     const listen = (): void => {
-      // An error may also be about one connection, of a server that goes on listening.
-      if (listener.server.listening) return;
       listener.server.listen(host === everywhere ? { port } : { port, host, ipv6Only: host === '::' });
     };
     let said = false;
     listener.server.on('error', (error) => {
+      // About one connection, which could not be accepted: it goes on listening.
+      if (listener.server.listening) return;
       const fields = { service, address: host || 'all', port, error: describeError(error) };
       if (!said) this.log.warn(fields, 'health check port cannot be served, trying again');
       said = true;

@@ -1,85 +1,125 @@
+import { TwillError } from '../model/error.ts';
 import { isoTime, wallClockMs } from '../process/clock.ts';
 import {
   type HttpAnswer,
-  type HttpServer,
+  keepHttp,
   parseBindAddress,
   type Routes,
-  startHttp,
+  type WantedServer,
 } from '../process/http.ts';
+import type { Log } from '../process/log.ts';
 import type { ProxyConfig } from './config.ts';
+import type { ProxyMetrics } from './metrics.ts';
 import type { ServiceProxy } from './service-proxy.ts';
 
 function iso(time: number | undefined): string | null {
   return time === undefined ? null : isoTime(time);
 }
 
+/** What is asked about: the proxy, once it is there. */
+export interface ProxyState {
+  proxy: ServiceProxy | undefined;
+  /** What the start waits for, in words, until then. */
+  waitingFor: string;
+}
+
 /**
  * As kube-proxy answers (pkg/proxy/healthcheck/proxy_health.go): a load balancer that asks `/healthz` is turned away from
- * a node that will go; `/livez` is about the proxy alone, so that nobody restarts it because of the node.
+ * a node that will go; `/livez` is about the proxy alone, so that nobody restarts it because of the node. One that waits
+ * to start is healthy, as one that starts.
  */
-function healthAnswer(proxy: ServiceProxy, healthy: boolean): HttpAnswer {
-  const { lastSuccess, lastError } = proxy.loop.status();
+function healthAnswer(proxy: ServiceProxy | undefined, healthy: boolean): HttpAnswer {
+  const status = proxy?.loop.status();
   const now = wallClockMs();
   const body = {
-    lastUpdated: iso(healthy ? now : lastSuccess),
+    lastUpdated: iso(healthy ? now : status?.lastSuccess),
     currentTime: iso(now),
-    nodeEligible: proxy.nodeEligible,
-    lastError: lastError ?? null,
+    nodeEligible: proxy?.nodeEligible ?? true,
+    lastError: status?.lastError ?? null,
   };
   return { status: healthy ? 200 : 503, body: `${JSON.stringify(body)}\n`, type: 'application/json' };
 }
 
-function readyAnswer(proxy: ServiceProxy): HttpAnswer {
-  const { lastError } = proxy.loop.status();
-  const { waitingFor } = proxy;
-  const reason =
-    lastError ?? (waitingFor === undefined ? 'rules are being written' : `waiting for ${waitingFor}`);
-  return { status: proxy.ready ? 200 : 503, body: proxy.ready ? 'ok\n' : `${reason}\n` };
+function readyAnswer({ proxy, waitingFor: start }: ProxyState): HttpAnswer {
+  if (proxy?.ready === true) return { status: 200, body: 'ok\n' };
+  const waitingFor = proxy === undefined ? start : proxy.waitingFor;
+  const reason = waitingFor === undefined ? 'rules are being written' : `waiting for ${waitingFor}`;
+  return { status: 503, body: `${proxy?.loop.status().lastError ?? reason}\n` };
 }
 
-function routes(proxy: ServiceProxy): { health: Routes; metrics: Routes } {
-  const { metrics } = proxy;
+function healthRoutes(state: ProxyState, metrics: ProxyMetrics): Routes {
   const counted = (counter: 'healthz' | 'livez') => (): HttpAnswer => {
-    const eligible = counter === 'livez' || proxy.nodeEligible;
-    const answer = healthAnswer(proxy, proxy.healthy && eligible);
+    const { proxy } = state;
+    const eligible = counter === 'livez' || (proxy?.nodeEligible ?? true);
+    const answer = healthAnswer(proxy, (proxy?.healthy ?? true) && eligible);
     metrics[counter].inc({ code: String(answer.status) });
     return answer;
   };
   return {
-    health: {
-      '/healthz': counted('healthz'),
-      '/livez': counted('livez'),
-      '/readyz': () => readyAnswer(proxy),
-    },
-    metrics: {
-      '/metrics': async () => {
-        proxy.updateGauges();
-        return { status: 200, body: await metrics.registry.metrics(), type: metrics.registry.contentType };
-      },
-      '/proxyMode': () => ({ status: 200, body: 'iptables' }),
-      '/healthz': () => healthAnswer(proxy, proxy.healthy),
-    },
+    '/healthz': counted('healthz'),
+    '/livez': counted('livez'),
+    '/readyz': () => readyAnswer(state),
   };
 }
 
-/** Health and metrics; an empty address means not to serve them. @throws TwillError `conflict` naming the address */
-export async function startProxyServers(
-  config: ProxyConfig,
-  proxy: ServiceProxy,
-): Promise<{ close(): Promise<void> }> {
-  const { health, metrics } = routes(proxy);
-  const servers: HttpServer[] = [];
-  for (const [address, served] of [
-    [config.healthzAddress, health],
-    [config.metricsAddress, metrics],
-  ] as const) {
-    if (address === '') continue;
-    const { host, port } = parseBindAddress(address);
-    servers.push(await startHttp(host, port, served));
-  }
+function metricsRoutes(state: ProxyState, metrics: ProxyMetrics): Routes {
   return {
-    close: async () => {
-      await Promise.all(servers.map((server) => server.close()));
+    '/metrics': async () => {
+      state.proxy?.updateGauges();
+      return { status: 200, body: await metrics.registry.metrics(), type: metrics.registry.contentType };
     },
+    '/proxyMode': () => ({ status: 200, body: 'iptables' }),
+    '/healthz': () => healthAnswer(state.proxy, state.proxy?.healthy ?? true),
   };
+}
+
+/**
+ * Health and metrics. As with kube-proxy, an address that cannot be served is tried again while rules are written, unless
+ * the configuration wants the process to end then.
+ */
+export class ProxyServers {
+  private readonly config: ProxyConfig;
+  private readonly state: ProxyState;
+  private readonly metrics: ProxyMetrics;
+  private readonly log: Log;
+  private readonly servers: WantedServer[] = [];
+  /** Rejects when an address cannot be served and the process is to end for that; never resolves. */
+  readonly refused: Promise<never>;
+  private refuse: (error: unknown) => void = () => {};
+
+  constructor(config: ProxyConfig, state: ProxyState, metrics: ProxyMetrics, log: Log) {
+    this.config = config;
+    this.state = state;
+    this.metrics = metrics;
+    this.log = log;
+    this.refused = new Promise<never>((_, reject) => {
+      this.refuse = reject;
+    });
+    this.refused.catch(() => {}); // it is asked for later
+  }
+
+  /** @throws TwillError `invalid` */
+  serveHealth(): void {
+    this.serve('healthz-bind-address', this.config.healthzAddress, healthRoutes(this.state, this.metrics));
+  }
+
+  /** @throws TwillError `invalid` */
+  serveMetrics(): void {
+    this.serve('metrics-bind-address', this.config.metricsAddress, metricsRoutes(this.state, this.metrics));
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.servers.map((server) => server.close()));
+  }
+
+  private serve(flag: string, address: string, routes: Routes): void {
+    if (address === '') return;
+    const { host, port } = parseBindAddress(address);
+    const server = keepHttp(host, port, routes, this.log);
+    this.servers.push(server);
+    if (!this.config.bindAddressHardFail) return;
+    server.refused.catch((cause: unknown) =>
+      this.refuse(new TwillError('conflict', `--${flag} ${address} cannot be served`, cause)),
+    );
+  }
 }

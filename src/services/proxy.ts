@@ -6,10 +6,11 @@ import { openRulesStamp } from '../kernel/rules-stamp.ts';
 import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
 import { families as allFamilies, type Family, ipv4, ipv6 } from '../model/address.ts';
 import { describeError } from '../model/error.ts';
+import { aborted, type Closer, runUntilSignal } from '../process/ending.ts';
 import { type Log, makeLog } from '../process/log.ts';
 import { fromPodMatch, type ProxyConfig } from './config.ts';
 import { ProxyFlows } from './flows.ts';
-import { startProxyServers } from './health.ts';
+import { ProxyServers, type ProxyState } from './health.ts';
 import type { RenderOptions } from './iptables/plan/options.ts';
 import { ProxyRules, sha256 } from './iptables/rules.ts';
 import { ProxyMetrics } from './metrics.ts';
@@ -124,18 +125,20 @@ async function openSource(config: ProxyConfig, log: Log): Promise<ServiceSource>
 }
 
 /** Two proxies would undo each other's rules for ever: waits until the other one has ended. Its rules are taken over. */
-async function waitForOtherProxy(log: Log, signal: AbortSignal): Promise<void> {
+async function waitForOtherProxy(state: ProxyState, log: Log, signal: AbortSignal): Promise<void> {
   let said = '';
   while (!signal.aborted) {
     const other = await findOtherProxy();
     if (other === undefined) return;
     if (other !== said) log.error({ other }, 'another proxy runs on this node; waiting until it ends');
+    state.waitingFor = `${other} to end: it writes the same chains`;
     said = other;
     await sleep(OTHER_PROXY_POLL_MS, undefined, { signal }).catch(() => {});
   }
 }
 
-async function serve(setting: Setting, signal: AbortSignal): Promise<void> {
+/** The proxy itself, begun. */
+async function startProxy(setting: Setting, state: ProxyState, closers: Closer[]): Promise<void> {
   const { config, metrics, addresses, log } = setting;
   const source = await openSource(config, log);
   const families = await openFamilies(setting);
@@ -147,32 +150,34 @@ async function serve(setting: Setting, signal: AbortSignal): Promise<void> {
       );
   }
   const proxy = new ServiceProxy({ config, log, source, metrics, families, findOther: findKubeProxy });
-  const servers = await startProxyServers(config, proxy);
+  state.proxy = proxy;
   addresses.onChange = () => proxy.nodeChanged();
-  log.info({ node: config.nodeName, source: source.description }, 'proxy starts');
-  try {
-    await proxy.start();
-    if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve));
-    log.info({ signal: signal.reason }, 'proxy ends, rules stay');
-  } finally {
+  closers.push(async () => {
     addresses.onChange = () => {};
     await proxy.stop();
-    await servers.close();
-  }
+  });
+  log.info({ node: config.nodeName, source: source.description }, 'proxy starts');
+  await proxy.start();
 }
 
 /** Runs until SIGTERM or SIGINT; the rules stay. @throws TwillError when it cannot start */
 export async function runProxy(config: ProxyConfig): Promise<void> {
   const log = makeLog({ level: config.logLevel, format: config.logFormat, name: 'proxy' });
-  const ended = new AbortController();
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => ended.abort(signal));
-  await waitForOtherProxy(log, ended.signal);
-  if (ended.signal.aborted) return;
-  const localhostNodePorts = allowLocalnet(config, log);
-  const addresses = await NodeAddresses.open(log);
-  try {
-    await serve({ config, localhostNodePorts, metrics: new ProxyMetrics(), addresses, log }, ended.signal);
-  } finally {
-    addresses.close();
-  }
+  await runUntilSignal(log, async (signal, closers) => {
+    const metrics = new ProxyMetrics();
+    const state: ProxyState = { proxy: undefined, waitingFor: 'the start' };
+    const servers = new ProxyServers(config, state, metrics, log);
+    closers.push(() => servers.close());
+    const start = async (): Promise<void> => {
+      servers.serveHealth();
+      await waitForOtherProxy(state, log, signal);
+      if (signal.aborted) return;
+      servers.serveMetrics();
+      const localhostNodePorts = allowLocalnet(config, log);
+      const addresses = await NodeAddresses.open(log);
+      closers.push(() => addresses.close());
+      await startProxy({ config, localhostNodePorts, metrics, addresses, log }, state, closers);
+    };
+    await Promise.race([start().then(() => aborted(signal)), servers.refused]);
+  });
 }

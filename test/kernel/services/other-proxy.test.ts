@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { twillProgram } from '../../lab/files.ts';
+import { httpAnswer } from '../../lab/http.ts';
 import { type Namespace, withNamespace } from '../../lab/namespace.ts';
 import { waitFor } from '../../lab/wait.ts';
 
@@ -90,6 +91,61 @@ test('waits while a proxy whose process cannot be seen serves metrics, and does 
       await end(first.child);
       await waitFor('the second one to go on', () => /rules in sync|proxy starts/.test(second.log()));
       await end(second.child);
+    });
+  });
+});
+
+test('who cannot write rules does not keep the proxy from starting, whatever name and whatever answer', async () => {
+  await withNamespace('two', async (namespace) => {
+    await withDirectory(async (directory) => {
+      const program = join(directory, 'kube-proxy');
+      copyFileSync('/bin/sleep', program);
+      chmodSync(directory, 0o755);
+      const nobody = ['--reuid=65534', '--regid=65534', '--clear-groups'];
+      // In a user namespace of one's own one has every right, there.
+      const impostors = [
+        ['setpriv', ...nobody, program, '1000'],
+        ['setpriv', '--bounding-set=-net_admin', program, '1000'],
+        ['unshare', '--user', '--map-root-user', program, '1000'],
+      ].map(([command, ...args]) => namespace.spawn(command!, args, { stdio: 'ignore' }));
+      const server = `require('node:http').createServer((_, r) => r.end('iptables')).listen(10249, '127.0.0.1')`;
+      impostors.push(
+        namespace.spawn('setpriv', [...nobody, process.execPath, '-e', server], { stdio: 'ignore' }),
+      );
+      for (const { pid } of impostors.slice(0, 3))
+        await waitFor('an impostor to have its name', () =>
+          readFileSync(`/proc/${pid}/comm`, 'utf8').startsWith('kube-proxy'),
+        );
+      await waitFor('an impostor to answer', async () =>
+        (await httpAnswer(namespace, 10_249, '/proxyMode')).endsWith('iptables'),
+      );
+      const { child, log } = startProxy(namespace, `--manifests=${directory}`);
+      await waitFor('rules', async () => (await nat(namespace)).includes(':KUBE-SERVICES -'));
+      assert.doesNotMatch(log(), /another proxy/);
+      // Its metrics wait for the port, the rules do not.
+      assert.match(log(), /cannot listen on 127\.0\.0\.1:10249/);
+      await end(child);
+      for (const impostor of impostors) await end(impostor);
+    });
+  });
+});
+
+test('while it waits for a real one it says so on its health port', async () => {
+  await withNamespace('two', async (namespace) => {
+    await withDirectory(async (directory) => {
+      const program = join(directory, 'kube-proxy');
+      copyFileSync('/bin/sleep', program);
+      const other = namespace.spawn(program, ['1000'], { stdio: 'ignore' });
+      await once(other, 'spawn');
+      const { child } = startProxy(namespace, `--manifests=${directory}`);
+      const ask = (path: string): Promise<string> => httpAnswer(namespace, 10_256, path);
+      await waitFor('the reason', async () =>
+        /^HTTP\/1\.1 503[\s\S]*waiting for kube-proxy \(process \d+\) to end/.test(await ask('/readyz')),
+      );
+      assert.match(await ask('/livez'), /^HTTP\/1\.1 200/);
+      await end(other);
+      await waitFor('readiness', async () => (await ask('/readyz')).startsWith('HTTP/1.1 200'));
+      await end(child);
     });
   });
 });

@@ -1,4 +1,4 @@
-import { collapseIPv6Number, IPv6 } from 'ip-num';
+import { IPv6 } from 'ip-num';
 import { TwillError } from './error.ts';
 
 /** Everything that differs between IPv4 and IPv6, so that one code path serves both. */
@@ -44,7 +44,10 @@ export const ipv6: Family = {
 
 export const families: readonly Family[] = [ipv4, ipv6];
 
-/** One IP address. `text` is canonical (RFC 5952 for IPv6), so it serves as a key. */
+/**
+ * One IP address. `text` is what the C library's inet_ntop prints, and so `iptables-save`, `nft` and `ip`: it serves as a
+ * key, and rules made of it can be compared with theirs.
+ */
 export interface Address {
   readonly family: Family;
   readonly value: bigint;
@@ -59,15 +62,45 @@ export interface Prefix {
   readonly text: string;
 }
 
+const ipv4Text = (value: bigint): string => {
+  const number = Number(value);
+  return `${number >>> 24}.${(number >>> 16) & 255}.${(number >>> 8) & 255}.${number & 255}`;
+};
+
+/** The first of the longest runs of zeros; one alone is written out. */
+function longestZeros(words: readonly number[]): { at: number; length: number } {
+  let best = { at: -1, length: 1 };
+  for (let at = 0; at < words.length; at++) {
+    let length = 0;
+    while (words[at + length] === 0) length++;
+    if (length > best.length) best = { at, length };
+    at += length;
+  }
+  return best.at < 0 ? { at: -1, length: 0 } : best;
+}
+
+/**
+ * As glibc's inet_ntop: RFC 5952, and the end of an address as dotted decimal where 96 zeros (`::192.0.2.1`), or 80 zeros
+ * and 16 ones (`::ffff:192.0.2.1`), come before it.
+ */
+function ipv6Text(value: bigint): string {
+  const words: number[] = [];
+  for (let shift = 112n; shift >= 0n; shift -= 16n) words.push(Number((value >> shift) & 0xffffn));
+  const zeros = longestZeros(words);
+  const embedded = zeros.at === 0 && (zeros.length === 6 || (zeros.length === 5 && words[5] === 0xffff));
+  const hex = (list: readonly number[]): string => list.map((word) => word.toString(16)).join(':');
+  if (embedded)
+    return `::${zeros.length === 5 ? 'ffff:' : ''}${ipv4Text(BigInt(words[6]! * 0x1_0000 + words[7]!))}`;
+  if (zeros.length === 0) return hex(words);
+  return `${hex(words.slice(0, zeros.at))}::${hex(words.slice(zeros.at + zeros.length))}`;
+}
+
 /** The address with this numeric value (network byte order read as one big-endian integer). */
 export function makeAddress(family: Family, value: bigint): Address {
   if (value < 0n || value >> BigInt(family.bits) !== 0n) {
     throw new TwillError('invalid', `${value} is outside the range of ${family.kubeName} addresses`);
   }
-  const text =
-    family === ipv4
-      ? `${value >> 24n}.${(value >> 16n) & 255n}.${(value >> 8n) & 255n}.${value & 255n}`
-      : collapseIPv6Number(new IPv6(value).toString());
+  const text = family === ipv4 ? ipv4Text(value) : ipv6Text(value);
   return { family, value, text };
 }
 

@@ -31,8 +31,10 @@ export interface SharedRule {
 
 /** Bucket of an address: its low byte, which is spread evenly however addresses are allocated. */
 export function addressBucket(address: string, v6: boolean): Bucket {
-  const tail = address.slice(address.lastIndexOf(v6 ? ':' : '.') + 1);
-  const low = v6 ? Number.parseInt(tail || '0', 16) & 255 : Number(tail);
+  // The end of an IPv6 address may be written as an IPv4 one.
+  const hexadecimal = v6 && !address.includes('.');
+  const tail = address.slice(address.lastIndexOf(hexadecimal ? ':' : '.') + 1);
+  const low = hexadecimal ? Number.parseInt(tail || '0', 16) & 255 : Number(tail);
   const hex = low.toString(16);
   const match = v6 ? `-d ::${low === 0 ? '' : hex}/::ff` : `-d 0.0.0.${low}/0.0.0.255`;
   return { id: `a${hex.padStart(2, '0')}`, match };

@@ -5,6 +5,7 @@ import { addInstallCniCommand } from './commands/install-cni.ts';
 import { addPodsCommand } from './commands/pods.ts';
 import { addProxyCommand } from './commands/proxy.ts';
 import { describeError } from './model/error.ts';
+import { writeStandardError } from './process/standard-error.ts';
 import { version } from './process/version.ts';
 
 const program = new Command('twill')
@@ -29,7 +30,7 @@ async function main(): Promise<void> {
 main().then(
   () => process.exit(),
   (error: unknown) => {
-    process.stderr.write(`twill: ${describeError(error)}\n`);
+    writeStandardError(`twill: ${describeError(error)}\n`);
     process.exit(1);
   },
 );

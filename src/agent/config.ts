@@ -1,4 +1,6 @@
+import { readFileSync } from 'node:fs';
 import type { Address } from '../model/address.ts';
+import { TwillError, withoutCredentials } from '../model/error.ts';
 import { type ChecksumOffload, checksumOffloads } from '../overlay/plan/checksum-offload.ts';
 import { FlagReader, type FlagValues } from '../process/flag-reader.ts';
 import { type LogFormat, type LogLevel, logLevels } from '../process/log.ts';
@@ -43,6 +45,43 @@ export interface AgentConfig {
   readonly logFormat: LogFormat;
 }
 
+const endpointPattern = /^(https?:\/\/)?(\[[0-9a-f:.]+\]|[\w.-]+)(:\d{1,5})?\/?$/i;
+
+/** @throws TwillError `invalid` naming the one that is no address of a server */
+function etcdEndpoints(text: string): string[] {
+  const endpoints = text
+    .split(',')
+    .map((endpoint) => endpoint.trim())
+    .filter(Boolean);
+  for (const endpoint of endpoints) {
+    if (endpointPattern.test(endpoint)) continue;
+    const shown = withoutCredentials(endpoint);
+    const advice =
+      shown === endpoint
+        ? ''
+        : '; a user name belongs in --etcd-username, a password in --etcd-password-file';
+    throw new TwillError(
+      'invalid',
+      `--etcd-endpoints: '${shown}' is not of the form http://HOST:PORT${advice}`,
+    );
+  }
+  return endpoints;
+}
+
+/** @throws TwillError `invalid` when the file cannot be read, or both ways are given */
+function etcdPassword(read: FlagReader): string | undefined {
+  const given = read.text('etcd-password');
+  const file = read.text('etcd-password-file');
+  if (file === undefined) return given;
+  if (given !== undefined)
+    throw new TwillError('invalid', 'give --etcd-password or --etcd-password-file, not both');
+  try {
+    return readFileSync(file, 'utf8').replace(/\r?\n$/, '');
+  } catch (cause) {
+    throw new TwillError('invalid', `cannot read --etcd-password-file '${file}'`, cause);
+  }
+}
+
 /**
  * Reads flags and environment.
  * @throws TwillError `invalid` naming the flag
@@ -56,13 +95,13 @@ export function readAgentConfig(
   const verbose = Number(read.text('v') ?? 0) >= 4;
   const healthzPort = read.integer('healthz-port', 0, 65535);
   return {
-    etcdEndpoints: read.must('etcd-endpoints').split(',').filter(Boolean),
+    etcdEndpoints: etcdEndpoints(read.must('etcd-endpoints')),
     etcdPrefix: read.must('etcd-prefix').replace(/\/+$/, ''),
     etcdCaFile: read.text('etcd-cafile'),
     etcdCertFile: read.text('etcd-certfile'),
     etcdKeyFile: read.text('etcd-keyfile'),
     etcdUsername: read.text('etcd-username'),
-    etcdPassword: read.text('etcd-password'),
+    etcdPassword: etcdPassword(read),
     interfaces: read.list('iface'),
     interfacePatterns: read.list('iface-regex'),
     interfaceCanReach: read.anyAddress('iface-can-reach'),

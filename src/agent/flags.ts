@@ -14,7 +14,12 @@ export const agentFlags: readonly Flag[] = [
   { name: 'etcd-certfile', kind: 'text', help: 'TLS client certificate for etcd' },
   { name: 'etcd-cafile', kind: 'text', help: 'TLS certificate authority of etcd' },
   { name: 'etcd-username', kind: 'text', help: 'user name for etcd' },
-  { name: 'etcd-password', kind: 'text', help: 'password for etcd' },
+  {
+    name: 'etcd-password',
+    kind: 'text',
+    help: 'password for etcd; on the command line everybody on the node can read it: rather use --etcd-password-file, or TWILL_ETCD_PASSWORD in the environment',
+  },
+  { name: 'etcd-password-file', kind: 'text', help: 'file with the password for etcd, read at the start' },
   { name: 'iface', kind: 'list', help: 'interface (name or IP) for traffic between nodes; may repeat' },
   {
     name: 'iface-regex',

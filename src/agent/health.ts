@@ -14,7 +14,7 @@ import type { AgentConfig } from './config.ts';
 import { agentMetrics } from './metrics.ts';
 import type { AgentParts } from './parts.ts';
 
-/** A loop that has been running for this long is stuck: restarting the process may help. */
+/** A loop that has come to no end for this long is stuck: restarting the process may help. */
 const STUCK_MS = 120_000;
 
 function loopCheck(name: string, status: LoopStatus | undefined): Check {
@@ -70,10 +70,11 @@ function readyz(subject: AgentParts): HttpAnswer {
   return { status: all.some(({ state }) => state === 'failed') ? 503 : 200, body };
 }
 
-function healthz({ overlay, masquerade }: AgentParts): HttpAnswer {
+/** Whether a restart could help: not where etcd or the kernel refuse, only where something hangs. */
+export function healthz({ overlay, masquerade }: Pick<AgentParts, 'overlay' | 'masquerade'>): HttpAnswer {
   const stuck = [overlay?.loop, masquerade?.loop]
     .map((loop) => loop?.status())
-    .find((status) => (status?.runningMs ?? 0) > STUCK_MS);
+    .find((status) => (status?.stuckMs ?? 0) > STUCK_MS);
   if (stuck !== undefined) return { status: 500, body: `the loop '${stuck.name}' is stuck\n` };
   return { status: 200, body: 'ok\n' };
 }

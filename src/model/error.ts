@@ -41,6 +41,14 @@ export function isTwillError(error: unknown, ...codes: ErrorCode[]): error is Tw
   return error instanceof TwillError && (codes.length === 0 || codes.includes(error.code));
 }
 
+/**
+ * The text without the user names and passwords that URLs in it have: what is logged, or shown to whoever asks, must not
+ * tell them. Rather too much is left out than too little: a password may have any character.
+ */
+export function withoutCredentials(text: string): string {
+  return text.includes('@') ? text.replace(/([a-z][a-z0-9+.-]*:\/\/)(?:[^\s'"\\]|\\.)*@/gi, '$1***@') : text;
+}
+
 /** One line for a log or a status page: the message and those of the causes beneath it. */
 export function describeError(error: unknown): string {
   const parts: string[] = [];
@@ -49,5 +57,6 @@ export function describeError(error: unknown): string {
     if (!parts.some((part) => part.includes((current as Error).message))) parts.push(current.message);
     current = current.cause;
   }
-  return parts.length > 0 ? parts.join(': ') : String(error);
+  const text = parts.length > 0 ? parts.join(': ') : String(error);
+  return withoutCredentials(text).replace(/\s*[\r\n]+\s*/g, ' ');
 }

@@ -1,5 +1,7 @@
 import pino from 'pino';
+import { withoutCredentials } from '../model/error.ts';
 import { isoTime, monotonicMs } from './clock.ts';
+import { writeStandardError } from './standard-error.ts';
 
 export type Log = pino.Logger;
 
@@ -8,33 +10,28 @@ export type LogFormat = 'json' | 'pretty';
 export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const;
 export type LogLevel = (typeof logLevels)[number];
 
-/** Writes one line for a person: time, level, message, then the fields as key=value. */
-function prettyStream(): pino.DestinationStream {
-  return {
-    write(line: string): void {
-      const {
-        level,
-        time,
-        msg,
-        pid: _pid,
-        hostname: _hostname,
-        ...fields
-      } = JSON.parse(line) as Record<string, unknown>;
-      const label = (pino.levels.labels[level as number] ?? '').toUpperCase().padEnd(5);
-      const rest = Object.entries(fields)
-        .map(([key, value]) => ` ${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`)
-        .join('');
-      process.stderr.write(`${isoTime(time as number).slice(11, 23)} ${label} ${msg}${rest}\n`);
-    },
-  };
+/** One line for a person: time, level, message, then the fields as key=value. */
+function prettyLine(line: string): string {
+  const {
+    level,
+    time,
+    msg,
+    pid: _pid,
+    hostname: _hostname,
+    ...fields
+  } = JSON.parse(line) as Record<string, unknown>;
+  const label = (pino.levels.labels[level as number] ?? '').toUpperCase().padEnd(5);
+  const rest = Object.entries(fields)
+    .map(([key, value]) => ` ${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`)
+    .join('');
+  return `${isoTime(time as number).slice(11, 23)} ${label} ${msg}${rest}\n`;
 }
 
 /** A logger on standard error. Logging is synchronous, so that the last words of a dying process are kept. */
 export function makeLog(options: { level: LogLevel; format: LogFormat; name: string }): Log {
   const settings: pino.LoggerOptions = { level: options.level, base: { component: options.name } };
-  return options.format === 'pretty'
-    ? pino(settings, prettyStream())
-    : pino(settings, pino.destination({ dest: 2, sync: true }));
+  const shape = options.format === 'pretty' ? prettyLine : (line: string): string => line;
+  return pino(settings, { write: (line) => writeStandardError(shape(withoutCredentials(line))) });
 }
 
 /**

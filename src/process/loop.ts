@@ -1,4 +1,4 @@
-import { describeError } from '../model/error.ts';
+import { describeError, isTwillError } from '../model/error.ts';
 import { monotonicMs, wallClockMs } from './clock.ts';
 import { type Log, LogLimiter } from './log.ts';
 
@@ -27,8 +27,11 @@ export interface LoopStatus {
   readonly sinceSuccessMs: number | undefined;
   readonly lastError: string | undefined;
   readonly pending: boolean;
-  /** How long the run under way has taken so far, in milliseconds; undefined between runs. */
-  readonly runningMs: number | undefined;
+  /**
+   * For how many milliseconds it has come to no end: the run under way, and those before it that ended by a time-out
+   * only. 0 where nothing hangs.
+   */
+  readonly stuckMs: number;
 }
 
 /**
@@ -45,7 +48,7 @@ export class ReconcileLoop {
   private timerAt = Number.POSITIVE_INFINITY;
   private running: Promise<void> | undefined;
   private lastStart = Number.NEGATIVE_INFINITY;
-  private runningSince: number | undefined;
+  private noEndSince: number | undefined;
   private runs = 0;
   private failures = 0;
   private consecutiveFailures = 0;
@@ -81,7 +84,7 @@ export class ReconcileLoop {
       sinceSuccessMs: this.lastSuccess === undefined ? undefined : monotonicMs() - this.lastSuccess.at,
       lastError: this.lastError,
       pending: this.reasons.size > 0 || this.running !== undefined,
-      runningMs: this.runningSince === undefined ? undefined : monotonicMs() - this.runningSince,
+      stuckMs: this.noEndSince === undefined ? 0 : monotonicMs() - this.noEndSince,
     };
   }
 
@@ -109,13 +112,14 @@ export class ReconcileLoop {
     const waiters = this.waiters;
     this.waiters = [];
     this.lastStart = monotonicMs();
-    this.runningSince = this.lastStart;
+    this.noEndSince ??= this.lastStart;
     this.runs++;
     try {
       await this.options.work(reasons.length > 0 ? reasons : ['resync'], this.abort.signal);
       this.consecutiveFailures = 0;
       this.lastSuccess = { wall: wallClockMs(), at: monotonicMs() };
       this.lastError = undefined;
+      this.noEndSince = undefined;
       for (const waiter of waiters) waiter();
     } catch (error) {
       this.waiters.push(...waiters);
@@ -123,9 +127,9 @@ export class ReconcileLoop {
       this.failures++;
       this.consecutiveFailures++;
       this.lastError = describeError(error);
+      if (!isTwillError(error, 'timeout')) this.noEndSince = undefined;
     }
     this.running = undefined;
-    this.runningSince = undefined;
     if (!this.abort.signal.aborted) this.scheduleNext();
   }
 

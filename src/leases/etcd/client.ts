@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createSecureContext } from 'node:tls';
 import {
@@ -54,6 +55,8 @@ export function readCertificates(options: EtcdOptions): Certificates {
   try {
     // While they are replaced, one file may be of before; the connection itself would throw that out of nowhere.
     createSecureContext({ ca, key, cert });
+    // That takes a file without a certificate for one that trusts nobody.
+    if (ca !== undefined) new X509Certificate(ca);
   } catch (cause) {
     const files = [caFile, certFile, keyFile].filter((file) => file !== undefined).join(', ');
     throw new TwillError('invalid', `the certificates for etcd (${files}) cannot be used`, cause);

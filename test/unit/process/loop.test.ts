@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { TwillError } from '../../../src/model/error.ts';
 import { makeLog } from '../../../src/process/log.ts';
 import { ReconcileLoop } from '../../../src/process/loop.ts';
+import { waitFor } from '../../lab/wait.ts';
 
 const log = makeLog({ level: 'fatal', format: 'json', name: 'test' });
 
@@ -114,4 +116,34 @@ describe('the clock of the node is set while a loop runs', () => {
       assert.equal(runs, 2);
     });
   }
+});
+
+it('is stuck for as long as its runs end by time-outs alone', async () => {
+  let outcome: 'timeout' | 'unavailable' | undefined = 'timeout';
+  const loop = new ReconcileLoop({
+    name: 'test',
+    log,
+    backoffMs: { first: 1, longest: 1 },
+    work: async () => {
+      if (outcome !== undefined) throw new TwillError(outcome, 'it hangs');
+    },
+  });
+  const run = async (count: number): Promise<number> => {
+    const { runs } = loop.status();
+    loop.trigger('test');
+    await waitFor('more runs', () => loop.status().runs >= runs + count);
+    return loop.status().stuckMs;
+  };
+  const first = await run(3);
+  assert.ok(first > 0);
+  assert.ok((await run(3)) > first, 'one run after the other');
+  outcome = 'unavailable';
+  await run(2);
+  assert.equal(loop.status().stuckMs, 0, 'a refusal is an answer');
+  outcome = 'timeout';
+  await run(3);
+  outcome = undefined;
+  await run(1);
+  assert.equal(loop.status().stuckMs, 0);
+  await loop.stop();
 });

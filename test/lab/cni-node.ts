@@ -4,8 +4,14 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { after, before } from 'node:test';
+import { askAgent } from '../../src/inspect/client.ts';
 import { type RunResult, run } from '../../src/kernel/process.ts';
+import type { PodRecord } from '../../src/pods/plan/pod.ts';
 import { makeNamespace, type Namespace } from './namespace.ts';
+
+/** One subnet of each family, as `CniNode.start` takes them. */
+export const dualStack = '10.244.0.0/16=10.244.7.0/24,fd00:244::/48=fd00:244:0:7::/64';
 
 const root = join(import.meta.dirname, '../../..');
 export const cniExecutable = join(root, 'dist/cni/twill');
@@ -26,6 +32,18 @@ export interface CniOutcome extends RunResult {
   readonly json: any;
 }
 
+/** A container of its own for a test, with the executable called for it. */
+export interface CniContainer {
+  readonly pod: Namespace;
+  readonly containerId: string;
+  call(command: string, options?: CniOptions): Promise<CniOutcome>;
+}
+
+/** One whose ADD succeeded, with what that answered. */
+export interface AddedContainer extends CniContainer {
+  readonly result: CniOutcome['json'];
+}
+
 /** A namespace that stands for a node, with a CNI server in it, and the executable called as a runtime does. */
 export class CniNode {
   readonly namespace: Namespace;
@@ -33,7 +51,7 @@ export class CniNode {
   readonly socketPath: string;
   /** What the next server has: `NETWORK=SUBNET`, comma-separated. */
   subnets: string;
-  private readonly pods: Namespace[] = [];
+  private readonly namespaces: Namespace[] = [];
   private server: ChildProcess | undefined;
   log = '';
 
@@ -83,8 +101,38 @@ export class CniNode {
   /** A namespace for a pod; removed with the node. */
   async pod(): Promise<Namespace> {
     const pod = await makeNamespace('pod');
-    this.pods.push(pod);
+    this.namespaces.push(pod);
     return pod;
+  }
+
+  /** @param config merged into the configuration of all its calls */
+  async container(config: object = {}): Promise<CniContainer> {
+    const pod = await this.pod();
+    const containerId = `container-${this.namespaces.length}`;
+    const call = (command: string, options: CniOptions = {}): Promise<CniOutcome> => {
+      const own = typeof options.config === 'string' ? options.config : { ...config, ...options.config };
+      return this.call(command, { containerId, netns: pod.path, ...options, config: own });
+    };
+    return { pod, containerId, call };
+  }
+
+  /** A container that has its interface. */
+  async added(options: CniOptions = {}, config: object = {}): Promise<AddedContainer> {
+    const made = await this.container(config);
+    const outcome = await made.call('ADD', options);
+    assert.equal(outcome.status, 0, outcome.stdout);
+    return { ...made, result: outcome.json };
+  }
+
+  /** What the server knows of its pods. */
+  records(): Promise<PodRecord[]> {
+    return askAgent<PodRecord[]>(this.socketPath, { inspect: 'pods' });
+  }
+
+  /** Names of the veths on the node's side. */
+  async hostVeths(): Promise<string[]> {
+    const links = JSON.parse(await this.namespace.exec('ip', ['-j', 'link', 'show', 'type', 'veth']));
+    return links.map((link: { ifname: string }) => link.ifname);
   }
 
   /** Runs the executable as a container runtime does. */
@@ -107,7 +155,7 @@ export class CniNode {
 
   async close(): Promise<void> {
     await this.stopServer('SIGKILL');
-    for (const pod of this.pods) await pod.remove();
+    for (const pod of this.namespaces) await pod.remove();
     await this.namespace.remove();
     rmSync(this.directory, { recursive: true, force: true });
   }
@@ -123,8 +171,38 @@ export async function withCniNode<T>(work: (node: CniNode) => Promise<T>, subnet
   }
 }
 
+/** One node for all tests of the file that calls this. */
+export function sharedCniNode(subnets?: string): { readonly node: CniNode } {
+  let node: CniNode | undefined;
+  before(async () => {
+    node = await CniNode.start(subnets);
+  });
+  after(() => node?.close());
+  return {
+    get node() {
+      assert.ok(node, 'the node is there while tests run');
+      return node;
+    },
+  };
+}
+
+/** Runs `work` on a fresh node with a client outside of it, and removes everything whatever happens. */
+export function withOutsideClient<T>(
+  work: (node: CniNode, client: Namespace) => Promise<T>,
+  subnets?: string,
+): Promise<T> {
+  return withCniNode(async (node) => {
+    const client = await outsideClient(node);
+    try {
+      return await work(node, client);
+    } finally {
+      await client.remove();
+    }
+  }, subnets);
+}
+
 /** A namespace on a link of its own with the node, which is 192.0.2.1 and 2001:db8::1 there. */
-export async function outsideClient(node: CniNode): Promise<Namespace> {
+async function outsideClient(node: CniNode): Promise<Namespace> {
   const client = await makeNamespace('outside');
   await node.namespace.ip(`link add uplink type veth peer name eth0 netns ${client.name}`);
   await node.namespace.ip('addr add 192.0.2.1/24 dev uplink', 'link set uplink up');

@@ -2,9 +2,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { test } from 'node:test';
-import { askAgent } from '../../../src/inspect/client.ts';
 import { isTwillError } from '../../../src/model/error.ts';
-import type { PodRecord } from '../../../src/pods/plan/pod.ts';
 import { assertReaches, CniNode, cniExecutable } from '../../lab/cni-node.ts';
 import { makeNamespace, type Namespace } from '../../lab/namespace.ts';
 
@@ -217,15 +215,14 @@ function assertVariety({ ADD, DEL, CHECK, GC, remove, killed }: Runtime['counts'
 }
 
 async function verify(node: CniNode, runtime: Runtime): Promise<void> {
-  const records = await askAgent<PodRecord[]>(node.socketPath, { inspect: 'pods' });
+  const records = await node.records();
   const living = runtime.slots.filter(({ address }) => address !== undefined);
   const told = living.map((slot) => `${runtime.containerId(slot)} ${slot.address}`).sort();
   const kept = records.map(({ containerId, addresses }) => `${containerId} ${addresses[0]?.address}`).sort();
   assert.deepEqual(kept, told, 'the records are what the runtime was told');
   assert.equal(new Set(records.map(({ addresses }) => addresses[0]?.address)).size, records.length);
-  const links = JSON.parse(await node.namespace.exec('ip', ['-j', 'link', 'show', 'type', 'veth']));
   assert.deepEqual(
-    links.map(({ ifname }: { ifname: string }) => ifname).sort(),
+    (await node.hostVeths()).sort(),
     records.map(({ hostVeth }) => hostVeth).sort(),
     'no device is left',
   );

@@ -2,11 +2,6 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { assertReaches, type CniNode, withCniNode } from '../../lab/cni-node.ts';
 
-async function hostVeths(node: CniNode): Promise<string[]> {
-  const links = JSON.parse(await node.namespace.exec('ip', ['-j', 'link', 'show', 'type', 'veth']));
-  return links.map((link: { ifname: string }) => link.ifname);
-}
-
 test('ADD wires a pod: addresses, routes, MTU, bridge port with hairpin; DEL takes all of it away', async () => {
   await withCniNode(async (node) => {
     const pod = await node.pod();
@@ -35,7 +30,7 @@ test('ADD wires a pod: addresses, routes, MTU, bridge port with hairpin; DEL tak
 
     const deleted = await node.call('DEL', { netns: pod.path });
     assert.deepEqual([deleted.status, deleted.stdout], [0, '']);
-    assert.deepEqual(await hostVeths(node), []);
+    assert.deepEqual(await node.hostVeths(), []);
     assert.equal((await pod.run('ip', ['link', 'show', 'eth0'])).status, 1);
     assert.equal((await node.call('DEL', { netns: pod.path })).status, 0, 'a second DEL succeeds');
   });
@@ -61,7 +56,7 @@ test('what an ADD that failed had begun is undone', async () => {
     assert.equal(refused.status, 1);
     assert.equal(refused.json.code, 100);
     assert.match(refused.json.msg, /EEXIST/);
-    assert.deepEqual(await hostVeths(node), []);
+    assert.deepEqual(await node.hostVeths(), []);
     await pod.ip('link del eth0');
     assert.equal((await node.call('ADD', { netns: pod.path })).status, 0);
     const again = await node.call('ADD', { netns: pod.path });
@@ -108,7 +103,7 @@ test('bad input is refused with the code of the specification and a message that
       assert.equal(outcome.json.code, code, outcome.stdout);
       assert.match(outcome.json.msg, message);
     }
-    assert.deepEqual(await hostVeths(node), []);
+    assert.deepEqual(await node.hostVeths(), []);
   });
 });
 
@@ -122,9 +117,9 @@ test('without the agent: ADD asks to try again and names the socket, DEL is queu
     assert.match(other.json.msg, new RegExp(`${node.socketPath}`));
     assert.equal((await node.call('STATUS', { config: { cniVersion: '1.1.0' } })).json.code, 50);
     assert.equal((await node.call('DEL', { netns: pod.path })).status, 0);
-    assert.equal((await hostVeths(node)).length, 1);
+    assert.equal((await node.hostVeths()).length, 1);
     await node.startServer();
-    assert.deepEqual(await hostVeths(node), []);
+    assert.deepEqual(await node.hostVeths(), []);
     const added = await node.call('ADD', { netns: pod.path });
     assert.equal(added.json.ips[0].address, '10.244.7.3/24', 'the round goes on after a restart');
     await node.stopServer('SIGKILL');

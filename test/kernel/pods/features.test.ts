@@ -2,11 +2,16 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { run, runChecked } from '../../../src/kernel/process.ts';
-import { assertReaches, fetchFrom, outsideClient, serveName, withCniNode } from '../../lab/cni-node.ts';
+import {
+  assertReaches,
+  dualStack,
+  fetchFrom,
+  serveName,
+  withCniNode,
+  withOutsideClient,
+} from '../../lab/cni-node.ts';
 import { twillProgram } from '../../lab/files.ts';
 import { waitFor } from '../../lab/wait.ts';
-
-const dualStack = '10.244.0.0/16=10.244.7.0/24,fd00:244::/48=fd00:244:0:7::/64';
 
 test('dual stack: both addresses are usable at once, without duplicate address detection', async () => {
   await withCniNode(async (node) => {
@@ -63,51 +68,46 @@ test('an unsolicited neighbour advertisement replaces a stale entry', async () =
 });
 
 test('hostPort: from outside, from the node, from another pod and from the pod itself; gone after DEL', async () => {
-  await withCniNode(async (node) => {
-    const client = await outsideClient(node);
-    try {
-      const [a, b] = [await node.pod(), await node.pod()];
-      const runtimeConfig = {
-        portMappings: [
-          { hostPort: 8080, containerPort: 80, protocol: 'tcp' },
-          { hostPort: 8081, containerPort: 80, protocol: 'tcp', hostIP: '192.0.2.1' },
-        ],
-      };
-      const added = await node.call('ADD', { containerId: 'a', netns: a.path, config: { runtimeConfig } });
-      assert.equal(added.status, 0, added.stdout);
-      await node.call('ADD', { containerId: 'b', netns: b.path });
-      await serveName(a, 'pod-a', 80);
-      for (const [from, address] of [
-        [client, '192.0.2.1'],
-        [client, '2001:db8::1'],
-        [node.namespace, '192.0.2.1'],
-        [node.namespace, '127.0.0.1'],
-        [b, '192.0.2.1'],
-        [b, '10.244.7.1'],
-        [a, '192.0.2.1'],
-      ] as const) {
-        assert.equal(await fetchFrom(from, address, 8080), 'pod-a', `${from.name} to ${address}`);
-      }
-      assert.equal(await fetchFrom(client, '192.0.2.1', 8081), 'pod-a');
-      assert.equal(
-        await fetchFrom(node.namespace, '10.244.7.1', 8081),
-        undefined,
-        'another address of the node',
-      );
-      await node.namespace.exec('iptables-nft', ['-t', 'nat', '-F']);
-      await node.stopServer('SIGKILL');
-      await node.startServer();
-      await waitFor(
-        'the rules to be repaired after a flush',
-        async () => (await fetchFrom(client, '192.0.2.1', 8080)) === 'pod-a',
-      );
-      await node.call('DEL', { containerId: 'a', netns: a.path });
-      const rules = await node.namespace.exec('iptables-nft-save', ['-t', 'nat']);
-      assert.doesNotMatch(rules, /8080|8081|TWILL/);
-      assert.equal(await fetchFrom(client, '192.0.2.1', 8080), undefined);
-    } finally {
-      await client.remove();
+  await withOutsideClient(async (node, client) => {
+    const [a, b] = [await node.pod(), await node.pod()];
+    const runtimeConfig = {
+      portMappings: [
+        { hostPort: 8080, containerPort: 80, protocol: 'tcp' },
+        { hostPort: 8081, containerPort: 80, protocol: 'tcp', hostIP: '192.0.2.1' },
+      ],
+    };
+    const added = await node.call('ADD', { containerId: 'a', netns: a.path, config: { runtimeConfig } });
+    assert.equal(added.status, 0, added.stdout);
+    await node.call('ADD', { containerId: 'b', netns: b.path });
+    await serveName(a, 'pod-a', 80);
+    for (const [from, address] of [
+      [client, '192.0.2.1'],
+      [client, '2001:db8::1'],
+      [node.namespace, '192.0.2.1'],
+      [node.namespace, '127.0.0.1'],
+      [b, '192.0.2.1'],
+      [b, '10.244.7.1'],
+      [a, '192.0.2.1'],
+    ] as const) {
+      assert.equal(await fetchFrom(from, address, 8080), 'pod-a', `${from.name} to ${address}`);
     }
+    assert.equal(await fetchFrom(client, '192.0.2.1', 8081), 'pod-a');
+    assert.equal(
+      await fetchFrom(node.namespace, '10.244.7.1', 8081),
+      undefined,
+      'another address of the node',
+    );
+    await node.namespace.exec('iptables-nft', ['-t', 'nat', '-F']);
+    await node.stopServer('SIGKILL');
+    await node.startServer();
+    await waitFor(
+      'the rules to be repaired after a flush',
+      async () => (await fetchFrom(client, '192.0.2.1', 8080)) === 'pod-a',
+    );
+    await node.call('DEL', { containerId: 'a', netns: a.path });
+    const rules = await node.namespace.exec('iptables-nft-save', ['-t', 'nat']);
+    assert.doesNotMatch(rules, /8080|8081|TWILL/);
+    assert.equal(await fetchFrom(client, '192.0.2.1', 8080), undefined);
   }, dualStack);
 });
 

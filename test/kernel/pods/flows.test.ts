@@ -4,7 +4,7 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { type CniNode, fetchFrom, outsideClient, serveName, withCniNode } from '../../lab/cni-node.ts';
+import { type CniNode, fetchFrom, serveName, withOutsideClient } from '../../lab/cni-node.ts';
 import type { Namespace } from '../../lab/namespace.ts';
 import { waitFor } from '../../lab/wait.ts';
 
@@ -45,20 +45,8 @@ async function addWithPort(
   return added.json.ips[0].address.split('/')[0];
 }
 
-/** Runs `work` with a client outside of the node, and takes it away. */
-async function withOutside(work: (node: CniNode, client: Namespace) => Promise<void>): Promise<void> {
-  await withCniNode(async (node) => {
-    const client = await outsideClient(node);
-    try {
-      await work(node, client);
-    } finally {
-      await client.remove();
-    }
-  });
-}
-
 test('UDP: one conversation follows the host port from nobody to a pod and to the next; others stay', async () => {
-  await withOutside(async (node, client) => {
+  await withOutsideClient(async (node, client) => {
     const tracked = (...args: string[]): Promise<string> =>
       node.namespace.exec('conntrack', ['-L', '-p', 'udp', ...args]);
     const dns = { hostPort: 5353, containerPort: 53, protocol: 'UDP' };
@@ -94,7 +82,7 @@ test('UDP: one conversation follows the host port from nobody to a pod and to th
 });
 
 test('SCTP: a host port leads to the pod', async () => {
-  await withOutside(async (node, client) => {
+  await withOutsideClient(async (node, client) => {
     const pod = await node.pod();
     await addWithPort(node, 'sctp', pod, { hostPort: 9000, containerPort: 3868, protocol: 'sctp' });
     const program = join(import.meta.dirname, '../../lab/sctp-process.js');
@@ -121,7 +109,7 @@ for (const [what, program, ...args] of [
   ['a lost rule', 'iptables-nft', '-t', 'nat', '-F', 'CNI-HOSTPORT-TWILL'],
 ] as const) {
   test(`host ports are back soon after ${what}`, async () => {
-    await withOutside(async (node, client) => {
+    await withOutsideClient(async (node, client) => {
       const pod = await node.pod();
       await addWithPort(node, 'web', pod, { hostPort: 8080, containerPort: 80, protocol: 'tcp' });
       await serveName(pod, 'web', 80);

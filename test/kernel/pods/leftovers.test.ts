@@ -2,14 +2,11 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { askAgent } from '../../../src/inspect/client.ts';
-import type { PodRecord } from '../../../src/pods/plan/pod.ts';
 import { assertReaches, type CniNode, withCniNode } from '../../lab/cni-node.ts';
 import { waitFor } from '../../lab/wait.ts';
 
 async function podIds(node: CniNode): Promise<string[]> {
-  const records = await askAgent<PodRecord[]>(node.socketPath, { inspect: 'pods' });
-  return records.map(({ containerId }) => containerId).sort();
+  return (await node.records()).map(({ containerId }) => containerId).sort();
 }
 
 async function devices(node: CniNode): Promise<string> {

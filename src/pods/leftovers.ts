@@ -60,7 +60,7 @@ export class PodWarden {
 
   /** Two signs are needed, both for a while: the namespace is gone, and so is the host-side veth. */
   private async freeDead(now: number): Promise<void> {
-    const gone = this.manager.store.list().filter(({ netns }) => !namespaceExists(netns));
+    const gone = this.manager.store.list().filter(({ netns, netnsId }) => !namespaceExists(netns, netnsId));
     if (gone.length === 0) return this.suspects.clear();
     const devices = new Set((await listLinks(this.socket)).map(({ name }) => name));
     const dead = gone.filter(({ hostVeth }) => !devices.has(hostVeth));

@@ -1,5 +1,6 @@
 import { DirectSocket } from '../kernel/netlink/direct.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
+import { closeNetns, type Netns } from '../kernel/netns.ts';
 import { describeError, TwillError } from '../model/error.ts';
 import type { PodNetwork, PodNetworkState } from '../model/pod-network.ts';
 import type { Log } from '../process/log.ts';
@@ -12,7 +13,7 @@ import { shapePod } from './kernel/bandwidth.ts';
 import { forgetStaleFlows } from './kernel/flows.ts';
 import { HostPorts } from './kernel/hostports.ts';
 import { wirePod } from './kernel/link.ts';
-import { assertPodNamespace } from './kernel/namespace.ts';
+import { openPodNamespace } from './kernel/namespace.ts';
 import { LinkReaper } from './kernel/reaper.ts';
 import { KeyedLock } from './keyed-lock.ts';
 import { ifbName } from './plan/bandwidth.ts';
@@ -90,21 +91,30 @@ export class PodManager {
         const { containerId, ifname } = key;
         throw new TwillError('exists', `container ${containerId} has ${ifname} already: DEL must come first`);
       }
-      assertPodNamespace(request.netns);
-      if (request.config.ipMasq && !this.options.masquerade) {
-        const advice = 'start the agent with --ip-masq, or set ipMasq to false';
-        throw new TwillError('invalid', `network configuration: ipMasq is the agent's task here: ${advice}`);
-      }
-      const network = this.network();
-      const addresses = this.ipam.reserve(network, this.requestedAddresses(request));
-      const plan = planPod(network, addresses, { ifname: key.ifname, ...hostEnd(key) }, request.config);
+      const netns = openPodNamespace(request.netns);
       try {
-        return await this.wire(request, network, plan, abandoned);
+        return await this.attach(request, netns, abandoned);
       } finally {
-        this.adding.delete(podKeyText(key));
-        this.ipam.release(addresses.map(({ text }) => text));
+        closeNetns(netns);
       }
     });
+  }
+
+  private async attach(request: CniRequest, netns: Netns, abandoned: () => boolean): Promise<object> {
+    const key = keyOf(request);
+    if (request.config.ipMasq && !this.options.masquerade) {
+      const advice = 'start the agent with --ip-masq, or set ipMasq to false';
+      throw new TwillError('invalid', `network configuration: ipMasq is the agent's task here: ${advice}`);
+    }
+    const network = this.network();
+    const addresses = this.ipam.reserve(network, this.requestedAddresses(request));
+    const plan = planPod(network, addresses, { ifname: key.ifname, ...hostEnd(key) }, request.config);
+    try {
+      return await this.wire(request, { network, plan, netns }, abandoned);
+    } finally {
+      this.adding.delete(podKeyText(key));
+      this.ipam.release(addresses.map(({ text }) => text));
+    }
   }
 
   private requestedAddresses({ args, config }: CniRequest): RequestedAddress[] {
@@ -117,15 +127,14 @@ export class PodManager {
 
   private async wire(
     request: CniRequest,
-    network: PodNetwork,
-    plan: PodPlan,
+    { network, plan, netns }: { network: PodNetwork; plan: PodPlan; netns: Netns },
     abandoned: () => boolean,
   ): Promise<object> {
     const { bridge: defaultBridge } = this.options;
-    const { netns, containerId, ifname, config } = request;
+    const { containerId, ifname, config } = request;
     const name = config.bridge ?? defaultBridge;
     const bridge = await this.bridges.get(name, network);
-    const record = makeRecord(request, plan, name);
+    const record = makeRecord(request, netns, plan, name);
     try {
       const label = `${containerId}/${ifname}`;
       wirePod(this.direct, plan, { netns, bridgeIndex: bridge.index, label });
@@ -139,7 +148,7 @@ export class PodManager {
       await this.remove(record);
       throw error;
     }
-    return addResult(config, { plan, netns, bridge: name, bridgeMac: bridge.mac });
+    return addResult(config, { plan, netns: netns.path, bridge: name, bridgeMac: bridge.mac });
   }
 
   private async applyFeatures(record: PodRecord): Promise<void> {

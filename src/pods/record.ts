@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import type { Netns } from '../kernel/netns.ts';
 import { macFromBytes } from '../model/address.ts';
 import type { CniRequest } from './cni/call.ts';
 import type { PodKey, PodRecord } from './plan/pod.ts';
@@ -18,12 +19,13 @@ export function hostEnd(key: PodKey): { readonly hostVeth: string; readonly host
 }
 
 /** What is kept of an attachment that was made as `plan` says. */
-export function makeRecord(request: CniRequest, plan: PodPlan, bridge: string): PodRecord {
-  const { args, config, netns } = request;
+export function makeRecord(request: CniRequest, netns: Netns, plan: PodPlan, bridge: string): PodRecord {
+  const { args, config } = request;
   const { K8S_POD_NAMESPACE: namespace, K8S_POD_NAME: name } = args;
   return {
     ...keyOf(request),
-    netns,
+    netns: netns.path,
+    netnsId: netns.id,
     addresses: plan.addresses.map(({ address, subnet, gateway }) => ({
       address: `${address.text}/${subnet.length}`,
       gateway: gateway.text,

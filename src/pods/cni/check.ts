@@ -1,9 +1,10 @@
 import type { RtSocket } from '../../kernel/netlink/socket.ts';
+import { closeNetns } from '../../kernel/netns.ts';
 import { TwillError } from '../../model/error.ts';
 import { unshaped } from '../kernel/bandwidth.ts';
 import { checkPod } from '../kernel/check.ts';
 import type { HostPorts } from '../kernel/hostports.ts';
-import { assertPodNamespace } from '../kernel/namespace.ts';
+import { openPodNamespace } from '../kernel/namespace.ts';
 import type { PodRecord } from '../plan/pod.ts';
 import type { CniRequest } from './call.ts';
 import { isObject } from './netconf.ts';
@@ -29,17 +30,21 @@ export async function checkAttachment(
     throw new TwillError('invalid', 'network configuration: CHECK needs the prevResult of ADD');
   if (record === undefined)
     throw new TwillError('not-found', `container ${containerId} has no ${ifname} in network ${config.name}`);
-  assertPodNamespace(netns);
   const { ips, routes } = previousResult(config.prevResult);
   const [addresses, destinations] = [listed(ips, 'address'), listed(routes, 'dst')];
   const own = record.addresses.map(({ address }) => address);
   const lost = own.find((address) => !addresses.has(address));
   if (lost !== undefined)
     throw new TwillError('kernel', `prevResult does not have ${lost}, which ADD gave ${containerId}`);
-  await checkPod(node.socket, record, netns, {
-    addresses: own,
-    routes: record.routes.filter((destination) => destinations.has(destination)),
-  });
+  const namespace = openPodNamespace(netns);
+  try {
+    await checkPod(node.socket, record, namespace, {
+      addresses: own,
+      routes: record.routes.filter((destination) => destinations.has(destination)),
+    });
+  } finally {
+    closeNetns(namespace);
+  }
   if ((await unshaped(node.socket, [record])).length > 0)
     throw new TwillError('kernel', `the traffic of ${containerId} is not shaped as it should be`);
   if (record.portMappings.length > 0) await node.hostPorts.check();

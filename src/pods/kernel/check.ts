@@ -2,7 +2,7 @@ import { listAddresses } from '../../kernel/netlink/addresses.ts';
 import { type Link, listLinks } from '../../kernel/netlink/links.ts';
 import { listRoutes } from '../../kernel/netlink/routes.ts';
 import { RtSocket } from '../../kernel/netlink/socket.ts';
-import { inNetns } from '../../kernel/netns.ts';
+import { inNetns, type Netns } from '../../kernel/netns.ts';
 import { parsePrefix } from '../../model/address.ts';
 import { TwillError } from '../../model/error.ts';
 import type { PodRecord } from '../plan/pod.ts';
@@ -47,12 +47,12 @@ async function checkOutside(host: RtSocket, record: PodRecord): Promise<void> {
 
 /**
  * Looks whether a pod's interface, addresses and routes, its host-side veth and the bridge are as ADD left them.
- * @throws TwillError `kernel` naming what is missing, `not-found` when the namespace is gone
+ * @throws TwillError `kernel` naming what is missing
  */
 export async function checkPod(
   host: RtSocket,
   record: PodRecord,
-  netns: string,
+  netns: Netns,
   expected: Expected,
 ): Promise<void> {
   const pod = inNetns(netns, () => new RtSocket());

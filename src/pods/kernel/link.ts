@@ -1,11 +1,10 @@
-import { closeSync, openSync } from 'node:fs';
 import { addAddress } from '../../kernel/netlink/addresses.ts';
 import { RTPROT_STATIC } from '../../kernel/netlink/constants.ts';
 import { DirectSocket } from '../../kernel/netlink/direct.ts';
 import { createVeth, setBridgePort, setLink, syncCarrier } from '../../kernel/netlink/links.ts';
 import { addRoute } from '../../kernel/netlink/routes.ts';
 import type { Change } from '../../kernel/netlink/socket.ts';
-import { findInterfaceIndex, inNetns } from '../../kernel/netns.ts';
+import { findInterfaceIndex, inNetns, type Netns } from '../../kernel/netns.ts';
 import { writeSysctl } from '../../kernel/sysctl.ts';
 import { isTwillError, TwillError } from '../../model/error.ts';
 import type { PodPlan } from '../plan/wiring.ts';
@@ -56,29 +55,19 @@ function makeRoutes(pod: DirectSocket, plan: PodPlan, device: number): void {
 
 function createPair(host: DirectSocket, plan: PodPlan, where: PodPlace): void {
   const { hostVeth, hostMac, ifname, mac, mtu, hairpin } = plan;
-  let netnsFd: number;
-  try {
-    netnsFd = openSync(where.netns, 'r');
-  } catch (cause) {
-    throw new TwillError('not-found', `cannot open network namespace '${where.netns}' (CNI_NETNS)`, cause);
-  }
-  try {
-    const alias = `${aliasPrefix}${where.label}`.slice(0, 250);
-    host.apply([
-      createVeth(
-        { name: hostVeth, mac: hostMac, mtu, master: where.bridgeIndex, up: true, alias },
-        { name: ifname, mac, mtu, netnsFd },
-      ),
-      setBridgePort(hostVeth, hairpin),
-    ]);
-  } finally {
-    closeSync(netnsFd);
-  }
+  const alias = `${aliasPrefix}${where.label}`.slice(0, 250);
+  host.apply([
+    createVeth(
+      { name: hostVeth, mac: hostMac, mtu, master: where.bridgeIndex, up: true, alias },
+      { name: ifname, mac, mtu, netnsFd: where.netns.fd },
+    ),
+    setBridgePort(hostVeth, hairpin),
+  ]);
 }
 
 /** Where a pod's interface goes. `label` is shown as the host-side veth's alias. */
 export interface PodPlace {
-  readonly netns: string;
+  readonly netns: Netns;
   readonly bridgeIndex: number;
   readonly label: string;
 }
@@ -104,7 +93,7 @@ function configureInside(host: DirectSocket, plan: PodPlan): void {
 /**
  * Makes the veth pair and configures both ends: a millisecond and a half of the kernel's time, in one go. Whoever calls
  * removes the host end when this fails.
- * @throws TwillError `not-found` when the namespace does not exist, `exists` when it has such an interface already
+ * @throws TwillError `exists` when the namespace has such an interface already
  */
 export function wirePod(host: DirectSocket, plan: PodPlan, where: PodPlace): void {
   createPair(host, plan, where);

@@ -1,27 +1,35 @@
-import { type Stats, statSync } from 'node:fs';
-import { TwillError } from '../../model/error.ts';
+import { statSync } from 'node:fs';
+import { closeNetns, type Netns, openNetns, ownNetnsId } from '../../kernel/netns.ts';
+import { isTwillError, TwillError } from '../../model/error.ts';
 
-function statOf(path: string): Stats | undefined {
-  return statSync(path, { throwIfNoEntry: false });
+/**
+ * Opens a pod's network namespace. All that is done to the pod is done through this one descriptor: the path may lead to
+ * another namespace a moment later, to the node's own at worst. To be closed by `closeNetns`.
+ * @throws TwillError `not-found` when it does not exist, `invalid` when it is no namespace or the node's own
+ */
+export function openPodNamespace(path: string): Netns {
+  let netns: Netns;
+  try {
+    netns = openNetns(path);
+  } catch (error) {
+    if (isTwillError(error, 'not-found'))
+      throw new TwillError('not-found', `CNI_NETNS: the network namespace '${path}' does not exist`, error);
+    if (isTwillError(error, 'invalid'))
+      throw new TwillError('invalid', `CNI_NETNS: '${path}' is not a network namespace`);
+    throw error;
+  }
+  if (netns.id !== ownNetnsId()) return netns;
+  closeNetns(netns);
+  throw new TwillError('invalid', `CNI_NETNS: '${path}' is the node's own network namespace`);
 }
 
 /**
- * Looks whether a path is a pod's network namespace.
- * @throws TwillError `not-found` when it does not exist, `invalid` when it is no namespace or the node's own
+ * False when the path is gone, is what is left of an unmounted namespace (a plain file), or leads to another namespace
+ * by now (a process number that was used again).
+ * @param id the namespace's, where it is known
  */
-export function assertPodNamespace(path: string): void {
-  const given = statOf(path);
-  const own = statSync('/proc/self/ns/net');
-  if (given === undefined)
-    throw new TwillError('not-found', `CNI_NETNS: the network namespace '${path}' does not exist`);
-  if (given.dev !== own.dev)
-    throw new TwillError('invalid', `CNI_NETNS: '${path}' is not a network namespace`);
-  if (given.ino === own.ino)
-    throw new TwillError('invalid', `CNI_NETNS: '${path}' is the node's own network namespace`);
-}
-
-/** False when the path is gone, or is what is left of an unmounted namespace: a plain file. */
-export function namespaceExists(path: string): boolean {
-  const given = statOf(path);
-  return given !== undefined && given.dev === statSync('/proc/self/ns/net').dev;
+export function namespaceExists(path: string, id: string | undefined): boolean {
+  const given = statSync(path, { throwIfNoEntry: false });
+  if (given === undefined || given.dev !== statSync('/proc/self/ns/net').dev) return false;
+  return id === undefined || id === `${given.dev}:${given.ino}`;
 }

@@ -35,6 +35,8 @@ export interface Bandwidth {
 export interface PodRecord extends PodKey {
   /** Path of the pod's network namespace as the runtime gave it. */
   readonly netns: string;
+  /** Which namespace it led to then; absent in records of earlier versions. */
+  readonly netnsId?: string | undefined;
   readonly addresses: readonly PodAddress[];
   /** Destinations of the routes made in the pod. */
   readonly routes: readonly string[];

@@ -1,5 +1,6 @@
 // The CNI executable. It is started anew for every call, so it is thin: it passes the call to the agent's socket and
 // prints the answer. What it decides itself is what to do when the agent cannot be asked.
+import { goField } from '../src/model/go-json.ts';
 import {
   type CniAnswer,
   type CniCall,
@@ -54,7 +55,7 @@ async function main(): Promise<CniAnswer> {
     return failureAnswer({ code: cniErrors.invalidEnvironment, msg }, undefined);
   }
   let input = '';
-  let config: { cniVersion?: unknown; socket?: unknown; timeoutSeconds?: unknown };
+  let config: Readonly<Record<string, unknown>>;
   try {
     input = readInput();
     config = JSON.parse(input);
@@ -65,10 +66,11 @@ async function main(): Promise<CniAnswer> {
     const msg = `the network configuration on standard input is not a JSON object: ${(error as Error).message}`;
     return failureAnswer({ code: cniErrors.decodeFailure, msg }, undefined);
   }
-  const version = config.cniVersion;
+  const version = goField(config, 'cniVersion');
   if (environment.CNI_COMMAND === 'VERSION') return versionAnswer(version);
-  const socketPath = typeof config.socket === 'string' ? config.socket : defaultSocket;
-  const { timeoutSeconds: seconds } = config;
+  const socket = goField(config, 'socket');
+  const socketPath = typeof socket === 'string' ? socket : defaultSocket;
+  const seconds = goField(config, 'timeoutSeconds');
   const deadlineMs = typeof seconds === 'number' && seconds > 0 ? seconds * 1000 : callDeadlineMs;
   const call: CniCall = { environment, input };
   try {

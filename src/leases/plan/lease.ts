@@ -11,6 +11,7 @@ import {
   parseMac,
 } from '../../model/address.ts';
 import { describeError, TwillError } from '../../model/error.ts';
+import { goField } from '../../model/go-json.ts';
 
 /** One family's share of a node's lease. */
 export interface LeaseFamily {
@@ -123,8 +124,19 @@ export interface RawLease {
   readonly BackendV6Data?: unknown;
 }
 
+function rawLease(fields: Readonly<Record<string, unknown>>): RawLease {
+  return {
+    PublicIP: goField(fields, 'PublicIP'),
+    PublicIPv6: goField(fields, 'PublicIPv6'),
+    BackendType: goField(fields, 'BackendType'),
+    BackendData: goField(fields, 'BackendData'),
+    BackendV6Data: goField(fields, 'BackendV6Data'),
+  };
+}
+
 function parseVtep(data: unknown, field: string): { vni: number | undefined; mac: string } {
-  const { VNI: vni, VtepMAC: mac } = (data ?? {}) as { VNI?: unknown; VtepMAC?: unknown };
+  const fields = (data ?? {}) as Readonly<Record<string, unknown>>;
+  const [vni, mac] = [goField(fields, 'VNI'), goField(fields, 'VtepMAC')];
   if (typeof mac !== 'string') throw new TwillError('invalid', `${field}.VtepMAC is missing`);
   const parsed = parseMac(mac);
   if (!isUnicastMac(parsed)) throw new TwillError('invalid', `${field}.VtepMAC '${mac}' is no device's`);
@@ -174,7 +186,7 @@ export function parseLease(name: string, value: string): Lease {
   }
   try {
     if (typeof raw !== 'object' || raw === null) throw new TwillError('invalid', 'it is not an object');
-    return makeLease(name, subnets, raw);
+    return makeLease(name, subnets, rawLease(raw as Readonly<Record<string, unknown>>));
   } catch (cause) {
     throw new TwillError('invalid', `the value of subnet key '${name}': ${describeError(cause)}`, cause);
   }

@@ -11,6 +11,7 @@ import {
   prefixHost,
 } from '../../model/address.ts';
 import { describeError, TwillError } from '../../model/error.ts';
+import { goField } from '../../model/go-json.ts';
 
 /** Backends that carry packets between nodes (or, `alloc`, leave that to somebody else). */
 export type Backend =
@@ -48,21 +49,20 @@ export interface NetworkConfig {
 
 const backendTypes: readonly Backend['type'][] = ['vxlan', 'host-gw', 'alloc'];
 
-/** A JSON object whose field names are matched without regard to case, as Go's encoding/json does. */
+/** A JSON object with flannel's fields. */
 class Fields {
-  private readonly values: ReadonlyMap<string, unknown>;
+  private readonly values: Readonly<Record<string, unknown>>;
   private readonly path: string;
 
   constructor(value: unknown, path: string) {
     if (typeof value !== 'object' || value === null || Array.isArray(value))
       throw new TwillError('invalid', `${path === '' ? 'the configuration' : path} is not an object`);
-    this.values = new Map(Object.entries(value).map(([name, field]) => [name.toLowerCase(), field]));
+    this.values = value as Readonly<Record<string, unknown>>;
     this.path = path;
   }
 
   raw(name: string): unknown {
-    const value = this.values.get(name.toLowerCase());
-    return value === null ? undefined : value;
+    return goField(this.values, name) ?? undefined;
   }
 
   wrong(name: string, why: string): TwillError {

@@ -1,4 +1,5 @@
 import { isTwillError } from '../../model/error.ts';
+import { goField } from '../../model/go-json.ts';
 import { type CniCall, type CniFailure, cniErrors, supportedVersions } from '../plan/protocol.ts';
 import {
   configVersion,
@@ -96,7 +97,7 @@ export function parseCall(call: CniCall): ParsedCall {
   }
   if (!isObject(config))
     return refuse(cniErrors.decodeFailure, 'the network configuration is not a JSON object');
-  version = config.cniVersion;
+  version = goField(config, 'cniVersion');
   const problem = environmentProblem(call);
   if (problem !== undefined) return refuse(cniErrors.invalidEnvironment, problem);
   try {
@@ -132,8 +133,7 @@ export function parseCall(call: CniCall): ParsedCall {
 
 /** The part of a configuration that says which attachment is meant. */
 function identity(config: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
-  const { cniVersion, name } = config;
-  return { cniVersion, name };
+  return { cniVersion: goField(config, 'cniVersion'), name: goField(config, 'name') };
 }
 
 function parameters(call: CniCall): Omit<CniRequest, 'config'> {

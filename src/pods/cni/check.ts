@@ -1,6 +1,7 @@
 import type { RtSocket } from '../../kernel/netlink/socket.ts';
 import { closeNetns } from '../../kernel/netns.ts';
 import { TwillError } from '../../model/error.ts';
+import { goField } from '../../model/go-json.ts';
 import { unshaped } from '../kernel/bandwidth.ts';
 import { checkPod } from '../kernel/check.ts';
 import type { HostPorts } from '../kernel/hostports.ts';
@@ -11,7 +12,7 @@ import { isObject } from './netconf.ts';
 import { previousResult } from './result.ts';
 
 function listed(entries: readonly unknown[], field: string): Set<unknown> {
-  return new Set(entries.map((entry) => (isObject(entry) ? entry[field] : undefined)));
+  return new Set(entries.map((entry) => (isObject(entry) ? goField(entry, field) : undefined)));
 }
 
 /**

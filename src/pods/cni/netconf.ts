@@ -1,6 +1,7 @@
 import * as v from 'valibot';
 import { parseAddress, parsePrefix } from '../../model/address.ts';
 import { TwillError } from '../../model/error.ts';
+import { goField, goFields } from '../../model/go-json.ts';
 import type { Bandwidth, PortMapping } from '../plan/pod.ts';
 import { supportedVersions } from '../plan/protocol.ts';
 
@@ -27,7 +28,15 @@ const positive = v.pipe(v.number(), v.integer(), v.minValue(0));
 /** Some runtimes write null, or an empty list, for what they have nothing of. */
 const optional = <T extends v.GenericSchema>(schema: T) => v.nullish(schema);
 
-const portMapping = v.object({
+/** A JSON object that Go programs write and read: the names of its fields are matched as they match them. */
+const struct = <T extends v.ObjectEntries>(entries: T) =>
+  v.pipe(
+    v.unknown(),
+    v.transform((value) => (isObject(value) ? goFields(value, Object.keys(entries)) : value)),
+    v.object(entries),
+  );
+
+const portMapping = struct({
   hostPort: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(65535)),
   containerPort: port,
   protocol: optional(
@@ -36,16 +45,16 @@ const portMapping = v.object({
   hostIP: optional(v.union([v.literal(''), address])),
 });
 
-const bandwidth = v.object({
+const bandwidth = struct({
   ingressRate: optional(positive),
   ingressBurst: optional(positive),
   egressRate: optional(positive),
   egressBurst: optional(positive),
 });
 
-const route = v.object({ dst: network, gw: optional(address) });
+const route = struct({ dst: network, gw: optional(address) });
 
-const ipam = v.looseObject({ type: optional(v.string()), routes: optional(v.array(route)) });
+const ipam = struct({ type: optional(v.string()), routes: optional(v.array(route)) });
 
 /** Options of the bridge plugin, which a configuration for flannel has in `delegate`. */
 const bridgeOptions = {
@@ -58,25 +67,25 @@ const bridgeOptions = {
   ipam: optional(ipam),
 };
 
-const attachment = v.object({ containerID: v.string(), ifname: v.string() });
+const attachment = struct({ containerID: v.string(), ifname: v.string() });
 
-const schema = v.looseObject({
+const schema = struct({
   cniVersion: optional(v.string()),
   name: v.pipe(
     v.string('must be given'),
     v.regex(namePattern, 'must be alphanumeric with _ . and - after the first character'),
   ),
   ...bridgeOptions,
-  delegate: optional(v.looseObject({ type: optional(v.string()), ...bridgeOptions })),
+  delegate: optional(struct({ type: optional(v.string()), ...bridgeOptions })),
   dns: optional(v.looseObject({})),
   runtimeConfig: optional(
-    v.looseObject({
+    struct({
       portMappings: optional(v.array(portMapping)),
       bandwidth: optional(bandwidth),
       ips: optional(v.array(v.string())),
     }),
   ),
-  args: optional(v.looseObject({ cni: optional(v.looseObject({ ips: optional(v.array(v.string())) })) })),
+  args: optional(struct({ cni: optional(struct({ ips: optional(v.array(v.string())) })) })),
   'cni.dev/valid-attachments': optional(v.array(attachment)),
   'cni.dev/attachments': optional(v.array(attachment)),
 });
@@ -127,7 +136,7 @@ export function isObject(value: unknown): value is Json {
 
 /** The version a configuration names; 0.1.0, the specification's default, when it names none. */
 export function configVersion(config: Json): string {
-  const version = config.cniVersion ?? '';
+  const version = goField(config, 'cniVersion') ?? '';
   if (typeof version !== 'string') throw new TwillError('invalid', 'cniVersion must be a string');
   return version === '' ? '0.1.0' : version;
 }
@@ -209,7 +218,7 @@ export function parseNetConf(config: Json): NetConf | UnsupportedField {
     dns: parsed.dns ?? undefined,
     portMappings: parsePortMappings(parsed),
     bandwidth: parseBandwidth(parsed),
-    prevResult: config.prevResult,
+    prevResult: goField(config, 'prevResult'),
     validAttachments: parsed['cni.dev/valid-attachments'] ?? parsed['cni.dev/attachments'] ?? undefined,
   };
 }

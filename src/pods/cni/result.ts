@@ -1,3 +1,4 @@
+import { goField } from '../../model/go-json.ts';
 import type { PodPlan } from '../plan/wiring.ts';
 import { isObject, type NetConf } from './netconf.ts';
 
@@ -18,12 +19,16 @@ interface Result {
 /** The parts of an earlier plugin's result; what is missing or malformed counts as empty. */
 export function previousResult(value: unknown): Result {
   const previous = isObject(value) ? value : {};
-  const list = (field: unknown): unknown[] => (Array.isArray(field) ? field : []);
+  const list = (name: string): readonly unknown[] => {
+    const field = goField(previous, name);
+    return Array.isArray(field) ? field : [];
+  };
+  const dns = goField(previous, 'dns');
   return {
-    interfaces: list(previous.interfaces),
-    ips: list(previous.ips),
-    routes: list(previous.routes),
-    dns: isObject(previous.dns) ? previous.dns : {},
+    interfaces: list('interfaces'),
+    ips: list('ips'),
+    routes: list('routes'),
+    dns: isObject(dns) ? dns : {},
   };
 }
 

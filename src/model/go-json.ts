@@ -22,7 +22,7 @@ export function goField(object: Readonly<Record<string, unknown>>, name: string)
     // Every fold keeps the number of UTF-16 units, so most names need not be folded.
     if (key.length !== name.length || key === name) continue;
     folded ??= foldName(name);
-    if (foldName(key) === folded) found = object[key] ?? found;
+    if (foldName(key) === folded) found = object[key] ?? found ?? null;
   }
   return found;
 }

@@ -163,6 +163,29 @@ test('bandwidth: both directions are shaped at the node, repaired, and gone afte
   });
 });
 
+test('what containerd writes under the names of Go’s fields has its meaning', async () => {
+  await withCniNode(async (node) => {
+    const pod = await node.pod();
+    const runtimeConfig = {
+      portMappings: [{ HostPort: 8080, ContainerPort: 80, Protocol: 'tcp', HostIP: '' }],
+      bandwidth: { IngressRate: 8_000_000, IngressBurst: 800_000, EgressRate: 0, EgressBurst: 0 },
+    };
+    const config = { runtimeConfig, HairpinMode: false, MTU: 1400, Delegate: { IPAM: {} } };
+    const added = await node.call('ADD', { netns: pod.path, config });
+    assert.equal(added.status, 0, added.stdout);
+    await serveName(pod, 'pod', 80);
+    assert.equal(await fetchFrom(node.namespace, '127.0.0.1', 8080), 'pod');
+    const veth = added.json.interfaces[1].name;
+    const [link] = JSON.parse(await node.namespace.exec('ip', ['-j', '-d', 'link', 'show', veth]));
+    assert.deepEqual([link.linkinfo.info_slave_data.hairpin, link.mtu], [false, 1400]);
+    assert.match(await node.namespace.exec('tc', ['qdisc', 'show', 'dev', veth]), /tbf .* rate 8Mbit/);
+    const { ips, ...rest } = added.json;
+    const config2 = { ...config, cniVersion: '1.0.0', PrevResult: { ...rest, IPs: ips } };
+    const checked = await node.call('CHECK', { netns: pod.path, config: config2 });
+    assert.equal(checked.status, 0, checked.stdout);
+  });
+});
+
 test('twill pods shows what the pods have, as a table and as JSON', async () => {
   await withCniNode(async (node) => {
     const pod = await node.pod();

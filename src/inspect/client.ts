@@ -16,7 +16,11 @@ export function askAgent<T>(socketPath: string, call: InspectCall): Promise<T> {
       chunks.push(chunk);
       if (chunk.at(-1) !== 10) return;
       socket.destroy();
-      resolve(JSON.parse(Buffer.concat(chunks).toString()) as T);
+      try {
+        resolve(JSON.parse(Buffer.concat(chunks).toString()) as T);
+      } catch (cause) {
+        fail(cause);
+      }
     });
     socket.on('error', fail);
     socket.on('close', () => fail());

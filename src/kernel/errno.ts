@@ -15,6 +15,8 @@ const codes: Readonly<Record<string, ErrorCode>> = {
   ENOBUFS: 'exhausted',
   ENOMEM: 'exhausted',
   EBUSY: 'conflict',
+  EMFILE: 'unavailable',
+  ENFILE: 'unavailable',
 };
 
 const advice: Readonly<Record<string, string>> = {

@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream';
 import type { Family } from '../model/address.ts';
-import { TwillError } from '../model/error.ts';
+import { isTwillError, TwillError } from '../model/error.ts';
 import { run, runChecked } from './process.ts';
 
 /** Which of the two kernel interfaces the iptables tools speak: nf_tables or the older x_tables. */
@@ -93,8 +93,10 @@ async function saved(
   try {
     const result = await run(`${family.iptables}-${variant}-save`, args);
     return result.status === 0 ? result.stdout : undefined;
-  } catch {
-    return undefined;
+  } catch (error) {
+    // One that hangs, or cannot be started for want of descriptors, tells nothing about which is used.
+    if (isTwillError(error, 'missing-program', 'permission')) return undefined;
+    throw error;
   }
 }
 

@@ -4,6 +4,7 @@ import { kernelError } from './errno.ts';
 import { lastErrno, libc } from './libc.ts';
 
 const CLONE_NEWNET = 0x40000000;
+const ENODEV = 19;
 /** _IO(0xb7, 3): the kind of a namespace, as a CLONE_NEW* flag. Refused for everything that is no namespace. */
 const NS_GET_NSTYPE = 0xb703;
 // A path may be anything: a pipe would keep the whole process waiting for its other end.
@@ -56,10 +57,15 @@ export function closeNetns({ fd }: Netns): void {
 /**
  * Index of a device in the calling thread's network namespace, undefined when there is none of that name; synchronous,
  * so it works inside {@link inNetns}.
+ * @throws TwillError when it cannot be told
  */
 export function findInterfaceIndex(name: string): number | undefined {
   const index = libc().if_nametoindex(name);
-  return index === 0 ? undefined : index;
+  if (index !== 0) return index;
+  const errno = lastErrno();
+  // It opens a socket to ask: without a descriptor for that it has learnt nothing.
+  if (errno !== ENODEV) throw kernelError(`look for the device ${name}`, errno);
+  return undefined;
 }
 
 function enter<T>({ fd, path }: Netns, work: () => T): T {

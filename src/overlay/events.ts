@@ -9,6 +9,7 @@ import { parseIpSettings } from '../kernel/netlink/netconf.ts';
 import { parseNexthop } from '../kernel/netlink/nexthops.ts';
 import { parseRoute } from '../kernel/netlink/routes.ts';
 import { monotonicMs } from '../process/clock.ts';
+import { guarded } from '../process/guarded.ts';
 import type { Log } from '../process/log.ts';
 import type { Overlay } from './overlay.ts';
 import { fdbEntry, neighbourEntry, nexthopEntry, ownsRoute, routeEntry } from './plan/actual.ts';
@@ -204,9 +205,10 @@ export function watchKernel(overlay: Overlay, log: Log): () => void {
     },
     onLost: () => overlay.loop.trigger('kernel events were lost'),
   });
-  const settings = setInterval(() => {
+  const look = guarded(log, 'looking at the settings of the node', () => {
     for (const name of overlay.settings.undone()) trigger.pull(settingObject(name));
-  }, SETTINGS_MS);
+  });
+  const settings = setInterval(look, SETTINGS_MS);
   return () => {
     clearInterval(settings);
     trigger.stop();

@@ -87,6 +87,8 @@ export class PodManager {
   add(request: CniRequest, abandoned: () => boolean): Promise<object> {
     const key = keyOf(request);
     return this.locks.run(podKeyText(key), async () => {
+      // It may have waited for its turn behind others of its key.
+      await assertAwaited(abandoned);
       if (this.store.get(key) !== undefined) {
         const { containerId, ifname } = key;
         throw new TwillError('exists', `container ${containerId} has ${ifname} already: DEL must come first`);

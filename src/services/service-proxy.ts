@@ -148,9 +148,9 @@ export class ServiceProxy {
       busy: () => this.writing || !this.ready,
       looksWhole: () => rules.looksWhole(),
       repair: (broken) => {
-        this.reportOther();
         this.fullWanted = true;
         this.loop.trigger('rules were changed by others', broken);
+        this.reportOther();
       },
     });
   }
@@ -175,11 +175,10 @@ export class ServiceProxy {
     const now = monotonicMs();
     const { tracker, facts, view } = this.input;
     const full = this.fullWanted || now - this.lastFull >= this.options.config.resyncMs;
+    // What throws here is wanted still.
+    if (full || this.reconfigure) this.configure(facts);
     this.fullWanted = false;
-    if (full || this.reconfigure) {
-      this.reconfigure = false;
-      this.configure(facts);
-    }
+    this.reconfigure = false;
     const dirty = tracker.takeDirty();
     // What a failed sync had taken is in the rules' desired state already: only writing it is repeated.
     const states: States = [...dirty.keys].map((key) => [key, tracker.state(key)] as const);

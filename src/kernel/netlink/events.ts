@@ -33,24 +33,36 @@ export class EventSocket {
     this.raw = socket;
     this.inode = inode;
     this.listener = listener;
-    this.raw.on('message', (data) => {
-      for (const message of parseMessages(data)) listener.onEvent(message);
-    });
+    this.raw.on('message', (data) => this.receive(data));
     this.raw.on('error', (error) => this.lost(error));
-    for (const group of listener.groups) this.raw.addMembership(group);
+    try {
+      for (const group of listener.groups) this.raw.addMembership(group);
+    } catch (error) {
+      this.raw.close();
+      throw error;
+    }
     this.timer = setInterval(() => this.checkDrops(), DROP_CHECK_MS);
     this.timer.unref();
   }
 
+  /** What the listener cannot take now is as good as lost: it looks at everything again. */
+  private receive(data: Buffer): void {
+    try {
+      for (const message of parseMessages(data)) this.listener.onEvent(message);
+    } catch (error) {
+      this.lost(error);
+    }
+  }
+
   private checkDrops(): void {
-    const drops = readDrops(this.inode) ?? 0;
-    if (drops === this.drops) return;
+    const drops = readDrops(this.inode);
+    if (drops === undefined || drops === this.drops) return;
     const lost = drops - this.drops;
     this.drops = drops;
     this.lost(new Error(`${lost} did not fit the receive buffer`));
   }
 
-  private lost(cause: Error): void {
+  private lost(cause: unknown): void {
     const why = `netlink messages were lost: ${describeError(cause)}`;
     this.listener.onLost(new TwillError('unavailable', why, cause));
   }

@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { TwillError } from '../../model/error.ts';
 import { kernelError } from '../errno.ts';
 import { lastErrno, libc } from '../libc.ts';
 
@@ -36,13 +37,28 @@ function setOption(fd: number, level: number, name: number, value: number): void
  * cannot word. So the buffer is large, and an overrun raises no error but counts as a drop.
  * @param filter classic BPF over its messages: what that refuses is never queued
  * @returns the socket, its descriptor where that was found, and its inode number for {@link readDrops}
+ * @throws TwillError `unavailable` when descriptors are short; nothing is left open
  */
-export function openGuarded<T>(
+export function openGuarded<T extends { close(): void }>(
   open: () => T,
   filter?: Buffer,
 ): { socket: T; fd: number | undefined; inode: string } {
-  const before = socketLinks();
-  const socket = open();
+  let socket: T | undefined;
+  try {
+    const before = socketLinks();
+    socket = open();
+    return { socket, ...guard(before, filter) };
+  } catch (cause) {
+    socket?.close();
+    if (cause instanceof TwillError) throw cause;
+    throw new TwillError('unavailable', 'cannot open a netlink socket', cause);
+  }
+}
+
+function guard(
+  before: ReadonlyMap<number, string>,
+  filter: Buffer | undefined,
+): { fd: number | undefined; inode: string } {
   for (const [fd, link] of socketLinks()) {
     if (before.get(fd) === link) continue;
     try {
@@ -57,14 +73,20 @@ export function openGuarded<T>(
     }
     if (filter !== undefined && libc().attachFilter(fd, filter) !== 0)
       throw kernelError('filter the messages of a netlink socket', lastErrno());
-    return { socket, fd, inode: /\d+/.exec(link)?.[0] ?? '' };
+    return { fd, inode: /\d+/.exec(link)?.[0] ?? '' };
   }
-  return { socket, fd: undefined, inode: '' };
+  return { fd: undefined, inode: '' };
 }
 
-/** Messages that the kernel could not queue so far; undefined for a socket of another network namespace. */
+/** Messages that the kernel could not queue so far; undefined where that cannot be read, or not from this namespace. */
 export function readDrops(inode: string): number | undefined {
-  for (const line of readFileSync('/proc/net/netlink', 'latin1').split('\n')) {
+  let text: string;
+  try {
+    text = readFileSync('/proc/net/netlink', 'latin1');
+  } catch {
+    return undefined;
+  }
+  for (const line of text.split('\n')) {
     const fields = line.trim().split(/\s+/);
     if (fields[9] === inode) return Number(fields[8]);
   }

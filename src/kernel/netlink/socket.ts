@@ -282,7 +282,13 @@ export class RtSocket {
   }
 
   private receive(data: Buffer): void {
-    for (const message of parseMessages(data))
-      this.pending.find(({ first, last }) => first <= message.seq && message.seq <= last)?.onMessage(message);
+    for (const message of parseMessages(data)) {
+      const pending = this.pending.find(({ first, last }) => first <= message.seq && message.seq <= last);
+      try {
+        pending?.onMessage(message);
+      } catch (error) {
+        pending?.fail(error as Error);
+      }
+    }
   }
 }

@@ -79,6 +79,7 @@ export class EtcdSource implements LeaseSource {
     if (this.current !== undefined) return Promise.resolve(this.current);
     return new Promise((resolve, reject) => {
       this.waiting.push(resolve);
+      if (signal.aborted) return reject(signal.reason);
       signal.addEventListener('abort', () => reject(signal.reason), { once: true });
     });
   }

@@ -69,7 +69,7 @@ export async function watchKeys(client: Etcd3, watch: KeyWatch): Promise<'compac
     timer = setTimeout(() => reject(new Error('no answer')), REQUEST_TIMEOUT_MS);
     stream.on('error', reject);
     stream.on('end', () => reject(new Error('etcd ended the watch')));
-    stream.on('data', (answer) => {
+    const take = (answer: IWatchResponse): void => {
       if (answer.canceled) {
         if (BigInt(answer.compact_revision) > 0n) end('compacted');
         else reject(new Error(answer.cancel_reason || 'etcd cancelled the watch'));
@@ -79,6 +79,13 @@ export async function watchKeys(client: Etcd3, watch: KeyWatch): Promise<'compac
         clearTimeout(timer);
         onCreated(BigInt(answer.header.revision));
       } else onAnswer(answer, ids.indexOf(answer.watch_id));
+    };
+    stream.on('data', (answer) => {
+      try {
+        take(answer);
+      } catch (error) {
+        reject(error); // nobody stands above this handler
+      }
     });
     for (const { start: key, end } of ranges) {
       const range = end === undefined ? { key } : { key, range_end: end };

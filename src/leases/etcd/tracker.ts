@@ -214,6 +214,21 @@ export class EtcdTracker {
     this.lastError = undefined;
   }
 
+  /** Connects anew where the certificates were renewed; a failure is told, and tried again with the next attempt. */
+  private reconnected(): boolean {
+    try {
+      if (!this.store.certificatesChanged()) return false;
+      this.log.info('the certificates for etcd have changed, connecting anew');
+      this.store.reconnect();
+      return true;
+    } catch (error) {
+      this.lastError = describeError(error);
+      if (this.limiter.allow('reconnect') !== undefined)
+        this.log.warn({ error: this.lastError }, 'cannot connect to etcd anew, will retry');
+      return false;
+    }
+  }
+
   private async run(signal: AbortSignal): Promise<void> {
     let failures = 0;
     while (!signal.aborted) {
@@ -231,9 +246,7 @@ export class EtcdTracker {
         if (retryInMs < LONGEST_RETRY_MS || this.limiter.allow('retry') !== undefined)
           this.log.warn({ error: this.lastError, retryInMs }, 'cannot follow the leases in etcd, will retry');
         this.connected = false;
-        if (this.store.certificatesChanged()) {
-          this.log.info('the certificates for etcd have changed, connecting anew');
-          this.store.reconnect();
+        if (this.reconnected()) {
           retryInMs = FIRST_RETRY_MS;
           failures = 0;
         }

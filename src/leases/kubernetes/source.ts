@@ -157,6 +157,7 @@ export class KubeSource implements LeaseSource {
 
   config(signal: AbortSignal): Promise<NetworkConfig> {
     return new Promise((resolve, reject) => {
+      if (signal.aborted) return reject(signal.reason);
       signal.addEventListener('abort', () => reject(signal.reason), { once: true });
       this.starting?.then(resolve, reject);
     });

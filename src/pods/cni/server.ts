@@ -1,24 +1,22 @@
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
-import { createConnection, createServer, type Server, type Socket } from 'node:net';
+import { createConnection, createServer, type Server } from 'node:net';
 import { dirname } from 'node:path';
 import { RtSocket } from '../../kernel/netlink/socket.ts';
 import { describeError, type ErrorCode, isTwillError, TwillError } from '../../model/error.ts';
 import type { PodNetworkState } from '../../model/pod-network.ts';
+import { coalesce } from '../../process/coalesce.ts';
+import { guarded } from '../../process/guarded.ts';
 import type { Log } from '../../process/log.ts';
 import { PodWarden, removeOrphans } from '../leftovers.ts';
 import { addressLines, CallCounts } from '../metrics.ts';
 import type { PodRecord } from '../plan/pod.ts';
-import {
-  type CniAnswer,
-  type CniCall,
-  cniErrors,
-  failureAnswer,
-  type InspectCall,
-} from '../plan/protocol.ts';
+import { type CniAnswer, type CniCall, cniErrors, failureAnswer } from '../plan/protocol.ts';
 import { PodManager } from '../pods.ts';
+import { keyOf } from '../record.ts';
 import { type CniRequest, parseCall } from './call.ts';
 import { configurationProblems, configurationWarner } from './configurations.ts';
-import { drainQueue } from './queue.ts';
+import { type CallHandler, serveConnection } from './connection.ts';
+import { DeletionQueue } from './queue.ts';
 
 export interface CniServerOptions {
   readonly socketPath: string;
@@ -48,10 +46,8 @@ export interface CniServer {
   close(): Promise<void>;
 }
 
-/** Longest request line in bytes; a configuration with prevResult has some kilobytes. */
-const MAX_REQUEST = 1 << 20;
-/** How long a caller that has its answer may keep the connection. */
-const CLOSE_TIMEOUT_MS = 10_000;
+/** Calls at a time: each holds a descriptor, which the rest of the process needs. A runtime has some dozen. */
+const MAX_CONNECTIONS = 500;
 const QUEUE_INTERVAL_MS = 5000;
 const GRACE_MS = 60_000;
 const CONFIGURATIONS_INTERVAL_MS = 30_000;
@@ -65,10 +61,12 @@ const failureCodes: Readonly<Partial<Record<ErrorCode, number>>> = {
   exhausted: cniErrors.rangeFull,
 };
 
-class Handler {
+class Handler implements CallHandler {
   readonly manager: PodManager;
   readonly counts = new CallCounts();
   private readonly log: Log;
+  /** What the calls have made of which the answer is on its way. */
+  private readonly made = new WeakMap<CniCall, PodRecord>();
 
   constructor(manager: PodManager, log: Log) {
     this.manager = manager;
@@ -88,6 +86,8 @@ class Handler {
     const fields = { command, containerId, ifname };
     try {
       const result = await this.run(request, abandoned);
+      const record = command === 'ADD' ? this.manager.store.get(keyOf(request)) : undefined;
+      if (record !== undefined) this.made.set(call, record);
       const taken = performance.now() - started;
       this.counts.count(command, 0, taken / 1000);
       const ms = Math.round(taken * 10) / 10;
@@ -99,6 +99,18 @@ class Handler {
       this.counts.count(command, code, (performance.now() - started) / 1000);
       return failureAnswer({ code, msg: describeError(error) }, request.config.cniVersion);
     }
+  }
+
+  async undo(call: CniCall): Promise<void> {
+    const record = this.made.get(call);
+    if (record === undefined) return;
+    const { containerId, ifname } = record;
+    this.log.warn({ containerId, ifname }, 'the caller of ADD went away before its answer: undone');
+    await this.manager.forget(record);
+  }
+
+  inspect(): unknown {
+    return this.manager.store.list();
   }
 
   private codeOf(command: string, error: unknown): number {
@@ -129,47 +141,6 @@ class Handler {
   }
 }
 
-/** One connection carries one call: a line with the request, a line with the answer. */
-function serveConnection(socket: Socket, handler: Handler, running: Set<Promise<void>>): void {
-  const chunks: Buffer[] = [];
-  let length = 0;
-  let gone = false;
-  socket.on('error', () => {}); // the caller may be killed at any moment; 'close' follows
-  // A caller ends its side only by going away.
-  for (const event of ['end', 'close'])
-    socket.on(event, () => {
-      gone = true;
-    });
-  const serve = async (line: string): Promise<void> => {
-    let request: CniCall | InspectCall;
-    try {
-      request = JSON.parse(line);
-    } catch {
-      socket.destroy();
-      return;
-    }
-    const answer =
-      'inspect' in request ? handler.manager.store.list() : await handler.answer(request, () => gone);
-    // The answer ends with its line: the caller closes then, and one that does not in time is closed on.
-    socket.write(`${JSON.stringify(answer)}\n`);
-    socket.setTimeout(CLOSE_TIMEOUT_MS, () => socket.destroy());
-  };
-  const receive = (chunk: Buffer): void => {
-    chunks.push(chunk);
-    length += chunk.length;
-    if (length > MAX_REQUEST) socket.destroy();
-    if (!chunk.includes(10)) return;
-    socket.off('data', receive);
-    socket.resume(); // so that a caller that goes away is noticed
-    const task = serve(Buffer.concat(chunks).toString()).catch((error: unknown) => {
-      socket.destroy(error as Error);
-    });
-    running.add(task);
-    void task.finally(() => running.delete(task));
-  };
-  socket.on('data', receive);
-}
-
 /** @throws TwillError `conflict` when another agent listens there */
 async function refuseSecondServer(socketPath: string): Promise<void> {
   const answered = await new Promise<boolean>((resolve) => {
@@ -186,7 +157,8 @@ async function refuseSecondServer(socketPath: string): Promise<void> {
 
 function listen(server: Server, socketPath: string): Promise<void> {
   return new Promise((resolve, reject) => {
-    server.once('error', (cause) =>
+    // Later ones are about one caller, whose connection could not be accepted; it tries again.
+    server.on('error', (cause) =>
       reject(new TwillError('unavailable', `cannot listen on ${socketPath}`, cause)),
     );
     server.listen(socketPath, () => {
@@ -208,23 +180,26 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
   const netlink = new RtSocket();
   const manager = new PodManager({ stateDir, bridge, log, podNetwork, masquerade, socket: netlink });
   const handler = new Handler(manager, log);
-  const drain = (): Promise<void> => drainQueue(socketPath, (call) => handler.answer(call, () => false), log);
+  const queue = new DeletionQueue(socketPath, (call) => handler.answer(call, () => false), log);
+  const drain = coalesce(() => queue.drain());
   await removeOrphans(netlink, manager, log);
   await drain();
   const warden = new PodWarden(manager, netlink, log, graceMs);
   const running = new Set<Promise<void>>();
   const server = createServer((socket) => serveConnection(socket, handler, running));
+  server.maxConnections = MAX_CONNECTIONS;
   rmSync(socketPath, { force: true });
   await listen(server, socketPath);
   const warn = configurationWarner(confDir, log);
   warn();
   // An executable that found nobody listening may write its deletion a moment after we began to.
+  const lookAfter = guarded(log, 'looking after the pods', () => warden.run());
   const timers = [
-    setInterval(() => void drain(), QUEUE_INTERVAL_MS),
-    setInterval(() => void warden.run(), graceMs / 4),
-    setInterval(warn, CONFIGURATIONS_INTERVAL_MS),
+    setInterval(guarded(log, 'carrying out queued deletions', drain), QUEUE_INTERVAL_MS),
+    setInterval(lookAfter, graceMs / 4),
+    setInterval(guarded(log, 'looking at the CNI configurations', warn), CONFIGURATIONS_INTERVAL_MS),
     // What it looks at stood through our absence, and it starts a dozen processes: routes to other nodes come first.
-    setTimeout(() => void warden.run(), Math.min(FIRST_LOOK_MS, graceMs / 4)),
+    setTimeout(lookAfter, Math.min(FIRST_LOOK_MS, graceMs / 4)),
   ];
   log.info({ socket: socketPath, pods: manager.store.list().length }, 'serving CNI calls');
   return {

@@ -53,9 +53,9 @@ export class LinkReaper {
    * @throws TwillError `kernel` when it cannot be deleted
    */
   delete(name: string): Promise<void> {
-    const index = findInterfaceIndex(name);
-    if (index === undefined) return Promise.resolve();
     return new Promise((resolve, reject) => {
+      const index = findInterfaceIndex(name);
+      if (index === undefined) return resolve();
       this.queue.push({ name, index, attempt: 1, resolve, reject });
       this.schedule();
     });
@@ -98,7 +98,14 @@ export class LinkReaper {
   private settle(doomed: Doomed, failure: unknown): void {
     const { name, index, attempt, resolve, reject } = doomed;
     this.running.delete(index);
-    if (findInterfaceIndex(name) !== index) resolve();
+    let stands: boolean;
+    try {
+      stands = findInterfaceIndex(name) === index;
+    } catch (error) {
+      reject(error); // it cannot be told now
+      return;
+    }
+    if (!stands) resolve();
     else if (attempt < ATTEMPTS) this.queue.push({ ...doomed, attempt: attempt + 1 });
     else reject(failure ?? new TwillError('kernel', `the kernel does not delete ${name}`));
   }

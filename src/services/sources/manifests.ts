@@ -99,8 +99,10 @@ export class ManifestSource implements ServiceSource {
       if (old?.stamp === stamp) return old;
       return { stamp, ...parseManifests(await readFile(path, 'utf8'), path, sink) };
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') sink.skipped(path, describeError(error));
-      return undefined;
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      // Not read is not empty: what it held stays until it can be read again, or is gone.
+      sink.skipped(path, describeError(error));
+      return old;
     }
   }
 

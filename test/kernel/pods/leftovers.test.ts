@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { assertReaches, type CniNode, withCniNode } from '../../lab/cni-node.ts';
@@ -77,11 +77,43 @@ test('damaged files of the state directory and of the queue are named and skippe
     writeFileSync(join(node.directory, 'del-queue/2-1.json'), JSON.stringify(wrong));
     await node.startServer();
     assert.match(node.log, /veth00000000000\.json.*unreadable pod record/);
-    assert.match(node.log, /1-1\.json.*unreadable queued deletion/);
-    assert.deepEqual(readdirSync(join(node.directory, 'del-queue')), []);
+    assert.match(node.log, /1-1\.json\.unreadable.*it is not a CNI call.*set aside/);
+    assert.match(node.log, /2-1\.json\.unreadable.*DEL needs CNI_IFNAME.*set aside/);
+    const kept = ['1-1.json.unreadable', '2-1.json.unreadable'];
+    assert.deepEqual(readdirSync(join(node.directory, 'del-queue')).sort(), kept);
     assert.deepEqual(await podIds(node), ['c1']);
     const added = await node.call('ADD', { containerId: 'c2', netns: (await node.pod()).path });
     assert.notEqual(added.json.ips[0].address, '10.244.7.2/24');
+  });
+});
+
+test('what cannot be read in the queue drops nothing, and keeps nobody from starting', async () => {
+  await withCniNode(async (node) => {
+    const pod = await node.pod();
+    await node.call('ADD', { netns: pod.path });
+    await node.stopServer();
+    const queue = join(node.directory, 'del-queue');
+    assert.equal((await node.call('DEL', { netns: pod.path })).status, 0);
+    const [deletion = ''] = readdirSync(queue);
+    mkdirSync(join(queue, '1-1.json'));
+    symlinkSync('2-1.json', join(queue, '2-1.json'));
+    for (const [index, text] of ['3', 'null', '[]', '{}', '{"environment":{},"input":3}', ''].entries())
+      writeFileSync(join(queue, `3-${index}.json`), text);
+    await node.startServer();
+    assert.deepEqual(await podIds(node), [], 'the deletion is carried out all the same');
+    const left = readdirSync(queue);
+    assert.ok(!left.includes(deletion));
+    assert.ok(left.includes('1-1.json') && left.includes('2-1.json'), 'they may be readable later');
+    assert.equal(left.filter((name) => name.endsWith('.unreadable')).length, 6);
+    assert.match(node.log, /1-1\.json.*EISDIR.*stay queued/);
+    assert.match(node.log, /2-1\.json.*ELOOP.*stay queued/);
+    // A folder that cannot be listed, too.
+    await node.stopServer();
+    rmSync(queue, { recursive: true });
+    writeFileSync(queue, '');
+    await node.startServer();
+    assert.match(node.log, /ENOTDIR.*stay queued/);
+    assert.equal((await node.call('ADD', { netns: pod.path })).status, 0);
   });
 });
 

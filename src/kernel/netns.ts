@@ -35,15 +35,19 @@ export function ownNetnsId(): string {
 
 /**
  * Opens the network namespace at `path`, to be closed by {@link closeNetns}.
- * @throws TwillError `not-found` when `path` does not exist, `permission`, `invalid` when it is no network namespace
+ * @throws TwillError `not-found` when `path` does not exist, `unavailable` when descriptors are short, `permission`,
+ *   `invalid` when it is no network namespace
  */
 export function openNetns(path: string): Netns {
   let fd: number;
   try {
     fd = openSync(path, OPEN_FLAGS);
   } catch (cause) {
-    const code = ['ENOENT', 'ENOTDIR'].includes((cause as NodeJS.ErrnoException).code ?? '');
-    throw new TwillError(code ? 'not-found' : 'permission', `cannot open network namespace '${path}'`, cause);
+    const { code = '' } = cause as NodeJS.ErrnoException;
+    const missing = code === 'ENOENT' || code === 'ENOTDIR';
+    const short = code === 'EMFILE' || code === 'ENFILE';
+    const kind = missing ? 'not-found' : short ? 'unavailable' : 'permission';
+    throw new TwillError(kind, `cannot open network namespace '${path}'`, cause);
   }
   if (libc().ioctl(fd, NS_GET_NSTYPE, null) === CLONE_NEWNET) return { fd, path, id: idOf(fstatSync(fd)) };
   closeSync(fd);

@@ -3,12 +3,10 @@ import { listLinks } from '../kernel/netlink/links.ts';
 import { RtSocket } from '../kernel/netlink/socket.ts';
 import { ConflictWatch } from '../leases/conflict-watch.ts';
 import { NetworkChanges } from '../leases/network-changes.ts';
-import { leaseFamily } from '../leases/plan/lease.ts';
 import type { NetworkConfig } from '../leases/plan/network-config.ts';
 import type { LeaseSource, SourceChange } from '../leases/plan/source.ts';
 import { previousSubnets } from '../leases/plan/subnet-file.ts';
 import { Masquerade } from '../masquerade/masquerade.ts';
-import { trafficRules } from '../masquerade/plan/rules.ts';
 import { watchKernel } from '../overlay/events.ts';
 import { Overlay } from '../overlay/overlay.ts';
 import { wantedChecksumOffload } from '../overlay/plan/checksum-offload.ts';
@@ -17,12 +15,14 @@ import { type CniServer, startCniServer } from '../pods/cni/server.ts';
 import { aborted, type Closer, runUntilSignal } from '../process/ending.ts';
 import { readFileIfPresent } from '../process/files.ts';
 import type { FlagValues } from '../process/flag-reader.ts';
+import { Gate } from '../process/gate.ts';
 import { type Log, makeLog } from '../process/log.ts';
 import { version } from '../process/version.ts';
 import { type AgentConfig, readAgentConfig } from './config.ts';
 import { serveHealth } from './health.ts';
 import type { AgentParts } from './parts.ts';
 import { openSource } from './source.ts';
+import { wantedTraffic } from './traffic.ts';
 
 /** The devices in the bridge: one for each pod, whichever CNI plugin wired it. */
 async function countPorts(socket: RtSocket, bridge: string): Promise<number> {
@@ -30,6 +30,9 @@ async function countPorts(socket: RtSocket, bridge: string): Promise<number> {
   const index = links.find(({ name }) => name === bridge)?.index;
   return index === undefined ? 0 : links.filter(({ master }) => master === index).length;
 }
+
+/** The rules follow the pod network within a moment; an ADD waits for them. */
+const GUARD_WAIT_MS = 10_000;
 
 /** The running parts. */
 class Agent {
@@ -46,6 +49,7 @@ class Agent {
   private watching = false;
   private readonly conflicts: ConflictWatch;
   private masquerade: Masquerade | undefined;
+  private readonly guard = new Gate('the rules that keep others from services on loopback');
   private cni: CniServer | undefined;
 
   constructor(config: AgentConfig, log: Log, signal: AbortSignal, closers: Closer[]) {
@@ -85,6 +89,7 @@ class Agent {
       bridge,
       masquerade,
       log: this.log,
+      loopbackGuard: () => this.guard.wait(GUARD_WAIT_MS),
       podNetwork: () =>
         this.overlay?.podNetwork() ?? { ready: false, reason: 'there is no network configuration yet' },
     });
@@ -173,20 +178,20 @@ class Agent {
     this.log.debug('watches the kernel');
   }
 
+  /** The bridges of this node's pods. */
+  private bridges(): string[] {
+    const used = (this.cni?.pods() ?? []).map(({ bridge }) => bridge);
+    return [...new Set([this.config.bridge, ...used])].sort();
+  }
+
   private startMasquerade(): void {
     const { config, log, source } = this;
     this.masquerade = new Masquerade({
       log,
       resyncMs: config.rulesResyncMs,
       nftables: () => this.network?.nftables ?? false,
-      rules: () =>
-        (this.network?.families ?? []).flatMap(({ family, network: pods }) => {
-          const own = source.own();
-          const subnet = own === undefined ? undefined : leaseFamily(own, family)?.subnet;
-          if (subnet === undefined) return [];
-          const { ipMasq: masquerade, forwardRules: forward, randomFully } = config;
-          return [trafficRules({ network: pods, subnet, masquerade, forward, randomFully })];
-        }),
+      rules: () => wantedTraffic(this.network, source.own(), config, this.bridges()),
+      onGuarded: () => this.guard.open(),
     });
     const { masquerade } = this;
     this.closers.push(() => masquerade.stop());

@@ -55,6 +55,7 @@ function checks({ source, overlay, masquerade, changes, conflicts, cni }: AgentP
   const change = changes?.check();
   if (change !== undefined) result.push(change);
   if (overlay !== undefined) result.push(...overlay.settings.problems(), ...overlay.warnings());
+  result.push(...(masquerade?.warnings() ?? []));
   result.push(...fullTables(neighbourTables(), source.leases().size));
   for (const [name, reason] of malformed)
     result.push({ name: `lease ${name}`, state: 'warning', detail: `skipped: ${reason}` });

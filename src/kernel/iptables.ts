@@ -7,19 +7,36 @@ import { run, runChecked } from './process.ts';
 export type IptablesVariant = 'nft' | 'legacy';
 
 /** Chains whose presence shows which variant the rest of the node (kubelet, kube-proxy, flannel) uses. */
-const hints = /^:(KUBE-IPTABLES-HINT|KUBE-KUBELET-CANARY|KUBE-SERVICES|FLANNEL-POSTRTG|CNI-HOSTPORT-DNAT) /m;
+const hintChains = [
+  { table: 'mangle', chain: 'KUBE-IPTABLES-HINT' },
+  { table: 'mangle', chain: 'KUBE-KUBELET-CANARY' },
+  { table: 'nat', chain: 'KUBE-SERVICES' },
+  { table: 'filter', chain: 'KUBE-SERVICES' },
+  { table: 'nat', chain: 'FLANNEL-POSTRTG' },
+  { table: 'nat', chain: 'CNI-HOSTPORT-DNAT' },
+];
+const hints = new RegExp(`^:(${hintChains.map(({ chain }) => chain).join('|')}) `, 'm');
 
 /** Text in, text out: the only way Twill changes iptables. One call is one transaction. */
 export interface Iptables {
   readonly family: Family;
   readonly variant: IptablesVariant;
-  /** The document `iptables-save -t TABLE` prints; with counters as `[0:0]` only on chains. */
+  /**
+   * The document `iptables-save -t TABLE` prints; with counters as `[0:0]` only on chains.
+   * @throws TwillError `conflict` when iptables-nft cannot print a rule of the table, which somebody has written with nft:
+   *   what cannot be read is not empty
+   */
   save(table: string): Promise<string>;
   /**
    * The lines `iptables -t TABLE -S CHAIN` prints (`-N` or `-P`, then `-A`), undefined when there is no such chain: a
    * read that stays cheap however many rules other chains have.
+   * @throws TwillError `conflict` as {@link save}, when such a rule is in that chain
    */
   list(table: string, chain: string): Promise<string[] | undefined>;
+  /** Whether a rule stands, also in a chain that cannot be printed. @param rule as printed, with `-A CHAIN` in front */
+  has(table: string, rule: string): Promise<boolean>;
+  /** The names of a table's chains, also of one that cannot be printed; undefined when there is no way to tell. */
+  chains(table: string): Promise<string[] | undefined>;
   /**
    * Applies an iptables-restore document without flushing chains it does not name. One that comes as a stream is read
    * while it is made; a table whose COMMIT does not come is not changed.
@@ -40,6 +57,15 @@ function largePages(): NodeJS.ProcessEnv {
   return { ...process.env, GLIBC_TUNABLES: tunables.filter((one) => one !== undefined).join(':') };
 }
 
+const builtInChains = new Set(['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING']);
+
+/** The words of a rule as iptables-save prints it: quotes hold one together. */
+function ruleWords(rule: string): string[] {
+  return Array.from(rule.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g), ([, quoted, word]) =>
+    quoted === undefined ? word! : quoted.replace(/\\(.)/g, '$1'),
+  );
+}
+
 class IptablesProgram implements Iptables {
   readonly family: Family;
   readonly variant: IptablesVariant;
@@ -53,8 +79,19 @@ class IptablesProgram implements Iptables {
     this.namespace = namespace;
   }
 
-  save(table: string): Promise<string> {
-    return runChecked(...this.command(`${this.program}-save`, ['-t', table]));
+  async save(table: string): Promise<string> {
+    const text = await runChecked(...this.command(`${this.program}-save`, ['-t', table]));
+    // Said with status 0.
+    if (text.length < 500 && /is incompatible/.test(text)) throw this.unreadable(`table ${table}`);
+    return text;
+  }
+
+  private unreadable(what: string): TwillError {
+    const advice = 'rules written with nft belong in a table of their own';
+    return new TwillError(
+      'conflict',
+      `${what} (${this.family.name}) holds rules that ${this.program} cannot print: ${advice}`,
+    );
   }
 
   private command(program: string, args: string[]): [program: string, args: string[]] {
@@ -66,8 +103,41 @@ class IptablesProgram implements Iptables {
   async list(table: string, chain: string): Promise<string[] | undefined> {
     const result = await run(...this.command(this.program, ['-t', table, '-S', chain]));
     if (result.status === 0) return result.stdout.split('\n').filter((line) => line !== '');
-    if (/No chain\/target\/match|does not exist|incompatible/.test(result.stderr)) return undefined;
+    // Also said of a chain that is not there.
+    if (/incompatible/.test(result.stderr)) {
+      if (!(await this.hasChain(table, chain))) return undefined;
+      throw this.unreadable(`chain ${chain} of table ${table}`);
+    }
+    if (/No chain\/target\/match|does not exist/.test(result.stderr)) return undefined;
     throw new TwillError('kernel', `${this.program} -t ${table} -S ${chain} failed: ${result.stderr.trim()}`);
+  }
+
+  /** No matter whether the rule stands that it asks for: one that leads to a chain that is not there is refused. */
+  private async hasChain(table: string, chain: string): Promise<boolean> {
+    if (builtInChains.has(chain)) return true;
+    const { stderr } = await run(...this.command(this.program, ['-t', table, '-C', 'OUTPUT', '-j', chain]));
+    return !/No chain\/target\/match|does not exist|Couldn't load target/.test(stderr);
+  }
+
+  async has(table: string, rule: string): Promise<boolean> {
+    const args = ['-t', table, ...ruleWords(rule.replace(/^-A /, '-C '))];
+    const result = await run(...this.command(this.program, args));
+    if (result.status === 0) return true;
+    if (/matching rule|No chain\/target\/match|does not exist/.test(result.stderr)) return false;
+    throw new TwillError('kernel', `${this.program} ${args.join(' ')} failed: ${result.stderr.trim()}`);
+  }
+
+  async chains(table: string): Promise<string[] | undefined> {
+    try {
+      return Array.from((await this.save(table)).matchAll(/^:(\S+) /gm), ([, name]) => name!);
+    } catch (error) {
+      if (!isTwillError(error, 'conflict')) throw error;
+    }
+    const result = await run(...this.command('nft', ['list', 'table', this.family.nft, table])).catch(
+      () => undefined,
+    );
+    if (result?.status !== 0) return undefined;
+    return Array.from(result.stdout.matchAll(/^\tchain (\S+) \{/gm), ([, name]) => name!);
   }
 
   async restore(document: string | Readable): Promise<void> {
@@ -92,12 +162,30 @@ async function saved(
 ): Promise<string | undefined> {
   try {
     const result = await run(`${family.iptables}-${variant}-save`, args);
-    return result.status === 0 ? result.stdout : undefined;
+    if (result.status !== 0) return undefined;
+    return result.stdout + (await hiddenChains(family, variant, result.stdout));
   } catch (error) {
     // One that hangs, or cannot be started for want of descriptors, tells nothing about which is used.
     if (isTwillError(error, 'missing-program', 'permission')) return undefined;
     throw error;
   }
+}
+
+/** Of tables that iptables-nft cannot print the chains that are hints, as it would print them. */
+async function hiddenChains(family: Family, variant: IptablesVariant, text: string): Promise<string> {
+  const hidden = new Set(Array.from(text.matchAll(/^# Table `(\w+)' is incompatible/gm), ([, name]) => name));
+  if (hidden.size === 0) return '';
+  const iptables = openIptables(family, variant);
+  const lines: string[] = [];
+  for (const { table, chain } of hintChains) {
+    if (!hidden.has(table)) continue;
+    // A chain that cannot be printed itself is one, too.
+    const there = await iptables
+      .list(table, chain)
+      .catch((error: unknown) => isTwillError(error, 'conflict'));
+    if (there !== undefined && there !== false) lines.push(`:${chain} - [0:0]\n`);
+  }
+  return lines.join('');
 }
 
 /**

@@ -9,7 +9,7 @@ import { RtSocket } from './netlink/socket.ts';
 export interface Written {
   /** Tables written, each in a transaction of its own. */
   readonly transactions: number;
-  /** By how many entries the tables nat and filter grew, as x_tables counts them. */
+  /** By how many entries the tables grew, as x_tables counts them. */
   readonly entries: number;
 }
 
@@ -64,15 +64,17 @@ const ENTRIES_AT = HOOKS_AT + 20 + 20;
 class LegacyStamp implements RulesStamp {
   private readonly fd: number;
   private readonly level: number;
+  private readonly tables: readonly string[];
 
-  constructor(family: Family) {
+  constructor(family: Family, tables: readonly string[]) {
+    this.tables = tables;
     this.level = family.af === 2 ? 0 : 41;
     this.fd = libc().socket(family.af, SOCK_RAW, RAW);
     if (this.fd < 0) throw new TwillError('permission', 'cannot open a raw socket to watch the rules');
   }
 
   async read(): Promise<string> {
-    const infos = ['nat', 'filter'].map((table) => this.info(table));
+    const infos = this.tables.map((table) => this.info(table));
     const entries = infos.reduce((sum, info) => sum + info.readUInt32LE(ENTRIES_AT), 0);
     const hooks = infos.map((info) => info.toString('hex', HOOKS_AT, ENTRIES_AT)).join();
     const sizes = infos.map((info) => info.toString('hex', ENTRIES_AT)).join();
@@ -100,7 +102,14 @@ class LegacyStamp implements RulesStamp {
   }
 }
 
-/** @throws TwillError `permission` */
-export function openRulesStamp(family: Family, variant: IptablesVariant): RulesStamp {
-  return variant === 'nft' ? new NftStamp() : new LegacyStamp(family);
+/**
+ * @param tables those that matter, where they can be told apart
+ * @throws TwillError `permission`
+ */
+export function openRulesStamp(
+  family: Family,
+  variant: IptablesVariant,
+  tables: readonly string[] = ['nat', 'filter'],
+): RulesStamp {
+  return variant === 'nft' ? new NftStamp() : new LegacyStamp(family, tables);
 }

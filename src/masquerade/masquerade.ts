@@ -1,19 +1,15 @@
 import { detectVariant, type Iptables, openIptables } from '../kernel/iptables.ts';
 import { applyNft, listNftTable } from '../kernel/nft.ts';
-import type { Family } from '../model/address.ts';
-import { isTwillError } from '../model/error.ts';
+import { type Family, ipv4 } from '../model/address.ts';
+import { Contest, contestedChecks } from '../model/contest.ts';
+import { describeError, isTwillError } from '../model/error.ts';
+import type { Check } from '../model/health.ts';
+import { monotonicMs } from '../process/clock.ts';
 import type { Log } from '../process/log.ts';
 import { ReconcileLoop } from '../process/loop.ts';
-import { chainDocument } from './plan/iptables.ts';
+import { chainDocument, jumpRule, type StandingChain } from './plan/iptables.ts';
 import { nftDocument, nftTableText } from './plan/nftables.ts';
-import {
-  forwardChain,
-  masqueradeChain,
-  nftTable,
-  type TrafficChain,
-  type TrafficRule,
-  type TrafficRules,
-} from './plan/rules.ts';
+import { nftTable, noRules, type TrafficChain, type TrafficRules, trafficChains } from './plan/rules.ts';
 import { type RulesKind, RulesWatch } from './stamp.ts';
 
 export interface MasqueradeOptions {
@@ -24,6 +20,8 @@ export interface MasqueradeOptions {
   readonly nftables: () => boolean;
   /** The rules that should stand; empty while there is no lease. */
   readonly rules: () => readonly TrafficRules[];
+  /** The node's loopback services are guarded from now on. */
+  readonly onGuarded?: () => void;
 }
 
 /** Keeps flannel's masquerade and forward rules, in nftables or in the variant of iptables that the node uses. */
@@ -44,6 +42,11 @@ export class Masquerade {
   private readonly readBack = new Map<string | undefined, string | undefined>();
   /** Times that rules had to be put right after they had stood. */
   repairs = 0;
+  private readonly contest = new Contest();
+  /** A repair waits, because the same one was made again and again. */
+  private waits = false;
+  /** What cannot be printed, and why, by chain and family. */
+  private readonly unreadable = new Map<string, string>();
 
   constructor(options: MasqueradeOptions) {
     this.options = options;
@@ -82,11 +85,13 @@ export class Masquerade {
       return;
     }
     this.wrote = false;
+    this.waits = false;
     for (const each of rules) {
       if (nftables) await this.ensureTable(each);
       else await this.ensureChains(each);
       if (this.first) await this.clear(each, !nftables);
       this.written.set(each.family, each);
+      if (each.family === ipv4 && !this.waits) this.options.onGuarded?.();
     }
     for (const [family, each] of this.written) {
       if (rules.some((wanted) => wanted.family === family)) continue;
@@ -94,7 +99,7 @@ export class Masquerade {
       this.written.delete(family);
     }
     this.wanted = print;
-    this.watch.learn(this.wrote ? undefined : state);
+    this.watch.learn(this.wrote || this.waits ? undefined : state);
     this.options.log.debug({ wrote: this.wrote }, 'looked at the rules');
   }
 
@@ -105,7 +110,7 @@ export class Masquerade {
 
   /** An earlier run may have used the other kind: rules of both would masquerade twice. */
   private async clear(rules: TrafficRules, nftables: boolean): Promise<void> {
-    const none = { ...rules, masquerade: undefined, forward: undefined };
+    const none = noRules(rules);
     try {
       if (!nftables) await this.ensureChains(none);
       else if ((await listNftTable(rules.family, nftTable(rules.family))) !== undefined)
@@ -121,6 +126,7 @@ export class Masquerade {
     const standing = await listNftTable(family, nftTable(family));
     const wanted = nftTableText(rules);
     if (standing === wanted || (standing !== undefined && standing === this.readBack.get(wanted))) return;
+    if (this.mustWait(nftTable(family), family)) return;
     let shown: string | undefined;
     const alone = await this.watch.alone({ family, variant: 'nft' }, async () => {
       await applyNft(nftDocument(rules));
@@ -131,31 +137,67 @@ export class Masquerade {
     this.repaired(nftTable(family), family);
   }
 
+  /** What somebody should look at, though the rules may stand. */
+  warnings(): Check[] {
+    const unreadable = [...this.unreadable.values()].map(
+      (detail): Check => ({ name: 'rules', state: 'warning', detail }),
+    );
+    return [...unreadable, ...contestedChecks(this.contest, monotonicMs())];
+  }
+
+  private mustWait(chain: string, family: Family): boolean {
+    if (this.first || this.contest.wait(`${chain} (${family.name})`, monotonicMs()) === 0) return false;
+    this.waits = true;
+    return true;
+  }
+
   private repaired(chain: string, family: Family): void {
     this.wrote = true;
     if (this.first) return;
     this.repairs++;
-    this.options.log.warn({ chain, family: family.name }, 'put rules right that somebody had changed');
+    const { log } = this.options;
+    log.warn({ chain, family: family.name }, 'put rules right that somebody had changed');
+    if (this.contest.note(`${chain} (${family.name})`, monotonicMs()).begins)
+      log.error(
+        { chain, family: family.name },
+        'somebody changes these rules again and again: repairs wait from now on',
+      );
   }
 
   private async ensureChains(rules: TrafficRules): Promise<void> {
-    await this.ensure(rules, masqueradeChain, rules.masquerade);
-    await this.ensure(rules, forwardChain, rules.forward);
+    for (const chain of trafficChains) await this.ensure(rules, chain);
   }
 
-  private async ensure(
-    { family, randomFully }: TrafficRules,
-    chain: TrafficChain,
-    rules: readonly TrafficRule[] | undefined,
-  ): Promise<void> {
+  private async ensure(all: TrafficRules, chain: TrafficChain): Promise<void> {
+    const { family, randomFully } = all;
     const tool = await this.tool(family);
-    const [own, parent = []] = await Promise.all([
-      tool.list(chain.table, chain.name),
-      tool.list(chain.table, chain.parent),
-    ]);
-    const document = chainDocument(chain, rules, randomFully, { own, parent });
-    if (document === undefined) return;
+    const document = chainDocument(chain, chain.rules(all), randomFully, await this.standing(tool, chain));
+    if (document === undefined || this.mustWait(chain.name, family)) return;
     await tool.restore(document);
     this.repaired(chain.name, family);
+  }
+
+  /** What stands. Of a chain that iptables cannot print it is asked for our jump alone. */
+  private async standing(tool: Iptables, chain: TrafficChain): Promise<StandingChain> {
+    const { table, name, parent } = chain;
+    // A chain of ours that cannot be printed is not as it should be.
+    const own = tool.list(table, name).catch((error: unknown) => {
+      if (isTwillError(error, 'conflict')) return [];
+      throw error;
+    });
+    const key = `${parent} of ${table} (${tool.family.name})`;
+    try {
+      const [standing, lines = []] = await Promise.all([own, tool.list(table, parent)]);
+      this.unreadable.delete(key);
+      return { own: standing, parent: lines };
+    } catch (error) {
+      if (!isTwillError(error, 'conflict')) throw error;
+      if (!this.unreadable.has(key))
+        this.options.log.warn({ error: describeError(error) }, 'rules are checked one by one');
+      this.unreadable.set(key, describeError(error));
+    }
+    const jump = jumpRule(chain);
+    const stands = await tool.has(table, jump);
+    return { own: await own, parent: stands ? [jump] : [], parentIsWhole: false };
   }
 }

@@ -6,6 +6,9 @@ import { monotonicMs } from '../process/clock.ts';
 /** The rules that are ours are looked at this often though nobody seems to have written any: x_tables' stamp is rough. */
 const LONGEST_MS = 60_000;
 
+/** Where our chains are. */
+const tables = ['nat', 'filter', 'mangle'];
+
 /** The rules of one family in one variant. */
 export interface RulesKind {
   readonly family: Family;
@@ -39,7 +42,7 @@ export class RulesWatch {
 
   private stamp({ family, variant }: RulesKind): RulesStamp {
     const key = `${family.name} ${variant}`;
-    const stamp = this.stamps.get(key) ?? openRulesStamp(family, variant);
+    const stamp = this.stamps.get(key) ?? openRulesStamp(family, variant, tables);
     this.stamps.set(key, stamp);
     return stamp;
   }

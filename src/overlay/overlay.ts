@@ -4,6 +4,7 @@ import type { NetworkConfig } from '../leases/plan/network-config.ts';
 import type { LeaseSource } from '../leases/plan/source.ts';
 import { gatewayOf, renderSubnetFile } from '../leases/plan/subnet-file.ts';
 import { type Address, type Family, ipv4, type Prefix } from '../model/address.ts';
+import { Contest, contestedChecks } from '../model/contest.ts';
 import { describeError } from '../model/error.ts';
 import type { Check } from '../model/health.ts';
 import type { PodNetworkState } from '../model/pod-network.ts';
@@ -14,7 +15,6 @@ import { ReconcileLoop } from '../process/loop.ts';
 import { Blackholes } from './blackhole.ts';
 import { type ListedHost, listHost } from './kernel.ts';
 import { OverlayPeers } from './peers.ts';
-import { Contest } from './plan/contest.ts';
 import { podMtu, type Underlay } from './plan/device.ts';
 import type { FamilyPath } from './plan/peer.ts';
 import { chooseUnderlay, type UnderlayOptions } from './plan/underlay.ts';
@@ -130,11 +130,7 @@ export class Overlay {
 
   /** What does not keep pods' traffic from flowing now, but somebody should look at. */
   warnings(): Check[] {
-    const contested = this.contest.contested(monotonicMs());
-    if (contested.length === 0) return [];
-    const some = `${contested.slice(0, 5).join(', ')}${contested.length > 5 ? ', …' : ''}`;
-    const detail = `something keeps changing ${contested.length} objects of ours: ${some}`;
-    return [{ name: 'contested', state: 'warning', detail }];
+    return contestedChecks(this.contest, monotonicMs());
   }
 
   podNetwork(): PodNetworkState {

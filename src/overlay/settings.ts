@@ -1,10 +1,10 @@
 import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
 import type { Family } from '../model/address.ts';
+import type { Contest } from '../model/contest.ts';
 import { describeError } from '../model/error.ts';
 import type { Check } from '../model/health.ts';
 import { monotonicMs } from '../process/clock.ts';
 import { type Log, LogLimiter } from '../process/log.ts';
-import type { Contest } from './plan/contest.ts';
 
 const forwarding = { ipv4: 'net/ipv4/ip_forward', ipv6: 'net/ipv6/conf/all/forwarding' } as const;
 const bridged = {

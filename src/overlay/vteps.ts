@@ -4,12 +4,12 @@ import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { type Lease, leaseFamily } from '../leases/plan/lease.ts';
 import type { NetworkConfig } from '../leases/plan/network-config.ts';
 import type { Family } from '../model/address.ts';
+import type { Contest } from '../model/contest.ts';
 import { describeError, isTwillError } from '../model/error.ts';
 import { monotonicMs } from '../process/clock.ts';
 import { type Log, LogLimiter } from '../process/log.ts';
 import { ensureVxlan } from './devices.ts';
 import type { ListedHost } from './kernel.ts';
-import type { Contest } from './plan/contest.ts';
 import { planVxlan, type Underlay, vxlanName } from './plan/device.ts';
 import { randomMac, type VtepMacs } from './vtep-macs.ts';
 

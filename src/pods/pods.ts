@@ -13,6 +13,7 @@ import { shapePod } from './kernel/bandwidth.ts';
 import { forgetStaleFlows } from './kernel/flows.ts';
 import { HostPorts } from './kernel/hostports.ts';
 import { wirePod } from './kernel/link.ts';
+import { Localnet, type LoopbackGuard } from './kernel/localnet.ts';
 import { openPodNamespace } from './kernel/namespace.ts';
 import { LinkReaper } from './kernel/reaper.ts';
 import { KeyedLock } from './keyed-lock.ts';
@@ -30,6 +31,8 @@ export interface PodManagerOptions {
   readonly podNetwork: () => PodNetworkState;
   /** Whether somebody masquerades what pods send to the outside. */
   readonly masquerade: boolean;
+  /** What must stand before the kernel routes to loopback addresses. */
+  readonly loopbackGuard: LoopbackGuard;
   /** A socket of the namespace the pods' host-side veths are in. */
   readonly socket: RtSocket;
 }
@@ -61,7 +64,8 @@ export class PodManager {
     this.ipam = new Ipam(this.store);
     const { socket, log, podNetwork } = options;
     this.bridges = new PodBridges({ socket, log, podNetwork, records: () => this.store.list() });
-    this.hostPorts = new HostPorts(() => this.records(), options.log);
+    const localnet = new Localnet(options.stateDir, options.loopbackGuard);
+    this.hostPorts = new HostPorts(() => this.records(), localnet, options.log);
   }
 
   /** Deletes a device; those asked for at the same time go together. */

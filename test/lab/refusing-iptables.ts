@@ -28,6 +28,14 @@ export class RefusingIptables implements Iptables {
     return Promise.resolve(this.rules.tables[table]!.get(chain)?.map((rule) => `-A ${chain} ${rule}`));
   }
 
+  async has(table: string, rule: string): Promise<boolean> {
+    return (await this.list(table, rule.split(' ')[1]!))?.includes(rule) === true;
+  }
+
+  chains(table: string): Promise<string[]> {
+    return Promise.resolve([...this.rules.tables[table]!.keys()]);
+  }
+
   async restore(document: string | Readable): Promise<void> {
     if (this.writers > 0) throw new Error('two write at a time');
     this.writers++;

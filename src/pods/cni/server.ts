@@ -7,6 +7,7 @@ import type { PodNetworkState } from '../../model/pod-network.ts';
 import { coalesce } from '../../process/coalesce.ts';
 import { guarded } from '../../process/guarded.ts';
 import type { Log } from '../../process/log.ts';
+import type { LoopbackGuard } from '../kernel/localnet.ts';
 import { PodWarden, removeOrphans } from '../leftovers.ts';
 import { addressLines, CallCounts } from '../metrics.ts';
 import type { PodRecord } from '../plan/pod.ts';
@@ -31,6 +32,8 @@ export interface CniServerOptions {
   readonly confDir?: string;
   /** Whether the agent masquerades what pods send to the outside (`--ip-masq`); default false. */
   readonly masquerade?: boolean;
+  /** What must stand before host ports are opened on 127.0.0.1; by default nothing, where no agent guards the node. */
+  readonly loopbackGuard?: LoopbackGuard;
   /** How long a pod must look gone before it is forgotten without a DEL, in milliseconds; default a minute. */
   readonly graceMs?: number;
 }
@@ -174,11 +177,19 @@ function listen(server: Server, socketPath: string): Promise<void> {
  */
 export async function startCniServer(options: CniServerOptions): Promise<CniServer> {
   const { socketPath, stateDir, bridge, log, podNetwork, confDir } = options;
-  const { masquerade = false, graceMs = GRACE_MS } = options;
+  const { masquerade = false, graceMs = GRACE_MS, loopbackGuard = async () => {} } = options;
   mkdirSync(dirname(socketPath), { recursive: true, mode: 0o755 });
   await refuseSecondServer(socketPath);
   const netlink = new RtSocket();
-  const manager = new PodManager({ stateDir, bridge, log, podNetwork, masquerade, socket: netlink });
+  const manager = new PodManager({
+    stateDir,
+    bridge,
+    log,
+    podNetwork,
+    masquerade,
+    loopbackGuard,
+    socket: netlink,
+  });
   const handler = new Handler(manager, log);
   const queue = new DeletionQueue(socketPath, (call) => handler.answer(call, () => false), log);
   const drain = coalesce(() => queue.drain());
@@ -206,6 +217,7 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
     pods: () => manager.store.list(),
     problems() {
       const found = configurationProblems(confDir);
+      found.push(...manager.hostPorts.warnings().map(({ detail }) => detail));
       try {
         manager.status();
       } catch (error) {

@@ -1,19 +1,24 @@
 import { detectVariant, type Iptables, openIptables } from '../../kernel/iptables.ts';
 import { RulesChanges } from '../../kernel/rules-changes.ts';
 import { openRulesStamp } from '../../kernel/rules-stamp.ts';
-import { writeSysctl } from '../../kernel/sysctl.ts';
 import { type Family, families } from '../../model/address.ts';
-import { describeError, TwillError } from '../../model/error.ts';
+import { Contest, contestedChecks } from '../../model/contest.ts';
+import { describeError, isTwillError, TwillError } from '../../model/error.ts';
+import type { Check } from '../../model/health.ts';
+import { monotonicMs } from '../../process/clock.ts';
 import { coalesce } from '../../process/coalesce.ts';
 import type { Log } from '../../process/log.ts';
 import {
+  concernedChains,
   entryChains,
   hostPortRules,
   looksWhole,
   repairDocument,
   replaceDocument,
+  requiredRules,
 } from '../plan/hostports.ts';
 import type { PodRecord } from '../plan/pod.ts';
+import type { Localnet } from './localnet.ts';
 
 /** Rules are read in full this often without a reason: a change that leaves a table's size alone moves no stamp. */
 const FULL_LOOK_MS = 600_000;
@@ -29,6 +34,9 @@ class FamilyHostPorts {
   private doubted = false;
   private lastFullLook = 0;
   private changes: RulesChanges | undefined;
+  private readonly contest = new Contest();
+  /** Why table nat cannot be read whole; undefined when it can. */
+  private unreadable: string | undefined;
 
   /** @param broken called when others have changed the rules */
   constructor(iptables: Iptables, log: Log, broken: () => void) {
@@ -47,7 +55,7 @@ class FamilyHostPorts {
     if (known !== undefined && known.length > 0 && rules.length > 0) {
       await iptables.restore(replaceDocument(rules));
     } else {
-      const document = repairDocument(await iptables.save('nat'), rules);
+      const document = repairDocument(await this.read(), rules);
       this.lastFullLook = Date.now();
       if (document !== undefined) {
         this.log.info({ family: this.family.name, rules: rules.length }, 'host port rules repaired');
@@ -56,6 +64,42 @@ class FamilyHostPorts {
     }
     this.installed = rules;
     if (rules.length > 0) this.watch();
+  }
+
+  /** Table nat as iptables-save prints it; of one that cannot be printed, what is asked for rule by rule. */
+  async read(): Promise<string> {
+    try {
+      const text = await this.iptables.save('nat');
+      this.unreadable = undefined;
+      return text;
+    } catch (error) {
+      if (!isTwillError(error, 'conflict')) throw error;
+      if (this.unreadable === undefined)
+        this.log.warn({ error: describeError(error) }, 'host port rules are checked one by one');
+      this.unreadable = describeError(error);
+    }
+    const chains = await Promise.all(concernedChains.map((chain) => this.readChain(chain)));
+    return chains.flatMap((lines = [], index) => [`:${concernedChains[index]} - [0:0]`, ...lines]).join('\n');
+  }
+
+  private async readChain(chain: string): Promise<string[] | undefined> {
+    try {
+      return await this.iptables.list('nat', chain);
+    } catch (error) {
+      if (!isTwillError(error, 'conflict')) throw error;
+    }
+    const asked = requiredRules.filter((rule) => rule.startsWith(`-A ${chain} `));
+    const found = await Promise.all(asked.map((rule) => this.iptables.has('nat', rule)));
+    return asked.filter((_, index) => found[index]);
+  }
+
+  /** What somebody should look at. */
+  warnings(): Check[] {
+    const { unreadable } = this;
+    const contested = contestedChecks(this.contest, monotonicMs());
+    return unreadable === undefined
+      ? contested
+      : [{ name: 'host ports', state: 'warning', detail: unreadable }, ...contested];
   }
 
   private watch(): void {
@@ -74,11 +118,18 @@ class FamilyHostPorts {
     const { installed } = this;
     if (installed === undefined) return false;
     if (installed.length === 0) return true;
-    const chains = await Promise.all(entryChains.map((chain) => this.iptables.list('nat', chain)));
+    const object = `host port rules (${this.family.name})`;
+    if (this.contest.wait(object, monotonicMs()) > 0) return false;
+    const chains = await Promise.all(entryChains.map((chain) => this.readChain(chain)));
     if (this.installed !== installed) return false;
     const lines = chains.flatMap((chain) => chain ?? []);
     if (looksWhole(lines, installed)) return true;
     this.doubted = true;
+    if (this.contest.note(object, monotonicMs()).begins)
+      this.log.error(
+        { family: this.family.name },
+        'somebody changes the host port rules again and again: repairs wait from now on',
+      );
     this.broken();
     return true;
   }
@@ -94,20 +145,22 @@ export class HostPorts {
   readonly sync: () => Promise<void>;
   private readonly records: () => readonly PodRecord[];
   private readonly log: Log;
+  private readonly localnet: Localnet;
   private readonly states = new Map<Family, FamilyHostPorts>();
   private looked = false;
 
-  constructor(records: () => readonly PodRecord[], log: Log) {
+  constructor(records: () => readonly PodRecord[], localnet: Localnet, log: Log) {
     this.records = records;
+    this.localnet = localnet;
     this.log = log;
     this.sync = coalesce(() => this.syncAll());
   }
 
   /** @throws TwillError `kernel` when the rules that stand are not as they should be */
   async check(): Promise<void> {
-    for (const [family, { iptables }] of this.states) {
+    for (const [family, state] of this.states) {
       const rules = hostPortRules(this.records(), family);
-      if (repairDocument(await iptables.save('nat'), rules) !== undefined)
+      if (repairDocument(await state.read(), rules) !== undefined)
         throw new TwillError('kernel', `${family.iptables} rules of host ports are missing or changed`);
     }
   }
@@ -118,8 +171,14 @@ export class HostPorts {
     if (records.length === 0 && this.states.size === 0 && this.looked) return;
     for (const family of families) await this.syncFamily(family, hostPortRules(records, family));
     this.looked = true;
-    for (const bridge of new Set(records.map((record) => record.bridge)))
-      writeSysctl(`net/ipv4/conf/${bridge}/route_localnet`, '1'); // 127.0.0.1:PORT on the node
+    // 127.0.0.1:PORT on the node; there is nothing like it in IPv6.
+    const ofIpv4 = records.filter(({ addresses }) => addresses.some(({ address }) => address.includes('.')));
+    await this.localnet.ensure(new Set(ofIpv4.map(({ bridge }) => bridge)));
+  }
+
+  /** What somebody should look at. */
+  warnings(): Check[] {
+    return [...this.states.values()].flatMap((state) => state.warnings());
   }
 
   private async syncFamily(family: Family, rules: readonly string[]): Promise<void> {

@@ -19,6 +19,14 @@ const entryRules = [
   `-A POSTROUTING -m comment --comment "CNI portfwd requiring masquerade" -j ${masqueradeChain}`,
 ];
 
+/** What must stand around our rules. */
+export const requiredRules: readonly string[] = [...entryRules, ownJump, markRule, masqueradeRule];
+
+/** The chains that these are in, and our own. */
+export const concernedChains: readonly string[] = [
+  ...new Set([...requiredRules.map((rule) => rule.split(' ')[1]!), ownChain]),
+];
+
 function destinationMatch(mapping: PortMapping, family: Family): string | undefined {
   if (mapping.hostIP === undefined) return '';
   const address = parseAddress(mapping.hostIP);
@@ -76,7 +84,7 @@ export function repairDocument(saved: string, rules: readonly string[]): string 
     return `*nat\n:${ownChain} - [0:0]\n${jump}-X ${ownChain}\nCOMMIT\n`;
   }
   const standing = saved.split('\n').filter((line) => line.startsWith(`-A ${ownChain} `));
-  const missing = [...entryRules, ownJump, markRule, masqueradeRule].filter((rule) => !lines.has(rule));
+  const missing = requiredRules.filter((rule) => !lines.has(rule));
   if (missing.length === 0 && standing.join('\n') === rules.join('\n')) return undefined;
   const declared = [dnatChain, setMarkChain, masqueradeChain].filter((chain) => !chains.has(chain));
   const header = [...declared, ownChain].map((chain) => `:${chain} - [0:0]`);

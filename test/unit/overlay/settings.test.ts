@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import pino from 'pino';
 import { ipv4, ipv6 } from '../../../src/model/address.ts';
+import { Contest } from '../../../src/model/contest.ts';
 import { TwillError } from '../../../src/model/error.ts';
-import { Contest } from '../../../src/overlay/plan/contest.ts';
 import { NodeSettings } from '../../../src/overlay/settings.ts';
 
 const log = pino({ level: 'silent' });

@@ -1,3 +1,5 @@
+import type { Check } from './health.ts';
+
 /** What was put right under one name lately. */
 interface Repairs {
   count: number;
@@ -53,4 +55,13 @@ export class Contest {
     for (const [object, repairs] of this.objects)
       if (now - repairs.last >= QUIET_MS || this.objects.size > MOST_OBJECTS) this.objects.delete(object);
   }
+}
+
+/** The objects that somebody else keeps changing, for a status page. */
+export function contestedChecks(contest: Contest, now: number): Check[] {
+  const objects = contest.contested(now);
+  if (objects.length === 0) return [];
+  const some = `${objects.slice(0, 5).join(', ')}${objects.length > 5 ? ', …' : ''}`;
+  const detail = `something keeps changing ${objects.length} objects of ours: ${some}`;
+  return [{ name: 'contested', state: 'warning', detail }];
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { Contest } from '../../../src/overlay/plan/contest.ts';
+import { Contest } from '../../../src/model/contest.ts';
 
 const second = 1000;
 const minute = 60 * second;

@@ -1,0 +1,35 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { openIptables } from '../../../src/kernel/iptables.ts';
+import { families } from '../../../src/model/address.ts';
+import { isTwillError } from '../../../src/model/error.ts';
+import { type Namespace, withNamespace } from '../../lab/namespace.ts';
+
+const conflict = (error: unknown): boolean => isTwillError(error, 'conflict');
+
+/** Writes a rule that iptables-nft cannot print. */
+function spoil(namespace: Namespace, nft: string, table: string, chain: string): Promise<string> {
+  return namespace.exec('nft', ['add', 'rule', nft, table, chain, 'ct', 'count', 'over', '1000', 'counter']);
+}
+
+for (const family of families) {
+  test(`what ${family.iptables}-nft cannot print is not taken for empty`, () =>
+    withNamespace('unread', async (namespace) => {
+      const iptables = openIptables(family, 'nft', namespace.name);
+      const jump = '-A POSTROUTING -m comment --comment "two words" -j OURS';
+      assert.equal(await iptables.list('nat', 'OURS'), undefined);
+      await iptables.restore(`*nat\n:OURS - [0:0]\n-A OURS -j RETURN\n${jump}\nCOMMIT\n`);
+      assert.deepEqual(await iptables.list('nat', 'OURS'), ['-N OURS', '-A OURS -j RETURN']);
+      await spoil(namespace, family.nft, 'nat', 'POSTROUTING');
+      await assert.rejects(iptables.save('nat'), conflict);
+      await assert.rejects(iptables.list('nat', 'POSTROUTING'), conflict);
+      assert.deepEqual(await iptables.list('nat', 'OURS'), ['-N OURS', '-A OURS -j RETURN']);
+      assert.equal(await iptables.list('nat', 'NOBODYS'), undefined);
+      assert.equal(await iptables.has('nat', jump), true);
+      assert.equal(await iptables.has('nat', '-A POSTROUTING -j RETURN'), false);
+      assert.equal(await iptables.has('nat', '-A NOBODYS -j RETURN'), false);
+      assert.ok((await iptables.chains('nat'))?.includes('OURS'));
+      await spoil(namespace, family.nft, 'nat', 'OURS');
+      await assert.rejects(iptables.list('nat', 'OURS'), conflict);
+    }));
+}

@@ -93,13 +93,18 @@ function writeText(fd: number, text: string, wait: () => void): void {
   }
 }
 
-/** All of standard input. @throws Error */
-export function readInput(): string {
-  return readText(
+/** Standard input; undefined when it has more than `most` bytes. @throws Error */
+export function readInput(most: number): string | undefined {
+  let length = 0;
+  const text = readText(
     0,
     () => waitFor(0, POLLIN),
-    () => false,
+    (chunk) => {
+      length += chunk.length;
+      return length > most;
+    },
   );
+  return length > most ? undefined : text;
 }
 
 /** Prints and ends the process; does not return. */

@@ -10,6 +10,8 @@ import {
   cniVariables,
   defaultSocket,
   failureAnswer,
+  maxDeletionInput,
+  maxInput,
   versionAnswer,
 } from '../src/pods/plan/protocol.ts';
 import { askSocket, finish, readInput } from './libc.ts';
@@ -54,20 +56,29 @@ async function main(): Promise<CniAnswer> {
     const msg = `CNI_COMMAND is not set: twill ${TWILL_VERSION} is a CNI plugin, called by a container runtime`;
     return failureAnswer({ code: cniErrors.invalidEnvironment, msg }, undefined);
   }
-  let input = '';
+  const isDeletion = environment.CNI_COMMAND === 'DEL';
+  const most = isDeletion ? maxDeletionInput : maxInput;
+  let input: string | undefined = '';
   let config: Readonly<Record<string, unknown>>;
   try {
-    input = readInput();
+    input = readInput(most);
+    if (input === undefined) {
+      const msg = `the network configuration on standard input has more than ${most} bytes`;
+      return failureAnswer({ code: cniErrors.invalidConfig, msg }, undefined);
+    }
     config = JSON.parse(input);
     if (typeof config !== 'object' || config === null || Array.isArray(config))
       throw new Error('not an object');
   } catch (error) {
-    if (environment.CNI_COMMAND === 'VERSION' && input.trim() === '') return versionAnswer(undefined);
+    if (environment.CNI_COMMAND === 'VERSION' && input?.trim() === '') return versionAnswer(undefined);
     const msg = `the network configuration on standard input is not a JSON object: ${(error as Error).message}`;
     return failureAnswer({ code: cniErrors.decodeFailure, msg }, undefined);
   }
   const version = goField(config, 'cniVersion');
   if (environment.CNI_COMMAND === 'VERSION') return versionAnswer(version);
+  // What ADD took must go with DEL, also with ADD's result beside it; DEL needs no more of it than this.
+  if (isDeletion && input.length > maxInput)
+    input = JSON.stringify({ cniVersion: version, name: goField(config, 'name') });
   const socket = goField(config, 'socket');
   const socketPath = typeof socket === 'string' ? socket : defaultSocket;
   const seconds = goField(config, 'timeoutSeconds');

@@ -16,6 +16,19 @@ export function addressesOf(record: PodRecord): string[] {
   return record.addresses.map(({ address }) => address.slice(0, address.indexOf('/')));
 }
 
+/** @throws TwillError `invalid` where two of a family are wanted: one of them would be forgotten silently */
+function assertOneEach(wanted: readonly Address[], requested: readonly RequestedAddress[]): void {
+  wanted.forEach((address, index) => {
+    const first = wanted.find(({ family }) => family === address.family);
+    if (first === address || first?.text === address.text) return;
+    const from = requested[index]?.from ?? '';
+    throw new TwillError(
+      'invalid',
+      `${from}: ${address.text} is wanted beside ${first?.text}: a pod has one of a family`,
+    );
+  });
+}
+
 /**
  * Gives out pod addresses. Everything here is synchronous, so two pods can never get one address; an address is in
  * use while it is reserved here (its ADD or DEL is under way) or a record holds it.
@@ -44,6 +57,7 @@ export class Ipam {
   reserve(network: PodNetwork, requested: readonly RequestedAddress[] = []): Address[] {
     const used = this.used();
     const wanted = requested.map((address) => this.checkRequested(network, used, address));
+    assertOneEach(wanted, requested);
     const chosen = network.families.map((family) => {
       const asked = wanted.find((address) => address.family === family.family);
       if (asked !== undefined) return asked;

@@ -124,7 +124,8 @@ export class PodManager {
   }
 
   private requestedAddresses({ args, config }: CniRequest): RequestedAddress[] {
-    const fromArgs = args.IP === undefined || args.IP === '' ? [] : args.IP.split(',');
+    const asked = config.ipsInArgs ? '' : (args.IP ?? '');
+    const fromArgs = asked === '' ? [] : asked.split(',');
     return [
       ...config.requestedIps.map((text) => ({ text, from: 'network configuration: ips' })),
       ...fromArgs.map((text) => ({ text, from: 'CNI_ARGS: IP' })),

@@ -1,6 +1,12 @@
 import { isTwillError } from '../../model/error.ts';
 import { goField } from '../../model/go-json.ts';
-import { type CniCall, type CniFailure, cniErrors, supportedVersions } from '../plan/protocol.ts';
+import {
+  type CniCall,
+  type CniFailure,
+  cniErrors,
+  latestVersion,
+  supportedVersions,
+} from '../plan/protocol.ts';
 import {
   configVersion,
   isObject,
@@ -85,6 +91,15 @@ function environmentProblem(call: CniCall): string | undefined {
   return `CNI_ARGS '${environment.CNI_ARGS}' must be KEY=VALUE pairs separated by semicolons`;
 }
 
+/** Why a command cannot be carried out in the configuration's version, if it cannot. */
+function versionProblem(command: Command, config: Readonly<Record<string, unknown>>): string | undefined {
+  const wanted = configVersion(config);
+  const oldest = since[command] ?? wanted;
+  if (!isSupportedVersion(wanted))
+    return `cniVersion ${wanted} is not supported; set one of ${supportedVersions.join(', ')}`;
+  return isOlder(wanted, oldest) ? `${command} came with cniVersion ${oldest}, not ${wanted}` : undefined;
+}
+
 /** Checks everything about a call that can be checked without looking at the node. */
 export function parseCall(call: CniCall): ParsedCall {
   let version: unknown;
@@ -101,24 +116,10 @@ export function parseCall(call: CniCall): ParsedCall {
   const problem = environmentProblem(call);
   if (problem !== undefined) return refuse(cniErrors.invalidEnvironment, problem);
   try {
-    const wanted = configVersion(config);
-    const oldest = since[call.environment.CNI_COMMAND as Command] ?? wanted;
-    if (!isSupportedVersion(wanted)) {
-      const known = supportedVersions.join(', ');
-      return refuse(
-        cniErrors.incompatibleVersion,
-        `cniVersion ${wanted} is not supported; set one of ${known}`,
-      );
-    }
-    if (isOlder(wanted, oldest)) {
-      const command = call.environment.CNI_COMMAND;
-      return refuse(
-        cniErrors.incompatibleVersion,
-        `${command} came with cniVersion ${oldest}, not ${wanted}`,
-      );
-    }
-    // A deletion must not fail for a configuration that was changed or damaged since ADD.
-    const parsed = parseNetConf(call.environment.CNI_COMMAND === 'DEL' ? identity(config) : config);
+    const isDeletion = call.environment.CNI_COMMAND === 'DEL';
+    const unfit = isDeletion ? undefined : versionProblem(call.environment.CNI_COMMAND as Command, config);
+    if (unfit !== undefined) return refuse(cniErrors.incompatibleVersion, unfit);
+    const parsed = parseNetConf(isDeletion ? identity(config) : config);
     if ('field' in parsed) {
       const { field, value, advice } = parsed;
       const msg = `network configuration: ${field} is ${JSON.stringify(value)}, which is not supported. ${advice}`;
@@ -131,9 +132,12 @@ export function parseCall(call: CniCall): ParsedCall {
   }
 }
 
-/** The part of a configuration that says which attachment is meant. */
+/**
+ * The part of a configuration that says which attachment is meant. Tear-down is best effort: neither what was changed or
+ * damaged since ADD nor a missing or ancient version keeps it from being done, and its answer has no version.
+ */
 function identity(config: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
-  return { cniVersion: goField(config, 'cniVersion'), name: goField(config, 'name') };
+  return { cniVersion: latestVersion, name: goField(config, 'name') };
 }
 
 function parameters(call: CniCall): Omit<CniRequest, 'config'> {

@@ -1,8 +1,11 @@
 import type { Socket } from 'node:net';
-import type { CniAnswer, CniCall, InspectCall } from '../plan/protocol.ts';
+import { type CniAnswer, type CniCall, type InspectCall, maxInput } from '../plan/protocol.ts';
 
-/** Longest request line in bytes; a configuration with prevResult has some kilobytes. */
-const MAX_REQUEST = 1 << 20;
+/**
+ * Longest request line in bytes: the executable refuses longer input, of which each byte may need three here (what is no
+ * UTF-8), and the longest environment.
+ */
+const MAX_REQUEST = 8 * maxInput;
 /** How long a caller may take to say what it wants. */
 const REQUEST_TIMEOUT_MS = 10_000;
 /** How long one that has its answer may keep the connection: it reads that later, too. */

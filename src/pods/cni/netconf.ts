@@ -114,6 +114,8 @@ export interface NetConf {
   readonly routes: readonly ExtraRoute[];
   /** Addresses that were asked for. */
   readonly requestedIps: readonly string[];
+  /** Whether `args` ask for addresses: the older form of CNI_ARGS is not looked at then (CNI conventions, "args"). */
+  readonly ipsInArgs: boolean;
   /** Passed on in the result. */
   readonly dns: Json | undefined;
   readonly portMappings: readonly PortMapping[];
@@ -186,6 +188,12 @@ function parseBandwidth(parsed: Parsed): NetConf['bandwidth'] {
   return limits.length === 0 ? undefined : Object.fromEntries(limits);
 }
 
+/** null is Go's empty list: no attachment is valid. Only a key that is not there leaves open which are. */
+function validAttachments(parsed: Parsed): NetConf['validAttachments'] {
+  const given = [parsed['cni.dev/valid-attachments'], parsed['cni.dev/attachments']];
+  return given.find((list) => (list ?? undefined) !== undefined) ?? (given.includes(null) ? [] : undefined);
+}
+
 /**
  * Checks a configuration, one written for the flannel plugin included: its `delegate` holds the bridge's options.
  * @returns the configuration, or the field that is understood and refused
@@ -215,10 +223,11 @@ export function parseNetConf(config: Json): NetConf | UnsupportedField {
     ipMasq: option('ipMasq') ?? false,
     routes: routes.map(({ dst, gw }) => ({ dst, gw: gw ?? undefined })),
     requestedIps: [...(parsed.runtimeConfig?.ips ?? []), ...(parsed.args?.cni?.ips ?? [])],
+    ipsInArgs: (parsed.args?.cni?.ips ?? []).length > 0,
     dns: parsed.dns ?? undefined,
     portMappings: parsePortMappings(parsed),
     bandwidth: parseBandwidth(parsed),
     prevResult: goField(config, 'prevResult'),
-    validAttachments: parsed['cni.dev/valid-attachments'] ?? parsed['cni.dev/attachments'] ?? undefined,
+    validAttachments: validAttachments(parsed),
   };
 }

@@ -27,6 +27,11 @@ export const cniErrors = {
   rangeFull: 101,
 } as const;
 
+/** Longest network configuration in bytes that is taken: one with prevResult has some kilobytes. */
+export const maxInput = 1 << 20;
+/** For DEL: whatever ADD took, and the result that ADD gave to it. */
+export const maxDeletionInput = 4 * maxInput;
+
 /** The variables that make a call (CNI specification, section 2, "Parameters"). */
 export const cniVariables = [
   'CNI_COMMAND',

@@ -43,6 +43,27 @@ test('2 Parameters: CNI_ARGS are alphanumeric pairs; IP asks for an address', as
   await call('DEL');
 });
 
+test('2 Parameters: IP in CNI_ARGS is not looked at where args ask for addresses', async () => {
+  const environment = { CNI_ARGS: 'IP=10.9.9.9' };
+  const args = { cni: { ips: ['10.244.7.201'] } };
+  const { call, result } = await cni.added({ environment, config: { args } });
+  assert.equal(result.ips[0].address, '10.244.7.201/24');
+  await call('DEL');
+  const both = { runtimeConfig: { ips: ['10.244.7.202'] }, args };
+  fails(await (await cni.subject()).call('ADD', { config: both }), 7, /10\.244\.7\.201 is wanted beside/);
+});
+
+test('2 Errors: more input than anybody needs is the caller’s error', async () => {
+  const { call } = await cni.subject();
+  const huge = { dns: { options: ['x'.repeat(1 << 20)] } };
+  for (const command of ['ADD', 'CHECK', 'GC', 'STATUS', 'VERSION'])
+    fails(await call(command, { config: huge }), 7, /standard input has more than 1048576 bytes/);
+  fails(await call('DEL', { config: { dns: 'x'.repeat(4 << 20) } }), 7, /more than 4194304 bytes/);
+  fails(await call('ADD', { config: 'x'.repeat(2 << 20) }), 7, /more than/);
+  const dns = { options: ['\u0001"\\'.repeat(100_000)] };
+  assert.equal((await call('ADD', { config: { dns } })).status, 0, 'what is near the limit passes');
+});
+
 test('2 Errors: an incompatible version has code 1, an undecodable configuration 6, an invalid one 7', async () => {
   const { call } = await cni.subject();
   fails(await call('ADD', { config: { cniVersion: '0.2.0' } }), 1, /0\.2\.0/);

@@ -39,3 +39,19 @@ test('2 DEL: a broken cache does not keep a container from being deleted', async
     assert.ok(!(await has(pod, 'eth0')));
   }
 });
+
+test('2 DEL: a missing, ancient or unknown version does not keep a container from being deleted', async () => {
+  for (const cniVersion of [undefined, '', '0.1.0', '0.2.0', '9.9.9', 7, null]) {
+    const { pod, call } = await cni.added();
+    const outcome = await call('DEL', { config: { cniVersion } });
+    assert.deepEqual([outcome.status, outcome.stdout], [0, ''], String(cniVersion));
+    assert.ok(!(await has(pod, 'eth0')));
+  }
+});
+
+test('2 DEL: what ADD took goes with DEL, with its result beside it', async () => {
+  const dns = { options: ['x'.repeat(600_000)] };
+  const { pod, call, result } = await cni.added({ config: { dns } });
+  assert.equal((await call('DEL', { config: { dns, prevResult: result } })).status, 0);
+  assert.ok(!(await has(pod, 'eth0')), 'deleted, not queued');
+});

@@ -29,3 +29,17 @@ test('2 GC: removes the resources of attachments that are not listed, and leaves
   assert.ok(!(await has(kept.pod, 'eth0')));
   fails(await cni.node.call('GC', { config: latest }), 7, /valid-attachments/);
 });
+
+test('2 GC: null, as Go writes an empty list, means that no attachment is valid', async () => {
+  for (const key of ['cni.dev/valid-attachments', 'cni.dev/attachments']) {
+    const stale = await cni.added();
+    const outcome = await cni.node.call('GC', { config: { ...latest, [key]: null } });
+    assert.deepEqual([outcome.status, outcome.stdout], [0, '']);
+    assert.ok(!(await has(stale.pod, 'eth0')));
+  }
+  const kept = await cni.added();
+  const valid = [{ containerID: kept.containerId, ifname: 'eth0' }];
+  const config = { ...latest, 'cni.dev/valid-attachments': null, 'cni.dev/attachments': valid };
+  assert.equal((await cni.node.call('GC', { config })).status, 0);
+  assert.ok(await has(kept.pod, 'eth0'), 'a list counts before null');
+});

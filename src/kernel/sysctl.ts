@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { TwillError } from '../model/error.ts';
 
 /** `name` in slashes or dots; interface names may hold dots, so slashes are the safe form: `net/ipv4/ip_forward`. */
@@ -10,6 +10,16 @@ function pathOf(name: string): string {
 export function readSysctl(name: string): string | undefined {
   const path = pathOf(name);
   return existsSync(path) ? readFileSync(path, 'utf8').trim() : undefined;
+}
+
+/** Whether the setting can be written: it is there, and /proc/sys is not read-only, as in a container without privileges. */
+export function canWriteSysctl(name: string): boolean {
+  try {
+    accessSync(pathOf(name), constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /**

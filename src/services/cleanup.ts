@@ -1,10 +1,23 @@
-import { type IptablesVariant, openIptables } from '../kernel/iptables.ts';
-import { families } from '../model/address.ts';
+import { type Iptables, type IptablesVariant, openIptables } from '../kernel/iptables.ts';
+import { families, ipv4 } from '../model/address.ts';
 import { isTwillError, TwillError } from '../model/error.ts';
-import { parseSaved, renderRemoval } from './iptables/plan/document.ts';
+import { renderRemoval } from './iptables/plan/document.ts';
+import { jumps, localnetJumps } from './iptables/plan/names.ts';
+import { readTable } from './iptables/standing-rules.ts';
+import { closeLocalnet } from './localnet.ts';
 import { findOtherProxy } from './other-proxy.ts';
 
 const variants: readonly IptablesVariant[] = ['nft', 'legacy'];
+
+/** Before the rules go that keep others from services on loopback. */
+async function setLocalnetBack(iptables: Iptables, print: (line: string) => void): Promise<void> {
+  if (iptables.family !== ipv4) return;
+  try {
+    if (await closeLocalnet(iptables)) print('route_localnet set back to 0');
+  } catch (error) {
+    if (!isTwillError(error, 'missing-program', 'kernel')) throw error;
+  }
+}
 
 /**
  * Removes every rule of the proxy from this network namespace: both families, both iptables variants, and what a
@@ -17,13 +30,15 @@ export async function cleanUpProxy(print: (line: string) => void): Promise<void>
   for (const family of families) {
     for (const variant of variants) {
       const iptables = openIptables(family, variant);
+      await setLocalnetBack(iptables, print);
       for (const table of ['nat', 'filter', 'mangle']) {
         try {
-          const document = renderRemoval(table, parseSaved(await iptables.save(table)));
+          const installed = await readTable(iptables, table, [...localnetJumps, ...jumps]);
+          const document = renderRemoval(table, installed);
           if (document === '') continue;
           await iptables.restore(document);
           const chains = document.match(/^:/gm)?.length ?? 0;
-          print(`${family.iptables}-${variant}: ${chains} chains removed from table ${table}`);
+          print(`${iptables.family.iptables}-${variant}: ${chains} chains removed from table ${table}`);
         } catch (error) {
           // A variant that is not installed, or that this kernel has not, holds nothing to remove.
           if (!isTwillError(error, 'missing-program', 'kernel')) throw error;

@@ -41,7 +41,10 @@ function healthAnswer(proxy: ServiceProxy | undefined, healthy: boolean): HttpAn
 }
 
 function readyAnswer({ proxy, waitingFor: start }: ProxyState): HttpAnswer {
-  if (proxy?.ready === true) return { status: 200, body: 'ok\n' };
+  if (proxy?.ready === true) {
+    const warnings = proxy.warnings().map(({ name, detail }) => `[!] ${name}: ${detail}\n`);
+    return { status: 200, body: `ok\n${warnings.join('')}` };
+  }
   const waitingFor = proxy === undefined ? start : proxy.waitingFor;
   const reason = waitingFor === undefined ? 'rules are being written' : `waiting for ${waitingFor}`;
   return { status: 503, body: `${proxy?.loop.status().lastError ?? reason}\n` };

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Conntrack } from '../kernel/conntrack.ts';
 import { detectVariant, openIptables } from '../kernel/iptables.ts';
 import { openRulesStamp } from '../kernel/rules-stamp.ts';
-import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
+import { readSysctl } from '../kernel/sysctl.ts';
 import { families as allFamilies, type Family, ipv4, ipv6 } from '../model/address.ts';
 import { describeError } from '../model/error.ts';
 import { aborted, type Closer, runUntilSignal } from '../process/ending.ts';
@@ -13,6 +13,7 @@ import { ProxyFlows } from './flows.ts';
 import { ProxyServers, type ProxyState } from './health.ts';
 import type { RenderOptions } from './iptables/plan/options.ts';
 import { ProxyRules, sha256 } from './iptables/rules.ts';
+import { ProxyLocalnet } from './localnet.ts';
 import { ProxyMetrics } from './metrics.ts';
 import { NodeAddresses } from './node-addresses.ts';
 import { findKubeProxy, findOtherProxy } from './other-proxy.ts';
@@ -25,18 +26,19 @@ import type { ServiceSource } from './sources/source.ts';
 const OTHER_PROXY_POLL_MS = 2000;
 
 function renderOptions(
-  { config, localhostNodePorts, addresses }: Setting,
-  family: Family,
+  { config, addresses }: Setting,
+  { family, localnet }: { readonly family: Family; readonly localnet: ProxyLocalnet | undefined },
   facts: NodeFacts | undefined,
 ): RenderOptions {
   const own = addresses.of(family);
-  const onLoopback = family === ipv4 && localhostNodePorts;
+  const onLoopback = localnet?.wanted === true;
   const serving = nodePortAddresses(config.nodePortAddresses, family, own, facts);
   return {
     v6: family === ipv6,
     fromPod: fromPodMatch(config.localDetection, family, facts),
     masqueradeAll: config.masqueradeAll,
     localhostNodePorts: onLoopback,
+    opensLocalnet: localnet?.opens === true,
     nodePortAddresses: onLoopback ? serving : serving?.filter((text) => !isLoopback(text)),
     tolerateInvalid: (readSysctl('net/netfilter/nf_conntrack_tcp_be_liberal') ?? '0') !== '0',
     // Link-local ones come and go with the interfaces of pods.
@@ -45,21 +47,8 @@ function renderOptions(
   };
 }
 
-/** Node ports on 127.0.0.1 need packets from there to be routed; without the right to allow that, they are left out. */
-function allowLocalnet(config: ProxyConfig, log: Log): boolean {
-  if (!config.localhostNodePorts) return false;
-  try {
-    writeSysctl('net/ipv4/conf/all/route_localnet', '1');
-    return true;
-  } catch (error) {
-    log.warn({ error: describeError(error) }, 'node ports will not answer on 127.0.0.1');
-    return false;
-  }
-}
-
 interface Setting {
   readonly config: ProxyConfig;
-  readonly localhostNodePorts: boolean;
   readonly metrics: ProxyMetrics;
   readonly addresses: NodeAddresses;
   readonly log: Log;
@@ -72,7 +61,10 @@ async function openFamily(family: Family, setting: Setting): Promise<ServedFamil
   // A kernel without NAT for this family says so here, not at every sync.
   await iptables.list('nat', 'POSTROUTING');
   log.info({ family: family.name, variant, why }, 'iptables');
-  let render = renderOptions(setting, family, undefined);
+  const localnet =
+    family === ipv4 ? await ProxyLocalnet.open(iptables, config.localhostNodePorts, log) : undefined;
+  const place = { family, localnet };
+  let render = renderOptions(setting, place, undefined);
   const flows: ProxyFlows = new ProxyFlows({
     family,
     conntrack: new Conntrack(),
@@ -92,9 +84,10 @@ async function openFamily(family: Family, setting: Setting): Promise<ServedFamil
   return {
     rules,
     flows,
+    localnet,
     stamp: openRulesStamp(family, variant),
     renderOptions: (facts) => {
-      render = renderOptions(setting, family, facts);
+      render = renderOptions(setting, place, facts);
       return render;
     },
     nodePortAddresses: (facts) =>
@@ -173,10 +166,9 @@ export async function runProxy(config: ProxyConfig): Promise<void> {
       await waitForOtherProxy(state, log, signal);
       if (signal.aborted) return;
       servers.serveMetrics();
-      const localhostNodePorts = allowLocalnet(config, log);
       const addresses = await NodeAddresses.open(log);
       closers.push(() => addresses.close());
-      await startProxy({ config, localhostNodePorts, metrics, addresses, log }, state, closers);
+      await startProxy({ config, metrics, addresses, log }, state, closers);
     };
     await Promise.race([start().then(() => aborted(signal)), servers.refused]);
   });

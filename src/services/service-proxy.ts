@@ -1,4 +1,7 @@
 import type { RulesStamp } from '../kernel/rules-stamp.ts';
+import type { Family } from '../model/address.ts';
+import { Contest, contestedChecks } from '../model/contest.ts';
+import type { Check } from '../model/health.ts';
 import { monotonicMs } from '../process/clock.ts';
 import { type Log, LogLimiter } from '../process/log.ts';
 import { ReconcileLoop } from '../process/loop.ts';
@@ -9,6 +12,7 @@ import { ProxyInput } from './input.ts';
 import { tables } from './iptables/plan/names.ts';
 import type { RenderOptions } from './iptables/plan/options.ts';
 import type { ProxyRules, SyncResult } from './iptables/rules.ts';
+import type { ProxyLocalnet } from './localnet.ts';
 import type { ProxyMetrics } from './metrics.ts';
 import type { NodeFacts } from './plan/service.ts';
 import { localReadyCount } from './plan/table.ts';
@@ -21,6 +25,8 @@ export interface ServedFamily {
   readonly rules: ProxyRules;
   readonly flows: ProxyFlows;
   readonly stamp: RulesStamp;
+  /** Where node ports may answer on loopback: IPv4. */
+  readonly localnet: ProxyLocalnet | undefined;
   /** What rules depend on besides Services, as it is now. */
   readonly renderOptions: (facts: NodeFacts | undefined) => RenderOptions;
   /** This node's addresses that serve node ports and health check ports, as they are now; undefined for all. */
@@ -36,6 +42,8 @@ export interface ServiceProxyOptions {
   /** Names another proxy that runs on this node. */
   readonly findOther: () => string | undefined;
 }
+
+const contestedName = (family: Family): string => `rules of Services (${family.name})`;
 
 type States = readonly (readonly [key: string, state: ServiceState])[];
 
@@ -57,6 +65,7 @@ export class ServiceProxy {
   private fullWanted = false;
   private reconfigure = false;
   private writing = false;
+  private readonly contest = new Contest();
 
   constructor(options: ServiceProxyOptions) {
     const { config, log, families } = options;
@@ -123,6 +132,14 @@ export class ServiceProxy {
     return this.input.facts?.leaving !== true;
   }
 
+  /** What somebody should look at, though rules stand. */
+  warnings(): Check[] {
+    const unreadable = this.options.families
+      .flatMap(({ rules }) => rules.unreadable)
+      .map((detail): Check => ({ name: 'rules', state: 'warning', detail }));
+    return [...unreadable, ...contestedChecks(this.contest, monotonicMs())];
+  }
+
   /** The node's addresses changed: rules that name them are made anew. */
   nodeChanged(): void {
     this.reconfigure = true;
@@ -147,6 +164,7 @@ export class ServiceProxy {
       log: this.log,
       busy: () => this.writing || !this.ready,
       looksWhole: () => rules.looksWhole(),
+      wait: () => this.contest.wait(contestedName(rules.family), monotonicMs()),
       repair: (broken) => {
         this.fullWanted = true;
         this.loop.trigger('rules were changed by others', broken);
@@ -235,6 +253,15 @@ export class ServiceProxy {
     );
   }
 
+  /** Rules were written though no Service had changed. */
+  private repaired(family: Family): void {
+    if (!this.contest.note(contestedName(family), monotonicMs()).begins) return;
+    this.log.error(
+      { family: family.name },
+      'what should stand does not stand again and again: repairs wait from now on',
+    );
+  }
+
   private async syncFamily(family: ServedFamily, states: States, full: boolean): Promise<SyncResult> {
     const { rules, flows } = family;
     const start = monotonicMs();
@@ -244,7 +271,11 @@ export class ServiceProxy {
     const again = refused.map((key) => [key, this.input.tracker.state(key)] as const);
     const result = await rules.sync([...again, ...states], full);
     flows.rulesStand();
-    if (result.full && result.bytes > 0) flows.rulesRepaired();
+    if (result.full && result.bytes > 0) {
+      flows.rulesRepaired();
+      if (states.length === 0 && this.ready) this.repaired(rules.family);
+    }
+    family.localnet?.follow(rules.hasNodePorts);
     const ms = monotonicMs() - start;
     const seconds = ms / 1000;
     this.metrics.synced(rules.family, { full: result.full, seconds, refused: rules.refusals.size });

@@ -13,6 +13,8 @@ export interface ProxyWatchOptions {
   readonly busy: () => boolean;
   /** A cheap look: do our rules seem to stand? */
   readonly looksWhole: () => Promise<boolean>;
+  /** Milliseconds before the next repair: more and more, when the same one is made again and again. */
+  readonly wait: () => number;
   /** Read everything and repair. @param broken the cheap look found something missing */
   readonly repair: (broken: boolean) => void;
   readonly log: Log;
@@ -71,6 +73,7 @@ export class ProxyWatch {
         this.known = now;
         this.lookWanted = false;
         if (await looksWhole()) this.fullCheckWanted ||= changed;
+        else if (this.options.wait() > 0) this.lookWanted = true;
         else if (!busy()) {
           log.warn('rules were removed by somebody else');
           repair(true);

@@ -79,6 +79,7 @@ export function renderOptionsFor(family: Family, change: Partial<RenderOptions> 
     fromPod: family === ipv6 ? '-s fd00:244::/56' : '-s 10.244.0.0/16',
     masqueradeAll: false,
     localhostNodePorts: family !== ipv6,
+    opensLocalnet: false,
     nodePortAddresses: undefined,
     tolerateInvalid: false,
     nodeAddresses: [family === ipv6 ? 'fd00:192::1' : '192.0.2.1'],

@@ -14,7 +14,7 @@ import {
   type TableChange,
   tableChange,
 } from './plan/document.ts';
-import { type Table, tables } from './plan/names.ts';
+import { jumps, type Table, tables } from './plan/names.ts';
 import type { RenderOptions } from './plan/options.ts';
 import { inPortions } from './plan/portions.ts';
 import { type Chains, Ruleset } from './plan/ruleset.ts';
@@ -49,6 +49,9 @@ const PORTION_RULES = 5000;
 const AHEAD_SERVICES = 1000;
 const BATCH_SERVICES = 64;
 
+/** Where packets from elsewhere come in. */
+const entrance = jumps.find(({ table, chain }) => table === 'nat' && chain === 'PREROUTING')!;
+
 /** The line of the document that iptables-restore did not take; undefined when it did not say. */
 function refusedLine(document: string, error: Error): string | undefined {
   const line = /line:? (\d+)/.exec(error.message)?.[1];
@@ -69,6 +72,7 @@ export class ProxyRules {
   private readonly missingLocal = new MissingLocal();
   private node: NodeView;
   private render: RenderOptions;
+  private cannotRead: readonly string[] = [];
 
   constructor(options: ProxyRulesOptions) {
     this.options = options;
@@ -103,13 +107,29 @@ export class ProxyRules {
     return this.missingLocal.counts;
   }
 
+  /** Tables that cannot be printed, and what to do about it. */
+  get unreadable(): readonly string[] {
+    return this.cannotRead;
+  }
+
+  /** True when some Service has a node port with an endpoint behind it. */
+  get hasNodePorts(): boolean {
+    return this.ruleset.hasNodePorts;
+  }
+
   /** A cheap look at the way from PREROUTING to the chain that leads to all others: false when it is broken. */
   async looksWhole(): Promise<boolean> {
+    const { iptables } = this.options;
+    const { chain, rule } = entrance;
     const wanted = this.installed?.nat.get('KUBE-SERVICES');
-    const standing = await this.options.iptables.list('nat', 'KUBE-SERVICES');
-    if (wanted !== standing?.filter((line) => line.startsWith('-A ')).join('\n')) return false;
-    const entrance = await this.options.iptables.list('nat', 'PREROUTING');
-    return entrance?.some((line) => line.endsWith(' -j KUBE-SERVICES')) === true;
+    try {
+      const standing = await iptables.list('nat', 'KUBE-SERVICES');
+      if (wanted !== standing?.filter((line) => line.startsWith('-A ')).join('\n')) return false;
+      return (await iptables.list('nat', chain))?.includes(`-A ${chain} ${rule}`) === true;
+    } catch (error) {
+      if (!isTwillError(error, 'conflict')) throw error;
+      return iptables.has('nat', `-A ${chain} ${rule}`);
+    }
   }
 
   /** Forget what is known of the kernel: the next sync reads it. */
@@ -201,7 +221,11 @@ export class ProxyRules {
 
   /** Reads what stands. @returns what is to be done about jumps */
   private async readKernel(): Promise<Readonly<Record<Table, JumpChanges>>> {
-    const standing = await readStanding(this.options.iptables, this.render.localhostNodePorts);
+    const { iptables, log } = this.options;
+    const standing = await readStanding(iptables, this.render.localhostNodePorts, this.installed);
+    for (const error of standing.unreadable)
+      if (!this.cannotRead.includes(error)) log.warn({ error }, 'rules are checked one by one');
+    this.cannotRead = standing.unreadable;
     this.installed = standing.chains;
     return standing.jumps;
   }

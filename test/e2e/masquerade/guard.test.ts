@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { defaultNetworkConfig, type Lab, withLab } from '../../lab/lab.ts';
+import { attackLoopback, prepareLoopbackAttack } from '../../lab/loopback-attack.ts';
 import type { LabNode } from '../../lab/node.ts';
 import type { Pod } from '../../lab/pod.ts';
 import { type UdpSink, udpSend, udpSink, vxlan } from '../../lab/udp.ts';
@@ -154,28 +155,12 @@ describe('services on loopback', () => {
       const pod = await node.addPod('attacker');
       const sink = await udpSink(node.namespace, '127.0.0.1', 9999);
       const everywhere = await udpSink(node.namespace, '0.0.0.0', 9998);
-      pod.namespace.sysctl({ 'net/ipv4/conf/all/route_localnet': '1' });
-      const gateway = (await pod.exec('ip', ['route', 'show', 'default'])).split(' ')[2];
-      await pod.namespace.ip(
-        'addr del 127.0.0.1/8 dev lo',
-        `route add 127.0.0.1 via ${gateway}`,
-        'addr add 127.0.0.2/32 dev eth0',
-      );
-      const send = (address: string, port: number, from?: string): Promise<void> =>
-        udpSend(pod.namespace, {
-          address,
-          port,
-          data: 'from a pod',
-          ...(from === undefined ? {} : { from }),
-        });
-      const attempts = async (): Promise<void> => {
-        await send('127.0.0.1', 9999);
-        await send('127.0.0.1', 9999, '127.0.0.2');
-        await send(node.ipv4!, 9998, '127.0.0.2');
-      };
+      await prepareLoopbackAttack(pod);
+      const attempts = (): Promise<void> =>
+        attackLoopback(pod, { loopback: 9999, ordinary: 9998 }, node.ipv4);
       await attempts();
       await lab.waitFor('an honest packet', async () => {
-        await send(node.ipv4!, 9998);
+        await udpSend(pod.namespace, { address: node.ipv4, port: 9998, data: 'from a pod' });
         return everywhere.received.length > 0;
       });
       assert.deepEqual(sink.received, []);

@@ -29,7 +29,7 @@ function document(states: (typeof serviceCases)[number]['states'], options: Rend
   ruleset.flush();
   const changes = tables.map((table) => {
     const desired = ruleset.chains[table];
-    const wanted = options.localhostNodePorts ? [...jumps, ...localnetJumps] : jumps;
+    const wanted = options.localhostNodePorts ? [...localnetJumps, ...jumps] : jumps;
     const missing = wanted.filter((jump) => jump.table === table);
     return tableChange(table, desired.keys(), { desired, installed: new Map() }, { missing, surplus: [] });
   });

@@ -6,7 +6,7 @@ import { waitFor } from '../../lab/wait.ts';
 
 /** Rules whose standing the test decides, watched. */
 function watched() {
-  const state = { generation: 1, whole: true, busy: false, looks: 0, repairs: [] as boolean[] };
+  const state = { generation: 1, whole: true, busy: false, looks: 0, wait: 0, repairs: [] as boolean[] };
   const watch = new ProxyWatch({
     stamp: {
       read: () => Promise.resolve(String(state.generation)),
@@ -14,6 +14,7 @@ function watched() {
       close: () => {},
     },
     busy: () => state.busy,
+    wait: () => state.wait,
     looksWhole: () => {
       state.looks++;
       return Promise.resolve(state.whole);
@@ -72,6 +73,24 @@ test('rules are not looked at when the proxy alone has written', async () => {
     state.generation++;
     await waitFor('a look at what another one did', () => state.looks === 2);
     assert.ok(!state.repairs.includes(true));
+  } finally {
+    watch.stop();
+  }
+});
+
+test('a repair waits where the same one was made again and again', async () => {
+  const { state, watch } = watched();
+  watch.start();
+  try {
+    await watch.settled(undefined);
+    state.wait = 1000;
+    state.generation++;
+    state.whole = false;
+    const { looks } = state;
+    await waitFor('further looks', () => state.looks > looks + 2);
+    assert.deepEqual(state.repairs, []);
+    state.wait = 0;
+    await waitFor('the repair', () => state.repairs.length > 0);
   } finally {
     watch.stop();
   }

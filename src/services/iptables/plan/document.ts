@@ -55,21 +55,42 @@ function endOfChain(text: string, firstEnd: number, append: string): number {
 /** Rules to put in front of, or take out of, built-in chains. */
 export interface JumpChanges {
   readonly missing: readonly Jump[];
-  /** Second copies of a jump. */
+  /** Second copies of a jump, and such as must not stand. */
   readonly surplus: readonly Jump[];
 }
 
-/** Compares the jumps that should stand in a table with its built-in chains' rules. */
-export function compareJumps(table: Table, wanted: readonly Jump[], installed: InstalledTable): JumpChanges {
+/**
+ * Compares the jumps that should stand in a table with its built-in chains' rules.
+ * @param retired jumps that must not stand any more
+ */
+export function compareJumps(
+  table: Table,
+  wanted: readonly Jump[],
+  installed: InstalledTable,
+  retired: readonly Jump[] = [],
+): JumpChanges {
   const missing: Jump[] = [];
   const surplus: Jump[] = [];
+  const late = new Set(wanted.filter(({ early }) => early === undefined).map(({ rule }) => rule));
   for (const jump of wanted) {
     if (jump.table !== table) continue;
-    const copies = (installed.others.get(jump.chain) ?? []).filter((rule) => rule === jump.rule).length;
-    if (copies === 0) missing.push(jump);
-    for (let extra = 1; extra < copies; extra++) surplus.push(jump);
+    const rules = installed.others.get(jump.chain) ?? [];
+    const first = rules.indexOf(jump.rule);
+    const misplaced =
+      jump.early === true && rules.slice(0, Math.max(0, first)).some((rule) => late.has(rule));
+    const right = misplaced ? 0 : 1;
+    if (first < 0 || misplaced) missing.push(jump);
+    for (let extra = right; extra < copiesOf(jump, rules); extra++) surplus.push(jump);
   }
+  for (const jump of retired)
+    if (jump.table === table)
+      for (let copy = 0; copy < copiesOf(jump, installed.others.get(jump.chain) ?? []); copy++)
+        surplus.push(jump);
   return { missing, surplus };
+}
+
+function copiesOf(jump: Jump, rules: readonly string[]): number {
+  return rules.filter((rule) => rule === jump.rule).length;
 }
 
 export interface TableChange {

@@ -45,7 +45,7 @@ export function affinityList(name: string, protocol: string, backend: string, sh
 }
 
 const ownPattern =
-  /^KUBE-((SVC|SVL|EXT|FW|SEP)-[A-Z2-7]{16}|(SERVICES|EXTERNAL-SERVICES|NODEPORTS|PROXY-FIREWALL|HAIRPIN)(-[ap][0-9a-f]{2,3})?|POSTROUTING|MARK-MASQ|FORWARD|GUARD|PROXY-CANARY)$/;
+  /^KUBE-((SVC|SVL|EXT|FW|SEP)-[A-Z2-7]{16}|(SERVICES|EXTERNAL-SERVICES|NODEPORTS|PROXY-FIREWALL|HAIRPIN)(-[ap][0-9a-f]{2,3})?|POSTROUTING|MARK-MASQ|FORWARD|GUARD|LOCALNET|PROXY-CANARY)$/;
 
 /** Chains the proxy owns: it may rewrite and delete them. KUBE-FIREWALL is shared with the kubelet and not among them. */
 export function isOwnChain(name: string): boolean {
@@ -57,6 +57,8 @@ export interface Jump {
   readonly table: Table;
   readonly chain: string;
   readonly rule: string;
+  /** Must stand before all that are not so: what those accept, this one may drop. */
+  readonly early?: true;
 }
 
 function jump(table: Table, chain: string, target: string, comment: string, isNew: boolean): Jump {
@@ -84,8 +86,17 @@ export const jumps: readonly Jump[] = [
   jump('nat', 'POSTROUTING', 'KUBE-POSTROUTING', 'kubernetes postrouting rules', false),
 ];
 
-/** Additionally where node ports answer on 127.0.0.1: the kubelet makes the same ones. */
+/** Keeps packets that pretend to come from loopback out, where the kernel routes those; nobody else makes it. */
+export const localnetChain = 'KUBE-LOCALNET';
+
+/** Additionally where node ports answer on 127.0.0.1: those to KUBE-FIREWALL the kubelet makes, too, and puts first. */
 export const localnetJumps: readonly Jump[] = [
-  { table: 'filter', chain: 'INPUT', rule: '-j KUBE-FIREWALL' },
-  { table: 'filter', chain: 'OUTPUT', rule: '-j KUBE-FIREWALL' },
+  { table: 'filter', chain: 'INPUT', rule: '-j KUBE-FIREWALL', early: true },
+  { table: 'filter', chain: 'INPUT', rule: `-j ${localnetChain}`, early: true },
+  { table: 'filter', chain: 'OUTPUT', rule: '-j KUBE-FIREWALL', early: true },
 ];
+
+/** Where node ports do not answer on 127.0.0.1 any more. */
+export const retiredJumps: readonly Jump[] = localnetJumps.filter(
+  ({ rule }) => rule === `-j ${localnetChain}`,
+);

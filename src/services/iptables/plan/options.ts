@@ -7,6 +7,8 @@ export interface RenderOptions {
   readonly masqueradeAll: boolean;
   /** Node ports answer on loopback addresses too (IPv4 only; needs the sysctl route_localnet). */
   readonly localhostNodePorts: boolean;
+  /** It is this proxy, or an earlier run of it, that opened route_localnet and is to set it back. */
+  readonly opensLocalnet: boolean;
   /** Addresses node ports answer on; undefined for all local addresses. */
   readonly nodePortAddresses: readonly string[] | undefined;
   /** Leave packets in conntrack state INVALID alone (nf_conntrack_tcp_be_liberal is set). */

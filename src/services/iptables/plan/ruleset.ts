@@ -1,5 +1,5 @@
 import { GuardChain, guardChain } from './guard-chain.ts';
-import { masqueradeMark, type Table } from './names.ts';
+import { localnetChain, masqueradeMark, type Table } from './names.ts';
 import { marksAtHead, type RenderOptions } from './options.ts';
 import { type Fragment, unmark } from './service-rules.ts';
 import { SharedChain } from './shared-chain.ts';
@@ -27,6 +27,15 @@ function append(chain: string, rules: readonly string[]): string {
 export const localnetRule =
   '! -s 127.0.0.0/8 -d 127.0.0.0/8 -m comment --comment "block incoming localnet connections" -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP';
 
+/** Says, for a later run or `--cleanup`, that route_localnet was off before and is to be set back. */
+export const localnetMark = '"loopback from elsewhere; route_localnet was 0"';
+
+/** The kernel refuses a loopback source only where it is an address of the node, which 127.0.0.2 is not. */
+function localnetRules({ opensLocalnet }: RenderOptions): string {
+  const comment = opensLocalnet ? localnetMark : '"loopback from elsewhere"';
+  return append(localnetChain, [`-s 127.0.0.0/8 ! -i lo -m comment --comment ${comment} -j DROP`]);
+}
+
 function staticChains(options: RenderOptions): { table: Table; chain: string; text: string }[] {
   const forward = [
     ...(options.tolerateInvalid ? [] : ['-m conntrack --ctstate INVALID -j DROP']),
@@ -50,12 +59,11 @@ function staticChains(options: RenderOptions): { table: Table; chain: string; te
     },
     { table: 'nat', chain: 'KUBE-POSTROUTING', text: append('KUBE-POSTROUTING', postrouting) },
   ] as const;
-  const localnet = {
-    table: 'filter',
-    chain: 'KUBE-FIREWALL',
-    text: append('KUBE-FIREWALL', [localnetRule]),
-  } as const;
-  return options.localhostNodePorts ? [...chains, localnet] : [...chains];
+  const localnet = [
+    { table: 'filter', chain: 'KUBE-FIREWALL', text: append('KUBE-FIREWALL', [localnetRule]) },
+    { table: 'filter', chain: localnetChain, text: localnetRules(options) },
+  ] as const;
+  return options.localhostNodePorts ? [...chains, ...localnet] : [...chains];
 }
 
 function servicesEnds(options: RenderOptions): { head: string[]; tail: string[] } {
@@ -107,6 +115,11 @@ export class Ruleset {
     for (const { table, chain, text } of staticChains(options)) this.set(table, chain, text);
     const { head, tail } = servicesEnds(options);
     this.sharedChain('nat', 'KUBE-SERVICES').setEnds(head, tail);
+  }
+
+  /** True when some Service has a node port with an endpoint behind it. */
+  get hasNodePorts(): boolean {
+    return !this.sharedChain('nat', 'KUBE-NODEPORTS').isEmpty;
   }
 
   get serviceCount(): number {

@@ -77,6 +77,10 @@ export class SharedChain {
     this.name = name;
   }
 
+  get isEmpty(): boolean {
+    return this.size === 0;
+  }
+
   /** Rules (without `-A CHAIN `) before and after all others. */
   setEnds(head: readonly string[], tail: readonly string[]): void {
     if (head.join('\n') === this.head.join('\n') && tail.join('\n') === this.tail.join('\n')) return;

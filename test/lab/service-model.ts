@@ -6,18 +6,8 @@
 import { parseEndpointSlice, parseService } from '../../src/services/plan/parse.ts';
 import type { EndpointSlice, Service } from '../../src/services/plan/service.ts';
 import type { Ending, Packet } from './packet-walker.ts';
+import { seeded } from './random.ts';
 import { type EndpointSpec, serviceObject, sliceObject } from './service-fixtures.ts';
-
-/** Mulberry32: the same changes in every run, and another seed gives other ones. */
-export function seeded(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return Math.floor((((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296) * below);
-  };
-}
 
 export const nodeName = 'node-a';
 export const nodeAddress = '192.0.2.1';

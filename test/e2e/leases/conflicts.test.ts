@@ -1,39 +1,18 @@
 import assert from 'node:assert/strict';
-import { rmSync } from 'node:fs';
-import { after, afterEach, before, describe, it } from 'node:test';
-import { etcdPrefix, Lab } from '../../lab/lab.ts';
+import { describe, it } from 'node:test';
+import type { Lab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
+import { subnetKeys, threeSubnets, withTwoNodes } from '../../lab/two-nodes.ts';
 import { healthFlags, metrics, readyz, said } from '../agent/readiness.ts';
 import { flannelLease } from '../overlay/state.ts';
-
-const subnets = `${etcdPrefix}/subnets/`;
-const config = {
-  Network: '10.244.0.0/16',
-  SubnetMin: '10.244.1.0',
-  SubnetMax: '10.244.3.0',
-  Backend: { Type: 'vxlan' },
-};
 
 describe('leases that conflict', () => {
   let lab: Lab;
   let one: LabNode;
   let two: LabNode;
 
-  before(async () => {
-    lab = await Lab.start({ nodes: 2, networkConfig: config });
-    [one, two] = lab.nodes as [LabNode, LabNode];
-  });
-  after(() => lab.stop());
-
-  /** Every test starts without agents, leases and state. */
-  afterEach(async () => {
-    for (const node of [one, two]) {
-      await node.agent?.stop();
-      await node.namespace.run('ip', ['link', 'delete', 'flannel.1']);
-      rmSync(node.stateDir, { recursive: true, force: true });
-      rmSync(node.subnetFile, { force: true });
-    }
-    await lab.etcd.client.delete().prefix(subnets);
+  withTwoNodes({ networkConfig: threeSubnets }, (made) => {
+    ({ lab, one, two } = made);
   });
 
   it('a node that gets no subnet because leases conflict says so in its log, its readiness and a metric', async () => {
@@ -41,7 +20,10 @@ describe('leases that conflict', () => {
       ['10.244.0.0-22', 50],
       ['10.244.2.0-24', 51],
     ] as const)
-      await lab.etcd.put(subnets + key, flannelLease(0, `02:00:00:00:00:${host}`, `192.0.2.${host}`).value);
+      await lab.etcd.put(
+        subnetKeys + key,
+        flannelLease(0, `02:00:00:00:00:${host}`, `192.0.2.${host}`).value,
+      );
     await one.startAgent(healthFlags, false);
     const conflict = /the subnets of 10\.244\.0\.0-22 .* and 10\.244\.2\.0-24 .* overlap/;
     await lab.waitFor('the conflict in the log', () => said(one, conflict) > 0);
@@ -53,7 +35,7 @@ describe('leases that conflict', () => {
 
   it("a subnet that is the nodes' own network does not cut them off from it", async () => {
     await one.startAgent();
-    await lab.etcd.put(`${subnets}192.0.2.0-24`, flannelLease(0, '02:00:00:00:00:50', '192.0.2.50').value);
+    await lab.etcd.put(`${subnetKeys}192.0.2.0-24`, flannelLease(0, '02:00:00:00:00:50', '192.0.2.50').value);
     const { key, value } = flannelLease(40, '02:00:00:00:00:40');
     await lab.etcd.put(key, value);
     await lab.waitFor('a later lease to arrive', async () =>
@@ -81,13 +63,13 @@ describe('leases that conflict', () => {
   it('two nodes with one public IP: both name the conflict, each keeps a subnet, nothing flaps', async () => {
     const ip = '--public-ip=192.0.2.200';
     await one.startAgent([ip]);
-    const [first] = await lab.etcd.keys(subnets);
+    const [first] = await lab.etcd.keys(subnetKeys);
     await two.startAgent([ip]);
-    await lab.waitFor('two leases', async () => (await lab.etcd.keys(subnets)).length === 2);
+    await lab.waitFor('two leases', async () => (await lab.etcd.keys(subnetKeys)).length === 2);
     await lab.waitFor('both to name the conflict', () =>
       [one, two].every((node) => said(node, /both claim the public IP 192\.0\.2\.200/) > 0),
     );
-    const settled = await lab.etcd.keys(subnets);
+    const settled = await lab.etcd.keys(subnetKeys);
     assert.deepEqual(
       settled.find(({ key }) => key === first?.key),
       first,
@@ -104,7 +86,7 @@ describe('leases that conflict', () => {
       lab.waitFor(
         'a change',
         async () => {
-          const now = await lab.etcd.keys(subnets);
+          const now = await lab.etcd.keys(subnetKeys);
           return JSON.stringify(now) !== JSON.stringify(settled);
         },
         { timeoutMs: 1000 },

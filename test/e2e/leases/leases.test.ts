@@ -1,49 +1,29 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, afterEach, before, describe, it } from 'node:test';
+import { describe, it } from 'node:test';
 import { EtcdLeases } from '../../../src/leases/etcd/store.ts';
-import { etcdPrefix, Lab } from '../../lab/lab.ts';
+import { etcdPrefix, type Lab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
+import { subnetKeys, threeSubnets, withTwoNodes } from '../../lab/two-nodes.ts';
 import { healthFlags, metrics, readyz, said } from '../agent/readiness.ts';
 import { assertConverges, flannelLease } from '../overlay/state.ts';
-
-const subnets = `${etcdPrefix}/subnets/`;
-const config = {
-  Network: '10.244.0.0/16',
-  SubnetMin: '10.244.1.0',
-  SubnetMax: '10.244.3.0',
-  Backend: { Type: 'vxlan' },
-};
 
 describe('leases in etcd', () => {
   let lab: Lab;
   let one: LabNode;
   let two: LabNode;
 
-  before(async () => {
-    lab = await Lab.start({ nodes: 2, networkConfig: null });
-    [one, two] = lab.nodes as [LabNode, LabNode];
-  });
-  after(() => lab.stop());
-
-  /** Every test starts without agents, leases and state. */
-  afterEach(async () => {
-    for (const node of [one, two]) {
-      await node.agent?.stop();
-      await node.namespace.run('ip', ['link', 'delete', 'flannel.1']);
-      rmSync(node.stateDir, { recursive: true, force: true });
-      rmSync(node.subnetFile, { force: true });
-    }
-    await lab.etcd.client.delete().prefix(subnets);
+  withTwoNodes({ networkConfig: null }, (made) => {
+    ({ lab, one, two } = made);
   });
 
   const lease = async (
     node: LabNode,
   ): Promise<{ name: string; value: string; lease: string } | undefined> => {
-    const keys = await lab.etcd.keys(subnets);
+    const keys = await lab.etcd.keys(subnetKeys);
     const found = keys.find(({ value }) => value.includes(`"PublicIP":"${node.ipv4}"`));
-    return found && { name: found.key.slice(subnets.length), value: found.value, lease: found.lease };
+    return found && { name: found.key.slice(subnetKeys.length), value: found.value, lease: found.lease };
   };
 
   it('etcd does not answer at the start: keeps trying and says so once for each wait', async () => {
@@ -78,7 +58,7 @@ describe('leases in etcd', () => {
     await lab.etcd.put(`${etcdPrefix}/config`, '{"Network":');
     await lab.waitFor('the complaint', () => said(one, /reason=the network configuration is not JSON/) === 1);
     assert.match((await readyz(one)).text, /not JSON/);
-    await lab.etcd.put(`${etcdPrefix}/config`, JSON.stringify(config));
+    await lab.etcd.put(`${etcdPrefix}/config`, JSON.stringify(threeSubnets));
     await one.agentReady();
     await lab.waitFor('readiness', async () => (await readyz(one)).status === 200);
     assert.match((await readyz(one)).text, /\[!\] CNI: the container runtime uses \S+\/05-other\.conflist/);
@@ -91,20 +71,23 @@ describe('leases in etcd', () => {
   });
 
   it("another node's malformed key or value is skipped, named and counted, and its subnet left alone", async () => {
-    await lab.etcd.put(`${subnets}nonsense`, '{}');
-    await lab.etcd.put(`${subnets}10.244.1.0-24`, '{"PublicIP":');
-    await lab.etcd.put(`${subnets}10.244.2.0-24`, '{"PublicIP":"192.0.2.99","BackendType":"vxlan"}');
+    await lab.etcd.put(`${subnetKeys}nonsense`, '{}');
+    await lab.etcd.put(`${subnetKeys}10.244.1.0-24`, '{"PublicIP":');
+    await lab.etcd.put(`${subnetKeys}10.244.2.0-24`, '{"PublicIP":"192.0.2.99","BackendType":"vxlan"}');
     await one.startAgent(healthFlags);
     assert.equal((await lease(one))?.name, '10.244.3.0-24');
     for (const name of ['nonsense', '10\\.244\\.1\\.0-24', '10\\.244\\.2\\.0-24'])
       assert.equal(
-        said(one, new RegExp(`skipped a lease that cannot be read .*key=${subnets}${name} `)),
+        said(one, new RegExp(`skipped a lease that cannot be read .*key=${subnetKeys}${name} `)),
         1,
         name,
       );
     // The kernel would refuse these two.
-    await lab.etcd.put(`${subnets}127.0.5.0-24`, flannelLease(0, '02:00:00:00:00:55', '192.0.2.55').value);
-    await lab.etcd.put(`${subnets}10.244.56.0-24`, flannelLease(0, '01:00:5e:00:00:56', '192.0.2.56').value);
+    await lab.etcd.put(`${subnetKeys}127.0.5.0-24`, flannelLease(0, '02:00:00:00:00:55', '192.0.2.55').value);
+    await lab.etcd.put(
+      `${subnetKeys}10.244.56.0-24`,
+      flannelLease(0, '01:00:5e:00:00:56', '192.0.2.56').value,
+    );
     await lab.waitFor('the complaints', () => said(one, /key=\S+(127\.0\.5|10\.244\.56)\.0-24 /) === 2);
     const { status, text } = await readyz(one);
     assert.equal(status, 200);
@@ -119,7 +102,7 @@ describe('leases in etcd', () => {
       ...(Object.values(flannelLease(3, '02:00:00:00:00:99', one.ipv4)) as [string, string]),
     );
     await one.startAgent();
-    assert.equal((await lab.etcd.keys(subnets)).length, 1);
+    assert.equal((await lab.etcd.keys(subnetKeys)).length, 1);
     assert.equal((await lease(one))?.name, '10.244.3.0-24');
   });
 
@@ -142,7 +125,7 @@ describe('leases in etcd', () => {
     await one.startAgent();
     const first = await lease(one);
     await one.agent!.stop();
-    await lab.etcd.delete(subnets + first?.name);
+    await lab.etcd.delete(subnetKeys + first?.name);
     await one.startAgent();
     const again = await lab.waitFor('the lease', () => lease(one));
     assert.equal(again.name, first?.name);
@@ -157,8 +140,8 @@ describe('leases in etcd', () => {
     await lab.waitFor('readiness', async () => (await readyz(one)).status === 200);
     // Partitioned: the lease expires and another node takes the subnet.
     await one.blockEtcd();
-    await lab.etcd.delete(subnets + first?.name);
-    await lab.etcd.put(subnets + first?.name, flannelLease(0, '02:00:00:00:00:50', '192.0.2.50').value);
+    await lab.etcd.delete(subnetKeys + first?.name);
+    await lab.etcd.put(subnetKeys + first?.name, flannelLease(0, '02:00:00:00:00:50', '192.0.2.50').value);
     await one.unblockEtcd();
     await lab.waitFor('another subnet', async () => {
       const now = await lease(one);
@@ -183,7 +166,7 @@ describe('leases in etcd', () => {
       /every IPv4 subnet .* is leased/.test((await readyz(one)).text),
     );
     assert.equal((await readyz(one)).status, 503);
-    await lab.etcd.delete(`${subnets}10.244.2.0-24`);
+    await lab.etcd.delete(`${subnetKeys}10.244.2.0-24`);
     await lab.waitFor('readiness', async () => (await readyz(one)).status === 200);
     assert.equal((await lease(one))?.name, '10.244.2.0-24');
   });

@@ -4,6 +4,7 @@ import { etcdPrefix, Lab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
 import { servicePort } from '../../lab/place.ts';
 import type { Pod } from '../../lab/pod.ts';
+import { seeded } from '../../lab/random.ts';
 import { assertConverges, flannelLease } from './state.ts';
 
 /** No timer helps: the kernel's events alone must do. */
@@ -13,20 +14,9 @@ const actionsInRound = 12;
 /** Thirds of the peers' subnets: many, so that no object is changed so often that it counts as contested. */
 const thirds = Array.from({ length: 150 }, (_, index) => 20 + index);
 
-/** Numbers that follow from the seed, so that a failure can be repeated (mulberry32). */
-function randomNumbers(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return Math.floor((((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32) * below);
-  };
-}
-
 describe('random changes of leases and kernel', () => {
   const seed = Number(process.env.TWILL_TEST_SEED ?? Date.now() % 1_000_000);
-  const random = randomNumbers(seed);
+  const random = seeded(seed);
   let lab: Lab;
   let one: LabNode;
   let a: Pod;

@@ -5,23 +5,13 @@ import { test } from 'node:test';
 import { isTwillError } from '../../../src/model/error.ts';
 import { assertReaches, CniNode, cniExecutable } from '../../lab/cni-node.ts';
 import { makeNamespace, type Namespace } from '../../lab/namespace.ts';
+import { seededFractions } from '../../lab/random.ts';
 
 const OPERATIONS = 2000;
 const SLOTS = 200;
 const IN_FLIGHT = 6;
 const AGENT_KILLS = 50;
 const SHIM_KILLS = 50;
-
-/** mulberry32: the same seed gives the same run, as far as the kernel and the kills allow. */
-function randomFrom(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let value = Math.imul(state ^ (state >>> 15), 1 | state);
-    value = (value + Math.imul(value ^ (value >>> 7), 61 | value)) ^ value;
-    return ((value ^ (value >>> 14)) >>> 0) / 4294967296;
-  };
-}
 
 /** What a runtime knows of one of its pods. */
 interface Slot {
@@ -236,7 +226,7 @@ async function verify(node: CniNode, runtime: Runtime): Promise<void> {
 test('2,000 random operations with killed agents, killed executables and removed namespaces', async (t) => {
   const seed = Number(process.env.TWILL_SEED ?? Date.now() % 1_000_000);
   t.diagnostic(`TWILL_SEED=${seed}`);
-  const random = randomFrom(seed);
+  const random = seededFractions(seed);
   const node = await CniNode.start('10.244.0.0/16=10.244.6.0/23');
   const runtime = new Runtime(node, random);
   try {

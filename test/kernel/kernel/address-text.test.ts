@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Address, type Family, families, ipv6, makeAddress } from '../../../src/model/address.ts';
 import { type Namespace, withNamespace } from '../../lab/namespace.ts';
-import { seeded } from '../../lab/service-model.ts';
+import { seeded } from '../../lab/random.ts';
 
 const SEED = 20_260_801;
 const RANDOM = 300;

@@ -3,9 +3,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { setTimeout } from 'node:timers/promises';
 import pino from 'pino';
 import { KubeClient } from '../../../src/kubernetes/client.ts';
+import { monotonicMs } from '../../../src/process/clock.ts';
 import type { NodeFacts } from '../../../src/services/plan/service.ts';
 import { ServiceTracker } from '../../../src/services/plan/tracker.ts';
 import { KubeServiceSource } from '../../../src/services/sources/kubernetes.ts';
@@ -234,12 +234,19 @@ test('waits longer and longer when a watch fails again and again', async () => {
   await withSource(async ({ api }) => {
     await waitFor('the watches', () => api.watcherCount === 3);
     const before = api.requests.length;
+    const start = monotonicMs();
     api.failWith = 500;
     api.disconnect();
-    await setTimeout(2000);
-    // Waits of 0.1 s and more that double: without that there would be about forty by now.
-    const asked = api.requests.length - before;
-    assert.ok(asked >= 3 && asked <= 18, `${asked} requests`);
+    const asked = (): number[] => {
+      const counts = new Map<string, number>();
+      for (const url of api.requests.slice(before).map((request) => request.split('?')[0]!))
+        counts.set(url, (counts.get(url) ?? 0) + 1);
+      return [...counts.values()];
+    };
+    await waitFor('five requests of one watch', () => Math.max(0, ...asked()) >= 5);
+    // Between them are waits of at least 100, 200, 400 and 800 ms.
+    const passed = monotonicMs() - start;
+    assert.ok(passed >= 1490, `five requests within ${passed} ms`);
   });
 });
 

@@ -1,21 +1,21 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ipv4 } from '../../../src/model/address.ts';
+import { ipv4 } from '../../../../src/model/address.ts';
 import {
   parseSaved,
   renderDocument,
   ruleCount,
   tableChange,
-} from '../../../src/services/iptables/plan/document.ts';
-import { jumps, tables } from '../../../src/services/iptables/plan/names.ts';
-import { inPortions } from '../../../src/services/iptables/plan/portions.ts';
-import { Ruleset } from '../../../src/services/iptables/plan/ruleset.ts';
-import { renderServicePort } from '../../../src/services/iptables/plan/service-rules.ts';
-import { serviceEntries } from '../../../src/services/plan/table.ts';
-import { ServiceTracker } from '../../../src/services/plan/tracker.ts';
-import { renderOptionsFor } from '../../lab/service-fixtures.ts';
-import { nodeName, ServiceModel } from '../../lab/service-model.ts';
-import { SimulatedIptables } from '../../lab/simulated-iptables.ts';
+} from '../../../../src/services/iptables/plan/document.ts';
+import { jumps, tables } from '../../../../src/services/iptables/plan/names.ts';
+import { inPortions } from '../../../../src/services/iptables/plan/portions.ts';
+import { Ruleset } from '../../../../src/services/iptables/plan/ruleset.ts';
+import { renderServicePort } from '../../../../src/services/iptables/plan/service-rules.ts';
+import { serviceEntries } from '../../../../src/services/plan/table.ts';
+import { ServiceTracker } from '../../../../src/services/plan/tracker.ts';
+import { renderOptionsFor } from '../../../lab/service-fixtures.ts';
+import { nodeName, ServiceModel } from '../../../lab/service-model.ts';
+import { SimulatedIptables } from '../../../lab/simulated-iptables.ts';
 
 const options = renderOptionsFor(ipv4);
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { GuardChain } from '../../../src/services/iptables/plan/guard-chain.ts';
+import { GuardChain } from '../../../../src/services/iptables/plan/guard-chain.ts';
 
 test('many addresses are guarded by blocks of 256, written as the kernel does', () => {
   const rows: readonly [v6: boolean, address: string, network: string][] = [

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import pino from 'pino';
-import { ipv4 } from '../../../src/model/address.ts';
-import { tables } from '../../../src/services/iptables/plan/names.ts';
-import { ProxyRules } from '../../../src/services/iptables/rules.ts';
-import { RefusingIptables } from '../../lab/refusing-iptables.ts';
-import { renderOptionsFor, serviceObject, sliceObject, stateOf } from '../../lab/service-fixtures.ts';
+import { ipv4 } from '../../../../src/model/address.ts';
+import { tables } from '../../../../src/services/iptables/plan/names.ts';
+import { ProxyRules } from '../../../../src/services/iptables/rules.ts';
+import { RefusingIptables } from '../../../lab/refusing-iptables.ts';
+import { renderOptionsFor, serviceObject, sliceObject, stateOf } from '../../../lab/service-fixtures.ts';
 
 const COUNT = 2500;
 const port = [{ name: 'http', port: 8080 }];

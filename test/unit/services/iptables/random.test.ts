@@ -1,16 +1,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ipv4 } from '../../../src/model/address.ts';
-import { parseSaved, renderDocument, tableChange } from '../../../src/services/iptables/plan/document.ts';
-import { jumps, tables } from '../../../src/services/iptables/plan/names.ts';
-import { Ruleset } from '../../../src/services/iptables/plan/ruleset.ts';
-import { renderServicePort } from '../../../src/services/iptables/plan/service-rules.ts';
-import { serviceEntries } from '../../../src/services/plan/table.ts';
-import { ServiceTracker } from '../../../src/services/plan/tracker.ts';
-import { walk } from '../../lab/packet-walker.ts';
-import { renderOptionsFor } from '../../lab/service-fixtures.ts';
-import { nodeAddress, nodeName, ServiceModel } from '../../lab/service-model.ts';
-import { SimulatedIptables } from '../../lab/simulated-iptables.ts';
+import { ipv4 } from '../../../../src/model/address.ts';
+import { parseSaved, renderDocument, tableChange } from '../../../../src/services/iptables/plan/document.ts';
+import { jumps, tables } from '../../../../src/services/iptables/plan/names.ts';
+import { Ruleset } from '../../../../src/services/iptables/plan/ruleset.ts';
+import { renderServicePort } from '../../../../src/services/iptables/plan/service-rules.ts';
+import { serviceEntries } from '../../../../src/services/plan/table.ts';
+import { ServiceTracker } from '../../../../src/services/plan/tracker.ts';
+import { walk } from '../../../lab/packet-walker.ts';
+import { renderOptionsFor } from '../../../lab/service-fixtures.ts';
+import { nodeAddress, nodeName, ServiceModel } from '../../../lab/service-model.ts';
+import { SimulatedIptables } from '../../../lab/simulated-iptables.ts';
 
 const options = renderOptionsFor(ipv4, { nodeAddresses: [nodeAddress], localhostNodePorts: false });
 const local = new Set([nodeAddress, '127.0.0.1']);

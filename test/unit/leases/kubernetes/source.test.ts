@@ -3,10 +3,10 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { it } from 'node:test';
-import { KubeSource } from '../../../src/leases/kubernetes/source.ts';
-import { makeLog } from '../../../src/process/log.ts';
-import { KubeApi } from '../../lab/kube-api.ts';
-import { waitFor } from '../../lab/wait.ts';
+import { KubeSource } from '../../../../src/leases/kubernetes/source.ts';
+import { makeLog } from '../../../../src/process/log.ts';
+import { KubeApi } from '../../../lab/kube-api.ts';
+import { waitFor } from '../../../lab/wait.ts';
 
 const log = makeLog({ level: 'fatal', format: 'json', name: 'test' });
 

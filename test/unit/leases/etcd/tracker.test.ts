@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { LeaseRecord, WatchHandler } from '../../../src/leases/etcd/records.ts';
-import { EtcdTracker, type TrackedStore } from '../../../src/leases/etcd/tracker.ts';
-import { makeLog } from '../../../src/process/log.ts';
+import type { LeaseRecord, WatchHandler } from '../../../../src/leases/etcd/records.ts';
+import { EtcdTracker, type TrackedStore } from '../../../../src/leases/etcd/tracker.ts';
+import { makeLog } from '../../../../src/process/log.ts';
 
 const log = makeLog({ level: 'fatal', format: 'json', name: 'test' });
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { run } from '../../src/kernel/process.ts';
-import { root } from '../lab/files.ts';
+import { run } from '../../../src/kernel/process.ts';
+import { root } from '../../lab/files.ts';
 
 /** The repository is mounted at /mnt, for it may lie below the /tmp that is replaced. */
 const isolate = `

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { EtcdRenewal } from '../../../src/leases/etcd/renewal.ts';
-import { makeLog } from '../../../src/process/log.ts';
+import { EtcdRenewal } from '../../../../src/leases/etcd/renewal.ts';
+import { makeLog } from '../../../../src/process/log.ts';
 
 const log = makeLog({ level: 'fatal', format: 'json', name: 'test' });
 

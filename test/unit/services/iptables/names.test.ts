@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { affinityList, isOwnChain, serviceChains } from '../../../src/services/iptables/plan/names.ts';
-import { sha256 } from '../../../src/services/iptables/rules.ts';
+import { affinityList, isOwnChain, serviceChains } from '../../../../src/services/iptables/plan/names.ts';
+import { sha256 } from '../../../../src/services/iptables/rules.ts';
 
 test('chain names are the ones kube-proxy gives (values from its own tests)', () => {
   assert.equal(serviceChains('ns1/svc1:p80', 'tcp', sha256).cluster, 'KUBE-SVC-XPGD46QRK7WJZT7O');

@@ -3,19 +3,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { parseAllDocuments } from 'yaml';
-import { run } from '../../src/kernel/process.ts';
-import { root, twillProgram } from '../lab/files.ts';
-
-/** The names that `twill COMMAND --help` lists, without dashes. */
-async function helpFlags(command: string): Promise<Set<string>> {
-  const { status, stdout, stderr } = await run(process.execPath, [twillProgram, command, '--help']);
-  assert.equal(status, 0, stderr);
-  return new Set([...stdout.matchAll(/^ +(?:-\w, )?--([a-z0-9-]+)/gm)].map((match) => match[1]!));
-}
-
-function flagsIn(text: string): string[] {
-  return [...text.matchAll(/(?<![\w-])--([a-z][a-z0-9-]+)/g)].map((match) => match[1]!);
-}
+import { root } from '../lab/files.ts';
+import { flagsIn, helpFlags } from '../lab/help.ts';
 
 interface Container {
   readonly name: string;
@@ -76,34 +65,4 @@ test('the proxy’s --cluster-cidr in daemonset.yaml is the pod network of its C
   const { Network } = JSON.parse(data!['net-conf.json']!) as { Network: string };
   const proxy = all.find((document) => document.metadata.name === 'twill-proxy')!;
   assert.ok(proxy.spec!.template.spec.containers[0]!.args!.includes(`--cluster-cidr=${Network}`));
-});
-
-/** The README's lines that begin with a call of twill, continuation lines joined. */
-function readmeCalls(): { command: string; flags: string[] }[] {
-  const text = readFileSync(join(root, 'README.md'), 'utf8').replaceAll(/\\\n\s*/g, '');
-  return [...text.matchAll(/^(?: {4}|\$ |# )*(?:sudo )?twill ([a-z-]+)(.*)$/gm)].map(([, command, rest]) => ({
-    command: command!,
-    flags: flagsIn(rest!),
-  }));
-}
-
-test('every call of twill in the README is one that works: command and flags exist', async () => {
-  const calls = readmeCalls();
-  assert.ok(calls.length > 0);
-  for (const { command, flags } of calls) {
-    const known = await helpFlags(command);
-    for (const flag of flags) assert.ok(known.has(flag), `twill ${command} --${flag}`);
-  }
-});
-
-test('every flag in a table of the README exists', async () => {
-  const readme = readFileSync(join(root, 'README.md'), 'utf8');
-  const tables = [...readme.matchAll(/^### Flags of `twill ([a-z-]+)`\n([^#]*)/gm)];
-  assert.ok(tables.length > 0);
-  for (const [, command, body] of tables) {
-    const known = await helpFlags(command!);
-    const rows = [...body!.matchAll(/^\| (.*?) \|/gm)].map((match) => match[1]!).join(' ');
-    assert.ok(flagsIn(rows).length > 0);
-    for (const flag of flagsIn(rows)) assert.ok(known.has(flag), `twill ${command} --${flag}`);
-  }
 });

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import pino from 'pino';
-import { ipv4 } from '../../../src/model/address.ts';
-import { ProxyRules } from '../../../src/services/iptables/rules.ts';
-import { RefusingIptables } from '../../lab/refusing-iptables.ts';
-import { renderOptionsFor, serviceObject, sliceObject, stateOf } from '../../lab/service-fixtures.ts';
+import { ipv4 } from '../../../../src/model/address.ts';
+import { ProxyRules } from '../../../../src/services/iptables/rules.ts';
+import { RefusingIptables } from '../../../lab/refusing-iptables.ts';
+import { renderOptionsFor, serviceObject, sliceObject, stateOf } from '../../../lab/service-fixtures.ts';
 
 const port = [{ name: 'http', port: 8080 }];
 

@@ -1,0 +1,36 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { root } from '../lab/files.ts';
+import { flagsIn, helpFlags } from '../lab/help.ts';
+
+/** The README's lines that begin with a call of twill, continuation lines joined. */
+function readmeCalls(): { command: string; flags: string[] }[] {
+  const text = readFileSync(join(root, 'README.md'), 'utf8').replaceAll(/\\\n\s*/g, '');
+  return [...text.matchAll(/^(?: {4}|\$ |# )*(?:sudo )?twill ([a-z-]+)(.*)$/gm)].map(([, command, rest]) => ({
+    command: command!,
+    flags: flagsIn(rest!),
+  }));
+}
+
+test('every call of twill in the README is one that works: command and flags exist', async () => {
+  const calls = readmeCalls();
+  assert.ok(calls.length > 0);
+  for (const { command, flags } of calls) {
+    const known = await helpFlags(command);
+    for (const flag of flags) assert.ok(known.has(flag), `twill ${command} --${flag}`);
+  }
+});
+
+test('every flag in a table of the README exists', async () => {
+  const readme = readFileSync(join(root, 'README.md'), 'utf8');
+  const tables = [...readme.matchAll(/^### Flags of `twill ([a-z-]+)`\n([^#]*)/gm)];
+  assert.ok(tables.length > 0);
+  for (const [, command, body] of tables) {
+    const known = await helpFlags(command!);
+    const rows = [...body!.matchAll(/^\| (.*?) \|/gm)].map((match) => match[1]!).join(' ');
+    assert.ok(flagsIn(rows).length > 0);
+    for (const flag of flagsIn(rows)) assert.ok(known.has(flag), `twill ${command} --${flag}`);
+  }
+});

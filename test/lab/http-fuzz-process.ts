@@ -2,7 +2,7 @@
 // comma-separated, a seed, and how many connections to make. Prints what it saw as JSON: see FuzzReport.
 
 import { connect } from 'node:net';
-import { seeded } from './service-model.ts';
+import { seeded } from './random.ts';
 
 /** A text that is in every request, and must be in no answer. */
 export const marker = 'x1nj3ct3d';

@@ -189,7 +189,7 @@ function compileCni() {
     'cni-bin/main.ts',
     'cni-bin/libc.ts',
     'src/pods/plan/protocol.ts',
-    'src/pods/durable.ts',
+    'src/process/durable.ts',
     'src/pods/cni/deletions.ts',
     'package.json',
     'tools/build.mjs',

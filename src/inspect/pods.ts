@@ -33,7 +33,7 @@ function row(record: PodRecord, now: number): string[] {
 
 /** The pods as a table, oldest first. */
 export function podTable(records: readonly PodRecord[], now: number): string {
-  const sorted = [...records].sort((a, b) => a.createdAt.localeCompare(b.createdAt));
+  const sorted = [...records].sort((a, b) => a.order - b.order);
   const header = ['POD', 'CONTAINER', 'INTERFACE', 'ADDRESSES', 'HOST VETH', 'HOST PORTS', 'AGE'];
   return formatTable(
     header,

@@ -1,6 +1,7 @@
 import { listLinks } from '../kernel/netlink/links.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { describeError } from '../model/error.ts';
+import { monotonicMs } from '../process/clock.ts';
 import type { Log } from '../process/log.ts';
 import { shapePod, unshaped } from './kernel/bandwidth.ts';
 import { aliasPrefix } from './kernel/link.ts';
@@ -42,7 +43,7 @@ export class PodWarden {
     this.graceMs = graceMs;
   }
 
-  async run(now = Date.now()): Promise<void> {
+  async run(now = monotonicMs()): Promise<void> {
     const steps = [
       () => this.freeDead(now),
       () => this.manager.bridges.repair(),

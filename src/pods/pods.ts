@@ -141,7 +141,7 @@ export class PodManager {
     const { containerId, ifname, config } = request;
     const name = config.bridge ?? defaultBridge;
     const bridge = await this.bridges.get(name, network);
-    const record = makeRecord(request, netns, plan, name);
+    const record = makeRecord(request, netns, plan, { bridge: name, order: this.store.nextOrder() });
     try {
       const label = `${containerId}/${ifname}`;
       wirePod(this.direct, plan, { netns, bridgeIndex: bridge.index, label });
@@ -170,9 +170,6 @@ export class PodManager {
     const key = keyOf(request);
     return this.locks.run(podKeyText(key), async () => {
       const record = this.store.get(key);
-      const { queuedAt } = request;
-      // The same attachment was added again after this deletion had been queued.
-      if (record !== undefined && queuedAt !== undefined && Date.parse(record.createdAt) > queuedAt) return;
       if (record === undefined) await this.reaper.delete(hostEnd(key).hostVeth);
       else await this.remove(record);
     });

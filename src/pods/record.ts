@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { Netns } from '../kernel/netns.ts';
 import { macFromBytes } from '../model/address.ts';
+import { isoTime } from '../process/clock.ts';
 import type { CniRequest } from './cni/call.ts';
 import type { PodKey, PodRecord } from './plan/pod.ts';
 import type { PodPlan } from './plan/wiring.ts';
@@ -19,7 +20,12 @@ export function hostEnd(key: PodKey): { readonly hostVeth: string; readonly host
 }
 
 /** What is kept of an attachment that was made as `plan` says. */
-export function makeRecord(request: CniRequest, netns: Netns, plan: PodPlan, bridge: string): PodRecord {
+export function makeRecord(
+  request: CniRequest,
+  netns: Netns,
+  plan: PodPlan,
+  own: Pick<PodRecord, 'bridge' | 'order'>,
+): PodRecord {
   const { args, config } = request;
   const { K8S_POD_NAMESPACE: namespace, K8S_POD_NAME: name } = args;
   return {
@@ -35,10 +41,10 @@ export function makeRecord(request: CniRequest, netns: Netns, plan: PodPlan, bri
     mtu: plan.mtu,
     hairpin: plan.hairpin,
     hostVeth: plan.hostVeth,
-    bridge,
+    ...own,
     portMappings: config.portMappings,
     bandwidth: config.bandwidth,
     pod: name === undefined ? undefined : `${namespace ?? ''}/${name}`,
-    createdAt: new Date().toISOString(),
+    createdAt: isoTime(),
   };
 }

@@ -10,12 +10,13 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { describeError } from '../model/error.ts';
+import { describeError, TwillError } from '../model/error.ts';
+import { holdsText, removeUnfinished, replaceFile } from '../process/durable.ts';
+import { fileError, readFileIfPresent } from '../process/files.ts';
 import type { Log } from '../process/log.ts';
-import { writeAtomically } from './durable.ts';
 import type { PodKey, PodRecord } from './plan/pod.ts';
 
-const { O_CREAT, O_WRONLY } = constants;
+const { O_CREAT, O_NOFOLLOW, O_WRONLY } = constants;
 /** Bytes of the file of the addresses given out last: room for one of each family. */
 const LAST_SIZE = 128;
 
@@ -31,11 +32,12 @@ function currentBootId(): string {
   return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
 }
 
-function readText(path: string): string | undefined {
+/** @throws TwillError `unavailable`: the runtime tries again, and there may be room by then */
+function write(path: string, text: string): void {
   try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return undefined;
+    replaceFile(path, text, { mode: 0o600 });
+  } catch (cause) {
+    throw new TwillError('unavailable', fileError(path, cause).message, cause);
   }
 }
 
@@ -49,15 +51,20 @@ export class PodStore {
   private readonly lastFile: string;
   private readonly records = new Map<string, PodRecord>();
   private last: LastAddresses;
+  private readonly log: Log;
+  private order = 0;
 
   constructor(stateDir: string, log: Log) {
+    this.log = log;
     this.directory = join(stateDir, 'pods');
     this.lastFile = join(this.directory, 'last-addresses');
     const bootFile = join(this.directory, 'boot-id');
     const bootId = currentBootId();
-    if (readText(bootFile) !== bootId) rmSync(this.directory, { recursive: true, force: true });
-    mkdirSync(this.directory, { recursive: true, mode: 0o700 });
-    writeAtomically(bootFile, bootId);
+    if (!holdsText(bootFile, bootId)) {
+      rmSync(this.directory, { recursive: true, force: true });
+      mkdirSync(this.directory, { recursive: true, mode: 0o700 });
+      write(bootFile, bootId);
+    }
     this.last = this.readLast();
     this.load(log);
   }
@@ -71,7 +78,7 @@ export class PodStore {
   }
 
   put(record: PodRecord): void {
-    writeAtomically(this.fileOf(record), JSON.stringify(record));
+    write(this.fileOf(record), JSON.stringify(record));
     this.records.set(podKeyText(record), record);
   }
 
@@ -84,21 +91,30 @@ export class PodStore {
     this.records.delete(podKeyText(record));
   }
 
+  /** A number higher than that of all attachments that stand, over restarts, too. */
+  nextOrder(): number {
+    return ++this.order;
+  }
+
   lastAddress(family: string): string | undefined {
     return this.last[family];
   }
 
   /**
-   * Remembers which addresses were given out last. Written in place: a torn file only forgets where the round is. Not
-   * emptied first, which would cost half a millisecond on a disk.
+   * Remembers which addresses were given out last. Written in place: a torn file only forgets where the round is, as one
+   * does that cannot be written. Not emptied first, which would cost half a millisecond on a disk.
    */
   setLast(last: LastAddresses): void {
     this.last = { ...this.last, ...last };
-    const file = openSync(this.lastFile, O_WRONLY | O_CREAT, 0o600);
     try {
-      writeSync(file, JSON.stringify(this.last).padEnd(LAST_SIZE), 0);
-    } finally {
-      closeSync(file);
+      const file = openSync(this.lastFile, O_WRONLY | O_CREAT | O_NOFOLLOW, 0o600);
+      try {
+        writeSync(file, JSON.stringify(this.last).padEnd(LAST_SIZE), 0);
+      } finally {
+        closeSync(file);
+      }
+    } catch (error) {
+      this.log.debug({ file: this.lastFile, error: describeError(error) }, 'the last address is not kept');
     }
   }
 
@@ -108,19 +124,21 @@ export class PodStore {
 
   private readLast(): LastAddresses {
     try {
-      return JSON.parse(readText(this.lastFile) ?? '{}') as LastAddresses;
+      return JSON.parse(readFileIfPresent(this.lastFile) ?? '{}') as LastAddresses;
     } catch {
       return {};
     }
   }
 
   private load(log: Log): void {
+    removeUnfinished(this.directory);
     for (const name of readdirSync(this.directory)) {
       const path = join(this.directory, name);
-      if (name.endsWith('.new')) rmSync(path, { force: true }); // a write that a crash cut short
       if (!name.endsWith('.json')) continue;
       try {
-        const record = JSON.parse(readFileSync(path, 'utf8')) as PodRecord;
+        const found = JSON.parse(readFileSync(path, 'utf8')) as PodRecord;
+        const record = { ...found, order: found.order ?? 0 }; // earlier versions have none
+        this.order = Math.max(this.order, record.order);
         this.records.set(podKeyText(record), record);
       } catch (error) {
         log.error({ file: path, error: describeError(error) }, 'unreadable pod record: skipped');

@@ -1,6 +1,7 @@
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { TwillError } from '../model/error.ts';
+import { holdsText, removeUnfinished, replaceFile } from './durable.ts';
 
 /** The file's text; undefined when there is none or it cannot be read. */
 export function readFileIfPresent(path: string): string | undefined {
@@ -13,18 +14,26 @@ export function readFileIfPresent(path: string): string | undefined {
 
 /**
  * Writes the file so that a reader sees the old text or the new, never a part. Makes the directory where it is missing.
- * @returns false when the file held this text already
- * @throws TwillError `permission` naming the file
+ * For files that one process alone writes.
+ * @returns false when the file held this text already: it is not touched then, which works on a full disk, too
+ * @throws TwillError `permission` naming the file, `exhausted` when there is no room for it
  */
 export function writeFileAtomically(path: string, text: string): boolean {
-  if (readFileIfPresent(path) === text) return false;
+  if (holdsText(path, text)) return false;
   try {
     mkdirSync(dirname(path), { recursive: true });
-    const temporary = `${path}.${process.pid}.new`;
-    writeFileSync(temporary, text, { mode: 0o644 });
-    renameSync(temporary, path);
+    removeUnfinished(dirname(path), path);
+    replaceFile(path, text, { mode: 0o644 });
   } catch (cause) {
-    throw new TwillError('permission', `cannot write '${path}'`, cause);
+    throw fileError(path, cause);
   }
   return true;
+}
+
+/** The error for a file that could not be written. */
+export function fileError(path: string, cause: unknown): TwillError {
+  const { code = '' } = cause as NodeJS.ErrnoException;
+  if (['ENOSPC', 'EDQUOT'].includes(code))
+    return new TwillError('exhausted', `cannot write '${path}': no space is left, make some`, cause);
+  return new TwillError('permission', `cannot write '${path}'`, cause);
 }

@@ -44,6 +44,10 @@ export interface AddedContainer extends CniContainer {
   readonly result: CniOutcome['json'];
 }
 
+function commandLine([program = '', ...args]: readonly string[]): [program: string, args: string[]] {
+  return [program, args];
+}
+
 /** A namespace that stands for a node, with a CNI server in it, and the executable called as a runtime does. */
 export class CniNode {
   readonly namespace: Namespace;
@@ -53,12 +57,19 @@ export class CniNode {
   subnets: string;
   private readonly namespaces: Namespace[] = [];
   private server: ChildProcess | undefined;
+  /** Where the next server keeps its records. */
+  stateDirectory: string;
+  /** What the next server is started by, e.g. `nsenter` with its arguments. */
+  launcher: readonly string[] = [];
+  /** Options of Node that the next server is started with. */
+  nodeOptions: readonly string[] = [];
   log = '';
 
   private constructor(namespace: Namespace, subnets: string) {
     this.namespace = namespace;
     this.subnets = subnets;
     this.directory = mkdtempSync(join(tmpdir(), 'twill-cni-'));
+    this.stateDirectory = this.directory;
     this.socketPath = join(this.directory, 'cni.sock');
   }
 
@@ -71,8 +82,15 @@ export class CniNode {
 
   async startServer(...extra: string[]): Promise<void> {
     const program = join(import.meta.dirname, 'cni-server.js');
-    const args = [program, this.socketPath, this.directory, this.subnets, ...extra];
-    const server = this.namespace.spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const server = this.namespace.spawn(
+      ...commandLine([
+        ...this.launcher,
+        process.execPath,
+        ...this.nodeOptions,
+        ...[program, this.socketPath, this.stateDirectory, this.subnets, ...extra],
+      ]),
+      { stdio: ['ignore', 'pipe', 'pipe'] },
+    );
     this.server = server;
     server.stderr?.on('data', (chunk: Buffer) => {
       this.log += chunk.toString();

@@ -31,7 +31,6 @@ export interface CniRequest {
   /** CNI_ARGS, taken apart. */
   readonly args: Readonly<Record<string, string>>;
   readonly config: NetConf;
-  readonly queuedAt: number | undefined;
 }
 
 export type ParsedCall =
@@ -154,6 +153,5 @@ function parameters(call: CniCall): Omit<CniRequest, 'config'> {
     netns: CNI_NETNS,
     ifname: CNI_IFNAME,
     args: parseArgs(CNI_ARGS) ?? {},
-    queuedAt: call.queuedAt,
   };
 }

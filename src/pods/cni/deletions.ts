@@ -1,6 +1,6 @@
-import { mkdirSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
 import { dirname, join } from 'node:path';
-import { writeDurably } from '../durable.ts';
+import { makeDirectoryDurably, replaceFile } from '../../process/durable.ts';
 import type { CniCall } from '../plan/protocol.ts';
 
 /** Where deletions wait while the agent is away. Both sides derive it from the socket, so they cannot disagree. */
@@ -8,10 +8,13 @@ export function queueDirectory(socketPath: string): string {
   return join(dirname(socketPath), 'del-queue');
 }
 
-/** Puts a deletion where the agent will find it, also after a crash of everything but the kernel. */
+/**
+ * Puts a deletion where the agent will find it, also after a crash of everything but the kernel. The name says nothing of
+ * when: the agent carries out what is queued before it adds anything, and a clock can be set back.
+ */
 export function queueDeletion(socketPath: string, call: CniCall): void {
   const directory = queueDirectory(socketPath);
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
-  const queuedAt = Date.now();
-  writeDurably(join(directory, `${queuedAt}-${process.pid}.json`), JSON.stringify({ ...call, queuedAt }));
+  makeDirectoryDurably(directory, 0o700);
+  const name = `${randomBytes(16).toString('hex')}.json`;
+  replaceFile(join(directory, name), JSON.stringify(call), { mode: 0o600, durable: true });
 }

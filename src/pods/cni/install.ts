@@ -1,19 +1,7 @@
-import {
-  chmodSync,
-  closeSync,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  readSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describeError, TwillError } from '../../model/error.ts';
-import { writeDurably } from '../durable.ts';
+import { hasMode, holdsText, removeUnfinished, replaceFile } from '../../process/durable.ts';
 import { defaultSocket } from '../plan/protocol.ts';
 import { earlierConfigurations } from './configurations.ts';
 import { isObject } from './netconf.ts';
@@ -52,6 +40,9 @@ function findExecutable(): string {
 /** Read and written in pieces of this size, a file lies in the page cache in large ones: it starts a tenth faster. */
 const PIECE = 4 << 20;
 
+const PLUGIN_MODE = 0o755;
+const CONFIGURATION_MODE = 0o600;
+
 function* pieces(path: string): Generator<Buffer> {
   const file = openSync(path, 'r');
   const buffer = Buffer.alloc(PIECE);
@@ -77,31 +68,16 @@ function sameContent(a: string, b: string): boolean {
   return true;
 }
 
-function copyInPieces(source: string, target: string): void {
-  const file = openSync(target, 'w', 0o755);
-  try {
-    for (const piece of pieces(source)) writeFileSync(file, piece);
-  } finally {
-    closeSync(file);
-  }
-}
-
 /**
  * Puts the plugin in its place so that a runtime that calls it meanwhile runs the old one or the new one.
  * @returns false when it was there already
  */
 function installExecutable(source: string, directory: string): boolean {
   const target = join(directory, 'twill');
-  if (sameContent(source, target)) return false;
+  if (hasMode(target, PLUGIN_MODE) && sameContent(source, target)) return false;
   mkdirSync(directory, { recursive: true });
-  const unfinished = join(directory, '.twill.new');
-  try {
-    copyInPieces(source, unfinished);
-    chmodSync(unfinished, 0o755);
-    renameSync(unfinished, target);
-  } finally {
-    rmSync(unfinished, { force: true });
-  }
+  removeUnfinished(directory, target);
+  replaceFile(target, pieces(source), { mode: PLUGIN_MODE, durable: true });
   return true;
 }
 
@@ -118,9 +94,10 @@ function readConflist(flags: InstallFlags): string {
 
 function installConflist(text: string, directory: string, name: string): boolean {
   const target = join(directory, name);
-  if (existsSync(target) && readFileSync(target, 'utf8') === text) return false;
+  if (hasMode(target, CONFIGURATION_MODE) && holdsText(target, text)) return false;
   mkdirSync(directory, { recursive: true });
-  writeDurably(target, text);
+  removeUnfinished(directory, target);
+  replaceFile(target, text, { mode: CONFIGURATION_MODE, durable: true });
   return true;
 }
 

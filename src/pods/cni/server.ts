@@ -4,6 +4,7 @@ import { dirname } from 'node:path';
 import { RtSocket } from '../../kernel/netlink/socket.ts';
 import { describeError, type ErrorCode, isTwillError, TwillError } from '../../model/error.ts';
 import type { PodNetworkState } from '../../model/pod-network.ts';
+import { monotonicMs } from '../../process/clock.ts';
 import { coalesce } from '../../process/coalesce.ts';
 import { guarded } from '../../process/guarded.ts';
 import type { Log } from '../../process/log.ts';
@@ -18,6 +19,7 @@ import { type CniRequest, parseCall } from './call.ts';
 import { configurationProblems, configurationWarner } from './configurations.ts';
 import { type CallHandler, serveConnection } from './connection.ts';
 import { DeletionQueue } from './queue.ts';
+import { settleDeletion } from './queued.ts';
 
 export interface CniServerOptions {
   readonly socketPath: string;
@@ -71,13 +73,16 @@ class Handler implements CallHandler {
   /** What the calls have made of which the answer is on its way. */
   private readonly made = new WeakMap<CniCall, PodRecord>();
 
-  constructor(manager: PodManager, log: Log) {
+  private readonly beforeAdd: (request: CniRequest) => Promise<void>;
+
+  constructor(manager: PodManager, log: Log, beforeAdd: (request: CniRequest) => Promise<void>) {
     this.manager = manager;
+    this.beforeAdd = beforeAdd;
     this.log = log;
   }
 
   async answer(call: CniCall, abandoned: () => boolean): Promise<CniAnswer> {
-    const started = performance.now();
+    const started = monotonicMs();
     const parsed = parseCall(call);
     if (!parsed.ok) {
       this.log.warn({ command: call.environment.CNI_COMMAND, ...parsed.failure }, 'CNI call refused');
@@ -91,7 +96,7 @@ class Handler implements CallHandler {
       const result = await this.run(request, abandoned);
       const record = command === 'ADD' ? this.manager.store.get(keyOf(request)) : undefined;
       if (record !== undefined) this.made.set(call, record);
-      const taken = performance.now() - started;
+      const taken = monotonicMs() - started;
       this.counts.count(command, 0, taken / 1000);
       const ms = Math.round(taken * 10) / 10;
       this.log[command === 'STATUS' ? 'debug' : 'info']({ ...fields, ms }, 'CNI call done');
@@ -99,7 +104,7 @@ class Handler implements CallHandler {
     } catch (error) {
       this.log.warn({ ...fields, error: describeError(error) }, 'CNI call failed');
       const code = this.codeOf(command, error);
-      this.counts.count(command, code, (performance.now() - started) / 1000);
+      this.counts.count(command, code, (monotonicMs() - started) / 1000);
       return failureAnswer({ code, msg: describeError(error) }, request.config.cniVersion);
     }
   }
@@ -127,6 +132,7 @@ class Handler implements CallHandler {
   private async run(request: CniRequest, abandoned: () => boolean): Promise<object | undefined> {
     switch (request.command) {
       case 'ADD':
+        await this.beforeAdd(request);
         return await this.manager.add(request, abandoned);
       case 'DEL':
         await this.manager.delete(request);
@@ -190,7 +196,7 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
     loopbackGuard,
     socket: netlink,
   });
-  const handler = new Handler(manager, log);
+  const handler = new Handler(manager, log, (request) => settleDeletion(socketPath, request, drain));
   const queue = new DeletionQueue(socketPath, (call) => handler.answer(call, () => false), log);
   const drain = coalesce(() => queue.drain());
   await removeOrphans(netlink, manager, log);

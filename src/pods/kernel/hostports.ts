@@ -32,7 +32,7 @@ class FamilyHostPorts {
   /** The rules that stand, as far as we know; undefined when that must be looked up. */
   private installed: readonly string[] | undefined;
   private doubted = false;
-  private lastFullLook = 0;
+  private lastFullLook = Number.NEGATIVE_INFINITY;
   private changes: RulesChanges | undefined;
   private readonly contest = new Contest();
   /** Why table nat cannot be read whole; undefined when it can. */
@@ -48,7 +48,7 @@ class FamilyHostPorts {
 
   async ensure(rules: readonly string[]): Promise<void> {
     const { iptables, installed, doubted } = this;
-    const known = !doubted && Date.now() - this.lastFullLook < FULL_LOOK_MS ? installed : undefined;
+    const known = !doubted && monotonicMs() - this.lastFullLook < FULL_LOOK_MS ? installed : undefined;
     if (known !== undefined && known.join('\n') === rules.join('\n')) return;
     this.doubted = false;
     this.installed = undefined;
@@ -56,7 +56,7 @@ class FamilyHostPorts {
       await iptables.restore(replaceDocument(rules));
     } else {
       const document = repairDocument(await this.read(), rules);
-      this.lastFullLook = Date.now();
+      this.lastFullLook = monotonicMs();
       if (document !== undefined) {
         this.log.info({ family: this.family.name, rules: rules.length }, 'host port rules repaired');
         await iptables.restore(document);

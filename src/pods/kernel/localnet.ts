@@ -1,8 +1,7 @@
 import { join } from 'node:path';
 import { readSysctl, writeSysctl } from '../../kernel/sysctl.ts';
 import { isTwillError } from '../../model/error.ts';
-import { readFileIfPresent } from '../../process/files.ts';
-import { writeAtomically } from '../durable.ts';
+import { readFileIfPresent, writeFileAtomically } from '../../process/files.ts';
 
 const setting = (bridge: string): string => `net/ipv4/conf/${bridge}/route_localnet`;
 
@@ -61,6 +60,6 @@ export class Localnet {
 
   private remember(change: () => void): void {
     change();
-    writeAtomically(this.path, [...this.opened].map((name) => `${name}\n`).join(''));
+    writeFileAtomically(this.path, [...this.opened].map((name) => `${name}\n`).join(''));
   }
 }

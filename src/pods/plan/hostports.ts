@@ -60,7 +60,7 @@ function mappingRules(record: PodRecord, family: Family, mapping: PortMapping): 
  */
 export function hostPortRules(records: readonly PodRecord[], family: Family): string[] {
   return [...records]
-    .sort((a, b) => (a.createdAt < b.createdAt ? 1 : a.createdAt > b.createdAt ? -1 : 0))
+    .sort((a, b) => b.order - a.order)
     .flatMap((record) => record.portMappings.flatMap((mapping) => mappingRules(record, family, mapping)));
 }
 

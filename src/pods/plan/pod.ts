@@ -50,6 +50,8 @@ export interface PodRecord extends PodKey {
   readonly bandwidth: Bandwidth | undefined;
   /** What the runtime said in CNI_ARGS, for people: `namespace/name` of the Kubernetes pod. */
   readonly pod: string | undefined;
-  /** ISO 8601. */
+  /** Of two attachments the one with the higher number is the newer. A clock says nothing of that: it can be set back. */
+  readonly order: number;
+  /** ISO 8601, for people. */
   readonly createdAt: string;
 }

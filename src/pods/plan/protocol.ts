@@ -48,8 +48,6 @@ export type CniEnvironment = Partial<Record<(typeof cniVariables)[number], strin
 export interface CniCall {
   readonly environment: CniEnvironment;
   readonly input: string;
-  /** Milliseconds since the epoch at which a deletion was put on the queue; absent for a call that came by socket. */
-  readonly queuedAt?: number;
 }
 
 /** A question about the agent's pods, asked through the same socket. */

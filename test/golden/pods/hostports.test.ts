@@ -10,7 +10,7 @@ import { checkReferences } from '../../lab/rules.ts';
 // The compiled tests run in build/test; the documents lie beside the sources. UPDATE_GOLDEN=1 writes them anew.
 const folder = join(import.meta.dirname, '../../../../test/golden/pods');
 
-function pod(containerId: string, host: number, createdAt: string, portMappings: PortMapping[]): PodRecord {
+function pod(containerId: string, host: number, order: number, portMappings: PortMapping[]): PodRecord {
   return {
     network: 'twill',
     containerId,
@@ -29,20 +29,21 @@ function pod(containerId: string, host: number, createdAt: string, portMappings:
     portMappings,
     bandwidth: undefined,
     pod: undefined,
-    createdAt,
+    order,
+    createdAt: '2026-01-01T00:00:00Z',
   };
 }
 
 const pods = [
-  pod('old', 2, '2026-01-01T00:00:00Z', [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }]),
-  pod('new', 3, '2026-01-02T00:00:00Z', [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }]),
-  pod('kinds', 4, '2026-01-03T00:00:00Z', [
+  pod('old', 2, 1, [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }]),
+  pod('new', 3, 2, [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }]),
+  pod('kinds', 4, 3, [
     { hostPort: 53, containerPort: 5353, protocol: 'udp', hostIP: '192.0.2.1' },
     { hostPort: 3868, containerPort: 3868, protocol: 'sctp', hostIP: '0.0.0.0' },
     { hostPort: 8443, containerPort: 443, protocol: 'tcp', hostIP: '2001:db8::1' },
     { hostPort: 9443, containerPort: 443, protocol: 'tcp', hostIP: '::' },
   ]),
-  pod('none', 5, '2026-01-04T00:00:00Z', []),
+  pod('none', 5, 4, []),
 ];
 
 function compare(name: string, text: string): void {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { assertReaches, type CniNode, withCniNode } from '../../lab/cni-node.ts';
@@ -120,18 +120,19 @@ test('what cannot be read in the queue drops nothing, and keeps nobody from star
 test('a deletion that was queued before its container was added again does not delete it', async () => {
   await withCniNode(async (node) => {
     const pod = await node.pod();
-    await node.stopServer();
-    assert.equal((await node.call('DEL', { netns: pod.path })).status, 0);
-    const [queued = ''] = readdirSync(join(node.directory, 'del-queue'));
-    await node.startServer();
     assert.equal((await node.call('ADD', { netns: pod.path })).status, 0);
-    const call = {
-      environment: { CNI_COMMAND: 'DEL', CNI_CONTAINERID: 'c1', CNI_IFNAME: 'eth0' },
-      input: JSON.stringify({ cniVersion: '1.0.0', name: 'twill' }),
-      queuedAt: Number(queued.split('-')[0]),
-    };
+    // The agent is too slow for the DEL, and back before it looks at the queue again.
+    const queue = join(node.directory, 'del-queue');
     await node.stopServer();
-    writeFileSync(join(node.directory, 'del-queue', queued), JSON.stringify(call));
+    const queued = await node.call('DEL', { netns: pod.path });
+    assert.equal(queued.status, 0, queued.stdout);
+    const [name = ''] = readdirSync(queue);
+    renameSync(join(queue, name), join(node.directory, name));
+    await node.startServer();
+    renameSync(join(node.directory, name), join(queue, name));
+    assert.equal((await node.call('ADD', { netns: pod.path })).status, 0, 'the first one went before');
+    assert.deepEqual(readdirSync(queue), []);
+    await node.stopServer();
     await node.startServer();
     assert.deepEqual(await podIds(node), ['c1']);
   });

@@ -1,5 +1,14 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -33,6 +42,11 @@ test('install-cni writes the plugin and the configuration, and nothing when they
     before.map(({ ino, mtimeMs }) => [ino, mtimeMs]),
     'the same files stand',
   );
+  chmodSync(join(bin, 'twill'), 0o644);
+  chmodSync(join(conf, '10-twill.conflist'), 0o666);
+  installCni(flags);
+  assert.equal(statSync(join(bin, 'twill')).mode & 0o777, 0o755, 'a plugin that cannot be started is none');
+  assert.equal(statSync(join(conf, '10-twill.conflist')).mode & 0o777, 0o600);
   writeFileSync(executable, 'version 2');
   installCni(flags);
   assert.equal(readFileSync(join(bin, 'twill'), 'utf8'), 'version 2');

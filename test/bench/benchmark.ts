@@ -1,6 +1,8 @@
 /** What every benchmark module exports, as `benchmark`; the dispatcher finds the modules by that. */
 export interface Benchmark {
   readonly name: string;
+  /** True where it takes minutes: it runs when it is named. */
+  readonly onlyNamed?: boolean;
   /** Does the work with Twill and, where `options` names a peer's program, with that too. */
   readonly run: (options: BenchmarkOptions) => Promise<readonly Measurement[]>;
 }

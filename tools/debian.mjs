@@ -15,6 +15,7 @@ const packages = [
   { package: 'conntrack', program: 'conntrack' },
   { package: 'etcd-server', program: 'etcd' },
   { package: 'openssl', program: 'openssl', tests: 'e2e/leases/etcd-access' },
+  { package: 'faketime', program: 'faketime', tests: 'e2e/agent/clock' },
   { package: 'dnsmasq-base', program: 'dnsmasq', tests: 'e2e/services/servers' },
   { package: 'nginx-light', program: 'nginx', tests: 'e2e/services/servers' },
   { package: 'containerd', program: 'containerd', tests: 'e2e/pods/containerd' },

@@ -4,24 +4,10 @@ import { describeError } from '../model/error.ts';
 import { monotonicMs } from '../process/clock.ts';
 import type { Log } from '../process/log.ts';
 import { shapePod, unshaped } from './kernel/bandwidth.ts';
-import { aliasPrefix } from './kernel/link.ts';
 import { namespaceExists } from './kernel/namespace.ts';
 import type { PodRecord } from './plan/pod.ts';
 import type { PodManager } from './pods.ts';
 import { podKeyText } from './store.ts';
-
-/**
- * Deletes devices that an ADD made which died half-way: ours by their alias, and of no record. To be called before calls
- * are served.
- */
-export async function removeOrphans(socket: RtSocket, manager: PodManager, log: Log): Promise<void> {
-  const wanted = new Set(manager.records().map(({ hostVeth }) => hostVeth));
-  const orphans = (await listLinks(socket)).filter(
-    ({ name, alias }) => alias?.startsWith(aliasPrefix) === true && !wanted.has(name.replace(/^ifb/, 'veth')),
-  );
-  for (const { name, alias } of orphans) log.warn({ device: name, alias }, 'removing what an ADD left');
-  await Promise.all(orphans.map(({ name }) => manager.deleteDevice(name)));
-}
 
 /**
  * Watches over the pods between their ADD and DEL: frees what a pod held for which DEL never comes, and repairs the

@@ -68,9 +68,30 @@ export class PodManager {
     this.hostPorts = new HostPorts(() => this.records(), localnet, options.log);
   }
 
-  /** Deletes a device; those asked for at the same time go together. */
-  deleteDevice(name: string): Promise<void> {
-    return this.reaper.delete(name);
+  /** Deletes the devices that an attachment has on the node's side, as far as they are there. */
+  private async deleteDevices(hostVeth: string): Promise<void> {
+    await Promise.all([hostVeth, ifbName(hostVeth)].map((device) => this.reaper.delete(device)));
+  }
+
+  /**
+   * Removes what ADDs made that died half-way: exactly what each wrote down before it began, so nothing else can be taken
+   * for it. To be called before calls are served.
+   */
+  async removeUnfinished(): Promise<void> {
+    const { log } = this.options;
+    const remove = async (hostVeth: string): Promise<void> => {
+      log.warn({ device: hostVeth }, 'removing what an ADD left');
+      try {
+        await this.deleteDevices(hostVeth);
+        this.store.removeUnfinished(hostVeth);
+      } catch (error) {
+        log.error(
+          { device: hostVeth, error: describeError(error) },
+          'not removed, the next start tries again',
+        );
+      }
+    };
+    await Promise.all(this.store.unfinished().map(remove));
   }
 
   close(): void {
@@ -143,12 +164,13 @@ export class PodManager {
     const bridge = await this.bridges.get(name, network);
     const record = makeRecord(request, netns, plan, { bridge: name, order: this.store.nextOrder() });
     try {
-      const label = `${containerId}/${ifname}`;
+      this.store.begin(record);
+      const label = `${config.name}/${containerId}/${ifname}`;
       wirePod(this.direct, plan, { netns, bridgeIndex: bridge.index, label });
       this.adding.set(podKeyText(record), record);
       await this.applyFeatures(record);
       await assertAwaited(abandoned);
-      this.store.put(record);
+      this.store.commit(record);
     } catch (error) {
       this.bridges.forget(name); // it may be why: the next call looks
       this.adding.delete(podKeyText(record));
@@ -170,16 +192,14 @@ export class PodManager {
     const key = keyOf(request);
     return this.locks.run(podKeyText(key), async () => {
       const record = this.store.get(key);
-      if (record === undefined) await this.reaper.delete(hostEnd(key).hostVeth);
+      if (record === undefined) await this.deleteDevices(hostEnd(key).hostVeth);
       else await this.remove(record);
     });
   }
 
   /** Takes away everything an attachment has; what fails does not stop the rest. */
   private async remove(record: PodRecord): Promise<void> {
-    const devices = [record.hostVeth];
-    if (record.bandwidth !== undefined) devices.push(ifbName(record.hostVeth));
-    await Promise.all(devices.map((device) => this.reaper.delete(device)));
+    await this.deleteDevices(record.hostVeth);
     this.store.remove(record);
     if (record.portMappings.length === 0) return;
     try {

@@ -5,6 +5,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   unlinkSync,
   writeSync,
@@ -17,6 +18,8 @@ import type { Log } from '../process/log.ts';
 import type { PodKey, PodRecord } from './plan/pod.ts';
 
 const { O_CREAT, O_NOFOLLOW, O_WRONLY } = constants;
+/** Ends the name of a record whose ADD is under way. */
+const BEGUN = '.begun';
 /** Bytes of the file of the addresses given out last: room for one of each family. */
 const LAST_SIZE = 128;
 
@@ -43,7 +46,7 @@ function write(path: string, text: string): void {
 
 /**
  * The pod records: one file each below `STATE_DIR/pods`, named by the host-side veth. A record stands in its file before
- * `put` returns. What an earlier boot left is forgotten: no pod outlives a boot. So nothing here needs the disk's own
+ * `commit` returns, and in one of another name from before its first device is made. What an earlier boot left is forgotten: no pod outlives a boot. So nothing here needs the disk's own
  * durability: only a crash of the agent must lose nothing.
  */
 export class PodStore {
@@ -77,18 +80,43 @@ export class PodStore {
     return [...this.records.values()];
   }
 
-  put(record: PodRecord): void {
-    write(this.fileOf(record), JSON.stringify(record));
+  /** Writes down what is about to be made, before any of it is: whoever dies then leaves word of what to remove. */
+  begin(record: PodRecord): void {
+    write(this.fileOf(record, BEGUN), JSON.stringify(record));
+  }
+
+  /** What was begun stands now. Needs no room on the disk. */
+  commit(record: PodRecord): void {
+    renameSync(this.fileOf(record, BEGUN), this.fileOf(record));
     this.records.set(podKeyText(record), record);
   }
 
+  /** Host-side veths of attachments that were begun by a process that died. */
+  unfinished(): string[] {
+    const names = new Set(readdirSync(this.directory));
+    return [...names]
+      .filter((name) => name.endsWith(BEGUN))
+      .map((name) => name.slice(0, -BEGUN.length))
+      .filter((veth) => !names.has(`${veth}.json`));
+  }
+
+  /** To be called when nothing of it is left. */
+  removeUnfinished(hostVeth: string): void {
+    this.unlink(join(this.directory, `${hostVeth}${BEGUN}`));
+  }
+
   remove(record: PodRecord): void {
+    this.unlink(this.fileOf(record));
+    this.unlink(this.fileOf(record, BEGUN));
+    this.records.delete(podKeyText(record));
+  }
+
+  private unlink(path: string): void {
     try {
-      unlinkSync(this.fileOf(record));
+      unlinkSync(path);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
     }
-    this.records.delete(podKeyText(record));
   }
 
   /** A number higher than that of all attachments that stand, over restarts, too. */
@@ -118,8 +146,8 @@ export class PodStore {
     }
   }
 
-  private fileOf(record: PodRecord): string {
-    return join(this.directory, `${record.hostVeth}.json`);
+  private fileOf(record: PodRecord, ending = '.json'): string {
+    return join(this.directory, `${record.hostVeth}${ending}`);
   }
 
   private readLast(): LastAddresses {

@@ -223,12 +223,14 @@ export function setHairpin(index: number, on: boolean, label = `device ${index}`
 
 /**
  * Sets up a device that was just made a bridge port, found by name: hairpin mode, and no link-local address of its own
- * (a port needs none, and would only make multicast noise).
+ * (a port needs none, and would only make multicast noise). An alias belongs here, too: the kernel ignores one in the
+ * message that makes a device.
  */
-export function setBridgePort(name: string, hairpin: boolean): Change {
+export function setBridgePort(name: string, hairpin: boolean, alias?: string): Change {
   const write = (to: MessageWriter): void => {
     to.message(nl.RTM_NEWLINK).struct(ifinfo(0));
-    writeSettings(to, { name, addressGenMode: nl.IN6_ADDR_GEN_MODE_NONE });
+    const named = alias === undefined ? {} : { alias };
+    writeSettings(to, { name, addressGenMode: nl.IN6_ADDR_GEN_MODE_NONE, ...named });
     to.begin(nl.IFLA_LINKINFO).string(nl.IFLA_INFO_SLAVE_KIND, 'bridge').begin(nl.IFLA_INFO_SLAVE_DATA);
     to.u8(nl.IFLA_BRPORT_MODE, hairpin ? 1 : 0)
       .end()

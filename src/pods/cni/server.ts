@@ -9,7 +9,7 @@ import { coalesce } from '../../process/coalesce.ts';
 import { guarded } from '../../process/guarded.ts';
 import type { Log } from '../../process/log.ts';
 import type { LoopbackGuard } from '../kernel/localnet.ts';
-import { PodWarden, removeOrphans } from '../leftovers.ts';
+import { PodWarden } from '../leftovers.ts';
 import { addressLines, CallCounts } from '../metrics.ts';
 import type { PodRecord } from '../plan/pod.ts';
 import { type CniAnswer, type CniCall, cniErrors, failureAnswer } from '../plan/protocol.ts';
@@ -199,7 +199,7 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
   const handler = new Handler(manager, log, (request) => settleDeletion(socketPath, request, drain));
   const queue = new DeletionQueue(socketPath, (call) => handler.answer(call, () => false), log);
   const drain = coalesce(() => queue.drain());
-  await removeOrphans(netlink, manager, log);
+  await manager.removeUnfinished();
   await drain();
   const warden = new PodWarden(manager, netlink, log, graceMs);
   const running = new Set<Promise<void>>();

@@ -1,4 +1,4 @@
-import { type Link, listLinks } from '../../kernel/netlink/links.ts';
+import { type Link, listLinks, setLink } from '../../kernel/netlink/links.ts';
 import {
   createIfb,
   createIngress,
@@ -34,13 +34,17 @@ async function shapeSent(
   bucket: TokenBucket,
 ): Promise<void> {
   const name = ifbName(record.hostVeth);
-  const alias = `${aliasPrefix}${record.containerId}/${record.ifname}`.slice(0, 250);
+  const alias = `${aliasPrefix}${record.network}/${record.containerId}/${record.ifname}`.slice(0, 250);
   // A redirection outlives the device it led to, and drops everything then: it is always made anew.
   await socket.batch([deleteIngress(port.index)]);
-  await applyMissing(socket, [createIfb({ name, mtu: record.mtu, alias }), createIngress(port.index)]);
+  await applyMissing(socket, [createIfb({ name, mtu: record.mtu }), createIngress(port.index)]);
   const ifb = await findLink(socket, name);
   if (ifb === undefined) throw new TwillError('not-found', `${name} is gone`);
-  await applyMissing(socket, [setTokenBucket(ifb.index, bucket), redirectReceived(port.index, ifb.index)]);
+  await applyMissing(socket, [
+    setLink(ifb.index, { alias }, name),
+    setTokenBucket(ifb.index, bucket),
+    redirectReceived(port.index, ifb.index),
+  ]);
 }
 
 /** Makes a pod's traffic shaping as its record wants it; doing so twice is fine. */

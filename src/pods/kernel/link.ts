@@ -12,7 +12,7 @@ import type { PodPlan } from '../plan/wiring.ts';
 /** Metric of routes that another interface's come before: above IPv6's default of 1024. */
 const BEHIND = 2048;
 
-/** What the host-side veth's alias starts with: the mark that it is ours to delete. */
+/** What the host-side veth's alias starts with; network, container and interface follow. */
 export const aliasPrefix = 'twill:';
 
 /**
@@ -58,10 +58,10 @@ function createPair(host: DirectSocket, plan: PodPlan, where: PodPlace): void {
   const alias = `${aliasPrefix}${where.label}`.slice(0, 250);
   host.apply([
     createVeth(
-      { name: hostVeth, mac: hostMac, mtu, master: where.bridgeIndex, up: true, alias },
+      { name: hostVeth, mac: hostMac, mtu, master: where.bridgeIndex, up: true },
       { name: ifname, mac, mtu, netnsFd: where.netns.fd },
     ),
-    setBridgePort(hostVeth, hairpin),
+    setBridgePort(hostVeth, hairpin, alias),
   ]);
 }
 

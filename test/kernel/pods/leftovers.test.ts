@@ -31,27 +31,6 @@ test('a pod whose namespace and device are gone is forgotten after the grace per
   });
 });
 
-test('what an ADD left that died half-way is removed at start: devices of ours without a record', async () => {
-  await withCniNode(async (node) => {
-    const pod = await node.pod();
-    await node.call('ADD', { netns: pod.path });
-    await node.stopServer('SIGKILL');
-    await node.namespace.ip(
-      'link add vethdeadbeef001 type veth peer name x',
-      'link set vethdeadbeef001 alias twill:half/eth0',
-      'link add ifbdeadbeef001 type ifb',
-      'link set ifbdeadbeef001 alias twill:half/eth0',
-      'link add foreign0 type bridge',
-    );
-    await node.startServer();
-    const left = await devices(node);
-    assert.doesNotMatch(left, /deadbeef/);
-    assert.match(left, /foreign0/);
-    assert.match(left, /veth/, 'the pod that was answered stays');
-    await assertReaches(pod, '10.244.7.1');
-  });
-});
-
 test('records of an earlier boot are forgotten, and with them their addresses', async () => {
   await withCniNode(async (node) => {
     await node.call('ADD', { netns: (await node.pod()).path });

@@ -7,7 +7,7 @@ import { type Link, parseLink } from '../kernel/netlink/links.ts';
 import { parseFdbEntry, parseNeighbour } from '../kernel/netlink/neighbours.ts';
 import { parseIpSettings } from '../kernel/netlink/netconf.ts';
 import { parseNexthop } from '../kernel/netlink/nexthops.ts';
-import { parseRoute } from '../kernel/netlink/routes.ts';
+import { parseRoute, parseRouteDestination } from '../kernel/netlink/routes.ts';
 import { monotonicMs } from '../process/clock.ts';
 import { guarded } from '../process/guarded.ts';
 import type { Log } from '../process/log.ts';
@@ -27,6 +27,8 @@ const groups = [
   nl.RTNLGRP_IPV4_NETCONF,
   nl.RTNLGRP_IPV6_NETCONF,
   nl.RTNLGRP_NEXTHOP,
+  nl.RTNLGRP_IPV4_RULE,
+  nl.RTNLGRP_IPV6_RULE,
 ];
 
 /** Milliseconds between looks at the settings of which the kernel does not tell: br_netfilter's. */
@@ -45,6 +47,7 @@ const reason = (text: string, object = text): Reason => ({ text, object });
 class EventFilter {
   private readonly overlay: Overlay;
   private readonly links = new Map<number, string>();
+  private readonly addresses = new Map<string, number>();
 
   constructor(overlay: Overlay) {
     this.overlay = overlay;
@@ -65,6 +68,9 @@ class EventFilter {
       case nl.RTM_NEWNEXTHOP:
       case nl.RTM_DELNEXTHOP:
         return this.nexthop(message);
+      case nl.RTM_NEWRULE:
+      case nl.RTM_DELRULE:
+        return reason('a routing rule changed');
       case nl.RTM_NEWNEIGH:
       case nl.RTM_DELNEIGH:
         return this.neighbour(message);
@@ -90,7 +96,12 @@ class EventFilter {
 
   private concerns(link: Link): boolean {
     const underlay = this.overlay.underlay();
-    if (underlay === undefined || link.index === underlay.index || link.name === underlay.name) return true;
+    if (
+      underlay === undefined ||
+      this.overlay.underlayDevices().has(link.index) ||
+      link.name === underlay.name
+    )
+      return true;
     return link.name.startsWith('flannel') || this.deviceIndexes().has(link.index);
   }
 
@@ -98,15 +109,17 @@ class EventFilter {
     return new Set(this.overlay.deviceIndexes().values());
   }
 
+  /** The address of the underlay may be on any device. A router's advertisement says it again each time. */
   private address(message: Message): Reason | undefined {
     const address = parseInterfaceAddress(message);
     if (address === undefined) return undefined;
-    const ours =
-      this.overlay.underlay() === undefined ||
-      address.index === this.overlay.underlay()?.index ||
-      this.deviceIndexes().has(address.index);
-    if (!ours) return undefined;
-    const name = this.overlay.vteps.nameOf(address.index);
+    const { index, flags } = address;
+    if (address.scope !== nl.RT_SCOPE_UNIVERSE && !this.deviceIndexes().has(index)) return undefined;
+    const key = `${index} ${address.address.text}`;
+    if (message.type === nl.RTM_DELADDR) this.addresses.delete(key);
+    else if (this.addresses.get(key) === flags) return undefined;
+    else this.addresses.set(key, flags);
+    const name = this.overlay.vteps.nameOf(index);
     return reason(`address ${address.address.text} changed`, name && deviceObject(name));
   }
 
@@ -119,18 +132,21 @@ class EventFilter {
 
   private route(message: Message): Reason | undefined {
     const route = parseRoute(message);
-    if (route === undefined) return undefined;
-    if (route.destination.length === 0) return reason('a default route changed');
-    const entry = routeEntry(route);
-    const owned = ownsRoute(route, this.overlay.peers.owned());
-    return this.entry(message.type === nl.RTM_NEWROUTE, entry, owned);
+    if (route !== undefined) {
+      const owned = ownsRoute(route, this.overlay.peers.owned());
+      const found = this.entry(message.type === nl.RTM_NEWROUTE, routeEntry(route), owned);
+      if (found !== undefined || owned) return found;
+    }
+    const destination = parseRouteDestination(message);
+    if (destination === undefined || !this.overlay.reachesBy(destination)) return undefined;
+    return reason(`the route to ${destination.text} changed`);
   }
 
   private nexthop(message: Message): Reason | undefined {
     const nexthop = parseNexthop(message);
     if (nexthop === undefined) return undefined;
-    const owned = nexthop.protocol === ROUTE_PROTOCOL;
-    return this.entry(message.type === nl.RTM_NEWNEXTHOP, nexthopEntry(nexthop), owned);
+    if (nexthop.protocol !== ROUTE_PROTOCOL) return reason('a nexthop object of routes changed');
+    return this.entry(message.type === nl.RTM_NEWNEXTHOP, nexthopEntry(nexthop), true);
   }
 
   private neighbour(message: Message): Reason | undefined {

@@ -1,6 +1,3 @@
-import { type InterfaceAddress, listAddresses } from '../kernel/netlink/addresses.ts';
-import { RT_SCOPE_UNIVERSE } from '../kernel/netlink/constants.ts';
-import { type Link, listLinks } from '../kernel/netlink/links.ts';
 import {
   appendFdb,
   deleteFdb,
@@ -10,22 +7,14 @@ import {
   setFdb,
   setNeighbour,
 } from '../kernel/netlink/neighbours.ts';
-import { deleteNexthop, eachNexthop, hasNexthops, replaceNexthop } from '../kernel/netlink/nexthops.ts';
-import {
-  deleteRoute,
-  eachRoute,
-  findRouteDevice,
-  type Route,
-  replaceRoute,
-} from '../kernel/netlink/routes.ts';
+import { deleteNexthop, eachNexthop, replaceNexthop } from '../kernel/netlink/nexthops.ts';
+import { deleteRoute, eachRoute, type Route, replaceRoute } from '../kernel/netlink/routes.ts';
 import type { Change, RtSocket } from '../kernel/netlink/socket.ts';
-import { type Family, parseAddress } from '../model/address.ts';
 import type { TwillError } from '../model/error.ts';
 import { ActualEntries, type Ownership } from './plan/actual.ts';
 import type { OverlayChange } from './plan/diff.ts';
 import { type EntryMap, type OverlayEntry, ROUTE_PROTOCOL } from './plan/entries.ts';
 import type { FamilyPath } from './plan/peer.ts';
-import type { HostNetwork } from './plan/underlay.ts';
 
 /** RT_SCOPE_NOWHERE in a deletion matches a route of any scope. */
 const ANY_SCOPE = 255;
@@ -129,47 +118,4 @@ export async function listOverlay(
     await dump((actual, reset) => eachFdbEntry(socket, device, reset, (entry) => actual().fdb(entry)));
   }
   return all;
-}
-
-/** What {@link listHost} finds, as the netlink layer knows it. */
-export interface ListedHost extends HostNetwork {
-  readonly links: readonly Link[];
-  readonly addresses: readonly InterfaceAddress[];
-  /** The kernel has nexthop objects. */
-  readonly nexthops: boolean;
-}
-
-/**
- * Interfaces, their universe-scope addresses, the default routes and the way to `canReach`.
- * @param canReach the address of --iface-can-reach
- */
-export async function listHost(
-  socket: RtSocket,
-  families: readonly Family[],
-  canReach?: string,
-): Promise<ListedHost> {
-  const links = await listLinks(socket);
-  const addresses: InterfaceAddress[] = [];
-  for (const family of families) addresses.push(...(await listAddresses(socket, family)));
-  const defaults: { family: Family; device: number; metric: number }[] = [];
-  for (const family of families) {
-    const found: typeof defaults = [];
-    await eachRoute(
-      socket,
-      family,
-      () => found.splice(0),
-      ({ destination, device, metric }) => {
-        if (destination.length === 0) found.push({ family, device, metric });
-      },
-    );
-    defaults.push(...found);
-  }
-  const device = canReach === undefined ? undefined : await findRouteDevice(socket, parseAddress(canReach));
-  return {
-    links,
-    addresses: addresses.filter(({ scope }) => scope === RT_SCOPE_UNIVERSE),
-    defaults,
-    nexthops: await hasNexthops(socket),
-    canReach: device === undefined ? undefined : { device },
-  };
 }

@@ -3,9 +3,8 @@ import { type Lease, leaseFamily } from '../leases/plan/lease.ts';
 import type { NetworkConfig } from '../leases/plan/network-config.ts';
 import type { LeaseSource } from '../leases/plan/source.ts';
 import { gatewayOf, renderSubnetFile } from '../leases/plan/subnet-file.ts';
-import { type Address, type Family, ipv4, type Prefix } from '../model/address.ts';
+import { type Family, ipv4, type Prefix } from '../model/address.ts';
 import { Contest, contestedChecks } from '../model/contest.ts';
-import { describeError } from '../model/error.ts';
 import type { Check } from '../model/health.ts';
 import type { PodNetworkState } from '../model/pod-network.ts';
 import { monotonicMs } from '../process/clock.ts';
@@ -13,12 +12,12 @@ import { writeFileAtomically } from '../process/files.ts';
 import { type Log, LogLimiter } from '../process/log.ts';
 import { ReconcileLoop } from '../process/loop.ts';
 import { Blackholes } from './blackhole.ts';
-import { type ListedHost, listHost } from './kernel.ts';
+import type { ListedHost } from './host.ts';
 import { OverlayPeers } from './peers.ts';
 import { podMtu, type Underlay } from './plan/device.ts';
 import type { FamilyPath } from './plan/peer.ts';
-import { chooseUnderlay, type UnderlayOptions } from './plan/underlay.ts';
 import { NodeSettings } from './settings.ts';
+import { NodeUnderlay, type UnderlayWish } from './underlay.ts';
 import type { VtepMacs } from './vtep-macs.ts';
 import { Vteps } from './vteps.ts';
 
@@ -28,7 +27,7 @@ export interface OverlayOptions {
   readonly socket: RtSocket;
   readonly macs: VtepMacs;
   readonly log: Log;
-  readonly underlay: Omit<UnderlayOptions, 'families' | 'internalIps'>;
+  readonly underlay: UnderlayWish;
   readonly subnetFile: string;
   /** Subnets of an earlier run. */
   readonly previous: readonly Prefix[];
@@ -64,7 +63,7 @@ export class Overlay {
   private readonly blackholes: Blackholes;
   private network: NetworkConfig;
   private readonly limiter = new LogLimiter();
-  private current: Underlay | undefined;
+  private readonly node: NodeUnderlay;
   private nexthops = false;
   private state: PodNetworkState = { ready: false, reason: 'the overlay is starting' };
   /** What pods were last told follows from these. */
@@ -85,6 +84,13 @@ export class Overlay {
       checksumOffload: options.checksumOffload,
       publishedMac: (family) => source.publishedMac(family),
     });
+    this.node = new NodeUnderlay({
+      source,
+      socket,
+      log,
+      wish: options.underlay,
+      tunnels: () => this.vteps.indexes.values(),
+    });
     this.loop = new ReconcileLoop({
       name: 'overlay',
       log,
@@ -97,7 +103,17 @@ export class Overlay {
 
   /** The interface between nodes, and why it was chosen; undefined before the first choice. */
   underlay(): Underlay | undefined {
-    return this.current;
+    return this.node.current;
+  }
+
+  /** Indexes of the devices by which packets to the other nodes leave. */
+  underlayDevices(): ReadonlySet<number> {
+    return this.node.devices();
+  }
+
+  /** True where a route to the destination decides by which device packets to other nodes, or to the outside, leave. */
+  reachesBy(destination: Prefix): boolean {
+    return this.node.reachesBy(destination);
   }
 
   /** Indexes of our VXLAN devices by family. */
@@ -110,16 +126,8 @@ export class Overlay {
   }
 
   /** @throws TwillError saying why this node cannot follow the configuration, e.g. no interface with an address for it */
-  async canFollow(network: NetworkConfig): Promise<void> {
-    const families = network.families.map(({ family }) => family);
-    const host = await listHost(this.options.socket, families, this.options.underlay.canReach);
-    chooseUnderlay(host, this.wish(families));
-  }
-
-  private wish(families: readonly Family[]): UnderlayOptions {
-    const { underlay, source } = this.options;
-    const publicIps = [...source.publicIps(), ...underlay.publicIps];
-    return { ...underlay, families, publicIps, internalIps: source.internalIps() };
+  canFollow(network: NetworkConfig): Promise<void> {
+    return this.node.canFollow(network);
   }
 
   /** Follows another network configuration from now on. */
@@ -147,19 +155,16 @@ export class Overlay {
     this.options.onChange();
   }
 
-  private look(): Promise<ListedHost> {
-    const { socket, underlay } = this.options;
-    return listHost(socket, this.families, underlay.canReach);
-  }
-
   private async work(reasons: readonly string[]): Promise<void> {
     const { source } = this.options;
     const { network } = this;
-    const full = this.current === undefined || reasons.some((reason) => reason !== PEERS_CHANGED);
-    const host = full ? await this.look() : undefined;
-    if (host !== undefined) this.prepare(host);
+    const asked = reasons.some((reason) => reason !== PEERS_CHANGED);
+    // A new node may be reached another way than those that were there.
+    const full = this.underlay() === undefined || asked || (await this.node.peersChanged(network));
+    const host = full ? await this.node.look(network) : undefined;
+    if (host !== undefined) await this.prepare(host);
     const own = source.own();
-    const underlay = this.current;
+    const underlay = this.underlay();
     if (own === undefined || underlay === undefined) {
       const { leaseError = 'not yet' } = source.status();
       this.setState({ ready: false, reason: `this node holds no lease: ${leaseError}` });
@@ -188,60 +193,28 @@ export class Overlay {
   }
 
   /** Chooses the underlay and says what our lease should be. */
-  private prepare(host: ListedHost): void {
-    const { source, log, previous } = this.options;
+  private async prepare(host: ListedHost): Promise<void> {
+    const { source, previous } = this.options;
     const config = this.network;
-    const underlay = this.choose(host);
-    if (this.current?.name !== underlay.name || this.current.why !== underlay.why)
-      log.info(
-        { interface: underlay.name, mtu: underlay.mtu, why: underlay.why },
-        'chose the underlay interface',
-      );
-    this.current = underlay;
+    const underlay = await this.node.choose(host, config);
     this.nexthops = host.nexthops;
     source.claim({
       config,
       identity: {
-        publicIps: this.publicIps(underlay),
+        publicIps: this.node.publicIps(underlay, config),
         vtepMacs: this.vteps.wantedMacs(host, config),
         previous,
       },
     });
   }
 
-  /** While nothing fits (a default route is missing for a moment) the standing choice holds, if it still can. */
-  private choose(host: ListedHost): Underlay {
-    const wish = this.wish(this.families);
-    try {
-      return chooseUnderlay(host, wish);
-    } catch (error) {
-      if (this.current === undefined) throw error;
-      const kept = chooseUnderlay(host, { ...wish, interfaces: [this.current.name], interfacePatterns: [] });
-      if (this.limiter.allow('underlay') !== undefined)
-        this.options.log.warn(
-          { interface: kept.name, error: describeError(error) },
-          'keeping the underlay interface',
-        );
-      return { ...kept, why: this.current.why };
-    }
-  }
-
-  /** The IP the user set, else our address on the underlay. */
-  private publicIps(underlay: Underlay): Address[] {
-    const { publicIps } = this.wish(this.families);
-    return this.families.flatMap(
-      (family) => publicIps.find((ip) => ip.family === family) ?? underlay.addresses.get(family.name) ?? [],
-    );
-  }
-
   private paths(underlay: Underlay): FamilyPath[] {
     return this.families.map((family) => ({
+      ...this.node.path(underlay, family, this.network),
       family,
       vxlan: this.vteps.indexes.get(family.name),
       // The kernel tells IPv6 routes apart without comparing their gateways.
       nexthops: this.nexthops && family === ipv4,
-      underlay: underlay.index,
-      direct: underlay.direct.filter((network) => network.family === family),
     }));
   }
 

@@ -9,7 +9,7 @@ import { describeError, isTwillError } from '../model/error.ts';
 import { monotonicMs } from '../process/clock.ts';
 import { type Log, LogLimiter } from '../process/log.ts';
 import { ensureVxlan } from './devices.ts';
-import type { ListedHost } from './kernel.ts';
+import type { ListedHost } from './host.ts';
 import { planVxlan, type Underlay, vxlanName } from './plan/device.ts';
 import { randomMac, type VtepMacs } from './vtep-macs.ts';
 

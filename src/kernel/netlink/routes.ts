@@ -8,7 +8,6 @@ import {
   makePrefix,
   type Prefix,
 } from '../../model/address.ts';
-import { isTwillError } from '../../model/error.ts';
 import { attributeU32, type Message, type MessageWriter, parseAttributes } from './codec.ts';
 import * as nl from './constants.ts';
 import type { Change, RtSocket } from './socket.ts';
@@ -29,8 +28,11 @@ export interface Route {
   readonly nexthop: number | undefined;
 }
 
-/** struct rtmsg */
-function rtmsg(
+/** Neighbour-like cache entries are not configuration. */
+const RTM_F_CLONED = 0x200;
+
+/** struct rtmsg, for the main table */
+export function rtmsg(
   family: number,
   length: number,
   protocol: number,
@@ -61,9 +63,8 @@ export function parseRoute(message: Message): Route | undefined {
   const family = families.find((candidate) => candidate.af === payload[0]);
   if (family === undefined || payload.length < 12 || payload.readUInt8(7) !== nl.RTN_UNICAST)
     return undefined;
-  // Neighbour-like cache entries (RTM_F_CLONED) are not configuration.
   const flags = payload.readUInt32LE(8);
-  if ((flags & 0x200) !== 0) return undefined;
+  if ((flags & RTM_F_CLONED) !== 0) return undefined;
   const attributes = parseAttributes(payload, 12);
   const table = attributeU32(attributes.get(nl.RTA_TABLE)) ?? payload.readUInt8(4);
   if (table !== nl.RT_TABLE_MAIN) return undefined;
@@ -84,6 +85,23 @@ export function parseRoute(message: Message): Route | undefined {
     metric: attributeU32(attributes.get(nl.RTA_PRIORITY)) ?? 0,
     nexthop: attributeU32(attributes.get(nl.RTA_NH_ID)),
   };
+}
+
+/** Destination of a route of any kind and table but the local one, for who only needs to look again; else undefined. */
+export function parseRouteDestination(message: Message): Prefix | undefined {
+  if (message.type !== nl.RTM_NEWROUTE && message.type !== nl.RTM_DELROUTE) return undefined;
+  const { payload } = message;
+  const family = families.find((candidate) => candidate.af === payload[0]);
+  if (family === undefined || payload.length < 12 || (payload.readUInt32LE(8) & RTM_F_CLONED) !== 0)
+    return undefined;
+  const attributes = parseAttributes(payload, 12);
+  if ((attributeU32(attributes.get(nl.RTA_TABLE)) ?? payload.readUInt8(4)) === nl.RT_TABLE_LOCAL)
+    return undefined;
+  const destination = attributes.get(nl.RTA_DST);
+  return makePrefix(
+    destination === undefined ? makeAddress(family, 0n) : addressFromBytes(destination),
+    payload.readUInt8(1),
+  );
 }
 
 /**
@@ -212,21 +230,4 @@ export function deleteBlackhole(plan: BlackholePlan): Change {
     what: `delete blackhole route ${plan.destination.text}`,
     write: (to) => writeBlackhole(to, nl.RTM_DELROUTE, 0, plan),
   };
-}
-
-/** Index of the device through which the kernel would send to `address` now; undefined when it has no route there. */
-export async function findRouteDevice(socket: RtSocket, address: Address): Promise<number | undefined> {
-  const { family } = address;
-  const write = (to: MessageWriter): void => {
-    to.message(nl.RTM_GETROUTE)
-      .struct(rtmsg(family.af, family.bits, 0, 0, 0, 0))
-      .address(nl.RTA_DST, address);
-  };
-  try {
-    const { payload } = await socket.ask({ what: `look up the route to ${address.text}`, write });
-    return attributeU32(parseAttributes(payload, 12).get(nl.RTA_OIF));
-  } catch (error) {
-    if (isTwillError(error, 'kernel', 'not-found')) return undefined; // ENETUNREACH, ESRCH
-    throw error;
-  }
 }

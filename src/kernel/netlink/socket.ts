@@ -112,6 +112,33 @@ export class RtSocket {
   }
 
   /**
+   * Asks many things in few system calls. @returns per question the kernel's answer, or its refusal
+   */
+  async askEach(questions: readonly Change[]): Promise<(Message | TwillError)[]> {
+    const answers: (Message | TwillError)[] = [];
+    for (let start = 0; start < questions.length; start += BATCH) {
+      const part = questions.slice(start, start + BATCH);
+      const first = this.nextSeq(part.length);
+      const writer = new MessageWriter(NLM_F_REQUEST).reset(first);
+      for (const { write } of part) write(writer);
+      await this.converse(writer.finish(), {
+        first,
+        last: first + part.length - 1,
+        what: () => part[0]!.what,
+        // Without NLM_F_ACK each gets one message, in order.
+        onMessage: (message, finish) => {
+          const errno = errnoOf(message);
+          answers.push(
+            errno === undefined ? message : kernelError(part[message.seq - first]?.what ?? '', errno),
+          );
+          if (message.seq === first + part.length - 1) finish();
+        },
+      });
+    }
+    return answers;
+  }
+
+  /**
    * Sends changes in few system calls, in order; a refused one does not stop the others.
    * @returns per change undefined or the kernel's refusal
    */

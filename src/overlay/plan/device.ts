@@ -6,12 +6,14 @@ export interface Underlay {
   readonly name: string;
   /** Interface index. */
   readonly index: number;
-  /** MTU of the device in bytes. */
+  /** Largest packet in bytes that reaches every node. */
   readonly mtu: number;
-  /** Our address on it, by family name: the source of encapsulated packets. */
+  /** Our address by family name: the source of encapsulated packets. */
   readonly addresses: ReadonlyMap<Family['name'], Address>;
-  /** Networks directly reachable on it. */
-  readonly direct: readonly Prefix[];
+  /** Networks that its addresses are in. */
+  readonly networks: readonly Prefix[];
+  /** Families whose packets leave by it alone and whose address is on it. */
+  readonly carries: readonly Family['name'][];
   /** How it was chosen, for people. */
   readonly why: string;
 }
@@ -23,6 +25,7 @@ export interface VxlanPlan {
   readonly vni: number;
   readonly port: number;
   readonly local: Address | undefined;
+  /** The one device that encapsulated packets may leave by; 0 where the routes decide. */
   readonly underlayIndex: number;
   readonly learning: boolean;
   readonly gbp: boolean;
@@ -67,7 +70,7 @@ export function planVxlan(options: {
     vni: backend.vni,
     port: backend.port,
     local: underlay.addresses.get(family.name),
-    underlayIndex: underlay.index,
+    underlayIndex: underlay.carries.includes(family.name) ? underlay.index : 0,
     learning: backend.learning,
     gbp: backend.gbp,
     mac,
@@ -108,7 +111,10 @@ export function whyRecreate(plan: VxlanPlan, actual: ActualDevice): string | und
     differs('VNI', plan.vni, vxlan.vni) ??
     differs('port', plan.port, vxlan.port) ??
     differs('local address', plan.local?.text, vxlan.local?.text) ??
-    differs('underlay interface', plan.underlayIndex, vxlan.underlayIndex) ??
+    // A device that is bound to none can do all that a bound one can.
+    (vxlan.underlayIndex === 0
+      ? undefined
+      : differs('underlay interface', plan.underlayIndex, vxlan.underlayIndex)) ??
     differs('GBP', plan.gbp, vxlan.gbp) ??
     differs('learning', plan.learning, vxlan.learning)
   );

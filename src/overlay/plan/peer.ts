@@ -1,6 +1,12 @@
 import { type Lease, type LeaseFamily, leaseFamily } from '../../leases/plan/lease.ts';
 import type { Backend } from '../../leases/plan/network-config.ts';
-import { type Family, type Prefix, prefixContains, prefixesOverlap } from '../../model/address.ts';
+import {
+  type Address,
+  type Family,
+  type Prefix,
+  prefixContains,
+  prefixesOverlap,
+} from '../../model/address.ts';
 import {
   fdbKey,
   neighbourKey,
@@ -20,8 +26,12 @@ export interface FamilyPath {
   readonly nexthops: boolean;
   /** Index of the underlay device. */
   readonly underlay: number;
-  /** Networks that are directly reachable on the underlay, for DirectRouting and host-gw. */
-  readonly direct: readonly Prefix[];
+  /** Networks that this node's addresses on the underlay are in. */
+  readonly networks: readonly Prefix[];
+  /** Index of the device on whose link a node's public IP is, for DirectRouting and host-gw; undefined behind a router. */
+  readonly onLink: (publicIp: Address) => number | undefined;
+  /** Changes with the answers of `onLink`. */
+  readonly reach: number;
 }
 
 /** Why a node's lease yields no entries, for a log line that names it. */
@@ -72,13 +82,12 @@ function peerEntries(lease: Lease, path: FamilyPath, backend: Backend): OverlayE
   if (backend.type === 'alloc') return [];
   if (lease.backend !== backend.type) return `its backend is ${lease.backend}, ours is ${backend.type}`;
   const { subnet, publicIp } = peer;
-  const covered = path.direct.find((network) => covers(subnet, network));
+  const covered = path.networks.find((network) => covers(subnet, network));
   if (covered !== undefined)
     return `its subnet ${subnet.text} covers ${covered.text}, a network of this node's own`;
-  const direct = path.direct.some((network) => prefixContains(network, publicIp));
-  if (backend.type === 'host-gw' || (backend.directRouting && direct)) {
-    if (!direct) return `${publicIp.text} is not directly reachable, which host-gw needs`;
-    const device = path.underlay;
+  const device = backend.type === 'host-gw' || backend.directRouting ? path.onLink(publicIp) : undefined;
+  if (backend.type === 'host-gw' || device !== undefined) {
+    if (device === undefined) return `${publicIp.text} is not directly reachable, which host-gw needs`;
     return [
       {
         kind: 'route',

@@ -15,12 +15,8 @@ import {
   type Nexthop,
   replaceNexthop,
 } from '../../../src/kernel/netlink/nexthops.ts';
-import {
-  deleteRoute,
-  findRouteDevice,
-  listRoutes,
-  replaceRoute,
-} from '../../../src/kernel/netlink/routes.ts';
+import { lookUpRoute } from '../../../src/kernel/netlink/route-lookup.ts';
+import { deleteRoute, listRoutes, replaceRoute } from '../../../src/kernel/netlink/routes.ts';
 import { type Change, RtSocket } from '../../../src/kernel/netlink/socket.ts';
 import { inNetns } from '../../../src/kernel/netns.ts';
 import { ipv4, ipv6, parseAddress, parsePrefix, prefixHost } from '../../../src/model/address.ts';
@@ -333,6 +329,6 @@ it(
       ['198.51.100.7', far.index],
       ['203.0.113.1', undefined],
     ] as const)
-      assert.equal(await findRouteDevice(socket, parseAddress(address)), device, address);
+      assert.equal((await lookUpRoute(socket, parseAddress(address)))?.device, device, address);
   }),
 );

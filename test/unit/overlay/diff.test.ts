@@ -23,7 +23,9 @@ const path: FamilyPath = {
   vxlan: 5,
   nexthops: true,
   underlay: 2,
-  direct: [parsePrefix('192.0.2.0/24')],
+  networks: [parsePrefix('192.0.2.0/24')],
+  onLink: ({ text }) => (text.startsWith('192.0.2.') ? 2 : undefined),
+  reach: 0,
 };
 const lease = (
   third: number,

@@ -2,20 +2,36 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { leaseConflicts } from '../../../src/leases/plan/conflicts.ts';
 import { parseLease } from '../../../src/leases/plan/lease.ts';
-import { ipv4, ipv6, parseAddress } from '../../../src/model/address.ts';
+import { type Family, ipv4, ipv6, parseAddress } from '../../../src/model/address.ts';
 import { isTwillError } from '../../../src/model/error.ts';
 import {
   chooseUnderlay,
   type HostNetwork,
+  type HostPath,
   type UnderlayOptions,
 } from '../../../src/overlay/plan/underlay.ts';
 
-const link = (index: number, name: string) => ({ index, name, mtu: 1500, up: true });
+const link = (index: number, name: string) => ({
+  index,
+  name,
+  kind: undefined,
+  mtu: 1500,
+  up: true,
+});
 const address = (index: number, text: string, length = 24) => ({
   index,
   address: parseAddress(text),
   length,
   scope: 0,
+  flags: 0,
+});
+const path = (device: number, family: Family, more: Partial<HostPath> = {}): HostPath => ({
+  family,
+  device,
+  devices: [device],
+  source: undefined,
+  preferred: undefined,
+  ...more,
 });
 const host: HostNetwork = {
   links: [link(1, 'lo'), link(2, 'eth0'), link(3, 'eth1'), link(4, 'eth2')],
@@ -27,12 +43,8 @@ const host: HostNetwork = {
     address(4, '203.0.113.11'),
     address(4, '2001:db8:3::11', 64),
   ],
-  defaults: [
-    { family: ipv4, device: 3, metric: 100 },
-    { family: ipv4, device: 2, metric: 50 },
-    { family: ipv6, device: 4, metric: 1024 },
-  ],
-  canReach: { device: 4 },
+  outside: [path(2, ipv4), path(4, ipv6)],
+  canReach: path(4, ipv4),
 };
 const wish = (more: Partial<UnderlayOptions> = {}): UnderlayOptions => ({
   families: [ipv4],
@@ -41,12 +53,13 @@ const wish = (more: Partial<UnderlayOptions> = {}): UnderlayOptions => ({
   canReach: undefined,
   publicIps: [],
   internalIps: [],
+  inUse: { addresses: [], device: undefined },
   ...more,
 });
 
 describe('underlay interface', () => {
   const cases: [string, Partial<UnderlayOptions>, string, string][] = [
-    ['the default route with the lowest metric', {}, 'eth0', '192.0.2.11'],
+    ['that by which packets to the outside leave', {}, 'eth0', '192.0.2.11'],
     ['--iface by name', { interfaces: ['eth1'] }, 'eth1', '198.51.100.11'],
     ['--iface by address', { interfaces: ['198.51.100.12'] }, 'eth1', '198.51.100.12'],
     ['the first --iface that is there', { interfaces: ['eth9', 'eth2'] }, 'eth2', '203.0.113.11'],

@@ -1,0 +1,90 @@
+import { type InterfaceAddress, listAddresses } from '../kernel/netlink/addresses.ts';
+import { RT_SCOPE_UNIVERSE } from '../kernel/netlink/constants.ts';
+import { type Link, listLinks } from '../kernel/netlink/links.ts';
+import { hasNexthops } from '../kernel/netlink/nexthops.ts';
+import { lookUpRoute, matchRoute } from '../kernel/netlink/route-lookup.ts';
+import type { RtSocket } from '../kernel/netlink/socket.ts';
+import { type Address, type Family, parseAddress } from '../model/address.ts';
+import type { HostNetwork, HostPath } from './plan/underlay.ts';
+
+/** What {@link listHost} finds, as the netlink layer knows it. */
+export interface ListedHost extends HostNetwork {
+  readonly links: readonly Link[];
+  readonly addresses: readonly InterfaceAddress[];
+  /** The kernel has nexthop objects. */
+  readonly nexthops: boolean;
+}
+
+/**
+ * Addresses in the outside, whatever the network: name servers of the root zone and others as old. The kernel is asked
+ * how it would get there; nothing is sent. A default route may come in two halves, so there is one in each.
+ */
+const outside: Readonly<Record<Family['name'], readonly Address[]>> = {
+  ipv4: ['8.8.8.8', '198.41.0.4'].map(parseAddress),
+  ipv6: ['2001:503:ba3e::2:30'].map(parseAddress),
+};
+
+/** Devices that a route with several next hops may use besides the one that the kernel names: those that we may use. */
+function eligible(links: readonly Link[], addresses: readonly InterfaceAddress[], known: number | undefined) {
+  const used = links.flatMap(({ vxlan }) => vxlan?.underlayIndex ?? []);
+  return links.filter(
+    ({ index, up, vxlan }) =>
+      up &&
+      vxlan === undefined &&
+      (index === known || used.includes(index) || addresses.some((address) => address.index === index)),
+  );
+}
+
+/** @returns how packets to the address leave; undefined when they cannot, or stay here */
+async function findPath(
+  socket: RtSocket,
+  address: Address,
+  candidates: readonly Link[],
+): Promise<HostPath | undefined> {
+  const answer = await lookUpRoute(socket, address);
+  const match = await matchRoute(socket, address);
+  if (answer === undefined || match === undefined || answer.local) return undefined;
+  const { device, source } = answer;
+  const devices = [device];
+  for (const { index } of candidates) {
+    if (index === device) continue;
+    // A route to there by this device that is as good is the same one's other next hop, or its equal.
+    const other = await matchRoute(socket, address, { device: index });
+    if (other?.rank === match.rank) devices.push(index);
+  }
+  return { family: address.family, device, devices, source, preferred: match.source };
+}
+
+/**
+ * Interfaces, their universe-scope addresses, and the ways to the outside and to `canReach`.
+ * @param canReach the address of --iface-can-reach
+ * @param known index of the underlay device so far
+ */
+export async function listHost(
+  socket: RtSocket,
+  families: readonly Family[],
+  canReach?: string,
+  known?: number,
+): Promise<ListedHost> {
+  const links = await listLinks(socket);
+  const addresses: InterfaceAddress[] = [];
+  for (const family of families) addresses.push(...(await listAddresses(socket, family)));
+  const universe = addresses.filter(({ scope }) => scope === RT_SCOPE_UNIVERSE);
+  const candidates = eligible(links, universe, known);
+  const paths: HostPath[] = [];
+  for (const family of families) {
+    for (const address of outside[family.name]) {
+      const path = await findPath(socket, address, candidates);
+      if (path === undefined) continue;
+      paths.push(path);
+      break;
+    }
+  }
+  return {
+    links,
+    addresses: universe,
+    outside: paths,
+    nexthops: await hasNexthops(socket),
+    canReach: canReach === undefined ? undefined : await findPath(socket, parseAddress(canReach), candidates),
+  };
+}

@@ -1,4 +1,4 @@
-import { accessSync, constants, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { TwillError } from '../model/error.ts';
 
 /** `name` in slashes or dots; interface names may hold dots, so slashes are the safe form: `net/ipv4/ip_forward`. */
@@ -41,4 +41,10 @@ export function writeSysctl(name: string, value: string): boolean {
     );
   }
   return true;
+}
+
+/** Names in a folder of settings, e.g. the interfaces in `net/ipv6/conf`; none where the kernel has no such folder. */
+export function listSysctls(folder: string): string[] {
+  const path = pathOf(folder);
+  return existsSync(path) ? readdirSync(path) : [];
 }

@@ -1,4 +1,4 @@
-import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
+import { listSysctls, readSysctl, writeSysctl } from '../kernel/sysctl.ts';
 import type { Family } from '../model/address.ts';
 import type { Contest } from '../model/contest.ts';
 import { describeError } from '../model/error.ts';
@@ -19,7 +19,12 @@ export const settingObject = (name: string): string => `setting ${name}`;
 export interface Sysctls {
   readonly read: (name: string) => string | undefined;
   readonly write: (name: string, value: string) => boolean;
+  readonly list: (folder: string) => string[];
 }
+
+const IPV6_INTERFACES = 'net/ipv6/conf';
+
+const standardSysctls: Sysctls = { read: readSysctl, write: writeSysctl, list: listSysctls };
 
 /** Keeps the settings of the whole node that pods' traffic needs, and says which it cannot get right. */
 export class NodeSettings {
@@ -32,7 +37,7 @@ export class NodeSettings {
   private readonly stood = new Set<string>();
   private found: readonly Check[] = [];
 
-  constructor(log: Log, contest: Contest, sysctls: Sysctls = { read: readSysctl, write: writeSysctl }) {
+  constructor(log: Log, contest: Contest, sysctls: Sysctls = standardSysctls) {
     this.log = log;
     this.contest = contest;
     this.sysctls = sysctls;
@@ -75,8 +80,29 @@ export class NodeSettings {
       problems.push({ name: 'bridge netfilter', state: 'warning', detail });
   }
 
+  /**
+   * A router listens to no other router: with forwarding the kernel drops the default routes that it learned and lets the
+   * addresses expire, unless accept_ra is 2 (Documentation/networking/ip-sysctl.rst). Interfaces that do listen, and those
+   * to come, have to be told before. 0 stays: somebody decided so. An interface that forwards already does not listen.
+   */
+  private keepAdvertisements(): void {
+    if (this.sysctls.read(forwarding.ipv6) !== '0') return;
+    const told = this.sysctls.list(IPV6_INTERFACES).filter((name) => {
+      const folder = `${IPV6_INTERFACES}/${name}`;
+      if (name === 'all' || this.sysctls.read(`${folder}/accept_ra`) !== '1') return false;
+      if (this.sysctls.read(`${folder}/forwarding`) === '1') return false;
+      return this.sysctls.write(`${folder}/accept_ra`, '2');
+    });
+    if (told.length > 0)
+      this.log.info(
+        { interfaces: told },
+        'set accept_ra to 2: with forwarding these interfaces would lose what routers advertise',
+      );
+  }
+
   private set(problems: Check[], name: string, consequence: string, state: Check['state']): void {
     try {
+      if (name === forwarding.ipv6) this.keepAdvertisements();
       if (this.sysctls.write(name, '1')) this.turnedOn(name);
       this.stood.add(name);
     } catch (error) {

@@ -1,7 +1,7 @@
 import { addAddress, listAddresses } from '../../kernel/netlink/addresses.ts';
 import { createBridge, type Link, listLinks, setBridgePort, setLink } from '../../kernel/netlink/links.ts';
 import type { Change, RtSocket } from '../../kernel/netlink/socket.ts';
-import { writeSysctl } from '../../kernel/sysctl.ts';
+import { readSysctl, writeSysctl } from '../../kernel/sysctl.ts';
 import { ipv4, ipv6 } from '../../model/address.ts';
 import { isTwillError, TwillError } from '../../model/error.ts';
 import type { PodNetwork } from '../../model/pod-network.ts';
@@ -16,6 +16,12 @@ async function findLink(socket: RtSocket, name: string): Promise<Link | undefine
 export async function apply(socket: RtSocket, changes: readonly Change[]): Promise<void> {
   const failed = (await socket.batch(changes)).find((error) => error !== undefined);
   if (failed !== undefined) throw failed;
+}
+
+/** A pod that says that it is a router would otherwise get the node's traffic to the outside (CVE-2020-10749). */
+function refuseAdvertisements(name: string): void {
+  const setting = `net/ipv6/conf/${name}/accept_ra`;
+  if (readSysctl(setting) !== undefined) writeSysctl(setting, '0');
 }
 
 /**
@@ -41,6 +47,7 @@ export async function ensureBridge(socket: RtSocket, name: string, network: PodN
   // While its link-local address is tentative, the bridge would resolve no pod for packets from elsewhere.
   if (network.families.some(({ family }) => family === ipv6))
     writeSysctl(`net/ipv6/conf/${name}/accept_dad`, '0');
+  refuseAdvertisements(name);
   const { index } = bridge;
   const changes: Change[] = [];
   if (!bridge.up || bridge.mtu !== network.mtu)

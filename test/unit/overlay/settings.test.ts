@@ -12,6 +12,13 @@ const log = pino({ level: 'silent' });
 function sysctls(values: Record<string, string>, sealed: readonly string[] = []) {
   return {
     read: (name: string) => values[name],
+    list: (folder: string) => [
+      ...new Set(
+        Object.keys(values).flatMap((name) =>
+          name.startsWith(`${folder}/`) ? (name.slice(folder.length + 1).split('/')[0] ?? []) : [],
+        ),
+      ),
+    ],
     write: (name: string, value: string) => {
       const current = values[name];
       if (current === undefined) throw new TwillError('not-found', `the kernel has no sysctl ${name}`);
@@ -44,6 +51,37 @@ describe('settings of the node', () => {
     assert.deepEqual(values, all('1'));
     assert.deepEqual(settings.problems(), []);
     assert.equal(settings.repairs, 0);
+  });
+
+  it('interfaces go on listening to routers when IPv6 forwarding is turned on, those that did', () => {
+    const of = (name: string, accept: string, forwards = '0'): Record<string, string> => ({
+      [`net/ipv6/conf/${name}/accept_ra`]: accept,
+      [`net/ipv6/conf/${name}/forwarding`]: forwards,
+    });
+    const values = { ...all('0'), ...of('eth0', '1'), ...of('eth1.5', '0'), ...of('eth2', '1', '1') };
+    const settings = new NodeSettings(log, new Contest(), sysctls(values));
+    settings.ensure([ipv4]);
+    assert.equal(values['net/ipv6/conf/eth0/accept_ra'], '1');
+    settings.ensure([ipv4, ipv6]);
+    const accepting = ['eth0', 'eth1.5', 'eth2'].map((name) => values[`net/ipv6/conf/${name}/accept_ra`]);
+    assert.deepEqual(accepting, ['2', '0', '1']);
+    // Where it is on, the interfaces are as somebody wants them.
+    values['net/ipv6/conf/eth0/accept_ra'] = '1';
+    settings.ensure([ipv4, ipv6]);
+    assert.equal(values['net/ipv6/conf/eth0/accept_ra'], '1');
+  });
+
+  it('no forwarding where the interfaces cannot be told first', () => {
+    const values: Record<string, string> = {
+      ...all('0'),
+      'net/ipv6/conf/eth0/accept_ra': '1',
+      'net/ipv6/conf/eth0/forwarding': '0',
+    };
+    const sealed = ['net/ipv6/conf/eth0/accept_ra'];
+    const settings = new NodeSettings(log, new Contest(), sysctls(values, sealed));
+    settings.ensure([ipv6]);
+    assert.equal(values['net/ipv6/conf/all/forwarding'], '0');
+    assert.match(settings.problems()[0]!.detail, /accept_ra/);
   });
 
   it('turned off by somebody are turned on again, and counted', () => {

@@ -5,7 +5,7 @@ import { delimiter, dirname, join, resolve } from 'node:path';
 import type { KubeConfig } from '@kubernetes/client-node/dist/config.js';
 import type { Cluster, User } from '@kubernetes/client-node/dist/config_types.js';
 import { parse } from 'yaml';
-import { describeError, TwillError } from '../model/error.ts';
+import { describeError, TwillError, withoutCredentials } from '../model/error.ts';
 import { checkExecPlugin, ExecCredentials, type ExecPlugin, execExtension } from './exec-plugin.ts';
 import { type Impersonation, impersonationHeaders } from './impersonation.ts';
 
@@ -120,6 +120,14 @@ export async function loadKubeConfig(options: KubeConfigOptions): Promise<Loaded
     throw new TwillError(
       'invalid',
       'there is no Kubernetes configuration: give --kubeconfig, or --manifests to do without',
+    );
+  }
+  const server = options.master ?? cluster.server;
+  if (!URL.canParse(server) || !/^https?:$/.test(new URL(server).protocol)) {
+    const flag = options.master === undefined ? `${where}: its server` : 'the URL of the API server';
+    throw new TwillError(
+      'invalid',
+      `${flag} '${withoutCredentials(server)}' is not of the form https://HOST:PORT`,
     );
   }
   // Before rules stand a proxy cannot use the API's own Service address, which a service account is told.

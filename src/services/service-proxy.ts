@@ -123,7 +123,8 @@ export class ServiceProxy {
 
   /** Rules that were to be written are, or not for long overdue; true while it starts. */
   get healthy(): boolean {
-    const { sinceSuccessMs, consecutiveFailures } = this.loop.status();
+    const { sinceSuccessMs, consecutiveFailures, stuckMs } = this.loop.status();
+    if (stuckMs > UNHEALTHY_MS) return false;
     return consecutiveFailures === 0 || (sinceSuccessMs ?? monotonicMs() - this.startedAt) <= UNHEALTHY_MS;
   }
 

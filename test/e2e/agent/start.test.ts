@@ -73,6 +73,12 @@ const failedStarts: readonly FailedStart[] = [
   ),
   proxy('a kubeconfig that is not there', (directory) => [`--kubeconfig=${directory}/missing`], /missing/),
   proxy('a kubeconfig that is none', (directory) => [`--kubeconfig=${directory}/rubbish`], /rubbish/),
+  proxy('an API server that is none', () => ['--master=https://['], /'https:\/\/\[' is not of the form/),
+  proxy(
+    'a password in the URL of one that is none',
+    () => ['--master=ftp://root:secret@192.0.2.1'],
+    /'ftp:\/\/\*\*\*@192\.0\.2\.1' is not/,
+  ),
   proxy(
     'a directory of manifests that is not there',
     (directory) => [`--manifests=${directory}/missing`],

@@ -1,0 +1,43 @@
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import { it } from 'node:test';
+import { root } from '../../lab/files.ts';
+
+/** Files that set timers without `guarded`, and why what these call cannot throw. */
+const known: Readonly<Record<string, string>> = {
+  'src/kernel/netlink/events.ts': 'reading the drops catches',
+  'src/kernel/netlink/socket.ts': 'settles a promise',
+  'src/kernel/process.ts': 'settles a promise',
+  'src/kernel/rules-changes.ts': 'polling catches and logs',
+  'src/leases/conflict-watch.ts': 'triggers a loop',
+  'src/leases/etcd/renewal.ts': 'triggers a loop',
+  'src/leases/etcd/streams.ts': 'settles a promise',
+  'src/overlay/events.ts': 'triggers a loop; the other one is guarded',
+  'src/process/ending.ts': 'ends what runs',
+  'src/process/gate.ts': 'settles a promise',
+  'src/process/http.ts': 'opening catches',
+  'src/process/loop.ts': 'a run catches what the work throws',
+  'src/services/health-ports.ts': 'listening tells by an event, which is handled',
+  'src/services/input.ts': 'triggers a loop',
+  'src/services/node-addresses.ts': 'looking catches and logs',
+  'src/services/other-proxy.ts': 'settles a promise',
+  'src/services/sources/manifests.ts': 'scanning catches',
+  'src/services/watch.ts': 'looking catches and logs',
+};
+
+it('what a timer calls cannot end the process', () => {
+  const files = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => relative(root, join(root, 'src', name)))
+    .filter((path) =>
+      /\bset(Timeout|Interval)\((?!guarded|lookAfter)/.test(readFileSync(join(root, path), 'utf8')),
+    )
+    // Of sockets and requests: these destroy what they are about.
+    .filter((path) => /(?<!\.)\bset(Timeout|Interval)\(/.test(readFileSync(join(root, path), 'utf8')));
+  assert.deepEqual(
+    files.filter((path) => known[path] === undefined && path !== 'src/pods/cni/server.ts'),
+    [],
+    'nobody stands above a timer to catch: take `guarded` of process/guarded.ts, or name here why it cannot throw',
+  );
+});

@@ -7,6 +7,7 @@ import { addProxyCommand } from './commands/proxy.ts';
 import { describeError } from './model/error.ts';
 import { writeStandardError } from './process/standard-error.ts';
 import { version } from './process/version.ts';
+import { proxyArguments } from './services/plan/flags.ts';
 
 const program = new Command('twill')
   .description('A pod network for Kubernetes and plain Linux hosts.')
@@ -20,9 +21,15 @@ addProxyCommand(program);
 addInstallCniCommand(program);
 addPodsCommand(program);
 
+/** Commands whose flags are spelled as Go programs take them. */
+const goArguments: Readonly<Record<string, (args: readonly string[]) => string[]>> = {
+  agent: agentArguments,
+  proxy: proxyArguments,
+};
+
 async function main(): Promise<void> {
   const [node = '', script = '', name, ...args] = process.argv;
-  const rest = name === undefined ? [] : [name, ...(name === 'agent' ? agentArguments(args) : args)];
+  const rest = name === undefined ? [] : [name, ...(goArguments[name]?.(args) ?? args)];
   await program.parseAsync([node, script, ...rest]);
 }
 

@@ -1,8 +1,10 @@
 import { readFileSync } from 'node:fs';
 import type { Address } from '../model/address.ts';
 import { TwillError, withoutCredentials } from '../model/error.ts';
+import type { FlagValues } from '../model/flag.ts';
 import { type ChecksumOffload, checksumOffloads } from '../overlay/plan/checksum-offload.ts';
-import { FlagReader, type FlagValues } from '../process/flag-reader.ts';
+import { type BindAddress, parseBindAddress } from '../process/bind-address.ts';
+import { FlagReader } from '../process/flag-reader.ts';
 import { type LogFormat, type LogLevel, logLevels } from '../process/log.ts';
 import { agentFlags, klogFlags } from './flags.ts';
 
@@ -32,8 +34,8 @@ export interface AgentConfig {
   readonly kubeAnnotationPrefix: string;
   readonly netConfigPath: string;
   readonly setNodeNetworkUnavailable: boolean;
-  readonly healthz: { readonly host: string; readonly port: number } | undefined;
-  readonly metricsBindAddress: string | undefined;
+  readonly healthz: BindAddress | undefined;
+  readonly metrics: BindAddress | undefined;
   readonly stateDir: string;
   readonly cniSocket: string;
   /** Where the container runtime looks for CNI configurations. */
@@ -82,6 +84,10 @@ function etcdPassword(read: FlagReader): string | undefined {
   }
 }
 
+function healthz(read: FlagReader, port: number): BindAddress {
+  return read.read('healthz-ip', () => parseBindAddress(read.must('healthz-ip'), port));
+}
+
 /**
  * Reads flags and environment.
  * @throws TwillError `invalid` naming the flag
@@ -90,10 +96,11 @@ export function readAgentConfig(
   flags: FlagValues,
   env: Readonly<Record<string, string | undefined>>,
 ): AgentConfig {
-  const read = new FlagReader([...agentFlags, ...klogFlags], flags, env);
+  const read = new FlagReader([...agentFlags, ...klogFlags], { flags, env });
   // flanneld tells about each lease from 2 on, about each entry from 4 on.
   const verbose = Number(read.text('v') ?? 0) >= 4;
   const healthzPort = read.integer('healthz-port', 0, 65535);
+  const metrics = read.text('metrics-bind-address');
   return {
     etcdEndpoints: etcdEndpoints(read.must('etcd-endpoints')),
     etcdPrefix: read.must('etcd-prefix').replace(/\/+$/, ''),
@@ -119,8 +126,9 @@ export function readAgentConfig(
     kubeAnnotationPrefix: read.must('kube-annotation-prefix'),
     netConfigPath: read.must('net-config-path'),
     setNodeNetworkUnavailable: read.boolean('set-node-network-unavailable'),
-    healthz: healthzPort === 0 ? undefined : { host: read.must('healthz-ip'), port: healthzPort },
-    metricsBindAddress: read.text('metrics-bind-address'),
+    healthz: healthzPort === 0 ? undefined : healthz(read, healthzPort),
+    metrics:
+      metrics === undefined ? undefined : read.read('metrics-bind-address', () => parseBindAddress(metrics)),
     stateDir: read.must('state-dir'),
     cniSocket: read.must('cni-socket'),
     cniConfDir: read.must('cni-conf-dir'),

@@ -1,4 +1,4 @@
-import type { Flag } from '../process/flag-reader.ts';
+import type { Flag } from '../model/flag.ts';
 import { logLevels } from '../process/log.ts';
 
 /** flanneld's flags, then our own. */

@@ -1,13 +1,8 @@
 import type { Check } from '../model/health.ts';
 import { fullTables, neighbourTables } from '../overlay/neighbour-tables.ts';
+import type { BindAddress } from '../process/bind-address.ts';
 import { isoTime } from '../process/clock.ts';
-import {
-  type HttpAnswer,
-  type HttpServer,
-  parseBindAddress,
-  type Routes,
-  startHttp,
-} from '../process/http.ts';
+import { type HttpAnswer, type HttpServer, type Routes, startHttp } from '../process/http.ts';
 import type { Log } from '../process/log.ts';
 import type { LoopStatus } from '../process/loop.ts';
 import type { AgentConfig } from './config.ts';
@@ -83,19 +78,18 @@ export function healthz({ overlay, masquerade }: Pick<AgentParts, 'overlay' | 'm
 /**
  * Serves /healthz, /readyz and /metrics where the configuration asks for them.
  * @returns closes the servers
- * @throws TwillError `conflict` when an address is in use, `invalid`
+ * @throws TwillError `conflict` when an address is in use
  */
 export async function serveHealth(
-  config: Pick<AgentConfig, 'healthz' | 'metricsBindAddress'>,
+  config: Pick<AgentConfig, 'healthz' | 'metrics'>,
   subject: () => AgentParts,
   log: Log,
 ): Promise<() => Promise<void>> {
   const health: Routes = { '/healthz': () => healthz(subject()), '/readyz': () => readyz(subject()) };
   const all: Routes = { ...health, '/metrics': () => agentMetrics(subject()) };
-  const wanted: { host: string; port: number; routes: Routes }[] = [];
+  const wanted: (BindAddress & { routes: Routes })[] = [];
   if (config.healthz !== undefined) wanted.push({ ...config.healthz, routes: health });
-  if (config.metricsBindAddress !== undefined)
-    wanted.push({ ...parseBindAddress(config.metricsBindAddress), routes: all });
+  if (config.metrics !== undefined) wanted.push({ ...config.metrics, routes: all });
   const servers: HttpServer[] = [];
   for (const { host, port, routes } of wanted) {
     const server = await startHttp(host, port, routes, log);

@@ -1,16 +1,8 @@
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
 import { agentFlags, klogFlags } from '../agent/flags.ts';
-import type { Flag, FlagValues } from '../process/flag-reader.ts';
+import type { FlagValues } from '../model/flag.ts';
 import { version } from '../process/version.ts';
-
-const collect = (value: string, earlier: string[] | undefined): string[] => [...(earlier ?? []), value];
-
-function option(flag: Flag): Option {
-  const shown = flag.standard === undefined ? flag.help : `${flag.help} (default: ${flag.standard})`;
-  if (flag.kind === 'boolean') return new Option(`--${flag.name} [boolean]`, shown).preset(true);
-  const made = new Option(`--${flag.name} <${flag.kind === 'integer' ? 'number' : 'value'}>`, shown);
-  return flag.kind === 'list' ? made.argParser(collect) : made;
-}
+import { option } from './options.ts';
 
 /** `twill agent`: flags and FLANNELD_* environment variables as flanneld has them. */
 export function addAgentCommand(program: Command): void {

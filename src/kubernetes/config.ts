@@ -1,16 +1,15 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import type { OutgoingHttpHeaders } from 'node:http';
-import { homedir } from 'node:os';
-import { delimiter, dirname, join, resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import type { KubeConfig } from '@kubernetes/client-node/dist/config.js';
 import type { Cluster, User } from '@kubernetes/client-node/dist/config_types.js';
 import { parse } from 'yaml';
-import { describeError, TwillError, withoutCredentials } from '../model/error.ts';
+import { describeError, isTwillError, TwillError, withoutCredentials } from '../model/error.ts';
 import { checkExecPlugin, ExecCredentials, type ExecPlugin, execExtension } from './exec-plugin.ts';
 import { type Impersonation, impersonationHeaders } from './impersonation.ts';
 
 export interface KubeConfigOptions {
-  /** Path of a kubeconfig; undefined for $KUBECONFIG, ~/.kube/config, or the pod's service account. */
+  /** Path of a kubeconfig; undefined for the pod's service account. */
   readonly kubeconfig?: string | undefined;
   /** URL of the API server, over what the configuration says. */
   readonly master?: string | undefined;
@@ -23,8 +22,7 @@ export interface LoadedKubeConfig {
   readonly headers: OutgoingHttpHeaders;
 }
 
-/** What the library makes up where there is no configuration. */
-const NOWHERE = 'http://localhost:8080';
+const SERVICE_ACCOUNT_TOKEN = '/var/run/secrets/kubernetes.io/serviceaccount/token';
 
 interface NamedUser {
   readonly name?: string;
@@ -49,30 +47,41 @@ interface Rest {
   readonly clusters: Map<string, NonNullable<NamedCluster['cluster']>>;
 }
 
-function readRest(kubeconfig: string | undefined): Rest {
+function readRest(path: string | undefined): Rest {
   const rest: Rest = { users: new Map(), clusters: new Map() };
-  const files = kubeconfig ?? (process.env.KUBECONFIG || join(homedir(), '.kube', 'config'));
-  for (const path of files.split(delimiter)) {
-    let file: KubeconfigFile | null;
-    try {
-      file = parse(readFileSync(path, 'utf8')) as KubeconfigFile | null;
-    } catch {
-      continue; // not there: the library has said so where that matters
-    }
-    const base = dirname(path);
-    for (const { name, user } of file?.users ?? []) {
-      if (name === undefined || !user || rest.users.has(name)) continue;
-      const tokenFile = user.tokenFile ? resolve(base, user.tokenFile) : undefined;
-      const command = user.exec?.command;
-      // A name without a slash is looked for in the PATH.
-      const exec = command?.includes('/') ? { ...user.exec, command: resolve(base, command) } : user.exec;
-      rest.users.set(name, { ...user, tokenFile, exec } as NonNullable<NamedUser['user']>);
-    }
-    for (const { name, cluster } of file?.clusters ?? []) {
-      if (name !== undefined && cluster && !rest.clusters.has(name)) rest.clusters.set(name, cluster);
-    }
+  if (path === undefined) return rest;
+  const file = parse(readFileSync(path, 'utf8')) as KubeconfigFile | null;
+  const base = dirname(path);
+  for (const { name, user } of file?.users ?? []) {
+    if (name === undefined || !user || rest.users.has(name)) continue;
+    const tokenFile = user.tokenFile ? resolve(base, user.tokenFile) : undefined;
+    const command = user.exec?.command;
+    // A name without a slash is looked for in the PATH.
+    const exec = command?.includes('/') ? { ...user.exec, command: resolve(base, command) } : user.exec;
+    rest.users.set(name, { ...user, tokenFile, exec } as NonNullable<NamedUser['user']>);
+  }
+  for (const { name, cluster } of file?.clusters ?? []) {
+    if (name !== undefined && cluster && !rest.clusters.has(name)) rest.clusters.set(name, cluster);
   }
   return rest;
+}
+
+/**
+ * As kube-proxy and flanneld do: what is asked for, else the service account of the pod. The kubeconfig of whoever starts
+ * the program ($KUBECONFIG, ~/.kube/config) is for people: a node must not take up an administrator's rights by chance.
+ */
+function load(config: KubeConfig, { kubeconfig, master }: KubeConfigOptions): void {
+  const inCluster = existsSync(SERVICE_ACCOUNT_TOKEN);
+  if (kubeconfig !== undefined) config.loadFromFile(kubeconfig);
+  else if (inCluster && (master !== undefined || process.env.KUBERNETES_SERVICE_HOST))
+    config.loadFromCluster();
+  else if (master !== undefined)
+    config.loadFromClusterAndUser({ name: 'given', server: master } as Cluster, { name: 'nobody' } as User);
+  else
+    throw new TwillError(
+      'invalid',
+      'there is no Kubernetes configuration: this is no pod with a service account, so a kubeconfig must be given',
+    );
 }
 
 /** Has the user's credentials and identity be what client-go makes of the kubeconfig. @returns headers of every request */
@@ -100,11 +109,11 @@ export async function loadKubeConfig(options: KubeConfigOptions): Promise<Loaded
   // Only the configuration part of the library: the whole costs half a second and 80 MB.
   const { KubeConfig } = await import('@kubernetes/client-node/dist/config.js');
   const config = new KubeConfig();
-  const where = options.kubeconfig ?? 'service account or kubeconfig';
+  const where = options.kubeconfig ?? 'service account';
   try {
-    if (options.kubeconfig !== undefined) config.loadFromFile(options.kubeconfig);
-    else config.loadFromDefault();
+    load(config, options);
   } catch (cause) {
+    if (isTwillError(cause)) throw cause;
     throw new TwillError('invalid', `cannot read the Kubernetes configuration (${where})`, cause);
   }
   const cluster = config.getCurrentCluster();
@@ -115,12 +124,6 @@ export async function loadKubeConfig(options: KubeConfigOptions): Promise<Loaded
   const user = config.getCurrentUser();
   if (name && user === null) {
     throw new TwillError('invalid', `${where}: its context names the user '${name}', who is not in it`);
-  }
-  if (options.master === undefined && options.kubeconfig === undefined && cluster.server === NOWHERE) {
-    throw new TwillError(
-      'invalid',
-      'there is no Kubernetes configuration: give --kubeconfig, or --manifests to do without',
-    );
   }
   const server = options.master ?? cluster.server;
   if (!URL.canParse(server) || !/^https?:$/.test(new URL(server).protocol)) {

@@ -1,96 +1,153 @@
 import { type Address, parseAddress, tryParseAddress } from '../model/address.ts';
-import { TwillError } from '../model/error.ts';
+import { describeError, TwillError } from '../model/error.ts';
+import { camelCase, type Flag, type FlagValue, type FlagValues } from '../model/flag.ts';
+import { parseDuration } from './duration.ts';
 
-/** A flag of a command; repeated ones come as a list. */
-export interface Flag {
-  readonly name: string;
-  readonly kind: 'text' | 'list' | 'boolean' | 'integer';
-  readonly standard?: string | number | boolean;
-  readonly help: string;
+/** What a configuration file says about flags. */
+export interface FlagFile {
+  readonly values: FlagValues;
+  /** Flags that the file alone decides about; the others it stands in for where they are not given. */
+  readonly decides: ReadonlySet<string>;
+  /** How a message names the flag's place in the file. */
+  called(name: string): string;
 }
 
-/** What was given on the command line, by the flags' names in camel case. */
-export type FlagValues = Readonly<Record<string, string | boolean | readonly string[] | undefined>>;
+export interface FlagSources {
+  readonly flags: FlagValues;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Beginnings of variables' names, the first that is set counts; default `TWILL_`, `FLANNELD_`. */
+  readonly prefixes?: readonly string[];
+  readonly file?: FlagFile | undefined;
+}
 
-const camel = (name: string): string =>
-  name.replace(/-([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
-
-/** The value on the command line, else in TWILL_… or FLANNELD_…, else the standard. */
+/** The value on the command line, else in the environment, else in the configuration file, else the standard. */
 export class FlagReader {
-  private readonly declared: readonly Flag[];
-  private readonly flags: FlagValues;
-  private readonly env: Readonly<Record<string, string | undefined>>;
+  private readonly declared: ReadonlyMap<string, Flag>;
+  private readonly sources: FlagSources;
 
-  constructor(
-    declared: readonly Flag[],
-    flags: FlagValues,
-    env: Readonly<Record<string, string | undefined>>,
-  ) {
-    this.declared = declared;
-    this.flags = flags;
-    this.env = env;
+  constructor(declared: readonly Flag[], sources: FlagSources) {
+    this.declared = new Map(declared.map((flag) => [flag.name, flag]));
+    this.sources = sources;
   }
 
   private flag(name: string): Flag {
-    const flag = this.declared.find((candidate) => candidate.name === name);
+    const flag = this.declared.get(name);
     if (flag === undefined) throw new TwillError('internal', `no flag ${name} is declared`);
     return flag;
   }
 
-  private given(name: string): string | boolean | readonly string[] | undefined {
+  /** On the command line or in the environment. */
+  private outside(name: string): FlagValue | undefined {
+    const { flags, env, prefixes = ['TWILL_', 'FLANNELD_'] } = this.sources;
     const variable = name.toUpperCase().replaceAll('-', '_');
-    return (
-      this.flags[camel(name)] ??
-      (this.env[`TWILL_${variable}`] || undefined) ??
-      (this.env[`FLANNELD_${variable}`] || undefined)
-    );
+    const candidates = [flags[camelCase(name)], ...prefixes.map((prefix) => env[prefix + variable])];
+    const [given, ...set] = candidates;
+    if (given !== undefined && (given !== '' || this.flag(name).emptyMeans !== undefined)) return given;
+    return set.find((value) => value !== undefined && value !== '');
+  }
+
+  private get(name: string): FlagValue | undefined {
+    const { file } = this.sources;
+    if (file?.decides.has(name)) return file.values[camelCase(name)];
+    return this.outside(name) ?? file?.values[camelCase(name)];
+  }
+
+  /** What is given, as it is given; undefined where the standard counts. */
+  given(name: string): FlagValue | undefined {
+    this.flag(name);
+    return this.get(name);
+  }
+
+  /** True when it is given outside of the file, which decides about it. */
+  isOverruled(name: string): boolean {
+    return this.sources.file?.decides.has(name) === true && this.outside(name) !== undefined;
+  }
+
+  /** How the place of the value is named in messages. */
+  called(name: string): string {
+    const { file } = this.sources;
+    if (file === undefined) return `--${name}`;
+    const inFile =
+      file.decides.has(name) || (this.outside(name) === undefined && this.get(name) !== undefined);
+    return inFile ? file.called(name) : `--${name}`;
+  }
+
+  refuse(name: string, problem: string): TwillError {
+    return new TwillError('invalid', `${this.called(name)} ${problem}`);
   }
 
   text(name: string): string | undefined {
-    const value = this.given(name) ?? this.flag(name).standard;
+    const value = this.get(name) ?? this.flag(name).standard;
     return value === undefined || value === '' ? undefined : String(value);
   }
 
   must(name: string): string {
     const value = this.text(name);
-    if (value === undefined) throw new TwillError('invalid', `--${name} must not be empty`);
+    if (value === undefined) throw this.refuse(name, 'must not be empty');
     return value;
   }
 
+  /** Repeated ones add up. */
   list(name: string): string[] {
-    const value = this.given(name) ?? [];
+    const value = this.get(name) ?? [];
     return typeof value === 'string' ? value.split(',') : [...(value as readonly string[])];
   }
 
+  /** Likewise, each a list separated by commas. */
+  items(name: string): string[] {
+    const parts = this.list(name).flatMap((text) => text.split(','));
+    return parts.map((text) => text.trim()).filter((text) => text !== '');
+  }
+
   boolean(name: string): boolean {
-    const value = this.given(name) ?? this.flag(name).standard;
+    const value = this.get(name) ?? this.flag(name).standard ?? false;
     if (typeof value === 'boolean') return value;
     // The spellings that Go's strconv.ParseBool reads.
     if (['1', 't', 'T', 'true', 'TRUE', 'True'].includes(String(value))) return true;
     if (['0', 'f', 'F', 'false', 'FALSE', 'False'].includes(String(value))) return false;
-    throw new TwillError('invalid', `--${name} is '${value}', neither true nor false`);
+    throw this.refuse(name, `is '${value}', neither true nor false`);
   }
 
   integer(name: string, least: number, most: number): number {
     const text = this.must(name);
     const value = Number(text);
     if (!/^-?\d+$/.test(text) || value < least || value > most)
-      throw new TwillError('invalid', `--${name} is '${text}', not a whole number from ${least} to ${most}`);
+      throw this.refuse(name, `is '${text}', not a whole number from ${least} to ${most}`);
     return value;
+  }
+
+  number(name: string): number {
+    const text = this.must(name);
+    const value = Number(text);
+    if (!Number.isFinite(value)) throw this.refuse(name, `is '${text}', not a number`);
+    return value;
+  }
+
+  /** Milliseconds. */
+  duration(name: string): number {
+    return this.read(name, () => parseDuration(this.must(name)));
+  }
+
+  /** @throws TwillError `invalid` naming the flag, with what `read` says */
+  read<T>(name: string, read: () => T): T {
+    try {
+      return read();
+    } catch (error) {
+      throw new TwillError('invalid', `${this.called(name)}: ${describeError(error)}`);
+    }
   }
 
   oneOf<T extends string>(name: string, allowed: readonly T[]): T {
     const text = this.must(name);
     const value = allowed.find((candidate) => candidate === text);
-    if (value === undefined)
-      throw new TwillError('invalid', `--${name} is '${text}', not one of ${allowed.join(', ')}`);
+    if (value === undefined) throw this.refuse(name, `is '${text}', not one of ${allowed.join(', ')}`);
     return value;
   }
 
   anyAddress(name: string): string | undefined {
     const text = this.text(name);
     if (text !== undefined && tryParseAddress(text) === undefined)
-      throw new TwillError('invalid', `--${name} '${text}' is not an IP address`);
+      throw this.refuse(name, `'${text}' is not an IP address`);
     return text;
   }
 
@@ -99,7 +156,7 @@ export class FlagReader {
     if (text === undefined) return [];
     const address = tryParseAddress(text);
     if (address?.family.kubeName !== kubeName)
-      throw new TwillError('invalid', `--${name} '${text}' is not an ${kubeName} address`);
+      throw this.refuse(name, `'${text}' is not an ${kubeName} address`);
     return [parseAddress(text)];
   }
 }

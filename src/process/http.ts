@@ -127,17 +127,23 @@ function answerFrom(routes: Routes, log: Log): RequestListener {
 
 /**
  * Serves GET requests for health and metrics.
+ * @param host undefined for every address of both families
  * @throws TwillError `conflict` when the address is in use, naming it
  */
-export async function startHttp(host: string, port: number, routes: Routes, log: Log): Promise<HttpServer> {
+export async function startHttp(
+  host: string | undefined,
+  port: number,
+  routes: Routes,
+  log: Log,
+): Promise<HttpServer> {
   const server = makeHttpServer(answerFrom(routes, log), log);
   await new Promise<void>((resolve, reject) => {
     const refused = (cause: NodeJS.ErrnoException): void => {
       const code = cause.code === 'EADDRINUSE' ? 'conflict' : 'unavailable';
-      reject(new TwillError(code, `cannot listen on ${host}:${port}`, cause));
+      reject(new TwillError(code, `cannot listen on ${host ?? ''}:${port}`, cause));
     };
     server.once('error', refused);
-    server.listen(port, host, () => {
+    server.listen({ port, host }, () => {
       server.off('error', refused);
       // An error of one connection, which could not be accepted: the server goes on.
       server.on('error', () => {});
@@ -165,7 +171,7 @@ export interface WantedServer {
 }
 
 /** Serves as {@link startHttp} does, as soon as that is possible. */
-export function keepHttp(host: string, port: number, routes: Routes, log: Log): WantedServer {
+export function keepHttp(host: string | undefined, port: number, routes: Routes, log: Log): WantedServer {
   const limiter = new LogLimiter();
   let closed = false;
   let timer: NodeJS.Timeout | undefined;
@@ -200,13 +206,4 @@ export function keepHttp(host: string, port: number, routes: Routes, log: Log): 
       await (await opening)?.close();
     },
   };
-}
-
-/** Splits `host:port`, `[v6]:port`, `:port` or a bare port. @throws TwillError `invalid` */
-export function parseBindAddress(text: string): { host: string; port: number } {
-  const match = /^(?:\[([^\]]*)\]|([^:]*)):(\d{1,5})$|^(\d{1,5})$/.exec(text);
-  const port = Number(match?.[3] ?? match?.[4]);
-  if (match === null || port > 65535)
-    throw new TwillError('invalid', `'${text}' is not an address of the form IP:PORT`);
-  return { host: match[1] ?? (match[2] || '0.0.0.0'), port };
 }

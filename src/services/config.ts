@@ -1,33 +1,21 @@
 import { hostname } from 'node:os';
-import { type Family, families, type Prefix, parsePrefix } from '../model/address.ts';
-import { describeError, TwillError } from '../model/error.ts';
-import { parseDuration } from '../process/duration.ts';
+import {
+  type Address,
+  type Family,
+  families,
+  ipv4,
+  type Prefix,
+  parsePrefix,
+  tryParseAddress,
+} from '../model/address.ts';
+import { type BindAddress, parseBindAddress } from '../process/bind-address.ts';
+import type { FlagReader } from '../process/flag-reader.ts';
 import { type LogFormat, type LogLevel, logLevels } from '../process/log.ts';
+import type { ConntrackWishes } from './plan/conntrack-settings.ts';
+import { proxyFlags } from './plan/flags.ts';
 import { type NodePortAddresses, servesLoopback } from './plan/nodeport-addresses.ts';
+import type { ProxyFlag } from './plan/proxy-flag.ts';
 import type { NodeFacts } from './plan/service.ts';
-
-/** The flags of `twill proxy` as commander hands them over; names as in {@link addProxyCommand}. */
-export interface ProxyFlags {
-  readonly manifests?: string;
-  readonly kubeconfig?: string;
-  readonly master?: string;
-  readonly hostnameOverride?: string;
-  readonly proxyMode: string;
-  readonly clusterCidr?: string;
-  readonly detectLocalMode: string;
-  readonly podBridgeInterface?: string;
-  readonly podInterfaceNamePrefix?: string;
-  readonly masqueradeAll: boolean;
-  readonly nodeportAddresses?: string;
-  readonly iptablesLocalhostNodeports: string | boolean;
-  readonly iptablesSyncPeriod: string;
-  readonly iptablesMinSyncPeriod: string;
-  readonly healthzBindAddress: string;
-  readonly metricsBindAddress: string;
-  readonly bindAddressHardFail: string | boolean;
-  readonly logLevel: string;
-  readonly logFormat: string;
-}
 
 /** How a packet from a pod of this cluster is recognised; undefined in a family where it is not. */
 export type LocalDetection =
@@ -42,80 +30,63 @@ export interface ProxyConfig {
   readonly kubeconfig: string | undefined;
   readonly master: string | undefined;
   readonly nodeName: string;
+  /** The node's address, where it is told. */
+  readonly bindAddress: Address | undefined;
   readonly localDetection: LocalDetection;
   readonly masqueradeAll: boolean;
   readonly nodePortAddresses: NodePortAddresses;
   readonly localhostNodePorts: boolean;
   readonly resyncMs: number;
   readonly minSyncMs: number;
-  readonly healthzAddress: string;
-  readonly metricsAddress: string;
+  /** A change that is not in the rules for so long is not healthy: twice the sync period, as with kube-proxy. */
+  readonly healthTimeoutMs: number;
+  readonly conntrack: ConntrackWishes;
+  readonly oomScoreAdj: number;
+  readonly healthzAddress: BindAddress | undefined;
+  readonly metricsAddress: BindAddress | undefined;
   /** An address of the two that cannot be served ends the process; otherwise it is tried again. */
   readonly bindAddressHardFail: boolean;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
 }
 
-function named<T>(flag: string, read: () => T): T {
-  try {
-    return read();
-  } catch (error) {
-    throw new TwillError('invalid', `--${flag}: ${describeError(error)}`);
-  }
-}
-
-function oneOf<T extends string>(flag: string, value: string, allowed: readonly T[]): T {
-  const found = allowed.find((candidate) => candidate === value);
-  if (found === undefined) {
-    throw new TwillError('invalid', `--${flag}: '${value}' is not one of ${allowed.join(', ')}`);
-  }
-  return found;
-}
-
-function prefixes(text: string | undefined): Prefix[] {
-  return (text ?? '')
-    .split(',')
+function prefixes(texts: readonly string[]): Prefix[] {
+  return texts
+    .flatMap((text) => text.split(','))
     .map((part) => part.trim())
     .filter((part) => part !== '')
     .map(parsePrefix);
 }
 
 /** @param longest the kernel's limit for interface names, less what is added to this one */
-function interfaceName(flag: string, value: string | undefined, longest: number): string {
-  if (!value) throw new TwillError('invalid', `--${flag} must not be empty`);
-  if (!/^[A-Za-z0-9_.@-]+$/.test(value) || value.length > longest) {
-    throw new TwillError(
-      'invalid',
-      `--${flag}: '${value}' is not an interface name of at most ${longest} bytes`,
-    );
-  }
+function interfaceName(read: FlagReader, flag: string, longest: number): string {
+  const value = read.must(flag);
+  if (!/^[A-Za-z0-9_.@-]+$/.test(value) || value.length > longest)
+    throw read.refuse(flag, `'${value}' is not an interface name of at most ${longest} bytes`);
   return value;
 }
 
-function clusterNetworks(flags: ProxyFlags): LocalDetection {
-  const given = named('cluster-cidr', () => prefixes(flags.clusterCidr));
+function clusterNetworks(read: FlagReader): LocalDetection {
+  const given = read.read('cluster-cidr', () => prefixes([read.text('cluster-cidr') ?? '']));
   for (const family of families) {
-    if (given.filter((prefix) => prefix.family === family).length > 1) {
-      throw new TwillError('invalid', `--cluster-cidr: more than one ${family.kubeName} network`);
-    }
+    if (given.filter((prefix) => prefix.family === family).length > 1)
+      throw read.refuse('cluster-cidr', `has more than one ${family.kubeName} network`);
   }
   return given.length === 0 ? { kind: 'none' } : { kind: 'cidr', prefixes: given };
 }
 
 /** Flags of modes other than the chosen one are left alone, as kube-proxy does. */
-function localDetection(flags: ProxyFlags): LocalDetection {
+function localDetection(read: FlagReader): LocalDetection {
   const modes = ['ClusterCIDR', 'NodeCIDR', 'BridgeInterface', 'InterfaceNamePrefix'] as const;
-  switch (oneOf('detect-local-mode', flags.detectLocalMode || 'ClusterCIDR', modes)) {
+  switch (read.oneOf('detect-local-mode', modes)) {
     case 'ClusterCIDR':
-      return clusterNetworks(flags);
+      return clusterNetworks(read);
     case 'NodeCIDR':
       return { kind: 'node' };
     case 'BridgeInterface':
-      return { kind: 'interface', name: interfaceName('pod-bridge-interface', flags.podBridgeInterface, 15) };
-    case 'InterfaceNamePrefix': {
-      const prefix = interfaceName('pod-interface-name-prefix', flags.podInterfaceNamePrefix, 14);
-      return { kind: 'interface', name: `${prefix}+` };
-    }
+      return { kind: 'interface', name: interfaceName(read, 'pod-bridge-interface', 15) };
+    case 'InterfaceNamePrefix':
+      return { kind: 'interface', name: `${interfaceName(read, 'pod-interface-name-prefix', 14)}+` };
   }
 }
 
@@ -135,31 +106,158 @@ export function fromPodMatch(
   return prefix === undefined ? undefined : `-s ${prefix.text}`;
 }
 
-function nodePortAddresses(flags: ProxyFlags): NodePortAddresses {
-  if (flags.nodeportAddresses?.trim() === 'primary') return 'primary';
-  const given = named('nodeport-addresses', () => prefixes(flags.nodeportAddresses));
-  return given.length === 0 ? undefined : given;
+function nodePortAddresses(read: FlagReader): NodePortAddresses {
+  const given = read.items('nodeport-addresses');
+  if (given.length === 1 && given[0] === 'primary') return 'primary';
+  if (given.includes('primary'))
+    throw read.refuse('nodeport-addresses', "has both 'primary' and networks: give one of them");
+  const networks = read.read('nodeport-addresses', () => prefixes(given));
+  return networks.length === 0 ? undefined : networks;
 }
 
-/** @throws TwillError `invalid` naming the flag */
-export function proxyConfig(flags: ProxyFlags): ProxyConfig {
-  oneOf('proxy-mode', flags.proxyMode || 'iptables', ['iptables']);
-  const nodePorts = nodePortAddresses(flags);
+function bindAddress(read: FlagReader): Address {
+  const text = read.must('bind-address');
+  const address = tryParseAddress(text);
+  if (address === undefined) throw read.refuse('bind-address', `'${text}' is not an IP address`);
+  return address;
+}
+
+/** 0 in the flag is refused and in the file, where it cannot be told from nothing, means the standard: as with kube-proxy. */
+function periods(read: FlagReader): Pick<ProxyConfig, 'resyncMs' | 'minSyncMs' | 'healthTimeoutMs'> {
+  const resyncMs = read.duration('iptables-sync-period');
+  const minSyncMs = read.duration('iptables-min-sync-period');
+  if (resyncMs <= 0) throw read.refuse('iptables-sync-period', 'must be greater than 0');
+  if (minSyncMs < 0) throw read.refuse('iptables-min-sync-period', 'must not be less than 0');
+  if (minSyncMs > resyncMs)
+    throw read.refuse(
+      'iptables-min-sync-period',
+      `is longer than ${read.called('iptables-sync-period')}: it must not be`,
+    );
   return {
-    manifests: flags.manifests || undefined,
-    kubeconfig: flags.kubeconfig,
-    master: flags.master,
-    nodeName: (flags.hostnameOverride ?? hostname()).trim().toLowerCase(),
-    localDetection: localDetection(flags),
-    masqueradeAll: flags.masqueradeAll,
-    nodePortAddresses: nodePorts,
-    localhostNodePorts: String(flags.iptablesLocalhostNodeports) !== 'false' && servesLoopback(nodePorts),
-    resyncMs: named('iptables-sync-period', () => parseDuration(flags.iptablesSyncPeriod)),
-    minSyncMs: named('iptables-min-sync-period', () => parseDuration(flags.iptablesMinSyncPeriod)),
-    healthzAddress: flags.healthzBindAddress,
-    metricsAddress: flags.metricsBindAddress,
-    bindAddressHardFail: String(flags.bindAddressHardFail) === 'true',
-    logLevel: oneOf('log-level', flags.logLevel, logLevels),
-    logFormat: oneOf('log-format', flags.logFormat, ['json', 'pretty']),
+    resyncMs,
+    minSyncMs,
+    healthTimeoutMs: 2 * (resyncMs === STANDARD_SYNC_MS ? KUBE_PROXY_SYNC_MS : resyncMs),
   };
+}
+
+const STANDARD_SYNC_MS = 300_000;
+/** kube-proxy's standard, by which the patience of load balancers and liveness probes is measured. */
+const KUBE_PROXY_SYNC_MS = 30_000;
+
+function seconds(read: FlagReader, flag: string): number {
+  const ms = read.duration(flag);
+  if (ms < 0) throw read.refuse(flag, 'must not be less than 0');
+  return Math.trunc(ms / 1000);
+}
+
+function conntrackWishes(read: FlagReader): ConntrackWishes {
+  return {
+    maxPerCore: read.integer('conntrack-max-per-core', 0, MAX_INT32),
+    min: read.integer('conntrack-min', 0, MAX_INT32),
+    tcpEstablishedSeconds: seconds(read, 'conntrack-tcp-timeout-established'),
+    tcpCloseWaitSeconds: seconds(read, 'conntrack-tcp-timeout-close-wait'),
+    tcpBeLiberal: read.boolean('conntrack-tcp-be-liberal'),
+    udpSeconds: seconds(read, 'conntrack-udp-timeout'),
+    udpStreamSeconds: seconds(read, 'conntrack-udp-timeout-stream'),
+  };
+}
+
+const MAX_INT32 = 2 ** 31 - 1;
+
+/** An address to serve on, with a port: kube-proxy's forms (pkg/util/flag, IPPortVar) and `:PORT`. Empty for nowhere. */
+function serverAddress(
+  read: FlagReader,
+  what: 'healthz' | 'metrics',
+  node: Address,
+): BindAddress | undefined {
+  const flag = `${what}-bind-address`;
+  const fallback = what === 'healthz' ? 10_256 : 10_249;
+  // Only the flags know the deprecated one, and then 0 turns the server off.
+  const port = read.integer(`${what}-port`, 0, 65_535);
+  const inFile = read.given('config') !== undefined;
+  if (port === 0 && !inFile) return undefined;
+  const given = read.given(flag);
+  if (given === undefined && node.family !== ipv4)
+    return parseBindAddress(what === 'healthz' ? '::' : '::1', inFile ? fallback : port);
+  const text = String(given ?? read.must(flag));
+  if (text === '') return undefined;
+  const usual = given === undefined || inFile ? fallback : port;
+  return read.read(flag, () => parseBindAddress(text, usual));
+}
+
+function logLevel(read: FlagReader): LogLevel {
+  const verbosity = read.given('v') === undefined ? 0 : read.integer('v', 0, MAX_INT32);
+  const level = read.oneOf('log-level', logLevels);
+  return verbosity >= 4 && read.given('log-level') === undefined ? 'debug' : level;
+}
+
+/** kube-proxy's formats are text and json; what text is here, the flag of our own says. */
+function logFormat(read: FlagReader): LogFormat {
+  const own = read.oneOf('log-format', ['json', 'pretty'] as const);
+  return read.oneOf('logging-format', ['text', 'json'] as const) === 'json' ? 'json' : own;
+}
+
+/** What is served in no way here, and what to do without it. */
+function refuseUnserved(read: FlagReader): void {
+  const mode = read.must('proxy-mode');
+  if (mode !== 'iptables')
+    throw read.refuse('proxy-mode', `is '${mode}', not iptables, which is the mode there is: leave it out`);
+  if (read.boolean('profiling'))
+    throw read.refuse(
+      'profiling',
+      'is not served: leave it out, and see Node’s --cpu-prof and --heapsnapshot-signal in NODE_OPTIONS',
+    );
+  if (read.integer('iptables-masquerade-bit', 0, 31) !== 14)
+    throw read.refuse('iptables-masquerade-bit', 'is 14 here, the mark 0x4000: leave it out');
+}
+
+/** Values of flags that change nothing are wrong or right all the same. */
+function checkIdle(read: FlagReader, flags: readonly ProxyFlag[]): void {
+  for (const { name, kind, idle } of flags) {
+    if (idle === undefined || read.given(name) === undefined) continue;
+    if (kind === 'boolean') read.boolean(name);
+    else if (kind === 'integer') read.integer(name, 0, MAX_INT32);
+    else if (kind === 'number') read.number(name);
+    else if (kind === 'duration') read.duration(name);
+  }
+  if (read.given('config-sync-period') !== undefined && read.duration('config-sync-period') <= 0)
+    throw read.refuse('config-sync-period', 'must be greater than 0');
+  for (const gate of read.items('feature-gates')) {
+    if (!/^\s*\w+\s*=\s*(true|false|1|0|t|f|T|F|TRUE|FALSE|True|False)\s*$/.test(gate))
+      throw read.refuse('feature-gates', `'${gate}' is not of the form NAME=true or NAME=false`);
+  }
+}
+
+/** @throws TwillError `invalid` naming the flag, or the field of the configuration file */
+export function proxyConfig(read: FlagReader): ProxyConfig {
+  refuseUnserved(read);
+  checkIdle(read, proxyFlags);
+  const nodePorts = nodePortAddresses(read);
+  const node = bindAddress(read);
+  const told = ['0.0.0.0', '::'].includes(node.text) ? undefined : node;
+  return {
+    manifests: read.text('manifests'),
+    kubeconfig: read.text('kubeconfig'),
+    master: read.text('master'),
+    nodeName: nodeName(read),
+    bindAddress: told,
+    localDetection: localDetection(read),
+    masqueradeAll: read.boolean('masquerade-all'),
+    nodePortAddresses: nodePorts,
+    localhostNodePorts: read.boolean('iptables-localhost-nodeports') && servesLoopback(nodePorts),
+    ...periods(read),
+    conntrack: conntrackWishes(read),
+    oomScoreAdj: read.integer('oom-score-adj', -1000, 1000),
+    healthzAddress: serverAddress(read, 'healthz', node),
+    metricsAddress: serverAddress(read, 'metrics', node),
+    bindAddressHardFail: read.boolean('bind-address-hard-fail'),
+    logLevel: logLevel(read),
+    logFormat: logFormat(read),
+  };
+}
+
+function nodeName(read: FlagReader): string {
+  const name = (read.text('hostname-override') ?? hostname()).trim().toLowerCase();
+  if (name === '') throw read.refuse('hostname-override', 'is empty but for spaces');
+  return name;
 }

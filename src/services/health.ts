@@ -1,12 +1,7 @@
 import { TwillError } from '../model/error.ts';
+import type { BindAddress } from '../process/bind-address.ts';
 import { isoTime, wallClockMs } from '../process/clock.ts';
-import {
-  type HttpAnswer,
-  keepHttp,
-  parseBindAddress,
-  type Routes,
-  type WantedServer,
-} from '../process/http.ts';
+import { type HttpAnswer, keepHttp, type Routes, type WantedServer } from '../process/http.ts';
 import type { Log } from '../process/log.ts';
 import type { ProxyConfig } from './config.ts';
 import type { ProxyMetrics } from './metrics.ts';
@@ -101,12 +96,10 @@ export class ProxyServers {
     this.refused.catch(() => {}); // it is asked for later
   }
 
-  /** @throws TwillError `invalid` */
   serveHealth(): void {
     this.serve('healthz-bind-address', this.config.healthzAddress, healthRoutes(this.state, this.metrics));
   }
 
-  /** @throws TwillError `invalid` */
   serveMetrics(): void {
     this.serve('metrics-bind-address', this.config.metricsAddress, metricsRoutes(this.state, this.metrics));
   }
@@ -115,14 +108,14 @@ export class ProxyServers {
     await Promise.all(this.servers.map((server) => server.close()));
   }
 
-  private serve(flag: string, address: string, routes: Routes): void {
-    if (address === '') return;
-    const { host, port } = parseBindAddress(address);
+  private serve(flag: string, address: BindAddress | undefined, routes: Routes): void {
+    if (address === undefined) return;
+    const { host, port, text } = address;
     const server = keepHttp(host, port, routes, this.log);
     this.servers.push(server);
     if (!this.config.bindAddressHardFail) return;
     server.refused.catch((cause: unknown) =>
-      this.refuse(new TwillError('conflict', `--${flag} ${address} cannot be served`, cause)),
+      this.refuse(new TwillError('conflict', `--${flag} ${text} cannot be served`, cause)),
     );
   }
 }

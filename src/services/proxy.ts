@@ -1,14 +1,16 @@
-import { existsSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Conntrack } from '../kernel/conntrack.ts';
 import { detectVariant, openIptables } from '../kernel/iptables.ts';
 import { openRulesStamp } from '../kernel/rules-stamp.ts';
 import { readSysctl } from '../kernel/sysctl.ts';
 import { families as allFamilies, type Family, ipv4, ipv6 } from '../model/address.ts';
-import { describeError } from '../model/error.ts';
+import { describeError, TwillError } from '../model/error.ts';
 import { aborted, type Closer, runUntilSignal } from '../process/ending.ts';
 import { type Log, makeLog } from '../process/log.ts';
 import { fromPodMatch, type ProxyConfig } from './config.ts';
+import { watchConfiguration } from './configuration-file.ts';
+import { tuneConntrack } from './conntrack-tuning.ts';
 import { ProxyFlows } from './flows.ts';
 import { ProxyServers, type ProxyState } from './health.ts';
 import type { RenderOptions } from './iptables/plan/options.ts';
@@ -20,6 +22,7 @@ import { findKubeProxy, findOtherProxy } from './other-proxy.ts';
 import { isLinkLocal, isLoopback, nodePortAddresses } from './plan/nodeport-addresses.ts';
 import type { NodeFacts } from './plan/service.ts';
 import { type ServedFamily, ServiceProxy } from './service-proxy.ts';
+import type { ProxySettings } from './settings.ts';
 import { ManifestSource } from './sources/manifests.ts';
 import type { ServiceSource } from './sources/source.ts';
 
@@ -130,11 +133,31 @@ async function waitForOtherProxy(state: ProxyState, log: Log, signal: AbortSigna
   }
 }
 
+/** What kube-proxy sets up of the kernel before it runs. @throws TwillError `permission` naming what cannot be set */
+export function prepareKernel(config: ProxyConfig): void {
+  const log = makeLog({ level: config.logLevel, format: config.logFormat, name: 'proxy' });
+  const failed = tuneConntrack(config.conntrack, log);
+  if (failed.length > 0) throw new TwillError('permission', `--init-only: cannot set ${failed.join(', ')}`);
+}
+
+/** The kernel's settings that are asked for, and the process's own; without the right to make them it runs all the same. */
+function tune(config: ProxyConfig, log: Log): void {
+  const failed = tuneConntrack(config.conntrack, log);
+  if (failed.length > 0) log.warn({ failed }, 'settings of connection tracking are left as they are');
+  try {
+    writeFileSync('/proc/self/oom_score_adj', String(config.oomScoreAdj));
+  } catch (error) {
+    log.debug({ error: describeError(error) }, 'oom_score_adj is left as it is');
+  }
+}
+
 /** The proxy itself, begun. */
 async function startProxy(setting: Setting, state: ProxyState, closers: Closer[]): Promise<void> {
   const { config, metrics, addresses, log } = setting;
   const source = await openSource(config, log);
   const families = await openFamilies(setting);
+  // Asking for rules has loaded connection tracking, whose settings are not there before.
+  tune(config, log);
   for (const { rules, nodePortAddresses } of families) {
     if (Array.isArray(config.nodePortAddresses) && nodePortAddresses(undefined) === undefined)
       log.warn(
@@ -153,10 +176,16 @@ async function startProxy(setting: Setting, state: ProxyState, closers: Closer[]
   await proxy.start();
 }
 
-/** Runs until SIGTERM or SIGINT; the rules stay. @throws TwillError when it cannot start */
-export async function runProxy(config: ProxyConfig): Promise<void> {
+/**
+ * Runs until SIGTERM or SIGINT, or the configuration file has changed; the rules stay.
+ * @throws TwillError when it cannot start
+ */
+export async function runProxy(config: ProxyConfig, settings: ProxySettings): Promise<void> {
   const log = makeLog({ level: config.logLevel, format: config.logFormat, name: 'proxy' });
+  for (const { setting, why } of settings.idle) log.warn({ setting }, `has no effect: ${why}`);
   await runUntilSignal(log, async (signal, closers) => {
+    const file = settings.file && watchConfiguration(settings.file, log);
+    if (file !== undefined) closers.push(() => file.close());
     const metrics = new ProxyMetrics();
     const state: ProxyState = { proxy: undefined, waitingFor: 'the start' };
     const servers = new ProxyServers(config, state, metrics, log);
@@ -170,6 +199,7 @@ export async function runProxy(config: ProxyConfig): Promise<void> {
       closers.push(() => addresses.close());
       await startProxy({ config, metrics, addresses, log }, state, closers);
     };
-    await Promise.race([start().then(() => aborted(signal)), servers.refused]);
+    const ends = [start().then(() => aborted(signal)), servers.refused];
+    await Promise.race(file === undefined ? ends : [...ends, file.changed]);
   });
 }

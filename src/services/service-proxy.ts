@@ -47,9 +47,6 @@ const contestedName = (family: Family): string => `rules of Services (${family.n
 
 type States = readonly (readonly [key: string, state: ServiceState])[];
 
-/** Rules that could not be written for this long are not healthy any more (kube-proxy: twice its sync period). */
-const UNHEALTHY_MS = 60_000;
-
 /** Binds sources, tracker and rules: one loop that writes what changed. */
 export class ServiceProxy {
   readonly metrics: ProxyMetrics;
@@ -123,9 +120,10 @@ export class ServiceProxy {
 
   /** Rules that were to be written are, or not for long overdue; true while it starts. */
   get healthy(): boolean {
+    const { healthTimeoutMs } = this.options.config;
     const { sinceSuccessMs, consecutiveFailures, stuckMs } = this.loop.status();
-    if (stuckMs > UNHEALTHY_MS) return false;
-    return consecutiveFailures === 0 || (sinceSuccessMs ?? monotonicMs() - this.startedAt) <= UNHEALTHY_MS;
+    if (stuckMs > healthTimeoutMs) return false;
+    return consecutiveFailures === 0 || (sinceSuccessMs ?? monotonicMs() - this.startedAt) <= healthTimeoutMs;
   }
 
   /** False when the node is about to go, and load balancers should send it nothing new. */

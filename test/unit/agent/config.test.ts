@@ -65,7 +65,7 @@ describe('agent configuration', () => {
       publicIps.map(({ text }) => text),
       ['192.0.2.7', 'fd00::7'],
     );
-    assert.deepEqual(healthz, { host: '127.0.0.1', port: 8080 });
+    assert.deepEqual(healthz, { host: '127.0.0.1', port: 8080, text: '127.0.0.1:8080' });
   });
 
   const wrong: [Record<string, string>, string][] = [
@@ -76,6 +76,8 @@ describe('agent configuration', () => {
     [{ subnetLeaseRenewMargin: '1440' }, '--subnet-lease-renew-margin'],
     [{ healthzPort: '80x' }, '--healthz-port'],
     [{ iptablesResync: '0' }, '--iptables-resync'],
+    [{ healthzPort: '8080', healthzIp: 'localhost' }, '--healthz-ip'],
+    [{ metricsBindAddress: '192.0.2.7' }, '--metrics-bind-address'],
     [{ logLevel: 'loud' }, '--log-level'],
     [{ logFormat: 'xml' }, '--log-format'],
   ];

@@ -18,6 +18,7 @@ const known: Readonly<Record<string, string>> = {
   'src/process/gate.ts': 'settles a promise',
   'src/process/http.ts': 'opening catches',
   'src/process/loop.ts': 'a run catches what the work throws',
+  'src/services/configuration-file.ts': 'looking catches and logs',
   'src/services/health-ports.ts': 'listening tells by an event, which is handled',
   'src/services/input.ts': 'triggers a loop',
   'src/services/node-addresses.ts': 'looking catches and logs',

@@ -1,0 +1,100 @@
+import { readFileSync } from 'node:fs';
+import { describeError, TwillError } from '../model/error.ts';
+import type { FlagValues } from '../model/flag.ts';
+import { type FlagFile, FlagReader } from '../process/flag-reader.ts';
+import { type DecodedConfiguration, decodeConfiguration, encodeConfiguration } from './plan/configuration.ts';
+import { proxyFlags } from './plan/flags.ts';
+
+/** A configuration file as it was read. */
+export interface ConfigurationFile extends DecodedConfiguration {
+  readonly path: string;
+  readonly text: string;
+}
+
+/** What flags, environment and configuration file say. */
+export interface ProxySettings {
+  readonly read: FlagReader;
+  readonly file: ConfigurationFile | undefined;
+  /** What is accepted and changes nothing: its place and why. */
+  readonly idle: readonly { readonly setting: string; readonly why: string }[];
+}
+
+/** @throws TwillError `invalid` naming the file and what is wrong in it */
+export async function decodeFile(path: string, text: string): Promise<ConfigurationFile> {
+  // Loaded where it is needed: most proxies have only flags.
+  const { parseDocument } = await import('yaml');
+  const document = parseDocument(text, { logLevel: 'error' });
+  const [error] = document.errors;
+  if (error !== undefined)
+    throw new TwillError('invalid', `--config ${path}: ${error.message.split('\n')[0]}`);
+  try {
+    return { path, text, ...decodeConfiguration(document.toJS()) };
+  } catch (cause) {
+    throw new TwillError('invalid', `--config ${path}: ${describeError(cause)}`);
+  }
+}
+
+async function readConfigurationFile(path: string): Promise<ConfigurationFile> {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new TwillError('invalid', `--config ${path} cannot be read`, cause);
+  }
+  return await decodeFile(path, text);
+}
+
+/** Flags that the file decides about alone. */
+const decided: ReadonlySet<string> = new Set(
+  proxyFlags.filter((flag) => flag.beside !== true).map(({ name }) => name),
+);
+
+function asFlagFile({ path, values }: ConfigurationFile): FlagFile {
+  const fields = new Map(proxyFlags.map(({ name, field }) => [name, field]));
+  return { values, decides: decided, called: (name) => `${fields.get(name) ?? name} in ${path}` };
+}
+
+function idleSettings(read: FlagReader, file: ConfigurationFile | undefined): ProxySettings['idle'] {
+  const idle: { setting: string; why: string }[] = [];
+  for (const { name, field, idle: why, standard } of proxyFlags) {
+    const given = read.given(name);
+    if (read.isOverruled(name)) {
+      const instead = field === undefined ? '' : `: ${field} is its field there`;
+      idle.push({ setting: `--${name}`, why: `the file of --config counts${instead}` });
+    } else if (why !== undefined && given !== undefined && String(given) !== String(standard))
+      idle.push({ setting: read.called(name), why });
+  }
+  for (const { field, why } of file?.idle ?? []) idle.push({ setting: `${field} in ${file!.path}`, why });
+  return idle;
+}
+
+/**
+ * Reads flags, environment (`TWILL_…`) and the file of `--config` in kube-proxy's order: where a file is given it decides,
+ * but for the flags that say which node this is, how to log, and those that the file has no field for.
+ * @throws TwillError `invalid` naming the file
+ */
+export async function readProxySettings(
+  flags: FlagValues,
+  env: Readonly<Record<string, string | undefined>>,
+): Promise<ProxySettings> {
+  const outside = { flags, env, prefixes: ['TWILL_'] };
+  const path = new FlagReader(proxyFlags, outside).text('config');
+  const file = path === undefined ? undefined : await readConfigurationFile(path);
+  const read = new FlagReader(proxyFlags, { ...outside, file: file && asFlagFile(file) });
+  return { read, file, idle: idleSettings(read, file) };
+}
+
+/** The settings that count, as a KubeProxyConfiguration. */
+export function asConfiguration({ read }: ProxySettings): Record<string, unknown> {
+  return encodeConfiguration(({ name, kind, standard }) => {
+    const given = read.given(name);
+    return kind === 'list' && given !== undefined ? read.items(name) : (given ?? standard);
+  });
+}
+
+/** What was given on the command line, for `/flagz`: every flag with what counts. */
+export function flagList({ read }: ProxySettings): readonly (readonly [name: string, value: string])[] {
+  return proxyFlags
+    .map(({ name, standard }) => [name, String(read.given(name) ?? standard ?? '')] as const)
+    .sort(([a], [b]) => (a < b ? -1 : 1));
+}

@@ -20,10 +20,13 @@ const packages = [
   { package: 'nginx-light', program: 'nginx', tests: 'e2e/services/servers' },
   { package: 'containerd', program: 'containerd', tests: 'e2e/pods/containerd' },
   { package: 'runc', program: 'runc', tests: 'e2e/pods/containerd' },
+  { package: 'containernetworking-plugins', program: '/usr/lib/cni/portmap', tests: 'kernel/pods/adoption' },
+  { package: 'containernetworking-plugins', program: '/usr/lib/cni/portmap', tests: 'e2e/pods/migration' },
   { package: 'busybox-static', program: 'busybox', tests: 'e2e/pods/containerd' },
 ];
 
 function installed({ program }) {
+  if (program.startsWith('/')) return existsSync(program);
   const path = `${process.env.PATH}:/usr/sbin:/sbin`;
   return path.split(':').some((folder) => existsSync(join(folder, program)));
 }

@@ -81,10 +81,12 @@ class Agent {
    * agent on one node ends here.
    */
   private async serve(): Promise<void> {
-    const { cniSocket: socketPath, cniConfDir: confDir, stateDir, bridge, ipMasq: masquerade } = this.config;
+    const { cniSocket: socketPath, cniConfDir: confDir, cniDataDir, stateDir, bridge } = this.config;
+    const { ipMasq: masquerade } = this.config;
     const cni = await startCniServer({
       socketPath,
       confDir,
+      cniDataDir,
       stateDir,
       bridge,
       masquerade,

@@ -38,6 +38,7 @@ export interface AgentConfig {
   readonly metrics: BindAddress | undefined;
   readonly stateDir: string;
   readonly cniSocket: string;
+  readonly cniDataDir: string;
   /** Where the container runtime looks for CNI configurations. */
   readonly cniConfDir: string;
   readonly bridge: string;
@@ -131,6 +132,7 @@ export function readAgentConfig(
       metrics === undefined ? undefined : read.read('metrics-bind-address', () => parseBindAddress(metrics)),
     stateDir: read.must('state-dir'),
     cniSocket: read.must('cni-socket'),
+    cniDataDir: read.must('cni-data-dir'),
     cniConfDir: read.must('cni-conf-dir'),
     bridge: read.must('bridge'),
     resyncMs: read.integer('resync', 1, 86_400) * 1000,

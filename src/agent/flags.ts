@@ -113,6 +113,12 @@ export const agentFlags: readonly Flag[] = [
     standard: '/etc/cni/net.d',
     help: "CNI configurations of the container runtime: those that sort before Twill's are warned about",
   },
+  {
+    name: 'cni-data-dir',
+    kind: 'text',
+    standard: '/var/lib/cni',
+    help: "where flannel's chain of CNI plugins keeps the addresses it gave out: pods that it made are adopted",
+  },
   { name: 'bridge', kind: 'text', standard: 'cni0', help: "bridge for this node's pods" },
   { name: 'resync', kind: 'integer', standard: 30, help: 'seconds between full comparisons with the kernel' },
   {

@@ -1,6 +1,6 @@
 import { type Address, parseAddress, prefixContains } from '../model/address.ts';
 import { TwillError } from '../model/error.ts';
-import type { PodNetwork } from '../model/pod-network.ts';
+import type { PodNetwork, PodNetworkFamily } from '../model/pod-network.ts';
 import { chooseAddress, isPodAddress } from './plan/address.ts';
 import type { PodRecord } from './plan/pod.ts';
 import type { PodStore } from './store.ts';
@@ -29,6 +29,13 @@ function assertOneEach(wanted: readonly Address[], requested: readonly Requested
   });
 }
 
+/** Addresses that pods have of whom there is no record. */
+export interface OthersAddresses {
+  held(): Iterable<string>;
+  /** Asked for an address that is about to be given out. */
+  isReserved(address: string): boolean;
+}
+
 /**
  * Gives out pod addresses. Everything here is synchronous, so two pods can never get one address; an address is in
  * use while it is reserved here (its ADD or DEL is under way) or a record holds it.
@@ -36,14 +43,16 @@ function assertOneEach(wanted: readonly Address[], requested: readonly Requested
 export class Ipam {
   private readonly store: PodStore;
   private readonly reserved = new Set<string>();
+  private readonly others: OthersAddresses;
 
-  constructor(store: PodStore) {
+  constructor(store: PodStore, others: OthersAddresses = { held: () => [], isReserved: () => false }) {
     this.store = store;
+    this.others = others;
   }
 
   /** Addresses in use, as canonical text. */
   used(): Set<string> {
-    const used = new Set(this.reserved);
+    const used = new Set([...this.reserved, ...this.others.held()]);
     for (const record of this.store.list()) for (const address of addressesOf(record)) used.add(address);
     return used;
   }
@@ -62,7 +71,7 @@ export class Ipam {
       const asked = wanted.find((address) => address.family === family.family);
       if (asked !== undefined) return asked;
       const last = this.store.lastAddress(family.family.name);
-      const address = chooseAddress(family, used, last === undefined ? undefined : parseAddress(last));
+      const address = this.choose(family, used, last === undefined ? undefined : parseAddress(last));
       if (address !== undefined) return address;
       throw new TwillError(
         'exhausted',
@@ -76,6 +85,18 @@ export class Ipam {
     return chosen;
   }
 
+  private choose(
+    family: PodNetworkFamily,
+    used: Set<string>,
+    last: Address | undefined,
+  ): Address | undefined {
+    for (;;) {
+      const address = chooseAddress(family, used, last);
+      if (address === undefined || !this.others.isReserved(address.text)) return address;
+      used.add(address.text);
+    }
+  }
+
   private checkRequested(
     network: PodNetwork,
     used: ReadonlySet<string>,
@@ -86,7 +107,8 @@ export class Ipam {
       const subnets = network.families.map(({ subnet }) => subnet.text).join(', ');
       throw new TwillError('invalid', `${from}: ${text} is not a pod address of ${subnets}`);
     }
-    if (used.has(address.text)) throw new TwillError('conflict', `${from}: ${address.text} is in use`);
+    if (used.has(address.text) || this.others.isReserved(address.text))
+      throw new TwillError('conflict', `${from}: ${address.text} is in use`);
     return address;
   }
 

@@ -31,9 +31,11 @@ export class PodWarden {
 
   async run(now = monotonicMs()): Promise<void> {
     const steps = [
+      () => this.manager.adoption.look(),
       () => this.freeDead(now),
       () => this.manager.bridges.repair(),
       () => this.manager.hostPorts.sync(),
+      () => this.manager.adoption.removeDeadRulesOnce(),
       () => this.reshape(),
     ];
     for (const step of steps) {

@@ -4,10 +4,12 @@ import { closeNetns, type Netns } from '../kernel/netns.ts';
 import { describeError, TwillError } from '../model/error.ts';
 import type { PodNetwork, PodNetworkState } from '../model/pod-network.ts';
 import type { Log } from '../process/log.ts';
+import { Adoption } from './adoption.ts';
 import { PodBridges } from './bridges.ts';
 import type { CniRequest } from './cni/call.ts';
 import { checkAttachment } from './cni/check.ts';
 import { addResult } from './cni/result.ts';
+import { HostLocal } from './hostlocal.ts';
 import { Ipam, type RequestedAddress } from './ipam.ts';
 import { shapePod } from './kernel/bandwidth.ts';
 import { forgetStaleFlows } from './kernel/flows.ts';
@@ -18,7 +20,7 @@ import { openPodNamespace } from './kernel/namespace.ts';
 import { LinkReaper } from './kernel/reaper.ts';
 import { KeyedLock } from './keyed-lock.ts';
 import { ifbName } from './plan/bandwidth.ts';
-import type { PodRecord } from './plan/pod.ts';
+import type { PodKey, PodRecord } from './plan/pod.ts';
 import { type PodPlan, planPod } from './plan/wiring.ts';
 import { hostEnd, keyOf, makeRecord } from './record.ts';
 import { PodStore, podKeyText } from './store.ts';
@@ -33,6 +35,10 @@ export interface PodManagerOptions {
   readonly masquerade: boolean;
   /** What must stand before the kernel routes to loopback addresses. */
   readonly loopbackGuard: LoopbackGuard;
+  /** Where plugins of other chains keep what they gave out: normally /var/lib/cni. */
+  readonly cniDataDir: string;
+  /** How long an address that nobody is seen to have is kept for a pod of another chain, in milliseconds. */
+  readonly graceMs: number;
   /** A socket of the namespace the pods' host-side veths are in. */
   readonly socket: RtSocket;
 }
@@ -51,6 +57,7 @@ export class PodManager {
   readonly hostPorts: HostPorts;
   private readonly options: PodManagerOptions;
   private readonly ipam: Ipam;
+  readonly adoption: Adoption;
   readonly bridges: PodBridges;
   private readonly reaper = new LinkReaper((name) => this.bridges.deviceGone(name));
   private readonly direct = new DirectSocket();
@@ -61,8 +68,12 @@ export class PodManager {
   constructor(options: PodManagerOptions) {
     this.options = options;
     this.store = new PodStore(options.stateDir, options.log);
-    this.ipam = new Ipam(this.store);
-    const { socket, log, podNetwork } = options;
+    const { socket, log, podNetwork, bridge, graceMs } = options;
+    const hostLocal = new HostLocal(options.cniDataDir);
+    const records = (): PodRecord[] => this.records();
+    const { store } = this;
+    this.adoption = new Adoption({ socket, store, hostLocal, bridge, log, podNetwork, records, graceMs });
+    this.ipam = new Ipam(store, this.adoption);
     this.bridges = new PodBridges({ socket, log, podNetwork, records: () => this.store.list() });
     const localnet = new Localnet(options.stateDir, options.loopbackGuard);
     this.hostPorts = new HostPorts(() => this.records(), localnet, options.log);
@@ -114,7 +125,8 @@ export class PodManager {
     return this.locks.run(podKeyText(key), async () => {
       // It may have waited for its turn behind others of its key.
       await assertAwaited(abandoned);
-      if (this.store.get(key) !== undefined) {
+      await this.adoption.assertDone();
+      if (this.find(key) !== undefined) {
         const { containerId, ifname } = key;
         throw new TwillError('exists', `container ${containerId} has ${ifname} already: DEL must come first`);
       }
@@ -191,7 +203,7 @@ export class PodManager {
   delete(request: CniRequest): Promise<void> {
     const key = keyOf(request);
     return this.locks.run(podKeyText(key), async () => {
-      const record = this.store.get(key);
+      const record = this.find(key);
       if (record === undefined) await this.deleteDevices(hostEnd(key).hostVeth);
       else await this.remove(record);
     });
@@ -200,6 +212,7 @@ export class PodManager {
   /** Takes away everything an attachment has; what fails does not stop the rest. */
   private async remove(record: PodRecord): Promise<void> {
     await this.deleteDevices(record.hostVeth);
+    if (record.adopted === true) await this.release(record);
     this.store.remove(record);
     if (record.portMappings.length === 0) return;
     try {
@@ -210,6 +223,22 @@ export class PodManager {
       const { containerId } = record;
       this.options.log.warn({ containerId, error: describeError(error) }, 'host port rules not removed yet');
     }
+  }
+
+  private async release(record: PodRecord): Promise<void> {
+    try {
+      await this.adoption.release(record);
+    } catch (error) {
+      const { containerId } = record;
+      this.options.log.warn(
+        { containerId, error: describeError(error) },
+        'what its plugins left is not removed',
+      );
+    }
+  }
+
+  private find(key: PodKey): PodRecord | undefined {
+    return this.store.get(key) ?? this.store.getAdopted(key);
   }
 
   /** Removes an attachment for which nobody will call DEL any more. */
@@ -225,7 +254,7 @@ export class PodManager {
    */
   check(request: CniRequest): Promise<void> {
     const { socket } = this.options;
-    return checkAttachment(request, this.store.get(keyOf(request)), { socket, hostPorts: this.hostPorts });
+    return checkAttachment(request, this.find(keyOf(request)), { socket, hostPorts: this.hostPorts });
   }
 
   /**
@@ -255,6 +284,7 @@ export class PodManager {
     const reasons = outcomes.flatMap((outcome) =>
       outcome.status === 'rejected' ? [describeError(outcome.reason)] : [],
     );
+    await this.adoption.removeDeadRules().catch((error: unknown) => reasons.push(describeError(error)));
     if (reasons.length > 0) throw new TwillError('kernel', `not removed yet: ${reasons.join('; ')}`);
   }
 

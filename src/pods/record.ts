@@ -3,6 +3,7 @@ import type { Netns } from '../kernel/netns.ts';
 import { macFromBytes } from '../model/address.ts';
 import { isoTime } from '../process/clock.ts';
 import type { CniRequest } from './cni/call.ts';
+import type { Adopted } from './plan/adoption.ts';
 import type { PodKey, PodRecord } from './plan/pod.ts';
 import type { PodPlan } from './plan/wiring.ts';
 import { podKeyText } from './store.ts';
@@ -17,6 +18,11 @@ export function hostEnd(key: PodKey): { readonly hostVeth: string; readonly host
   const hash = createHash('sha256').update(podKeyText(key)).digest();
   const hostMac = macFromBytes(Uint8Array.of(0x0e, ...hash.subarray(8, 13)));
   return { hostVeth: `veth${hash.toString('hex').slice(0, 11)}`, hostMac };
+}
+
+/** What is kept of one that was found: it is older than all that are made from now on. */
+export function adoptedRecord(adopted: Adopted): PodRecord {
+  return { ...adopted, order: 0, createdAt: isoTime() };
 }
 
 /** What is kept of an attachment that was made as `plan` says. */

@@ -91,6 +91,23 @@ export class PodStore {
     this.records.set(podKeyText(record), record);
   }
 
+  /** Takes up one that stands already. It is known even where there is no room to write it down. */
+  adopt(record: PodRecord): void {
+    this.records.set(podKeyText(record), record);
+    try {
+      write(this.fileOf(record), JSON.stringify(record));
+    } catch (error) {
+      this.log.warn({ error: describeError(error) }, 'an adopted pod is not written down');
+    }
+  }
+
+  /** The one that was found standing under any network's name: whoever made it had a configuration of its own. */
+  getAdopted({ containerId, ifname }: PodKey): PodRecord | undefined {
+    return this.list().find(
+      (record) => record.adopted === true && record.containerId === containerId && record.ifname === ifname,
+    );
+  }
+
   /** Host-side veths of attachments that were begun by a process that died. */
   unfinished(): string[] {
     const names = new Set(readdirSync(this.directory));

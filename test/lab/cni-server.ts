@@ -2,6 +2,7 @@
 // Arguments: socket, state directory, subnets with their networks as `NETWORK=SUBNET`, comma-separated, and perhaps the
 // grace period in milliseconds.
 
+import { join } from 'node:path';
 import { parsePrefix, prefixHost } from '../../src/model/address.ts';
 import type { PodNetworkState } from '../../src/model/pod-network.ts';
 import { startCniServer } from '../../src/pods/cni/server.ts';
@@ -28,6 +29,7 @@ const state: PodNetworkState =
 const server = await startCniServer({
   socketPath,
   stateDir,
+  cniDataDir: join(stateDir, 'cni-data'),
   bridge: 'cni0',
   log: makeLog({ level: 'info', format: 'json', name: 'cni-server' }),
   podNetwork: () => state,

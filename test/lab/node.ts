@@ -51,6 +51,11 @@ export class LabNode extends Place {
     return join(this.dir, 'cni.sock');
   }
 
+  /** What /var/lib/cni is on a node. */
+  get cniDataDir(): string {
+    return join(this.dir, 'cni-data');
+  }
+
   get subnetFile(): string {
     return join(this.dir, 'subnet.env');
   }
@@ -78,6 +83,7 @@ export class LabNode extends Place {
       `--subnet-file=${this.subnetFile}`,
       `--state-dir=${this.stateDir}`,
       `--cni-socket=${this.cniSocket}`,
+      `--cni-data-dir=${this.cniDataDir}`,
       '--log-format=pretty',
     ]);
     const agent = this.agent;

@@ -24,6 +24,8 @@ export interface Link {
   readonly mac: string;
   readonly master: number;
   readonly peerIndex: number;
+  /** The number that our namespace has for the one `peerIndex` is of; undefined when that is our own. */
+  readonly peerNetns?: number | undefined;
   readonly group: number;
   readonly alias: string | undefined;
   readonly vxlan: VxlanParameters | undefined;
@@ -76,6 +78,7 @@ export function parseLink(message: Message): Link | undefined {
     mac: macFromBytes(attributes.get(nl.IFLA_ADDRESS) ?? Buffer.alloc(0)),
     master: attributeU32(attributes.get(nl.IFLA_MASTER)) ?? 0,
     peerIndex: attributeU32(attributes.get(nl.IFLA_LINK)) ?? 0,
+    peerNetns: attributeU32(attributes.get(nl.IFLA_LINK_NETNSID)),
     group: attributeU32(attributes.get(nl.IFLA_GROUP)) ?? 0,
     alias: attributeString(attributes.get(nl.IFLA_IFALIAS)),
     vxlan: kind === 'vxlan' && data !== undefined ? parseVxlan(data) : undefined,

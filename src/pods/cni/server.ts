@@ -25,6 +25,8 @@ export interface CniServerOptions {
   readonly socketPath: string;
   /** Folder of the pod records; must not outlive a boot. */
   readonly stateDir: string;
+  /** Where plugins of other chains keep what they gave out; default /var/lib/cni. */
+  readonly cniDataDir?: string;
   /** Name of the bridge the pods are on. */
   readonly bridge: string;
   readonly log: Log;
@@ -183,6 +185,7 @@ function listen(server: Server, socketPath: string): Promise<void> {
  */
 export async function startCniServer(options: CniServerOptions): Promise<CniServer> {
   const { socketPath, stateDir, bridge, log, podNetwork, confDir } = options;
+  const { cniDataDir = '/var/lib/cni' } = options;
   const { masquerade = false, graceMs = GRACE_MS, loopbackGuard = async () => {} } = options;
   mkdirSync(dirname(socketPath), { recursive: true, mode: 0o755 });
   await refuseSecondServer(socketPath);
@@ -194,12 +197,18 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
     podNetwork,
     masquerade,
     loopbackGuard,
+    cniDataDir,
+    graceMs,
     socket: netlink,
   });
   const handler = new Handler(manager, log, (request) => settleDeletion(socketPath, request, drain));
   const queue = new DeletionQueue(socketPath, (call) => handler.answer(call, () => false), log);
   const drain = coalesce(() => queue.drain());
   await manager.removeUnfinished();
+  // Before the queue: what is to be deleted may be of another chain. Where it fails, ADD tries again and waits.
+  await manager.adoption.look().catch((error: unknown) => {
+    log.error({ error: describeError(error) }, 'the pods that stand cannot be looked at yet');
+  });
   await drain();
   const warden = new PodWarden(manager, netlink, log, graceMs);
   const running = new Set<Promise<void>>();

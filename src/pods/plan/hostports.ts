@@ -11,6 +11,8 @@ export const ownChain = 'CNI-HOSTPORT-TWILL';
 const markRule = `-A ${setMarkChain} -m comment --comment "CNI portfwd masquerade mark" -j MARK --set-xmark 0x2000/0x2000`;
 const masqueradeRule = `-A ${masqueradeChain} -m mark --mark 0x2000/0x2000 -j MASQUERADE`;
 const ownJump = `-A ${dnatChain} -j ${ownChain}`;
+/** Ours come before those of pods that another chain of plugins made: where two claim a port, ours is the newer. */
+const ownJumpFirst = `-I ${dnatChain} 1 -j ${ownChain}`;
 
 /** How packets get to the portmap plugin's chains, as that plugin writes it. */
 const entryRules = [
@@ -84,11 +86,21 @@ export function repairDocument(saved: string, rules: readonly string[]): string 
     return `*nat\n:${ownChain} - [0:0]\n${jump}-X ${ownChain}\nCOMMIT\n`;
   }
   const standing = saved.split('\n').filter((line) => line.startsWith(`-A ${ownChain} `));
-  const missing = requiredRules.filter((rule) => !lines.has(rule));
+  const missing = [
+    ...requiredRules.filter((rule) => rule !== ownJump && !lines.has(rule)),
+    ...jumpChanges(saved.split('\n')),
+  ];
   if (missing.length === 0 && standing.join('\n') === rules.join('\n')) return undefined;
   const declared = [dnatChain, setMarkChain, masqueradeChain].filter((chain) => !chains.has(chain));
   const header = [...declared, ownChain].map((chain) => `:${chain} - [0:0]`);
   return ['*nat', ...header, ...missing, ...rules, 'COMMIT', ''].join('\n');
+}
+
+/** What puts our jump at the first place of its chain. */
+function jumpChanges(lines: readonly string[]): string[] {
+  const standing = lines.filter((line) => line.startsWith(`-A ${dnatChain} `));
+  if (standing[0] === ownJump) return [];
+  return [...(standing.includes(ownJump) ? [ownJump.replace('-A', '-D')] : []), ownJumpFirst];
 }
 
 /** The chains that {@link looksWhole} is about. */
@@ -100,6 +112,7 @@ export const entryChains = ['PREROUTING', dnatChain, ownChain] as const;
  */
 export function looksWhole(lines: readonly string[], rules: readonly string[]): boolean {
   const standing = lines.filter((line) => line.startsWith(`-A ${ownChain} `));
-  const way = [...entryRules.filter((rule) => rule.startsWith('-A PREROUTING ')), ownJump];
-  return standing.join('\n') === rules.join('\n') && way.every((rule) => lines.includes(rule));
+  const way = entryRules.filter((rule) => rule.startsWith('-A PREROUTING '));
+  const whole = way.every((rule) => lines.includes(rule)) && jumpChanges(lines).length === 0;
+  return whole && standing.join('\n') === rules.join('\n');
 }

@@ -48,6 +48,8 @@ export interface PodRecord extends PodKey {
   readonly hairpin: boolean;
   readonly portMappings: readonly PortMapping[];
   readonly bandwidth: Bandwidth | undefined;
+  /** True when it was found standing: another plugin made it, or its record was lost. */
+  readonly adopted?: boolean | undefined;
   /** What the runtime said in CNI_ARGS, for people: `namespace/name` of the Kubernetes pod. */
   readonly pod: string | undefined;
   /** Of two attachments the one with the higher number is the newer. A clock says nothing of that: it can be set back. */

@@ -56,7 +56,7 @@ function compare(name: string, text: string): void {
 const emptyTable =
   '*nat\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\nCOMMIT\n';
 
-/** The table after the document, as far as these documents go: declared chains are emptied, -A appends. */
+/** The table after the document, as far as these documents go: declared chains are emptied, -A appends, -I comes first. */
 function applied(saved: string, document: string): string {
   const chains = new Map<string, string[]>();
   for (const line of [...saved.split('\n'), ...document.split('\n')]) {
@@ -64,6 +64,8 @@ function applied(saved: string, document: string): string {
     const [, appended] = /^-A (\S+)/.exec(line) ?? [];
     if (declared !== undefined) chains.set(declared, []);
     if (appended !== undefined) chains.get(appended)?.push(line);
+    const [, inserted] = /^-I (\S+) 1 /.exec(line) ?? [];
+    if (inserted !== undefined) chains.get(inserted)?.unshift(line.replace(/^-I (\S+) 1 /, '-A $1 '));
   }
   const headers = [...chains.keys()].map((chain) => `:${chain} - [0:0]`);
   return ['*nat', ...headers, ...[...chains.values()].flat(), 'COMMIT', ''].join('\n');
@@ -79,6 +81,8 @@ for (const family of [ipv4, ipv6] as Family[]) {
   });
 }
 
+const jump = '-A CNI-HOSTPORT-DNAT -j CNI-HOSTPORT-TWILL';
+
 test('a flushed chain, a missing entry and a missing mark are put back, and nothing else is touched', () => {
   const rules = hostPortRules(pods, ipv4);
   const standing = applied(emptyTable, repairDocument(emptyTable, rules)!);
@@ -89,14 +93,28 @@ test('a flushed chain, a missing entry and a missing mark are put back, and noth
   assert.equal(repairDocument(foreign, rules), undefined);
   for (const lost of [
     '-A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT',
-    '-A CNI-HOSTPORT-DNAT -j CNI-HOSTPORT-TWILL',
+    jump,
     '-A CNI-HOSTPORT-MASQ -m mark --mark 0x2000/0x2000 -j MASQUERADE',
     rules[0]!,
   ]) {
     const document = repairDocument(foreign.replace(`${lost}\n`, ''), rules)!;
-    assert.ok(document.includes(`${lost}\n`), lost);
+    const first = lost === jump ? '-I CNI-HOSTPORT-DNAT 1 -j CNI-HOSTPORT-TWILL' : lost;
+    assert.ok(document.includes(`${first}\n`), lost);
     assert.doesNotMatch(document, /:CNI-HOSTPORT-DNAT/, 'a chain that others use is not flushed');
   }
+});
+
+test('our rules come before those of the plugin, which an older pod may have', () => {
+  const rules = hostPortRules(pods, ipv4);
+  const standing = applied(emptyTable, repairDocument(emptyTable, rules)!);
+  const foreign = '-A CNI-HOSTPORT-DNAT -p tcp -m tcp --dport 1 -j CNI-DN-foreign';
+  const behind = standing.replace(jump, `${foreign}\n${jump}`);
+  const document = repairDocument(behind, rules)!;
+  const moves = document.split('\n').filter((line) => / CNI-HOSTPORT-DNAT .*TWILL$/.test(line));
+  assert.deepEqual(moves, [
+    '-D CNI-HOSTPORT-DNAT -j CNI-HOSTPORT-TWILL',
+    '-I CNI-HOSTPORT-DNAT 1 -j CNI-HOSTPORT-TWILL',
+  ]);
 });
 
 test('the last host port takes our chain away and leaves the plugin’s', () => {

@@ -1,0 +1,164 @@
+import type { RtSocket } from '../kernel/netlink/socket.ts';
+import { parseAddress, prefixContains } from '../model/address.ts';
+import { describeError, TwillError } from '../model/error.ts';
+import type { PodNetworkState } from '../model/pod-network.ts';
+import { monotonicMs } from '../process/clock.ts';
+import { coalesce } from '../process/coalesce.ts';
+import type { Log } from '../process/log.ts';
+import type { HostLocal } from './hostlocal.ts';
+import { addressesOf } from './ipam.ts';
+import { ForeignRules } from './kernel/portmap.ts';
+import { readResidents } from './kernel/residents.ts';
+import { planAdoption, strangersAddresses } from './plan/adoption.ts';
+import type { PodRecord } from './plan/pod.ts';
+import type { FoundMapping } from './plan/portmap.ts';
+import type { Resident } from './plan/resident.ts';
+import { adoptedRecord, hostEnd } from './record.ts';
+import type { PodStore } from './store.ts';
+
+export interface AdoptionOptions {
+  readonly socket: RtSocket;
+  readonly store: PodStore;
+  readonly hostLocal: HostLocal;
+  readonly bridge: string;
+  readonly log: Log;
+  readonly podNetwork: () => PodNetworkState;
+  /** All attachments, those being made included. */
+  readonly records: () => readonly PodRecord[];
+  /** How long an address that host-local gave out to nobody that can be seen is kept free, in milliseconds. */
+  readonly graceMs: number;
+}
+
+/**
+ * Takes up the pods that stand and have no record: those that flannel's chain of plugins made, and our own after the
+ * state directory was lost. Nothing of a pod is changed.
+ */
+export class Adoption {
+  /** Looks, and takes up what there is. @throws TwillError when the kernel does not say */
+  readonly look: () => Promise<void>;
+  private readonly options: AdoptionOptions;
+  private readonly rules = new ForeignRules();
+  /** True once the first look is done: before, an address may be in use that nobody knows of. */
+  private done = false;
+  /** Addresses that are not of our pods, and in use. */
+  private others: ReadonlySet<string> = new Set();
+  /** When a reservation was first seen whose address nobody has. */
+  private readonly unused = new Map<string, number>();
+  /** Reservations whose address nobody had all the time. */
+  private expired: ReadonlySet<string> = new Set();
+  private cleaned = false;
+  /** False while there is a pod that cannot be looked into: it may have any address that host-local gave out. */
+  private whole = false;
+
+  constructor(options: AdoptionOptions) {
+    this.options = options;
+    this.look = coalesce(() => this.lookOnce());
+  }
+
+  /** Addresses that must not be given out, though no record holds them. */
+  held(): Iterable<string> {
+    return this.others;
+  }
+
+  /** Whether host-local has given the address to a pod, as far as can be seen. Asked for the one that is chosen. */
+  isReserved(address: string): boolean {
+    return !this.expired.has(address) && this.options.hostLocal.holds(address);
+  }
+
+  /** Waits for the first look. @throws TwillError `unavailable` while the pods that stand cannot be looked at */
+  async assertDone(): Promise<void> {
+    if (this.done) return;
+    try {
+      await this.look();
+    } catch (error) {
+      throw new TwillError('unavailable', 'the pods that stand cannot be looked at yet', error);
+    }
+  }
+
+  private async lookOnce(): Promise<void> {
+    const { socket, bridge, log, records, hostLocal, store } = this.options;
+    const devices = (): Set<string> => new Set(records().map(({ hostVeth }) => hostVeth));
+    const before = devices();
+    const { found, suspected } = await readResidents(socket, before);
+    // Pods came and went meanwhile: a device of ours without a record is one of those, once the first look is done.
+    const known = devices();
+    const residents = found.filter(
+      ({ hostVeth, alias }) => !known.has(hostVeth) && !(this.done && alias?.startsWith('twill:') === true),
+    );
+    const reservations = hostLocal.reservations();
+    const mappings = residents.some((resident) => resident.bridge === bridge) ? await this.mappings() : [];
+    const hostVethOf = (key: Parameters<typeof hostEnd>[0]): string => hostEnd(key).hostVeth;
+    for (const adopted of planAdoption({ residents, reservations, mappings, bridge, hostVethOf })) {
+      const record = adoptedRecord(adopted);
+      store.adopt(record);
+      const { containerId, ifname, hostVeth } = record;
+      log.warn({ containerId, ifname, addresses: addressesOf(record), device: hostVeth }, 'pod adopted');
+    }
+    this.hold(residents, suspected);
+    this.done = true;
+  }
+
+  private async mappings(): Promise<FoundMapping[]> {
+    try {
+      return await this.rules.mappings();
+    } catch (error) {
+      this.options.log.warn({ error: describeError(error) }, 'host ports of pods that stand cannot be read');
+      return [];
+    }
+  }
+
+  private hold(residents: readonly Resident[], suspected: readonly string[]): void {
+    const { bridge, records, hostLocal, graceMs } = this.options;
+    const used = new Set(records().flatMap(addressesOf));
+    const now = monotonicMs();
+    const nobodys = hostLocal.reservations().filter(({ address }) => !used.has(address));
+    const names = new Set(nobodys.map(({ address }) => address));
+    for (const address of this.unused.keys()) if (!names.has(address)) this.unused.delete(address);
+    for (const address of names) if (!this.unused.has(address)) this.unused.set(address, now);
+    this.whole = residents.every(({ inside }) => inside !== undefined);
+    const old = [...this.unused].filter(([, since]) => this.whole && now - since >= graceMs);
+    this.expired = new Set(old.map(([address]) => address));
+    this.others = new Set([...strangersAddresses({ residents, bridge }), ...suspected]);
+  }
+
+  /** Takes away what the old chain left of a pod that is deleted. @throws TwillError */
+  async release(record: PodRecord): Promise<void> {
+    this.options.hostLocal.release(record);
+    const { containerId } = record;
+    await this.rules.remove((chain) => chain.containerId === containerId);
+  }
+
+  /**
+   * Removes rules of the portmap and bridge plugins for containers that are gone: those about addresses of this node's
+   * subnets that none of the pods that stand has.
+   */
+  async removeDeadRules(): Promise<void> {
+    const { podNetwork, records, log } = this.options;
+    const state = podNetwork();
+    if (!state.ready) return;
+    const subnets = state.network.families.map(({ subnet }) => subnet);
+    const isOurs = (text: string): boolean =>
+      subnets.some((subnet) => prefixContains(subnet, parseAddress(text)));
+    // A chain that was read before the look is of a pod whose device stood before it, or of none.
+    const read = await this.rules.names();
+    await this.look();
+    const removed = await this.rules.remove(({ name, containerId, addresses }) => {
+      const standing = records();
+      if (!this.whole || !read.has(name) || standing.some((record) => record.containerId === containerId))
+        return false;
+      const used = new Set(
+        standing.filter((record) => record.containerId.startsWith('unknown-')).flatMap(addressesOf),
+      );
+      return addresses.length > 0 && addresses.every((address) => isOurs(address) && !used.has(address));
+    });
+    for (const { name, containerId } of removed)
+      log.warn({ chain: name, containerId }, 'removed rules of a container that is gone');
+  }
+
+  /** As {@link removeDeadRules}, until it has worked once. To be called when the pods that stand are known. */
+  async removeDeadRulesOnce(): Promise<void> {
+    if (this.cleaned || !this.options.podNetwork().ready) return;
+    await this.removeDeadRules();
+    this.cleaned = true;
+  }
+}

@@ -1,0 +1,73 @@
+import { existsSync, readdirSync, unlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseAddress } from '../model/address.ts';
+import { readFileIfPresent } from '../process/files.ts';
+import type { PodRecord } from './plan/pod.ts';
+import type { Reservation } from './plan/resident.ts';
+
+function names(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return [];
+  }
+}
+
+function isAddress(text: string): boolean {
+  try {
+    return parseAddress(text).text === text;
+  } catch {
+    return false;
+  }
+}
+
+function unlinkIfPresent(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
+}
+
+/**
+ * What flannel's chain keeps in files: host-local a file for each address, named by it, with the container's id and its
+ * interface in two lines; flannel's own plugin a file for each container.
+ */
+export class HostLocal {
+  private readonly networks: string;
+  private readonly flannel: string;
+
+  /** @param dataDir normally /var/lib/cni */
+  constructor(dataDir: string) {
+    this.networks = join(dataDir, 'networks');
+    this.flannel = join(dataDir, 'flannel');
+  }
+
+  /** True when host-local has given the address out. */
+  holds(address: string): boolean {
+    return names(this.networks).some((network) => existsSync(join(this.networks, network, address)));
+  }
+
+  reservations(): Reservation[] {
+    return names(this.networks).flatMap((network) =>
+      names(join(this.networks, network))
+        .filter(isAddress)
+        .map((address) => this.read(network, address)),
+    );
+  }
+
+  private read(network: string, address: string): Reservation {
+    const text = readFileIfPresent(join(this.networks, network, address)) ?? '';
+    const [containerId = '', ifname = ''] = text.split(/\r?\n/).map((line) => line.trim());
+    return { network, address, containerId, ifname: ifname === '' ? undefined : ifname };
+  }
+
+  /** Takes away what the chain kept of a pod: its addresses' files as far as they are its, and flannel's. */
+  release({ containerId, ifname }: Pick<PodRecord, 'containerId' | 'ifname'>): void {
+    for (const entry of this.reservations())
+      if (entry.containerId === containerId && (entry.ifname ?? ifname) === ifname)
+        unlinkIfPresent(join(this.networks, entry.network, entry.address));
+    if (/^[\w.-]+$/.test(containerId) && !/^\.+$/.test(containerId))
+      unlinkIfPresent(join(this.flannel, containerId));
+  }
+}

@@ -1,0 +1,90 @@
+import { parseCidr, prefixHost } from '../../model/address.ts';
+import type { PodAddress, PodKey, PodRecord, PortMapping } from './pod.ts';
+import type { FoundMapping } from './portmap.ts';
+import type { Inside, Reservation, Resident } from './resident.ts';
+
+/** What is known of the node when the pods that others made are looked at. */
+export interface Findings {
+  readonly residents: readonly Resident[];
+  readonly reservations: readonly Reservation[];
+  readonly mappings: readonly FoundMapping[];
+  /** Pods on this bridge are ours to look after, whoever made them. */
+  readonly bridge: string;
+  /** The device name that an attachment of ours has. */
+  readonly hostVethOf: (key: PodKey) => string;
+}
+
+/** A record but for what the store adds. */
+export type Adopted = Omit<PodRecord, 'order' | 'createdAt'>;
+
+const bare = (address: string): string => address.slice(0, address.indexOf('/'));
+
+/** Our own pod by its device's alias; nobody else's, since the name has to fit. */
+function ownKey({ alias, hostVeth }: Resident, { hostVethOf }: Findings): PodKey | undefined {
+  const match = /^twill:([^/]+)\/([^/]+)\/([^/]+)$/.exec(alias ?? '');
+  if (match === null) return undefined;
+  const [, network = '', containerId = '', ifname = ''] = match;
+  const key = { network, containerId, ifname };
+  return hostVethOf(key) === hostVeth ? key : undefined;
+}
+
+function keyOf(resident: Resident, inside: Inside, findings: Findings): PodKey {
+  const own = ownKey(resident, findings);
+  if (own !== undefined) return own;
+  const held = new Set(inside.addresses.map(bare));
+  const reservation = findings.reservations.find(
+    ({ address, containerId }) => held.has(address) && containerId !== '',
+  );
+  const { ifname } = inside;
+  // Nobody can ask for its deletion; it is forgotten when it is gone.
+  if (reservation === undefined) return { network: '', containerId: `unknown-${resident.hostVeth}`, ifname };
+  const { network, containerId } = reservation;
+  return { network, containerId, ifname: reservation.ifname ?? ifname };
+}
+
+function mappingsOf(inside: Inside, found: readonly FoundMapping[]): PortMapping[] {
+  const held = new Set(inside.addresses.map(bare));
+  const own = found.filter(({ address }) => held.has(address)).map(({ address: _, ...mapping }) => mapping);
+  const texts = own.map((mapping) => JSON.stringify(mapping));
+  return own.filter((_, index) => texts.indexOf(texts[index]!) === index); // one for both families
+}
+
+/** The bridge is the gateway; its address is the first of the subnet. */
+function addressOf(text: string): PodAddress {
+  return { address: text, gateway: prefixHost(parseCidr(text).prefix, 1).text };
+}
+
+/** The records for pods that stand on our bridge, or are ours by their alias, and that no record is of. */
+export function planAdoption(findings: Findings): Adopted[] {
+  return findings.residents.flatMap((resident): Adopted[] => {
+    const { hostVeth, bridge, hairpin, inside } = resident;
+    if (inside === undefined || inside.addresses.length === 0) return [];
+    if (bridge !== findings.bridge && ownKey(resident, findings) === undefined) return [];
+    const { netns, netnsId, mac, mtu, routes, addresses } = inside;
+    return [
+      {
+        ...keyOf(resident, inside, findings),
+        netns,
+        netnsId,
+        addresses: addresses.map(addressOf),
+        routes,
+        mac,
+        mtu,
+        hostVeth,
+        bridge,
+        hairpin,
+        portMappings: mappingsOf(inside, findings.mappings),
+        bandwidth: undefined,
+        pod: undefined,
+        adopted: true,
+      },
+    ];
+  });
+}
+
+/** Addresses that pods have which are not ours to look after. */
+export function strangersAddresses({ residents, bridge }: Pick<Findings, 'residents' | 'bridge'>): string[] {
+  return residents
+    .filter((resident) => resident.bridge !== bridge)
+    .flatMap(({ inside }) => inside?.addresses.map(bare) ?? []);
+}

@@ -1,0 +1,97 @@
+import assert from 'node:assert/strict';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { RunResult } from '../../src/kernel/process.ts';
+import type { Namespace } from './namespace.ts';
+
+/** Where Debian has the plugins. */
+export const pluginFolder = '/usr/lib/cni';
+
+export interface ChainOptions {
+  /** The node's namespace. */
+  readonly node: Namespace;
+  /** What /var/lib/cni is on it. */
+  readonly dataDir: string;
+  /** The node's subnet and the pod network. */
+  readonly subnet: string;
+  readonly network: string;
+  /** Default cni0. */
+  readonly bridge?: string;
+}
+
+/** One pod that the chain made. */
+export interface ChainPod {
+  readonly containerId: string;
+  readonly netns: string;
+  readonly runtimeConfig: object;
+  // biome-ignore lint/suspicious/noExplicitAny: a result of a plugin
+  readonly result: any;
+}
+
+/**
+ * The plugins that flannel's conflist calls, with the configuration that flannel's own plugin hands on: bridge with
+ * host-local, then portmap. The real programs.
+ */
+export class FlannelChain {
+  private readonly options: ChainOptions;
+
+  constructor(options: ChainOptions) {
+    this.options = options;
+    mkdirSync(options.dataDir, { recursive: true });
+  }
+
+  private get bridge(): object {
+    const { subnet, network, dataDir, bridge = 'cni0' } = this.options;
+    return {
+      cniVersion: '1.0.0',
+      name: 'cbr0',
+      type: 'bridge',
+      bridge,
+      mtu: 1450,
+      hairpinMode: true,
+      isGateway: true,
+      isDefaultGateway: true,
+      ipMasq: false,
+      ipam: {
+        type: 'host-local',
+        dataDir: join(dataDir, 'networks'),
+        ranges: [[{ subnet }]],
+        routes: [{ dst: network }],
+      },
+    };
+  }
+
+  private portmap(runtimeConfig: object, prevResult: unknown): object {
+    return { cniVersion: '1.0.0', name: 'cbr0', type: 'portmap', snat: true, runtimeConfig, prevResult };
+  }
+
+  private async call(command: string, pod: Omit<ChainPod, 'result'>, config: object): Promise<RunResult> {
+    const env = {
+      PATH: process.env.PATH,
+      CNI_COMMAND: command,
+      CNI_CONTAINERID: pod.containerId,
+      CNI_NETNS: pod.netns,
+      CNI_IFNAME: 'eth0',
+      CNI_PATH: pluginFolder,
+    };
+    const { type } = config as { type: string };
+    const outcome = await this.options.node.run(join(pluginFolder, type), [], {
+      env,
+      input: JSON.stringify(config),
+    });
+    assert.equal(outcome.status, 0, `${type} ${command}: ${outcome.stdout}${outcome.stderr}`);
+    return outcome;
+  }
+
+  async add(containerId: string, netns: string, runtimeConfig: object = {}): Promise<ChainPod> {
+    const pod = { containerId, netns, runtimeConfig };
+    const first = JSON.parse((await this.call('ADD', pod, this.bridge)).stdout);
+    const { stdout } = await this.call('ADD', pod, this.portmap(runtimeConfig, first));
+    return { ...pod, result: JSON.parse(stdout) };
+  }
+
+  async remove(pod: ChainPod): Promise<void> {
+    await this.call('DEL', pod, this.portmap(pod.runtimeConfig, pod.result));
+    await this.call('DEL', pod, this.bridge);
+  }
+}

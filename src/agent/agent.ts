@@ -5,13 +5,15 @@ import { ConflictWatch } from '../leases/conflict-watch.ts';
 import { NetworkChanges } from '../leases/network-changes.ts';
 import type { NetworkConfig } from '../leases/plan/network-config.ts';
 import type { LeaseSource, SourceChange } from '../leases/plan/source.ts';
-import { previousSubnets } from '../leases/plan/subnet-file.ts';
+import { previousPrefixes } from '../leases/plan/subnet-file.ts';
 import { Masquerade } from '../masquerade/masquerade.ts';
+import { describeError } from '../model/error.ts';
 import type { FlagValues } from '../model/flag.ts';
 import { watchKernel } from '../overlay/events.ts';
 import { Overlay } from '../overlay/overlay.ts';
 import { wantedChecksumOffload } from '../overlay/plan/checksum-offload.ts';
 import { VtepMacs } from '../overlay/vtep-macs.ts';
+import { withdrawWrongRoutes } from '../overlay/withdraw.ts';
 import { type CniServer, startCniServer } from '../pods/cni/server.ts';
 import { aborted, type Closer, runUntilSignal } from '../process/ending.ts';
 import { readFileIfPresent } from '../process/files.ts';
@@ -65,15 +67,26 @@ class Agent {
   async start(): Promise<void> {
     // The list of leases comes in while the CNI server looks after what an earlier run left.
     this.closers.push(() => this.source.stop());
-    this.source.start((change) => this.sourceChanged(change));
-    await this.serve();
     const socket = new RtSocket();
     this.closers.push(() => socket.close());
+    await this.withdraw(socket);
+    this.source.start((change) => this.sourceChanged(change));
+    await this.serve();
     const network = await this.source.config(this.signal);
     this.network = network;
     this.conflicts.listed();
     this.startOverlay(network, socket);
     this.startChanges(network, socket);
+  }
+
+  /** What an older version made of a lease may be what keeps us from the leases. */
+  private async withdraw(socket: RtSocket): Promise<void> {
+    const { config, log, source } = this;
+    try {
+      await withdrawWrongRoutes({ socket, servers: source.servers(), bridge: config.bridge, log });
+    } catch (error) {
+      log.error({ error: describeError(error) }, 'cannot look for wrong routes of an earlier run');
+    }
   }
 
   /**
@@ -101,8 +114,10 @@ class Agent {
   }
 
   private sourceChanged(change: SourceChange): void {
-    if (change === 'config') this.changes?.loop.trigger('the network configuration changed', true);
-    else if (change === 'peers') {
+    if (change === 'config') {
+      this.changes?.loop.trigger('the network configuration changed', true);
+      this.overlay?.loop.trigger('there is another network configuration');
+    } else if (change === 'peers') {
       this.overlay?.peersChanged();
     } else {
       this.overlay?.loop.trigger('own lease', true);
@@ -118,6 +133,8 @@ class Agent {
 
   private startOverlay(network: NetworkConfig, socket: RtSocket): void {
     const { config, log, source } = this;
+    const subnetFile = readFileIfPresent(config.subnetFile) ?? '';
+    const used = network.families.map(({ family }) => family);
     const overlay = new Overlay({
       source,
       config: network,
@@ -131,10 +148,9 @@ class Agent {
         publicIps: config.publicIps,
       },
       subnetFile: config.subnetFile,
-      previous: previousSubnets(
-        readFileIfPresent(config.subnetFile) ?? '',
-        network.families.map(({ family }) => family),
-      ),
+      previous: previousPrefixes(subnetFile, used, 'SUBNET'),
+      formerNetworks: previousPrefixes(subnetFile, used, 'NETWORK'),
+      bridge: config.bridge,
       masquerade: config.ipMasq,
       resyncMs: config.resyncMs,
       blackholeRoute: config.blackholeRoute,

@@ -1,4 +1,4 @@
-import type { Check } from '../model/health.ts';
+import { type Check, formatCheck } from '../model/health.ts';
 import { fullTables, neighbourTables } from '../overlay/neighbour-tables.ts';
 import type { BindAddress } from '../process/bind-address.ts';
 import { isoTime } from '../process/clock.ts';
@@ -18,6 +18,24 @@ function loopCheck(name: string, status: LoopStatus | undefined): Check {
   if (status.lastError !== undefined) return { name, state: 'failed', detail: status.lastError };
   if (status.lastSuccess === undefined) return { name, state: 'failed', detail: 'has not succeeded yet' };
   return { name, state: 'ok', detail: `last success ${isoTime(status.lastSuccess)}` };
+}
+
+/** More of one kind are only counted: whoever can write one lease can write thousands. */
+const MOST_SHOWN = 20;
+
+function few<T>(
+  kind: string,
+  items: readonly T[],
+  line: (item: T) => { readonly name: string; readonly detail: string },
+): Check[] {
+  const result = items.slice(0, MOST_SHOWN).map((item): Check => ({ ...line(item), state: 'warning' }));
+  if (items.length > MOST_SHOWN)
+    result.push({
+      name: kind,
+      state: 'warning',
+      detail: `and ${items.length - MOST_SHOWN} more of this kind`,
+    });
+  return result;
 }
 
 function checks({ source, overlay, masquerade, changes, conflicts, cni }: AgentParts): Check[] {
@@ -52,17 +70,21 @@ function checks({ source, overlay, masquerade, changes, conflicts, cni }: AgentP
   if (overlay !== undefined) result.push(...overlay.settings.problems(), ...overlay.warnings());
   result.push(...(masquerade?.warnings() ?? []));
   result.push(...fullTables(neighbourTables(), source.leases().size));
-  for (const [name, reason] of malformed)
-    result.push({ name: `lease ${name}`, state: 'warning', detail: `skipped: ${reason}` });
-  for (const { detail } of conflicts) result.push({ name: 'conflict', state: 'warning', detail });
+  const unreadable = [...malformed].map(([name, reason]) => ({ name, reason }));
+  for (const skipped of [unreadable, overlay?.peers.skipped ?? []])
+    result.push(
+      ...few('leases', skipped, ({ name, reason }) => ({
+        name: `lease ${name}`,
+        detail: `skipped: ${reason}`,
+      })),
+    );
+  result.push(...few('conflicts', conflicts, ({ detail }) => ({ name: 'conflict', detail })));
   return result;
 }
 
-const signs = { ok: '[+]', failed: '[-]', warning: '[!]' } as const;
-
 function readyz(subject: AgentParts): HttpAnswer {
   const all = checks(subject);
-  const body = all.map(({ name, state, detail }) => `${signs[state]} ${name}: ${detail}\n`).join('');
+  const body = all.map(formatCheck).join('');
   return { status: all.some(({ state }) => state === 'failed') ? 503 : 200, body };
 }
 

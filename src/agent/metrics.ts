@@ -43,6 +43,11 @@ function samples(parts: AgentParts): Sample[] {
     gauge('leases', 'Leases of all nodes that could be read.', source.leases().size),
     gauge('leases_malformed', 'Leases that could not be read.', malformed.size),
     gauge(
+      'leases_skipped',
+      'Reasons for which leases that could be read have no routes, or not all.',
+      overlay?.peers.skipped.length ?? 0,
+    ),
+    gauge(
       'lease_conflicts',
       'Pairs of leases that cannot both be right: one public IP, or overlapping subnets.',
       { 'public-ip': ofKind('public-ip'), subnet: ofKind('subnet') },

@@ -1,3 +1,5 @@
+import { oneLine } from './text.ts';
+
 /**
  * What went wrong, as a closed set: callers decide on the code, people read the message.
  *
@@ -49,6 +51,9 @@ export function withoutCredentials(text: string): string {
   return text.includes('@') ? text.replace(/([a-z][a-z0-9+.-]*:\/\/)(?:[^\s'"\\]|\\.)*@/gi, '$1***@') : text;
 }
 
+/** Characters of an error's text; `oneLine` shows fewer. */
+const MOST_READ = 10_000;
+
 /** One line for a log or a status page: the message and those of the causes beneath it. */
 export function describeError(error: unknown): string {
   const parts: string[] = [];
@@ -58,5 +63,6 @@ export function describeError(error: unknown): string {
     current = current.cause;
   }
   const text = parts.length > 0 ? parts.join(': ') : String(error);
-  return withoutCredentials(text).replace(/\s*[\r\n]+\s*/g, ' ');
+  // Cut before anything looks through it: what an error quotes may be of any length.
+  return oneLine(withoutCredentials(text.slice(0, MOST_READ)).replace(/\s*[\r\n]+\s*/g, ' '));
 }

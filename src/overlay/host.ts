@@ -13,6 +13,8 @@ export interface ListedHost extends HostNetwork {
   readonly addresses: readonly InterfaceAddress[];
   /** The kernel has nexthop objects. */
   readonly nexthops: boolean;
+  /** On the ways to the outside. */
+  readonly gateways: readonly Address[];
 }
 
 /**
@@ -44,7 +46,7 @@ async function findPath(
   const answer = await lookUpRoute(socket, address);
   const match = await matchRoute(socket, address);
   if (answer === undefined || match === undefined || answer.local) return undefined;
-  const { device, source } = answer;
+  const { device, source, gateway } = answer;
   const devices = [device];
   for (const { index } of candidates) {
     if (index === device) continue;
@@ -52,7 +54,7 @@ async function findPath(
     const other = await matchRoute(socket, address, { device: index });
     if (other?.rank === match.rank) devices.push(index);
   }
-  return { family: address.family, device, devices, source, preferred: match.source };
+  return { family: address.family, device, devices, source, preferred: match.source, gateway };
 }
 
 /**
@@ -85,6 +87,7 @@ export async function listHost(
     addresses: universe,
     outside: paths,
     nexthops: await hasNexthops(socket),
+    gateways: paths.flatMap(({ gateway }) => gateway ?? []),
     canReach: canReach === undefined ? undefined : await findPath(socket, parseAddress(canReach), candidates),
   };
 }

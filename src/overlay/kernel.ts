@@ -1,5 +1,4 @@
 import {
-  appendFdb,
   deleteFdb,
   deleteNeighbour,
   eachFdbEntry,
@@ -57,11 +56,10 @@ function encode(change: OverlayChange): Change {
       return remove
         ? deleteNeighbour(entry.device, entry.address)
         : setNeighbour(entry.device, entry.address, entry.mac);
-    case 'fdb': {
-      if (remove) return deleteFdb(entry.device, entry.mac, entry.destination);
-      const write = action === 'append' ? appendFdb : setFdb;
-      return write(entry.device, entry.mac, entry.destination);
-    }
+    case 'fdb':
+      return remove
+        ? deleteFdb(entry.device, entry.mac, entry.destination)
+        : setFdb(entry.device, entry.mac, entry.destination);
   }
 }
 

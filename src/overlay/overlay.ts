@@ -1,10 +1,12 @@
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { type Lease, leaseFamily } from '../leases/plan/lease.ts';
+import { inNetwork } from '../leases/plan/network-change.ts';
 import type { NetworkConfig } from '../leases/plan/network-config.ts';
 import type { LeaseSource } from '../leases/plan/source.ts';
 import { gatewayOf, renderSubnetFile } from '../leases/plan/subnet-file.ts';
 import { type Family, ipv4, type Prefix } from '../model/address.ts';
 import { Contest, contestedChecks } from '../model/contest.ts';
+import { TwillError } from '../model/error.ts';
 import type { Check } from '../model/health.ts';
 import type { PodNetworkState } from '../model/pod-network.ts';
 import { monotonicMs } from '../process/clock.ts';
@@ -12,9 +14,10 @@ import { writeFileAtomically } from '../process/files.ts';
 import { type Log, LogLimiter } from '../process/log.ts';
 import { ReconcileLoop } from '../process/loop.ts';
 import { Blackholes } from './blackhole.ts';
+import { NodeGround } from './ground.ts';
 import type { ListedHost } from './host.ts';
 import { OverlayPeers } from './peers.ts';
-import { podMtu, type Underlay } from './plan/device.ts';
+import { podMtu, type Underlay, whyNotOver } from './plan/device.ts';
 import type { FamilyPath } from './plan/peer.ts';
 import { NodeSettings } from './settings.ts';
 import { NodeUnderlay, type UnderlayWish } from './underlay.ts';
@@ -31,6 +34,10 @@ export interface OverlayOptions {
   readonly subnetFile: string;
   /** Subnets of an earlier run. */
   readonly previous: readonly Prefix[];
+  /** Its pod networks. */
+  readonly formerNetworks: readonly Prefix[];
+  /** Name of the pods' bridge. */
+  readonly bridge: string;
   /** Whether pods' traffic to the outside is masqueraded, for the subnet file. */
   readonly masquerade: boolean;
   readonly resyncMs: number;
@@ -64,6 +71,7 @@ export class Overlay {
   private network: NetworkConfig;
   private readonly limiter = new LogLimiter();
   private readonly node: NodeUnderlay;
+  private readonly ground: NodeGround;
   private nexthops = false;
   private state: PodNetworkState = { ready: false, reason: 'the overlay is starting' };
   /** What pods were last told follows from these. */
@@ -84,6 +92,8 @@ export class Overlay {
       checksumOffload: options.checksumOffload,
       publishedMac: (family) => source.publishedMac(family),
     });
+    const { bridge, formerNetworks: former } = options;
+    this.ground = new NodeGround({ source, bridge, former });
     this.node = new NodeUnderlay({
       source,
       socket,
@@ -132,6 +142,7 @@ export class Overlay {
 
   /** Follows another network configuration from now on. */
   reconfigure(network: NetworkConfig): void {
+    this.ground.leave(this.network);
     this.network = network;
     this.loop.trigger('the network configuration changed', true);
   }
@@ -180,7 +191,7 @@ export class Overlay {
         own,
         paths: this.paths(underlay),
         backend: network.backend,
-        networks: network.families.map(({ network: pods }) => pods),
+        ground: this.ground.current,
         adopting: this.options.previous.length > 0,
       },
       full,
@@ -197,13 +208,17 @@ export class Overlay {
     const { source, previous } = this.options;
     const config = this.network;
     const underlay = await this.node.choose(host, config);
+    const why = this.state.ready ? undefined : whyNotOver(underlay, config);
+    if (why !== undefined) throw new TwillError('invalid', why);
     this.nexthops = host.nexthops;
+    const { taken } = this.ground.look(host, config);
     source.claim({
       config,
       identity: {
         publicIps: this.node.publicIps(underlay, config),
         vtepMacs: this.vteps.wantedMacs(host, config),
         previous,
+        avoid: taken.map(({ prefix }) => prefix),
       },
     });
   }
@@ -226,6 +241,11 @@ export class Overlay {
       const subnet = leaseFamily(own, family)?.subnet;
       return subnet === undefined ? [] : [{ family, network, subnet }];
     });
+    // Until our lease follows a changed configuration, pods go on by the one of before.
+    const fits = config.families.every((limits) =>
+      own.families.some(({ family, subnet }) => family === limits.family && inNetwork(limits, subnet)),
+    );
+    if (!fits && this.state.ready) return;
     const mtu = podMtu(this.families, config.backend, underlay);
     if (writeFileAtomically(subnetFile, renderSubnetFile({ families, mtu, masquerade })))
       log.info({ file: subnetFile, lease: own.name, mtu }, 'wrote the subnet file');

@@ -1,15 +1,15 @@
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import type { Lease } from '../leases/plan/lease.ts';
 import type { Backend } from '../leases/plan/network-config.ts';
-import type { Prefix } from '../model/address.ts';
 import type { Contest } from '../model/contest.ts';
-import { TwillError } from '../model/error.ts';
+import { describeError, TwillError } from '../model/error.ts';
 import { monotonicMs } from '../process/clock.ts';
 import type { Log, LogLimiter } from '../process/log.ts';
 import { applyOverlay, listOverlay } from './kernel.ts';
 import type { Adoption, Ownership } from './plan/actual.ts';
 import { diffEntries, type OverlayChange } from './plan/diff.ts';
 import { type EntryMap, type OverlayEntry, sameEntry } from './plan/entries.ts';
+import type { Ground } from './plan/ground.ts';
 import type { FamilyPath, PeerContext, SkippedLease } from './plan/peer.ts';
 import { PeerPlanner } from './plan/planner.ts';
 
@@ -19,10 +19,13 @@ export interface PeersInput {
   readonly own: Lease;
   readonly paths: readonly FamilyPath[];
   readonly backend: Backend;
-  readonly networks: readonly Prefix[];
+  readonly ground: Ground;
   /** A subnet file was there at the start: a flanneld may have run here before. */
   readonly adopting: boolean;
 }
+
+/** More refusals than that have a reason that is not the leases'. */
+const MOST_REFUSED = 20;
 
 function sample(changes: readonly OverlayChange[]): string[] {
   return changes.slice(0, 5).map(({ action, entry }) => `${action} ${entry.key}`);
@@ -45,6 +48,9 @@ export class OverlayPeers {
   private listed = false;
   /** `applied` is the planner's own result, and the kernel has taken all of it. */
   private complete = false;
+  private passedOver: readonly SkippedLease[] = [];
+  /** What the kernel refused of single leases at the last attempt. */
+  private refused: readonly SkippedLease[] = [];
   /** Entries set or removed because the kernel differed although nobody's lease had changed. */
   repairs = 0;
 
@@ -65,6 +71,11 @@ export class OverlayPeers {
     return this.ownership;
   }
 
+  /** Leases that have no entries, or not all of them, with the reason. */
+  get skipped(): readonly SkippedLease[] {
+    return this.refused.length === 0 ? this.passedOver : [...this.passedOver, ...this.refused];
+  }
+
   /** Number of entries that should stand. */
   get size(): number {
     return this.applied.size;
@@ -72,19 +83,19 @@ export class OverlayPeers {
 
   /** @throws TwillError of the first refusal; everything else was applied all the same */
   async sync(input: PeersInput, full: boolean): Promise<void> {
-    const { leases, own, paths, backend, networks } = input;
-    const planner = this.plannerFor({ own, paths, backend });
+    const { leases, own, paths, backend, ground } = input;
+    const planner = this.plannerFor({ own, paths, backend, ground });
     const devices = paths.flatMap(({ vxlan }) => vxlan ?? []);
-    this.ownership = { devices: new Set(devices), networks, adoption: this.adoption(input) };
+    this.ownership = { devices: new Set(devices), networks: ground.networks, adoption: this.adoption(input) };
     const known = !full && this.listed && this.complete;
     const update = known ? planner.update(leases) : undefined;
     if (update !== undefined) {
-      this.tellSkipped(update.skipped);
+      this.tellSkipped(planner.skipped());
       await this.apply(diffEntries(update.after, update.before), this.applied);
       return;
     }
-    const { entries, skipped } = planner.desired(leases.values());
-    this.tellSkipped(skipped);
+    const entries = planner.desired(leases);
+    this.tellSkipped(planner.skipped());
     if (known) {
       await this.apply(diffEntries(entries, this.applied), entries);
       return;
@@ -113,15 +124,22 @@ export class OverlayPeers {
   }
 
   private tellSkipped(skipped: readonly SkippedLease[]): void {
-    for (const { lease, reason } of skipped) {
-      if (this.limiter.allow(`skipped ${lease.name} ${reason}`) !== undefined)
-        this.log.warn({ lease: lease.name, reason }, 'no route to a node');
+    this.passedOver = skipped;
+    this.tell(skipped);
+  }
+
+  private tell(skipped: readonly SkippedLease[]): void {
+    for (const { name, reason } of skipped) {
+      if (this.limiter.allow(`skipped ${name} ${reason}`) !== undefined)
+        this.log.warn({ lease: name, reason }, 'no route to a node');
     }
   }
 
   /** A new one when what all entries depend on has changed. */
   private plannerFor(context: PeerContext): PeerPlanner {
-    const print = JSON.stringify(context, (_, value) => (typeof value === 'bigint' ? String(value) : value));
+    const print = JSON.stringify(context, (_, value) =>
+      typeof value === 'bigint' ? String(value) : value instanceof Set ? [...value] : value,
+    );
     if (this.planner === undefined || this.contextPrint !== print) {
       this.planner = new PeerPlanner(context);
       this.contextPrint = print;
@@ -164,16 +182,26 @@ export class OverlayPeers {
     const failures = await applyOverlay(this.socket, changes);
     if (this.listed) this.log.debug({ count: changes.length, changes: sample(changes) }, 'applied changes');
     for (const { entry } of failures.keys()) this.applied.delete(entry.key);
-    const [failure] = failures;
-    if (failure === undefined) {
-      this.complete = true;
-      return;
-    }
-    const [{ action, entry }, error] = failure;
-    throw new TwillError(
-      error.code,
-      `${failures.size} of ${changes.length} changes were refused, the first: ${action} ${entry.key}`,
-      error,
-    );
+    this.complete = failures.size === 0;
+    this.tellRefused(failures);
+    for (const [{ action, entry }, error] of failures)
+      if (error.code !== 'kernel' || failures.size > MOST_REFUSED)
+        throw new TwillError(
+          error.code,
+          `${failures.size} of ${changes.length} changes were refused, the first: ${action} ${entry.key}`,
+          error,
+        );
+  }
+
+  /** What is wrong with a few leases holds up nothing: they are named, and the next full pass tries again. */
+  private tellRefused(failures: ReadonlyMap<OverlayChange, TwillError>): void {
+    this.refused = [...failures]
+      .filter(([, { code }]) => code === 'kernel')
+      .slice(0, MOST_REFUSED)
+      .map(([{ entry }, error]) => ({
+        name: entry.key,
+        reason: `the kernel refuses it: ${describeError(error)}`,
+      }));
+    this.tell(this.refused);
   }
 }

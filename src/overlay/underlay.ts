@@ -2,11 +2,11 @@ import type { RtSocket } from '../kernel/netlink/socket.ts';
 import type { NetworkConfig } from '../leases/plan/network-config.ts';
 import type { LeaseSource } from '../leases/plan/source.ts';
 import type { Address, Family, Prefix } from '../model/address.ts';
-import { describeError } from '../model/error.ts';
+import { describeError, TwillError } from '../model/error.ts';
 import { type Log, LogLimiter } from '../process/log.ts';
 import { type ListedHost, listHost } from './host.ts';
 import { needsEach, PeerRoutes } from './peer-routes.ts';
-import { type Underlay, vxlanName } from './plan/device.ts';
+import { type Underlay, vxlanName, whyNotOver } from './plan/device.ts';
 import type { FamilyPath } from './plan/peer.ts';
 import { chooseUnderlay, type HostNetwork, type UnderlayOptions } from './plan/underlay.ts';
 
@@ -66,7 +66,8 @@ export class NodeUnderlay {
   /** @throws TwillError saying why this node cannot follow the configuration, e.g. no interface with an address for it */
   async canFollow(config: NetworkConfig): Promise<void> {
     const host = await this.look(config);
-    chooseUnderlay(host, this.wish(host, config));
+    const why = whyNotOver(chooseUnderlay(host, this.wish(host, config)), config);
+    if (why !== undefined) throw new TwillError('invalid', why);
   }
 
   private wish(host: HostNetwork & Pick<ListedHost, 'links'>, config: NetworkConfig): UnderlayOptions {

@@ -1,4 +1,6 @@
 import { TwillError } from '../model/error.ts';
+import { formatCheck } from '../model/health.ts';
+import { oneLine } from '../model/text.ts';
 import type { BindAddress } from '../process/bind-address.ts';
 import { isoTime, wallClockMs } from '../process/clock.ts';
 import { type HttpAnswer, keepHttp, type Routes, type WantedServer } from '../process/http.ts';
@@ -37,12 +39,12 @@ function healthAnswer(proxy: ServiceProxy | undefined, healthy: boolean): HttpAn
 
 function readyAnswer({ proxy, waitingFor: start }: ProxyState): HttpAnswer {
   if (proxy?.ready === true) {
-    const warnings = proxy.warnings().map(({ name, detail }) => `[!] ${name}: ${detail}\n`);
+    const warnings = proxy.warnings().map(formatCheck);
     return { status: 200, body: `ok\n${warnings.join('')}` };
   }
   const waitingFor = proxy === undefined ? start : proxy.waitingFor;
   const reason = waitingFor === undefined ? 'rules are being written' : `waiting for ${waitingFor}`;
-  return { status: 503, body: `${proxy?.loop.status().lastError ?? reason}\n` };
+  return { status: 503, body: `${oneLine(proxy?.loop.status().lastError ?? reason)}\n` };
 }
 
 function healthRoutes(state: ProxyState, metrics: ProxyMetrics): Routes {

@@ -2,15 +2,16 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { createServer as createTlsServer, type ServerOptions } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { TLSSocket } from 'node:tls';
+import { type PatchResult, patchNode } from './kube-patch.ts';
 
 export interface ApiObject {
   readonly kind?: string;
-  readonly metadata: { readonly namespace?: string; readonly name: string; resourceVersion?: string };
-}
-
-interface PatchableNode {
-  readonly metadata?: { readonly annotations?: Readonly<Record<string, string>> };
-  readonly status?: { readonly conditions?: readonly { readonly type: string }[] };
+  readonly metadata: {
+    readonly namespace?: string;
+    readonly name: string;
+    readonly creationTimestamp?: string;
+    resourceVersion?: string;
+  };
 }
 
 const paths: Readonly<Record<string, string>> = {
@@ -85,7 +86,10 @@ export class KubeApi {
     const { path, key } = this.place(object);
     const all = this.collection(path);
     const type = all.has(key) ? 'MODIFIED' : 'ADDED';
-    const stored = { ...object, metadata: { ...object.metadata, resourceVersion: String(++this.version) } };
+    const { creationTimestamp = new Date().toISOString().replace(/\.\d+Z$/, 'Z') } =
+      all.get(key)?.metadata ?? {};
+    const resourceVersion = String(++this.version);
+    const stored = { ...object, metadata: { ...object.metadata, creationTimestamp, resourceVersion } };
     all.set(key, stored);
     this.record(path, type, stored);
   }
@@ -187,30 +191,21 @@ export class KubeApi {
       : { code: 404, message: 'no such resource' };
   }
 
-  /** Strategic merge of what a node agent patches: annotations, and conditions by type. */
   private async patch(request: IncomingMessage, url: URL, response: ServerResponse): Promise<void> {
     const chunks: Buffer[] = [];
     for await (const chunk of request) chunks.push(chunk as Buffer);
-    const patch = JSON.parse(Buffer.concat(chunks).toString()) as PatchableNode;
-    const name = url.pathname.slice(paths.Node!.length + 1).replace(/\/status$/, '');
-    const old = this.collection(paths.Node!).get(`/${name}`) as (ApiObject & PatchableNode) | undefined;
-    if (old === undefined) {
-      response.writeHead(404).end('{"kind":"Status","message":"no such node"}');
-      return;
-    }
-    const patched = new Set(patch.status?.conditions?.map(({ type }) => type));
-    const conditions = (old.status?.conditions ?? []).filter(({ type }) => !patched.has(type));
-    const merged = {
-      ...old,
-      metadata: {
-        ...old.metadata,
-        annotations: { ...old.metadata.annotations, ...patch.metadata?.annotations },
-      },
-      status: { ...old.status, conditions: [...conditions, ...(patch.status?.conditions ?? [])] },
-    };
-    this.put(merged);
-    response.writeHead(200, { 'content-type': 'application/json' });
-    response.end(JSON.stringify(merged));
+    const [name = '', part] = url.pathname.slice(paths.Node!.length + 1).split('/');
+    const old = this.collection(paths.Node!).get(`/${name}`);
+    const type = request.headers['content-type'];
+    const result: PatchResult =
+      old === undefined
+        ? { code: 404, reason: 'NotFound', message: `nodes "${name}" not found` }
+        : patchNode({ ...old }, Buffer.concat(chunks).toString(), type, part === 'status');
+    const refused = 'code' in result;
+    response.writeHead(refused ? result.code : 200, { 'content-type': 'application/json' });
+    if (!refused) this.put({ kind: 'Node', ...result.object } as ApiObject);
+    const status = { kind: 'Status', apiVersion: 'v1', status: 'Failure' };
+    response.end(JSON.stringify(refused ? { ...status, ...result } : result.object));
   }
 
   private getNode(url: URL, response: ServerResponse): void {

@@ -17,7 +17,7 @@ const etcdMethods = {
 };
 
 /** Numbers of 64 bits are costly to read, and every key has these. */
-const unusedFields = ['create_revision', 'version'];
+const unusedFields = ['version'];
 
 /** The services above and the types that they need. */
 function usedPart(root) {

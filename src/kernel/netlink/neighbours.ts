@@ -162,23 +162,14 @@ function writeFdb(to: MessageWriter, type: number, flags: number, plan: FdbPlan)
 }
 
 /**
- * Makes `destination` the only place frames to `mac` go to (NLM_F_REPLACE on a unicast MAC). The kernel refuses to
- * replace an entry that has several destinations; delete those first.
+ * Makes `destination` the place frames to `mac` go to (NLM_F_REPLACE). A unicast MAC has one: the kernel takes a further
+ * one (NLM_F_APPEND) without an error, and does nothing (vxlan_fdb_update).
  */
 export function setFdb(device: number, mac: string, destination: Address): Change {
   const plan = { device, mac, destination };
   return {
     what: `set forwarding of ${mac} to ${destination.text}`,
     write: (to) => writeFdb(to, nl.RTM_NEWNEIGH, nl.NLM_F_CREATE | nl.NLM_F_REPLACE, plan),
-  };
-}
-
-/** Adds `destination` to the places frames to `mac` go to. */
-export function appendFdb(device: number, mac: string, destination: Address): Change {
-  const plan = { device, mac, destination };
-  return {
-    what: `add forwarding of ${mac} to ${destination.text}`,
-    write: (to) => writeFdb(to, nl.RTM_NEWNEIGH, nl.NLM_F_CREATE | nl.NLM_F_APPEND, plan),
   };
 }
 

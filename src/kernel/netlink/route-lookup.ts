@@ -13,6 +13,8 @@ export interface RouteAnswer {
   readonly local: boolean;
   /** Packets go to a gateway, not to the address itself. */
   readonly gatewayed: boolean;
+  /** That gateway, where it is of the address's family. */
+  readonly gateway: Address | undefined;
   /** The source that the kernel would give packets without one. */
   readonly source: Address | undefined;
   /** MTU that the route sets, in bytes; what the kernel has learned of the path for a while is not of the route. */
@@ -57,11 +59,13 @@ function parseAnswer({ payload }: Message): RouteAnswer | undefined {
   const attributes = parseAttributes(payload, 12);
   const device = attributeU32(attributes.get(nl.RTA_OIF));
   const source = attributes.get(nl.RTA_PREFSRC);
+  const gateway = attributes.get(nl.RTA_GATEWAY);
   const type = payload.readUInt8(7);
   if (device === undefined || (type !== nl.RTN_UNICAST && type !== nl.RTN_LOCAL)) return undefined;
   return {
     device,
     local: type === nl.RTN_LOCAL,
+    gateway: gateway === undefined ? undefined : addressFromBytes(gateway),
     gatewayed: attributes.has(nl.RTA_GATEWAY) || attributes.has(nl.RTA_VIA),
     source: source === undefined ? undefined : addressFromBytes(source),
     mtu: routeMtu(attributes),

@@ -30,8 +30,15 @@ export interface EtcdOptions {
 /** Milliseconds until a request that got no answer has failed. */
 export const REQUEST_TIMEOUT_MS = 5000;
 
-/** 50,000 leases are about 12 MB; the library's own limit is 4 MB. */
-const RECEIVE_LIMIT = 256 * 1024 * 1024;
+/**
+ * Bytes of one answer. A thousand leases are 250 kB; somebody may have written values as big as etcd takes them (1.5 MB by
+ * default), and those are asked for in smaller pages.
+ */
+const RECEIVE_LIMIT = 16 * 1024 * 1024;
+
+/** gRPC's word for an answer beyond {@link RECEIVE_LIMIT}: the member is well, and so is the request. */
+const isTooBig = (error: unknown): boolean =>
+  error instanceof Error && /larger than max/i.test(error.message);
 
 function readCredential(path: string, flag: string): Buffer {
   try {
@@ -98,7 +105,7 @@ export function avoidFailing(
         failed.delete(host);
         return result;
       } catch (error) {
-        if (isRecoverableError(error as Error)) failed.set(host, now());
+        if (isRecoverableError(error as Error) && !isTooBig(error)) failed.set(host, now());
         throw error;
       }
     },
@@ -148,10 +155,11 @@ export function openEtcd(options: EtcdOptions, tls: Certificates): Etcd3 {
   });
 }
 
-/** Translates what etcd3 throws. */
+/** Translates what etcd3 throws; `exhausted` is an answer that is bigger than what is read. */
 export function etcdError(what: string, endpoints: readonly string[], cause: unknown): TwillError {
   if (isTwillError(cause)) return cause;
   const where = endpoints.join(', ');
+  if (isTooBig(cause)) return new TwillError('exhausted', `${what}: the answer is too big`, cause);
   if (cause instanceof EtcdLeaseInvalidError)
     return new TwillError('not-found', `${what}: the lease is gone`, cause);
   if (

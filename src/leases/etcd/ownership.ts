@@ -18,13 +18,18 @@ const RACE_RETRIES = 10;
 /** An unproven takeover that nobody has disputed for this long counts as ours. */
 const DISPUTE_MS = 60_000;
 
+/** So often a lease is written back to a node with our own public IP; one that goes on for longer may be the right one. */
+const MOST_ASSERTIONS = 20;
+/** After so long without a dispute the next one is the first. */
+const QUIET_MS = 10 * 60_000;
+
 interface Held {
   readonly record: LeaseRecord;
   readonly lease: Lease;
   /** Taken over by public IP alone, at this time by the monotonic clock; undefined when the lease is ours beyond doubt. */
   readonly unprovenSince: number | undefined;
-  /** We have written our content back once after another node overwrote it. */
-  readonly asserted: boolean;
+  /** How often we have written our content back after another node overwrote it, and when by the monotonic clock. */
+  readonly asserted: { readonly count: number; readonly at: number };
 }
 
 export interface OwnershipOptions {
@@ -39,9 +44,10 @@ export interface OwnershipOptions {
 /**
  * Takes this node's lease, keeps it alive and correct, and takes another when it is lost.
  *
- * Two nodes that are given the same public IP find the same lease. The one that held it writes its content back once;
- * the newcomer, which took it over on no other evidence than the IP, gives way to a subnet of its own. Both then hold
- * different subnets, and both can see and name the other: nothing flaps.
+ * Two nodes that are given the same public IP find the same lease. The one that held it writes its content back; the
+ * newcomer, which took it over on no other evidence than the IP, gives way to a subnet of its own. Both then hold
+ * different subnets, and both can see and name the other: nothing flaps. Whoever else writes over our lease does not get
+ * it either: its key is still the one that we made.
  */
 export class EtcdOwnership {
   private readonly options: OwnershipOptions;
@@ -113,13 +119,17 @@ export class EtcdOwnership {
       return;
     }
     if (!fits(wish.config, subnetsOf(held.lease))) {
-      this.lose(held, 'the network configuration has changed');
+      // Until there is another lease this one holds.
+      log.info({ lease: name }, 'our lease does not fit the changed network configuration, taking another');
+      await this.acquire(wish);
       return;
     }
     const lease = claimedLease(wish, subnetsOf(held.lease));
     const overwritten = record.revision > held.record.revision && record.value !== held.record.value;
     if (overwritten && !saysLease(record, lease)) {
-      if (isAnothers(record, lease)) this.lose(held, 'another node holds its key now');
+      // A key that was made anew is its maker's; one that was written over is still ours.
+      if (record.created !== held.record.created && isAnothers(record, lease))
+        this.lose(held, 'another node holds its key now');
       else await this.dispute(held, record, lease);
       return;
     }
@@ -141,8 +151,10 @@ export class EtcdOwnership {
     const { store, log } = this.options;
     const { name } = held.record;
     const details = { lease: name, ours: held.record.value, theirs: record.value };
-    const unproven = held.unprovenSince !== undefined && monotonicMs() - held.unprovenSince < DISPUTE_MS;
-    if (unproven || held.asserted) {
+    const now = monotonicMs();
+    const unproven = held.unprovenSince !== undefined && now - held.unprovenSince < DISPUTE_MS;
+    const count = now - held.asserted.at < QUIET_MS ? held.asserted.count + 1 : 1;
+    if (unproven || (count > MOST_ASSERTIONS && !isAnothers(record, lease))) {
       this.foreign.add(name);
       log.error(
         details,
@@ -155,11 +167,15 @@ export class EtcdOwnership {
     }
     log.error(
       details,
-      'another node with our public IP has overwritten our lease: writing it back once; give the nodes different public IPs',
+      'another node has overwritten our lease: writing it back; give nodes different public IPs, and each the right to write its own key alone',
     );
-    const updated = await store.update(record, formatLeaseValue(lease));
+    // On our own etcd lease: on another's, or on none, the key would not live and die with us.
+    const updated = await store.update(
+      { ...record, etcdLease: held.record.etcdLease },
+      formatLeaseValue(lease),
+    );
     if (updated === undefined) throw await this.raced(name);
-    this.hold({ ...held, record: updated, lease, asserted: true }, false);
+    this.hold({ ...held, record: updated, lease, asserted: { count, at: now } }, false);
   }
 
   private lose(held: Held, why: string): void {
@@ -174,8 +190,10 @@ export class EtcdOwnership {
       if (attempt > 0) await this.options.tracker.refresh();
       const held = await this.tryAcquire(wish);
       if (held === undefined) continue;
+      const old = this.standing();
       this.renewal.schedule(60);
       this.hold(held, true);
+      if (old !== undefined && old.name !== held.record.name) await this.options.store.remove(old);
       return;
     }
     throw new TwillError('conflict', 'other nodes took every subnet that was tried first');
@@ -192,7 +210,7 @@ export class EtcdOwnership {
       foreign: this.foreign,
       random: (below) => (below > 0 ? randomInt(below) : 0),
     });
-    const base = { asserted: false, unprovenSince: undefined };
+    const base = { asserted: { count: 0, at: 0 }, unprovenSince: undefined };
     if (choice.kind === 'reuse') {
       const lease = claimedLease(wish, subnetsOf(choice.lease));
       const known = tracker.records.get(choice.lease.name);
@@ -204,14 +222,28 @@ export class EtcdOwnership {
       );
       return { ...base, record, lease, unprovenSince: choice.proven ? undefined : monotonicMs() };
     }
-    let reserved = false;
-    for (const lease of choice.obsolete) if (!(await this.giveBack(lease))) reserved = true;
     const lease = claimedLease(wish, choice.subnets);
+    const standing = this.standing();
+    let reserved = false;
+    for (const one of choice.obsolete)
+      if (one.name !== standing?.name && !(await this.giveBack(one))) reserved = true;
+    const value = formatLeaseValue(lease);
     // A reservation of ours may stand for the same IPv4 subnet.
-    const record = await store.create(lease.name, formatLeaseValue(lease), reserved);
+    const record =
+      standing === undefined
+        ? await store.create(lease.name, value, reserved)
+        : await store.move(standing, lease.name, value);
     if (record === undefined) return undefined;
+    if (standing !== undefined) tracker.forget(standing.name);
     log.info({ lease: record.name }, 'leased a subnet');
     return { ...base, record, lease };
+  }
+
+  /** The lease that we hold, where another is to take its place; a reservation stays where it is. */
+  private standing(): LeaseRecord | undefined {
+    const { name } = this.held?.record ?? {};
+    const record = name === undefined ? undefined : this.options.tracker.records.get(name);
+    return record?.etcdLease === '0' ? undefined : record;
   }
 
   /** @returns false when it stays: it is a reservation */

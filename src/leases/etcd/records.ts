@@ -1,10 +1,16 @@
+import { createHash } from 'node:crypto';
 import type { IKeyValue, IWatchResponse } from 'etcd3';
 
 /** One key below `…/subnets/`. */
 export interface LeaseRecord {
-  /** The key's last part. */
+  /** The key's last part; cut where no lease can have that name. */
   readonly name: string;
+  /** Empty where it is longer than any lease's. */
   readonly value: string;
+  /** Characters of a value that was not kept; undefined for every other. */
+  readonly oversize?: number | undefined;
+  /** Revision that made the key. */
+  readonly created: number;
   /** Revision that last changed the key. */
   readonly revision: bigint;
   /** The etcd lease the key hangs on; '0' for a reservation. */
@@ -29,6 +35,18 @@ export interface WatchHandler {
   config(text: string | undefined, revision: bigint): void;
   /** The watch stands; the member that serves it is at this revision. */
   connected(revision: bigint): void;
+}
+
+/** Characters of a lease's value, and of the key's last part: several times what flannel writes for any backend. */
+const LONGEST_VALUE = 8192;
+const LONGEST_NAME = 100;
+/** Of the network configuration. */
+const LONGEST_CONFIG = 65_536;
+
+/** The network configuration; of one that is too long, enough to be no JSON. */
+export function configText(kv: IKeyValue): string {
+  const text = kv.value.toString();
+  return text.length > LONGEST_CONFIG ? text.slice(0, LONGEST_CONFIG) : text;
 }
 
 /** `[prefix, end)` selects every key that starts with `prefix`. */
@@ -58,18 +76,30 @@ export class LeaseKeys {
   }
 
   record(kv: IKeyValue): LeaseRecord {
+    const value = kv.value.toString();
+    const oversize = value.length > LONGEST_VALUE ? value.length : undefined;
     return {
-      name: kv.key.toString('utf8', Buffer.byteLength(this.subnets)),
-      value: kv.value.toString(),
+      name: this.nameOf(kv.key),
+      value: oversize === undefined ? value : '',
+      ...(oversize === undefined ? {} : { oversize }),
+      created: Number(kv.create_revision),
       revision: BigInt(kv.mod_revision),
       etcdLease: kv.lease,
     };
   }
 
+  /** Names that no lease can have are kept apart by their digest: a key may have a million characters. */
+  nameOf(key: Buffer): string {
+    const name = key.toString('utf8', Buffer.byteLength(this.subnets));
+    if (name.length <= LONGEST_NAME) return name;
+    const digest = createHash('sha256').update(key).digest('hex').slice(0, 16);
+    return `${name.slice(0, LONGEST_NAME)}… (${name.length} characters, SHA-256 ${digest}…)`;
+  }
+
   /** Hands an answer of the watch of the configuration to the handler. */
   configChanged(answer: IWatchResponse, handler: WatchHandler): void {
     for (const { type, kv } of answer.events)
-      handler.config(isDeletion(type) ? undefined : kv.value.toString(), BigInt(kv.mod_revision));
+      handler.config(isDeletion(type) ? undefined : configText(kv), BigInt(kv.mod_revision));
   }
 
   /** Hands an answer of the watch of the leases to the handler. */
@@ -80,7 +110,9 @@ export class LeaseKeys {
       return isDeletion(type) ? { type: 'delete', name, revision } : { type: 'put', record };
     });
     // While a watch catches up, the header has the store's revision in each of several answers.
-    const last = answer.events.at(-1)?.kv.mod_revision;
-    handler.events(events, BigInt(last ?? answer.header.revision));
+    const last = BigInt(answer.events.at(-1)?.kv.mod_revision ?? answer.header.revision);
+    // Of an answer in parts the next one goes on with the same revision.
+    const { fragment = false } = answer as { fragment?: boolean };
+    handler.events(events, fragment ? last - 1n : last);
   }
 }

@@ -6,6 +6,7 @@ import type { Lease } from '../plan/lease.ts';
 import { fitsLimits, keepsSubnets } from '../plan/network-change.ts';
 import { type NetworkConfig, parseNetworkConfig } from '../plan/network-config.ts';
 import type { LeaseSource, SourceChange, SourceStatus } from '../plan/source.ts';
+import { ServerAddresses } from '../servers.ts';
 import type { EtcdOptions } from './client.ts';
 import { EtcdOwnership } from './ownership.ts';
 import { EtcdLeases } from './store.ts';
@@ -16,6 +17,7 @@ export class EtcdSource implements LeaseSource {
   private readonly store: EtcdLeases;
   private readonly log: Log;
   private readonly tracker: EtcdTracker;
+  private readonly addressesOfServers: ServerAddresses;
   private readonly ownership: EtcdOwnership;
   private current: NetworkConfig | undefined;
   /** Our public IPs of the last claim. */
@@ -28,6 +30,7 @@ export class EtcdSource implements LeaseSource {
   constructor(options: EtcdOptions, renewMarginSeconds: number, log: Log) {
     this.log = log;
     this.store = new EtcdLeases(options);
+    this.addressesOfServers = new ServerAddresses(options.endpoints);
     this.tracker = new EtcdTracker(this.store, log, {
       leases: (names) => {
         this.ownership.noticed(names);
@@ -110,6 +113,10 @@ export class EtcdSource implements LeaseSource {
 
   internalIps(): readonly Address[] {
     return [];
+  }
+
+  servers(): readonly Address[] {
+    return this.addressesOfServers.known;
   }
 
   publicIps(): readonly Address[] {

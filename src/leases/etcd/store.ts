@@ -2,11 +2,9 @@ import type { ICompare } from 'etcd3';
 import { noIpv4Subnet } from '../plan/lease.ts';
 import type { EtcdOptions } from './client.ts';
 import { EtcdConnection } from './connection.ts';
+import { LeasePages } from './pages.ts';
 import { LeaseKeys, type LeaseListing, type LeaseRecord, prefixEnd, type WatchHandler } from './records.ts';
 import { keepLeaseAlive, watchKeys } from './streams.ts';
-
-/** Leases in one answer of a listing. */
-const PAGE = 1000;
 
 /** Seconds a lease lives without renewal; flannel's value. */
 export const LEASE_TTL_SECONDS = 24 * 60 * 60;
@@ -46,35 +44,16 @@ export class EtcdLeases {
    * answers of a big cluster need not all be in memory at once.
    */
   async list(onRecord: (record: LeaseRecord, revision: bigint) => void): Promise<LeaseListing> {
-    const end = prefixEnd(this.keys.subnets);
-    const answer = await this.connection.call('list the leases', (client) =>
-      client.kv.txn({
-        success: [
-          { request_range: { key: Buffer.from(this.keys.config) } },
-          { request_range: { key: Buffer.from(this.keys.subnets), range_end: end, limit: PAGE } },
-        ],
-      }),
-    );
-    const { revision } = answer.header;
-    const listed = BigInt(revision);
-    let page = answer.responses[1]!.response_range;
-    const config = answer.responses[0]!.response_range.kvs[0]?.value.toString();
-    answer.responses = [];
+    const pages = new LeasePages(this.connection, this.keys);
+    const { config, revision } = await pages.first();
     for (;;) {
-      const last = page.kvs.at(-1)?.key;
-      const key = page.more && last !== undefined ? Buffer.concat([last, Buffer.of(0)]) : undefined;
+      const { kvs } = pages;
       // Etcd reads the next page while we read this one.
-      const next =
-        key &&
-        this.connection.call('list the leases', (client) =>
-          client.kv.range({ key, range_end: end, limit: PAGE, revision }),
-        );
-      next?.catch(() => {}); // reported below, unless `onRecord` throws first
-      for (const kv of page.kvs) onRecord(this.keys.record(kv), listed);
-      if (next === undefined) break;
-      page = await next;
+      const next = pages.next();
+      next.catch(() => {}); // reported below, unless `onRecord` throws first
+      for (const kv of kvs) onRecord(this.keys.record(kv), revision);
+      if (!(await next)) return { config, revision };
     }
-    return { config, revision: listed };
   }
 
   private async grant(): Promise<string> {
@@ -95,39 +74,52 @@ export class EtcdLeases {
    * Holds while no key has the IPv4 subnet of this one: with another IPv6 subnet beside it, or with none, it would be another
    * key, and two nodes would have one subnet.
    */
-  private noneWithIpv4(name: string): ICompare[] {
+  private noneWithIpv4(name: string, except?: string): ICompare[] {
     const [ipv4] = name.split('&') as [string];
     if (ipv4 === noIpv4Subnet) return [];
-    const start = this.keyOf(ipv4);
-    // The library's types lack the end of a range, its protocol definition has it.
-    const range = { key: Buffer.from(start), range_end: prefixEnd(start) } as ICompare;
-    return [{ ...range, target: 'Create', result: 'Equal', create_revision: '0' }];
+    const start = Buffer.from(this.keyOf(ipv4));
+    const end = prefixEnd(this.keyOf(ipv4));
+    const ranges: [Buffer, Buffer][] = [[start, end]];
+    if (except?.startsWith(ipv4)) {
+      const key = Buffer.from(this.keyOf(except));
+      ranges.splice(0, 1, [start, key], [Buffer.concat([key, Buffer.of(0)]), end]);
+    }
+    return ranges
+      .filter(([from, to]) => from.compare(to) < 0)
+      .map(([key, range_end]) => {
+        // The library's types lack the end of a range, its protocol definition has it.
+        const range = { key, range_end } as ICompare;
+        return { ...range, target: 'Create', result: 'Equal', create_revision: '0' };
+      });
   }
 
-  /** Puts the key if its revision is still `expected` (0: absent) and `further` holds. @returns undefined when not */
+  /** Puts the key if its revision is still `expected` (undefined: absent) and `further` holds. @returns undefined when not */
   private async putIf(
     name: string,
     value: string,
-    expected: bigint,
+    expected: Pick<LeaseRecord, 'created' | 'revision'> | undefined,
     etcdLease: string,
     further: readonly ICompare[] = [],
   ): Promise<LeaseRecord | undefined> {
     const key = Buffer.from(this.keyOf(name));
     const answer = await this.connection.call(`write ${this.keyOf(name)}`, (client) =>
       client.kv.txn({
-        compare: [{ key, target: 'Mod', result: 'Equal', mod_revision: String(expected) }, ...further],
+        compare: [
+          { key, target: 'Mod', result: 'Equal', mod_revision: String(expected?.revision ?? 0) },
+          ...further,
+        ],
         success: [{ request_put: { key, value: Buffer.from(value), lease: etcdLease } }],
       }),
     );
-    return answer.succeeded
-      ? { name, value, revision: BigInt(answer.header.revision), etcdLease }
-      : undefined;
+    if (!answer.succeeded) return undefined;
+    const revision = BigInt(answer.header.revision);
+    return { name, value, created: expected?.created ?? Number(revision), revision, etcdLease };
   }
 
   private async putWithNewLease(
     name: string,
     value: string,
-    expected: bigint,
+    expected: LeaseRecord | undefined,
     further: readonly ICompare[] = [],
   ): Promise<LeaseRecord | undefined> {
     const etcdLease = await this.grant();
@@ -146,7 +138,7 @@ export class EtcdLeases {
    * @returns undefined when somebody else has the key, or the IPv4 subnet
    */
   create(name: string, value: string, sharing = false): Promise<LeaseRecord | undefined> {
-    return this.putWithNewLease(name, value, 0n, sharing ? [] : this.noneWithIpv4(name));
+    return this.putWithNewLease(name, value, undefined, sharing ? [] : this.noneWithIpv4(name));
   }
 
   /**
@@ -156,9 +148,35 @@ export class EtcdLeases {
    */
   async update(known: LeaseRecord, value: string): Promise<LeaseRecord | undefined> {
     const kept = known.etcdLease === '0' || (await this.keepAlive(known.etcdLease)) > 0;
-    if (!kept) return this.putWithNewLease(known.name, value, known.revision);
+    if (!kept) return this.putWithNewLease(known.name, value, known);
     if (known.value === value) return known;
-    return this.putIf(known.name, value, known.revision, known.etcdLease);
+    return this.putIf(known.name, value, known, known.etcdLease);
+  }
+
+  /**
+   * Puts a key of another name in the place of one that is as we know it, in one step and on the same etcd lease.
+   * @returns undefined when somebody else has the key or the IPv4 subnet, or changed the known one
+   */
+  async move(known: LeaseRecord, name: string, value: string): Promise<LeaseRecord | undefined> {
+    const { etcdLease } = known;
+    if ((await this.keepAlive(etcdLease)) === 0) return undefined;
+    const [old, key] = [known.name, name].map((each) => Buffer.from(this.keyOf(each))) as [Buffer, Buffer];
+    const answer = await this.connection.call(`write ${this.keyOf(name)}`, (client) =>
+      client.kv.txn({
+        compare: [
+          { key: old, target: 'Mod', result: 'Equal', mod_revision: String(known.revision) },
+          { key, target: 'Create', result: 'Equal', create_revision: '0' },
+          ...this.noneWithIpv4(name, known.name),
+        ],
+        success: [
+          { request_delete_range: { key: old } },
+          { request_put: { key, value: Buffer.from(value), lease: etcdLease } },
+        ],
+      }),
+    );
+    if (!answer.succeeded) return undefined;
+    const revision = BigInt(answer.header.revision);
+    return { name, value, created: Number(revision), revision, etcdLease };
   }
 
   /** Deletes the key if it is as we know it. */

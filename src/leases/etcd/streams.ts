@@ -90,7 +90,7 @@ export async function watchKeys(client: Etcd3, watch: KeyWatch): Promise<'compac
     for (const { start: key, end } of ranges) {
       const range = end === undefined ? { key } : { key, range_end: end };
       stream.write({
-        create_request: { ...range, start_revision: String(revision), progress_notify: true },
+        create_request: { ...range, start_revision: String(revision), progress_notify: true, fragment: true },
       });
     }
     if (signal.aborted) stop();

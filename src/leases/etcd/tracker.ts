@@ -1,9 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Prefix } from '../../model/address.ts';
-import { describeError } from '../../model/error.ts';
+import { describeError, isTwillError, TwillError } from '../../model/error.ts';
 import { coalesce } from '../../process/coalesce.ts';
 import { type Log, LogLimiter } from '../../process/log.ts';
-import { type Lease, parseLease, parseLeaseKeyName } from '../plan/lease.ts';
+import { type Lease, parseLease, parseLeaseKeyName, sameLease } from '../plan/lease.ts';
 import type { LeaseEvent, LeaseRecord } from './records.ts';
 import type { EtcdLeases } from './store.ts';
 
@@ -23,7 +23,13 @@ export interface TrackerEvents {
 }
 
 function sameRecord(a: LeaseRecord, b: LeaseRecord | undefined): boolean {
-  return b !== undefined && a.revision === b.revision && a.value === b.value && a.etcdLease === b.etcdLease;
+  return (
+    b !== undefined &&
+    a.oversize === b.oversize &&
+    a.revision === b.revision &&
+    a.value === b.value &&
+    a.etcdLease === b.etcdLease
+  );
 }
 
 /**
@@ -42,6 +48,8 @@ export class EtcdTracker {
   private readonly log: Log;
   private readonly events: TrackerEvents;
   private readonly limiter = new LogLimiter();
+  /** Of entries that cannot be read: one line a minute for each, and for thousands at once not as many. */
+  private readonly unreadable = new LogLimiter();
   private readonly abort = new AbortController();
   /** Ends the watch or the wait under way. */
   private round = new AbortController();
@@ -149,15 +157,25 @@ export class EtcdTracker {
     this.events.config(text);
   }
 
+  /** A lease that says what it said before has said so since then. */
+  private read({ name, value, oversize, created, revision }: LeaseRecord): Lease {
+    if (oversize !== undefined)
+      throw new TwillError('invalid', `its value of ${oversize} characters is longer than any lease's`);
+    const lease = parseLease(name, value, { created, changed: Number(revision) });
+    const known = this.leases.get(name);
+    const same = known?.order.created === created && sameLease(known, lease);
+    return same ? { ...lease, order: known.order } : lease;
+  }
+
   private put(record: LeaseRecord): void {
     this.records.set(record.name, record);
     try {
-      this.leases.set(record.name, parseLease(record.name, record.value));
+      this.leases.set(record.name, this.read(record));
       this.malformed.delete(record.name);
     } catch (error) {
       this.leases.delete(record.name);
       const reason = describeError(error);
-      if (this.malformed.get(record.name) !== reason)
+      if (this.malformed.get(record.name) !== reason && this.unreadable.allow(record.name) !== undefined)
         this.log.warn({ key: this.store.keyOf(record.name), reason }, 'skipped a lease that cannot be read');
       this.malformed.set(record.name, reason);
     }
@@ -181,7 +199,28 @@ export class EtcdTracker {
   private async follow(signal: AbortSignal): Promise<void> {
     const fresh = this.relist;
     if (fresh) await this.refresh();
-    const end = await this.store.watch(
+    const end = await this.watch(fresh, signal);
+    if (end === 'compacted') {
+      this.relist = true;
+      this.log.info(
+        { revision: String(this.revision) },
+        'etcd has compacted the watched revision, listing again',
+      );
+    }
+  }
+
+  /** Changes that are too big to be told are listed. */
+  private async watch(fresh: boolean, signal: AbortSignal): Promise<'compacted' | 'stopped'> {
+    try {
+      return await this.watchFrom(fresh, signal);
+    } catch (error) {
+      if (isTwillError(error, 'exhausted')) this.relist = true;
+      throw error;
+    }
+  }
+
+  private watchFrom(fresh: boolean, signal: AbortSignal): Promise<'compacted' | 'stopped'> {
+    return this.store.watch(
       this.revision + 1n,
       {
         events: (events, revision) => this.apply(events, revision),
@@ -199,13 +238,6 @@ export class EtcdTracker {
       },
       signal,
     );
-    if (end === 'compacted') {
-      this.relist = true;
-      this.log.info(
-        { revision: String(this.revision) },
-        'etcd has compacted the watched revision, listing again',
-      );
-    }
   }
 
   private setConnected(): void {

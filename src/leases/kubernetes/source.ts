@@ -11,6 +11,7 @@ import { inNetwork, keepsSubnets } from '../plan/network-change.ts';
 import type { NetworkConfig } from '../plan/network-config.ts';
 import { type AnnotationNames, annotationNames } from '../plan/node-annotations.ts';
 import type { LeaseSource, SourceChange, SourceStatus } from '../plan/source.ts';
+import { ServerAddresses } from '../servers.ts';
 import { KubeNodes } from './nodes.ts';
 import { KubeOwnership } from './ownership.ts';
 import { findNodeName, KubeLeases } from './records.ts';
@@ -43,6 +44,7 @@ export class KubeSource implements LeaseSource {
   private current: NetworkConfig | undefined;
   private configError: string | undefined;
   private client: KubeClient | undefined;
+  private addressesOfServers: ServerAddresses | undefined;
   private listed: (() => void) | undefined;
   private starting: Promise<NetworkConfig> | undefined;
   private onChange: (change: SourceChange) => void = () => {};
@@ -111,6 +113,7 @@ export class KubeSource implements LeaseSource {
       findNodeName(client, process.env, this.abort.signal),
     );
     this.client = client;
+    this.addressesOfServers = new ServerAddresses([client.server]);
     this.nodes = new KubeNodes({
       log: this.options.log,
       nodeName: this.nodeName,
@@ -189,6 +192,10 @@ export class KubeSource implements LeaseSource {
 
   internalIps(): readonly Address[] {
     return this.nodes?.own?.internalIps ?? [];
+  }
+
+  servers(): readonly Address[] {
+    return this.addressesOfServers?.known ?? [];
   }
 
   publicIps(): readonly Address[] {

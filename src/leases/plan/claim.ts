@@ -1,6 +1,14 @@
 import type { Prefix } from '../../model/address.ts';
 import { TwillError } from '../../model/error.ts';
-import { formatLeaseValue, type Lease, leaseFamily, leaseKeyName, parseLease, sameLease } from './lease.ts';
+import {
+  formatLeaseValue,
+  type Lease,
+  leaseFamily,
+  leaseKeyName,
+  noOrder,
+  parseLease,
+  sameLease,
+} from './lease.ts';
 import { inNetwork } from './network-change.ts';
 import type { Backend, NetworkConfig } from './network-config.ts';
 import { type AnnotationNames, overwrittenIp, type RawNode } from './node-annotations.ts';
@@ -29,6 +37,7 @@ export function claimedLease({ identity, config }: Claim, subnets: readonly Pref
       if (subnet === undefined || publicIp === undefined) return [];
       return [{ family, subnet, publicIp, vtepMac: vtepMacs.get(family.name) }];
     }),
+    order: noOrder,
   };
 }
 
@@ -65,7 +74,7 @@ export function claimedNodeLease(
     if (publicIp === undefined) throw new TwillError('unavailable', `no ${family.kubeName} public IP`);
     return { family, subnet, publicIp, vtepMac: identity.vtepMacs.get(family.name) };
   });
-  return { name: node.name, ...claimBackend(config.backend), families };
+  return { name: node.name, ...claimBackend(config.backend), families, order: noOrder };
 }
 
 export const subnetsOf = (lease: Lease): Prefix[] => lease.families.map(({ subnet }) => subnet);

@@ -24,6 +24,18 @@ export interface LeaseFamily {
   readonly vtepMac: string | undefined;
 }
 
+/**
+ * When a lease was made and when it was last written, as its source counts (revisions in etcd, seconds with Kubernetes):
+ * what is lower was first. Every node reads the same.
+ */
+export interface LeaseOrder {
+  readonly created: number;
+  readonly changed: number;
+}
+
+/** Of a lease that is not in the source yet. */
+export const noOrder: LeaseOrder = { created: 0, changed: 0 };
+
 /** What one node told the others about itself. At most one entry a family, IPv4 first. */
 export interface Lease {
   /** What people call it: the last part of the etcd key, or the Kubernetes node's name. */
@@ -32,13 +44,14 @@ export interface Lease {
   readonly backend: string;
   readonly vni: number | undefined;
   readonly families: readonly LeaseFamily[];
+  readonly order: LeaseOrder;
 }
 
 export function leaseFamily(lease: Lease, family: Family): LeaseFamily | undefined {
   return lease.families.find((entry) => entry.family === family);
 }
 
-/** True when both say the same about every family. */
+/** True when both say the same about every family, whenever they said it. */
 export function sameLease(a: Lease, b: Lease): boolean {
   return (
     a.backend === b.backend &&
@@ -134,6 +147,9 @@ function rawLease(fields: Readonly<Record<string, unknown>>): RawLease {
   };
 }
 
+/** Longer than the name of any backend. */
+const LONGEST_TYPE = 32;
+
 function parseVtep(data: unknown, field: string): { vni: number | undefined; mac: string } {
   const fields = (data ?? {}) as Readonly<Record<string, unknown>>;
   const [vni, mac] = [goField(fields, 'VNI'), goField(fields, 'VtepMAC')];
@@ -143,12 +159,25 @@ function parseVtep(data: unknown, field: string): { vni: number | undefined; mac
   return { vni: typeof vni === 'number' ? vni : undefined, mac: parsed };
 }
 
+/** flannel's backend alloc leaves the field out: its type is the empty text, which is not written. */
+function backendType(type: unknown): string {
+  if (type === undefined || type === null || type === '') return 'alloc';
+  if (typeof type !== 'string') throw new TwillError('invalid', 'BackendType is not a string');
+  if (type.length > LONGEST_TYPE) throw new TwillError('invalid', 'BackendType is no backend of flannel');
+  return type;
+}
+
 /**
  * Checks what a node published. Families without a public IP are left out; none at all is an error.
  * @throws TwillError `invalid` naming the field
  */
-export function makeLease(name: string, subnets: readonly Prefix[], raw: RawLease): Lease {
-  if (typeof raw.BackendType !== 'string') throw new TwillError('invalid', 'BackendType is missing');
+export function makeLease(
+  name: string,
+  subnets: readonly Prefix[],
+  raw: RawLease,
+  order: LeaseOrder = noOrder,
+): Lease {
+  const backend = backendType(raw.BackendType);
   const families: LeaseFamily[] = [];
   let vni: number | undefined;
   for (const subnet of subnets) {
@@ -164,19 +193,19 @@ export function makeLease(name: string, subnets: readonly Prefix[], raw: RawLeas
     if (publicIp.family !== family)
       throw new TwillError('invalid', `${ipField} '${text}' is not ${family.kubeName}`);
     if (!isUnicast(publicIp)) throw new TwillError('invalid', `no node can have ${ipField} '${text}'`);
-    const vtep = raw.BackendType === 'vxlan' ? parseVtep(raw[dataField], dataField) : undefined;
+    const vtep = backend === 'vxlan' ? parseVtep(raw[dataField], dataField) : undefined;
     vni ??= vtep?.vni;
     families.push({ family, subnet, publicIp, vtepMac: vtep?.mac });
   }
   if (families.length === 0) throw new TwillError('invalid', 'PublicIP is missing');
-  return { name, backend: raw.BackendType, vni, families };
+  return { name, backend, vni, families, order };
 }
 
 /**
  * Reads one entry below `…/subnets/`.
  * @throws TwillError `invalid` naming the key and the field
  */
-export function parseLease(name: string, value: string): Lease {
+export function parseLease(name: string, value: string, order: LeaseOrder = noOrder): Lease {
   const subnets = parseLeaseKeyName(name);
   let raw: unknown;
   try {
@@ -186,7 +215,7 @@ export function parseLease(name: string, value: string): Lease {
   }
   try {
     if (typeof raw !== 'object' || raw === null) throw new TwillError('invalid', 'it is not an object');
-    return makeLease(name, subnets, rawLease(raw as Readonly<Record<string, unknown>>));
+    return makeLease(name, subnets, rawLease(raw as Readonly<Record<string, unknown>>), order);
   } catch (cause) {
     throw new TwillError('invalid', `the value of subnet key '${name}': ${describeError(cause)}`, cause);
   }

@@ -15,9 +15,14 @@ export function fitsLimits(
   );
 }
 
+/** True when all of the subnet is in the network. */
+export function inside(network: Prefix, subnet: Prefix): boolean {
+  return subnet.length >= network.length && prefixContains(network, subnet.address);
+}
+
 /** True when the subnet is part of the family's pod network, whoever cut it. */
 export function inNetwork({ network }: FamilyNetwork, subnet: Prefix): boolean {
-  return prefixContains(network, subnet.address) && subnet.length >= network.length;
+  return inside(network, subnet);
 }
 
 /** True when a lease keeps each of its subnets under the configuration. Families that come new take none away. */

@@ -8,6 +8,7 @@ import {
   parseAddress,
   parsePrefix,
   prefixContains,
+  prefixesOverlap,
   prefixHost,
 } from '../../model/address.ts';
 import { describeError, TwillError } from '../../model/error.ts';
@@ -136,11 +137,20 @@ function subnetLimit(fields: Fields, name: string, network: Prefix, length: numb
   return limit;
 }
 
+/** Addresses that no pod can have, whatever the configuration: this host, loopback, multicast, link-local. */
+const unusable = {
+  ipv4: ['0.0.0.0/8', '127.0.0.0/8', '224.0.0.0/4'].map(parsePrefix),
+  ipv6: ['::/127', 'fe80::/10', 'ff00::/8'].map(parsePrefix),
+} as const;
+
 function familyNetwork(fields: Fields, family: Family, allocate: boolean): FamilyNetwork {
   const { prefix } = limits[family.name];
   const network = fields.parsed(`${prefix}Network`, family, parsePrefix);
   if (network === undefined)
     throw fields.wrong(`${prefix}Network`, `is missing, and Enable${family.kubeName} is on`);
+  const nowhere = unusable[family.name].find((reserved) => prefixesOverlap(reserved, network));
+  if (nowhere !== undefined)
+    throw fields.wrong(`${prefix}Network`, `${network.text} overlaps ${nowhere.text}, which no pod can have`);
   // Where Kubernetes allocates the subnets these settings have no meaning, and flannel does not check them.
   if (!allocate) {
     const { address } = network;
@@ -148,14 +158,15 @@ function familyNetwork(fields: Fields, family: Family, allocate: boolean): Famil
   }
   const length = subnetLength(fields, network);
   const size = 1n << BigInt(family.bits - length);
-  return {
-    family,
-    network,
-    subnetLength: length,
-    // The first subnet is left out: its first address is the network's own.
-    subnetMin: subnetLimit(fields, `${prefix}SubnetMin`, network, length) ?? prefixHost(network, size),
-    subnetMax: subnetLimit(fields, `${prefix}SubnetMax`, network, length) ?? prefixHost(network, -size),
-  };
+  // The first subnet is left out: its first address is the network's own.
+  const subnetMin = subnetLimit(fields, `${prefix}SubnetMin`, network, length) ?? prefixHost(network, size);
+  const subnetMax = subnetLimit(fields, `${prefix}SubnetMax`, network, length) ?? prefixHost(network, -size);
+  if (subnetMin.value > subnetMax.value)
+    throw fields.wrong(
+      `${prefix}SubnetMin`,
+      `${subnetMin.text} is above ${prefix}SubnetMax, ${subnetMax.text}: no subnet is left`,
+    );
+  return { family, network, subnetLength: length, subnetMin, subnetMax };
 }
 
 function parseBackend(value: unknown): Backend {
@@ -194,9 +205,29 @@ export function parseNetworkConfig(text: string, allocate = true): NetworkConfig
   if (fields.boolean('EnableIPv4', true)) families.push(familyNetwork(fields, ipv4, allocate));
   if (fields.boolean('EnableIPv6', false)) families.push(familyNetwork(fields, ipv6, allocate));
   if (families.length === 0) throw fields.wrong('EnableIPv4', 'and EnableIPv6 are both off');
-  return {
-    families,
-    nftables: fields.boolean('EnableNFTables', false),
-    backend: parseBackend(fields.raw('Backend')),
-  };
+  const backend = parseBackend(fields.raw('Backend'));
+  if (backend.type === 'vxlan' && backend.mtu !== undefined) {
+    const least = leastMtu(
+      families.map(({ family }) => family),
+      true,
+    );
+    if (backend.mtu < least)
+      throw fields.wrong(
+        'Backend.MTU',
+        `is ${backend.mtu}: at least ${least}, so that ${pods(families)} fit in after encapsulation`,
+      );
+  }
+  return { families, nftables: fields.boolean('EnableNFTables', false), backend };
 }
+
+/** Smallest MTU with which Linux has the family on a device (ETH_MIN_MTU; RFC 8200, section 5). */
+const leastOfFamily = { ipv4: 68, ipv6: 1280 } as const;
+
+/** Bytes that the underlay must carry: pods have one interface for all families. */
+export function leastMtu(families: readonly Family[], encapsulated: boolean): number {
+  const inner = Math.max(...families.map(({ name }) => leastOfFamily[name]));
+  return inner + (encapsulated ? Math.max(...families.map(({ vxlanOverhead }) => vxlanOverhead)) : 0);
+}
+
+const pods = (families: readonly FamilyNetwork[]): string =>
+  `pods' packets of ${families.map(({ family }) => `${family.kubeName} (${leastOfFamily[family.name]} bytes)`).join(' and ')}`;

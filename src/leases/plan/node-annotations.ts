@@ -8,11 +8,25 @@ import {
   tryParseAddress,
 } from '../../model/address.ts';
 import { TwillError } from '../../model/error.ts';
-import { formatLeaseValue, type Lease, leaseFamily, makeLease, type RawLease } from './lease.ts';
+import { list, object } from '../../model/untrusted.ts';
+import {
+  formatLeaseValue,
+  type Lease,
+  type LeaseOrder,
+  leaseFamily,
+  makeLease,
+  type RawLease,
+} from './lease.ts';
 
 /** The parts of a Kubernetes Node that carry a lease; nothing of it is trusted. */
 export interface RawNode {
-  readonly metadata?: { readonly name?: string; readonly annotations?: Readonly<Record<string, string>> };
+  readonly metadata?: {
+    readonly name?: string;
+    readonly annotations?: Readonly<Record<string, string>>;
+    readonly creationTimestamp?: string;
+    /** Who wrote which fields when, as the API server keeps it. */
+    readonly managedFields?: readonly { readonly time?: string; readonly fieldsV1?: unknown }[];
+  };
   readonly spec?: { readonly podCIDR?: string; readonly podCIDRs?: readonly string[] };
   readonly status?: {
     readonly addresses?: readonly { readonly type?: string; readonly address?: string }[];
@@ -74,6 +88,23 @@ function parseData(text: string | undefined): unknown {
   return text === undefined || text === '' ? undefined : JSON.parse(text);
 }
 
+/** Seconds; what a node says of itself comes after all podCIDRs, which a controller hands out. */
+const AFTER_SUBNETS = 2 ** 40;
+
+const seconds = (time: string | undefined): number => Math.floor(Date.parse(time ?? '') / 1000) || 0;
+
+/** When the node was made, and when its annotations were last written by somebody, by the API server's own clock. */
+function order({ metadata = {} }: RawNode, names: AnnotationNames): LeaseOrder {
+  const created = seconds(metadata.creationTimestamp);
+  const field = `f:${names.data.ipv4}`;
+  const writers = list(metadata.managedFields).map(object);
+  const writer = writers.find(({ fieldsV1 }) =>
+    Object.hasOwn(object(object(object(fieldsV1)['f:metadata'])['f:annotations']), field),
+  );
+  const written = typeof writer?.time === 'string' ? seconds(writer.time) : 0;
+  return { created, changed: AFTER_SUBNETS + Math.max(created, written) };
+}
+
 /**
  * The lease that a node's annotations amount to; undefined when flannel does not manage the node (yet).
  * @throws TwillError or SyntaxError saying what is wrong
@@ -94,7 +125,7 @@ export function nodeLease(node: RawNode, names: AnnotationNames): Lease | undefi
     BackendData: data,
     BackendV6Data: dataV6,
   };
-  return makeLease(node.metadata?.name ?? '', podSubnets(node), raw);
+  return makeLease(node.metadata?.name ?? '', podSubnets(node), raw, order(node, names));
 }
 
 function annotatedIp(node: RawNode, name: string, family: Family): Address | undefined {

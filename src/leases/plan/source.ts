@@ -37,6 +37,8 @@ export interface LeaseSource {
   leases(): ReadonlyMap<string, Lease>;
   /** Addresses by which the cluster knows this node: a hint which interface to use. */
   internalIps(): readonly Address[];
+  /** Addresses of the servers that the leases come from, as far as they are known. */
+  servers(): readonly Address[];
   /** Public IPs that an administrator set for this node in the source: they come before those of the flags. */
   publicIps(): readonly Address[];
   /** VTEP MAC that is published for this node beyond doubt, for a node whose own memory of it is gone. */

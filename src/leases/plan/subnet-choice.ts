@@ -20,6 +20,8 @@ export interface NodeIdentity {
   readonly vtepMacs: ReadonlyMap<Family['name'], string>;
   /** Subnets in the subnet file that an earlier run left. */
   readonly previous: readonly Prefix[];
+  /** Parts of the pod network that are this node's own, or between it and others: not for pods. */
+  readonly avoid?: readonly Prefix[];
 }
 
 export type SubnetChoice =
@@ -160,8 +162,11 @@ export function chooseSubnet(options: {
   // A lease that carries our IP but does not fit is given back only if it is ours beyond doubt or stands alone.
   const obsolete = ours.filter((lease) => provesOwnership(lease, identity) || ours.length === 1);
   const others = leases.filter((lease) => !obsolete.includes(lease));
-  const taken = [...others.flatMap(subnetsOf), ...blocked];
-  const { previous } = identity;
+  const { previous, avoid = [] } = identity;
+  const nodes = others.flatMap(({ families }) =>
+    families.map(({ publicIp, family }) => makePrefix(publicIp, family.bits)),
+  );
+  const taken = [...others.flatMap(subnetsOf), ...blocked, ...avoid, ...nodes];
   const free = (subnet: Prefix): boolean => !taken.some((other) => prefixesOverlap(other, subnet));
   if (previous.length > 0 && previous.every(free) && fits(config, previous))
     return { kind: 'create', subnets: previous, obsolete };

@@ -29,10 +29,16 @@ export function renderSubnetFile(file: SubnetFile): string {
   return `${lines.join('\n')}\n`;
 }
 
-/** The subnets that a subnet file of an earlier run names; lines that cannot be read are passed over. */
-export function previousSubnets(text: string, families: readonly Family[]): Prefix[] {
+/**
+ * The subnets, or the pod networks, that a subnet file of an earlier run names; lines that cannot be read are passed over.
+ */
+export function previousPrefixes(
+  text: string,
+  families: readonly Family[],
+  what: 'SUBNET' | 'NETWORK',
+): Prefix[] {
   return families.flatMap((family) => {
-    const [, value] = new RegExp(`^FLANNEL_${infix(family)}SUBNET=(.+)$`, 'm').exec(text) ?? [];
+    const [, value] = new RegExp(`^FLANNEL_${infix(family)}${what}=(.+)$`, 'm').exec(text) ?? [];
     if (value === undefined) return [];
     try {
       const { prefix } = parseCidr(value.trim());

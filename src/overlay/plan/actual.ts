@@ -137,7 +137,7 @@ export function neighbourEntry(entry: ListedNeighbour): NeighbourEntry | undefin
 export function fdbEntry(entry: ListedFdbEntry): FdbEntryPlan | undefined {
   const { device, mac, destination, state } = entry;
   if ((state & NUD_PERMANENT) === 0 || destination === undefined) return undefined;
-  return { kind: 'fdb', key: fdbKey(mac, destination), mac, destination, device };
+  return { kind: 'fdb', key: fdbKey(mac, destination.family), mac, destination, device };
 }
 
 /**

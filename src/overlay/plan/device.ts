@@ -1,5 +1,13 @@
-import type { Backend } from '../../leases/plan/network-config.ts';
-import { type Address, type Family, ipv4, type Prefix, prefixContains } from '../../model/address.ts';
+import { type Backend, leastMtu, type NetworkConfig } from '../../leases/plan/network-config.ts';
+import {
+  type Address,
+  type Family,
+  ipv4,
+  makePrefix,
+  type Prefix,
+  prefixContains,
+  prefixHost,
+} from '../../model/address.ts';
 
 /** The underlay interface that carries the overlay, and this node's addresses on it. */
 export interface Underlay {
@@ -44,15 +52,44 @@ export function vxlanName(family: Family, vni: number): string {
   return family === ipv4 ? `flannel.${vni}` : `flannel-v6.${vni}`;
 }
 
-/** MTU for one family's VXLAN device: the underlay's, or the configured one, less the encapsulation. */
+/** True for a name that {@link vxlanName} makes. */
+export function isOverlayName(name: string): boolean {
+  return /^flannel(-v6)?\.\d+$/.test(name);
+}
+
+/**
+ * MTU for one family's VXLAN device: the underlay's, or a smaller one that is configured, less the encapsulation. The
+ * kernel lets no VXLAN device have more than its underlay carries (vxlan_change_mtu).
+ */
 export function vxlanMtu(family: Family, backend: VxlanBackend, underlay: Underlay): number {
-  return (backend.mtu ?? underlay.mtu) - family.vxlanOverhead;
+  return Math.min(backend.mtu ?? underlay.mtu, underlay.mtu) - family.vxlanOverhead;
 }
 
 /** MTU for pods: the smallest over all families, since one pod interface carries them all. */
 export function podMtu(families: readonly Family[], backend: Backend, underlay: Underlay): number {
   if (backend.type !== 'vxlan') return underlay.mtu;
   return Math.min(...families.map((family) => vxlanMtu(family, backend, underlay)));
+}
+
+/**
+ * Why the overlay cannot work over this underlay with the configuration, with what to change.
+ * @returns undefined when it can
+ */
+export function whyNotOver(underlay: Underlay, { families, backend }: NetworkConfig): string | undefined {
+  const all = families.map(({ family }) => family);
+  const least = leastMtu(all, backend.type === 'vxlan');
+  if (backend.type !== 'alloc' && underlay.mtu < least)
+    return `${underlay.name} has an MTU of ${underlay.mtu}: at least ${least} is needed for ${all.map(({ kubeName }) => kubeName).join(' and ')}`;
+  for (const { family, network, subnetLength, subnetMin, subnetMax } of families) {
+    const last = prefixHost(makePrefix(subnetMax, subnetLength), -1);
+    const around = underlay.networks.find(
+      (direct) =>
+        direct.family === family && prefixContains(direct, subnetMin) && prefixContains(direct, last),
+    );
+    if (around !== undefined)
+      return `the pod network ${network.text} lies in ${around.text}, the network between the nodes: it has no subnet for pods`;
+  }
+  return undefined;
 }
 
 export function planVxlan(options: {

@@ -1,4 +1,4 @@
-import type { Address, Prefix } from '../../model/address.ts';
+import type { Address, Family, Prefix } from '../../model/address.ts';
 
 /**
  * Our mark on routes: the rtnetlink protocol number. Numbers above RTPROT_STATIC (4) are user space's; this one is
@@ -69,8 +69,10 @@ export type EntryMap = Map<string, OverlayEntry>;
 export const routeKey = (destination: Prefix): string => `r ${destination.text}`;
 export const nexthopKey = (id: number): string => `h ${id}`;
 export const neighbourKey = (address: Address): string => `n ${address.text}`;
-/** By MAC and destination: two nodes that share a MAC must not fight over one entry. */
-export const fdbKey = (mac: string, destination: Address): string => `f ${mac} ${destination.text}`;
+/**
+ * A unicast MAC has one destination on a device; of leases that share one, the first has it. Each family has its device.
+ */
+export const fdbKey = (mac: string, { name }: Family): string => `f ${mac} ${name}`;
 
 export function sameEntry(a: OverlayEntry, b: OverlayEntry): boolean {
   if (a === b) return true;
@@ -85,5 +87,6 @@ export function sameEntry(a: OverlayEntry, b: OverlayEntry): boolean {
   }
   if (a.kind === 'nexthop' && b.kind === 'nexthop') return a.gateway.text === b.gateway.text;
   if (a.kind === 'neighbour' && b.kind === 'neighbour') return a.mac === b.mac;
+  if (a.kind === 'fdb' && b.kind === 'fdb') return a.destination.text === b.destination.text;
   return true;
 }

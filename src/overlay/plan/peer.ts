@@ -3,9 +3,10 @@ import type { Backend } from '../../leases/plan/network-config.ts';
 import {
   type Address,
   type Family,
+  ipv4,
   type Prefix,
-  prefixContains,
   prefixesOverlap,
+  prefixSize,
 } from '../../model/address.ts';
 import {
   fdbKey,
@@ -16,6 +17,7 @@ import {
   ROUTE_PROTOCOL,
   routeKey,
 } from './entries.ts';
+import { type Ground, takenFrom } from './ground.ts';
 
 /** One family's tunnel or underlay as the peers' entries need it. */
 export interface FamilyPath {
@@ -36,7 +38,8 @@ export interface FamilyPath {
 
 /** Why a node's lease yields no entries, for a log line that names it. */
 export interface SkippedLease {
-  readonly lease: Lease;
+  /** The lease's name. */
+  readonly name: string;
   readonly reason: string;
 }
 
@@ -49,7 +52,7 @@ function vxlanEntries(
   const tunnel = subnet.address;
   const entries: OverlayEntry[] = [
     { kind: 'neighbour', key: neighbourKey(tunnel), address: tunnel, mac, device },
-    { kind: 'fdb', key: fdbKey(mac, publicIp), mac, destination: publicIp, device },
+    { kind: 'fdb', key: fdbKey(mac, publicIp.family), mac, destination: publicIp, device },
   ];
   const nexthop = path.nexthops ? nexthopId(tunnel) : undefined;
   if (nexthop !== undefined)
@@ -67,9 +70,10 @@ function vxlanEntries(
   return entries;
 }
 
-/** True when a route to `outer` would take the place of that to `inner`, or attract what is for all of it. */
-function covers(outer: Prefix, inner: Prefix): boolean {
-  return outer.length <= inner.length && prefixContains(outer, inner.address);
+/** The first and the last address of a network are no host's; a /31 and a /32 have none that is not. */
+function isNoHost(network: Prefix, { family, value }: Address): boolean {
+  if (family !== ipv4 || network.length > 30) return false;
+  return value === network.address.value || value === network.address.value + prefixSize(network) - 1n;
 }
 
 /**
@@ -82,12 +86,11 @@ function peerEntries(lease: Lease, path: FamilyPath, backend: Backend): OverlayE
   if (backend.type === 'alloc') return [];
   if (lease.backend !== backend.type) return `its backend is ${lease.backend}, ours is ${backend.type}`;
   const { subnet, publicIp } = peer;
-  const covered = path.networks.find((network) => covers(subnet, network));
-  if (covered !== undefined)
-    return `its subnet ${subnet.text} covers ${covered.text}, a network of this node's own`;
   const device = backend.type === 'host-gw' || backend.directRouting ? path.onLink(publicIp) : undefined;
   if (backend.type === 'host-gw' || device !== undefined) {
     if (device === undefined) return `${publicIp.text} is not directly reachable, which host-gw needs`;
+    if (path.networks.some((network) => isNoHost(network, publicIp)))
+      return `its public IP ${publicIp.text} is that of a network, or its broadcast address`;
     return [
       {
         kind: 'route',
@@ -105,15 +108,20 @@ function peerEntries(lease: Lease, path: FamilyPath, backend: Backend): OverlayE
   return vxlanEntries(path, path.vxlan, peer, peer.vtepMac);
 }
 
-/** A peer's entries must never shadow our own subnet or send our own traffic back to ourselves. */
-function clash(lease: Lease, own: Lease, family: Family): string | undefined {
+/** A peer's entries must never take addresses away that are in use, nor send our own traffic back to ourselves. */
+function clash(lease: Lease, family: Family, { own, ground }: PeerContext): string | undefined {
   const peer = leaseFamily(lease, family);
   const ours = leaseFamily(own, family);
-  if (peer === undefined || ours === undefined) return undefined;
-  if (prefixesOverlap(peer.subnet, ours.subnet))
-    return `its subnet ${peer.subnet.text} overlaps ours, ${ours.subnet.text}`;
-  if (peer.publicIp.value === ours.publicIp.value)
-    return `it claims our public IP ${ours.publicIp.text}: give the nodes different public IPs`;
+  if (peer === undefined) return undefined;
+  const { subnet, publicIp, vtepMac } = peer;
+  if (ours !== undefined && prefixesOverlap(subnet, ours.subnet))
+    return `its subnet ${subnet.text} overlaps ours, ${ours.subnet.text}`;
+  const found = takenFrom(ground.taken, subnet);
+  if (found !== undefined) return `its subnet ${subnet.text} overlaps ${found.prefix.text}, ${found.what}`;
+  if (publicIp.value === ours?.publicIp.value)
+    return `it claims our public IP ${publicIp.text}: give the nodes different public IPs`;
+  if (ground.addresses.has(publicIp.text)) return `its public IP ${publicIp.text} is an address of this node`;
+  if (vtepMac !== undefined && vtepMac === ours?.vtepMac) return `its VTEP MAC ${vtepMac} is this node's own`;
   return undefined;
 }
 
@@ -122,6 +130,8 @@ export interface LeasePlan {
   readonly lease: Lease;
   readonly entries: readonly OverlayEntry[];
   readonly skipped: readonly SkippedLease[];
+  /** Why it does not hold what it claims, by family. */
+  readonly refused: ReadonlyMap<Family['name'], string> | undefined;
 }
 
 const nothing: readonly never[] = [];
@@ -131,16 +141,26 @@ export interface PeerContext {
   readonly own: Lease;
   readonly paths: readonly FamilyPath[];
   readonly backend: Backend;
+  readonly ground: Ground;
 }
 
-/** Works out what one lease amounts to. */
-export function planLease(lease: Lease, { own, paths, backend }: PeerContext): LeasePlan {
+/** Works out what one lease amounts to. Our own yields no entries, and can be refused as any other. */
+export function planLease(lease: Lease, context: PeerContext, refused: LeasePlan['refused']): LeasePlan {
   let entries: readonly OverlayEntry[] = nothing;
   let skipped: readonly SkippedLease[] = nothing;
-  for (const path of paths) {
-    const found = clash(lease, own, path.family) ?? peerEntries(lease, path, backend);
-    if (typeof found === 'string') skipped = [...skipped, { lease, reason: found }];
-    else entries = entries.length === 0 ? found : [...entries, ...found];
+  const ours = lease.name === context.own.name;
+  for (const path of context.paths) {
+    const { family } = path;
+    const reason = refused?.get(family.name);
+    const found =
+      reason ??
+      (ours ? nothing : (clash(lease, family, context) ?? peerEntries(lease, path, context.backend)));
+    if (typeof found !== 'string') entries = entries.length === 0 ? found : [...entries, ...found];
+    else
+      skipped = [
+        ...skipped,
+        { name: lease.name, reason: ours ? `the other nodes refuse our own lease: ${found}` : found },
+      ];
   }
-  return { lease, entries, skipped };
+  return { lease, entries, skipped, refused };
 }

@@ -27,6 +27,7 @@ export interface HostPath {
   readonly source: Address | undefined;
   /** The source address that the route itself names. */
   readonly preferred: Address | undefined;
+  readonly gateway?: Address | undefined;
 }
 
 /** What the kernel says about the node's interfaces, as far as the choice needs it. */

@@ -42,7 +42,10 @@ describe('leases that conflict', () => {
       (await one.exec('ip', ['route'])).includes('10.244.40.0/24 '),
     );
     assert.match(await one.exec('ip', ['route', 'get', two.ipv4]), /dev eth0/);
-    assert.match(one.agent!.log(), /no route to a node .*covers 192\.0\.2\.0\/24, a network of this node/);
+    assert.match(
+      one.agent!.log(),
+      /no route to a node .*192\.0\.2\.0\/24 is not in the pod network 10\.244\.0\.0\/16/,
+    );
   });
 
   it('a node whose public IP is used by another, and for which no subnet is left, says both', async () => {

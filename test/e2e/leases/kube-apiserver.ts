@@ -6,7 +6,14 @@ import { root } from '../../lab/files.ts';
 import type { Lab } from '../../lab/lab.ts';
 import { LabProcess } from '../../lab/process.ts';
 import { GiveUp } from '../../lab/wait.ts';
-import { type KubeNode, type KubeNodes, kubeRequest, writeKubeconfig } from './kube-nodes.ts';
+import {
+  annotationsPatch,
+  type KubeNode,
+  type KubeNodes,
+  kubeRequest,
+  samePodCidrs,
+  writeKubeconfig,
+} from './kube-nodes.ts';
 
 /** Paths of real programs, as controller-runtime's envtest names them. */
 export interface KubeAssets {
@@ -171,12 +178,12 @@ export async function realKubeApi(lab: Lab, assets: KubeAssets): Promise<RealKub
     read,
     delete: remove,
     async put(node) {
-      const { name, annotations } = node.metadata;
+      const { name } = node.metadata;
       const { status, text } = await call('GET', `${nodes}/${name}`);
       const standing = status === 200 ? (JSON.parse(text) as KubeNode) : undefined;
-      if (standing !== undefined && standing.spec?.podCIDR === node.spec?.podCIDR) {
+      if (standing !== undefined && samePodCidrs(standing, node)) {
         const merge = 'application/merge-patch+json';
-        await must('PATCH', `${nodes}/${name}`, { metadata: { annotations } }, merge);
+        await must('PATCH', `${nodes}/${name}`, annotationsPatch(standing, node), merge);
         return;
       }
       // A podCIDR that is set cannot be changed.

@@ -53,6 +53,15 @@ export interface KubeNodes {
   read(name: string): Promise<KubeNode>;
 }
 
+export const samePodCidrs = (a: KubeNode, b: KubeNode): boolean =>
+  a.spec?.podCIDRs?.join() === b.spec?.podCIDRs?.join();
+
+/** A merge patch that makes a node's annotations these and no others: null removes one. */
+export function annotationsPatch(standing: KubeNode, wanted: KubeNode): object {
+  const gone = Object.keys(standing.metadata.annotations ?? {}).map((name) => [name, null]);
+  return { metadata: { annotations: { ...Object.fromEntries(gone), ...wanted.metadata.annotations } } };
+}
+
 /** Runs a request in the lab's underlay, where the API listens. @returns status and body */
 export async function kubeRequest(
   lab: Lab,
@@ -74,7 +83,13 @@ export async function ownKubeApi(lab: Lab): Promise<KubeNodes> {
   const api = await NamespacedKubeApi.start(lab.underlay, '192.0.2.1');
   return {
     agentArgs: [`--kube-api-url=${api.url}`],
-    put: async (node) => api.send({ put: [node] }),
+    async put(node) {
+      const { status, text } = await kubeRequest(lab, `${api.url}/api/v1/nodes/${node.metadata.name}`);
+      // A podCIDR that is set cannot be changed.
+      if (status === 200 && !samePodCidrs(JSON.parse(text) as KubeNode, node))
+        api.send({ delete: [{ kind: 'Node', metadata: { name: node.metadata.name } }] });
+      api.send({ put: [node] });
+    },
     delete: async (name) => api.send({ delete: [{ kind: 'Node', metadata: { name } }] }),
     read: async (name) => {
       const { status, text } = await kubeRequest(lab, `${api.url}/api/v1/nodes/${name}`);

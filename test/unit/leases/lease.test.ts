@@ -79,7 +79,8 @@ describe('lease', () => {
   const refused: [string, string][] = [
     ['{', 'not JSON'],
     ['null', 'not an object'],
-    ['{}', 'BackendType'],
+    ['{}', 'PublicIP is missing'],
+    ['{"BackendType":7}', 'BackendType is not a string'],
     ['{"BackendType":"vxlan","BackendData":{"VtepMAC":"0a:58:c0:00:02:07"}}', 'PublicIP'],
     ['{"PublicIP":"192.0.2.7","BackendType":"vxlan"}', 'BackendData.VtepMAC'],
     ['{"PublicIP":"192.0.2.7","BackendType":"vxlan","BackendData":{"VtepMAC":"zz"}}', "'zz'"],

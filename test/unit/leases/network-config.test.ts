@@ -89,6 +89,24 @@ describe('network configuration', () => {
     [{ Network: '10.0.0.0/16', Backend: 'vxlan' }, 'Backend is not an object'],
     [{ Network: '10.0.0.0/16', Backend: { Type: 'vxlan', VNI: 0x1000000 } }, 'Backend.VNI'],
     [{ Network: '10.0.0.0/16', Backend: { Type: 'vxlan', GBP: 'yes' } }, 'Backend.GBP is not a boolean'],
+    [{ Network: '10.0.0.0/16', Backend: { Type: 'vxlan', MTU: 60 } }, 'Backend.MTU is 60: at least 118'],
+    [
+      {
+        Network: '10.0.0.0/16',
+        EnableIPv6: true,
+        IPv6Network: 'fd00::/48',
+        Backend: { Type: 'vxlan', MTU: 1349 },
+      },
+      'Backend.MTU is 1349: at least 1350',
+    ],
+    [{ Network: '64.0.0.0/2', Backend: vxlan }, '64.0.0.0/2 overlaps 127.0.0.0/8'],
+    [{ Network: '0.0.0.0/0', Backend: vxlan }, 'overlaps 0.0.0.0/8'],
+    [
+      { Network: '10.0.0.0/16', SubnetMin: '10.0.9.0', SubnetMax: '10.0.8.0', Backend: vxlan },
+      'SubnetMin 10.0.9.0 is above',
+    ],
+    [{ Network: '10.0.0.0/16', Backend: { Type: 'vxlan', Port: 65536 } }, 'Backend.Port'],
+    [{ Network: '10.0.0.0/16', Backend: { Type: 'vxlan', VNI: 0 } }, 'Backend.VNI'],
   ];
   for (const [config, named] of refused) {
     it(`refuses ${JSON.stringify(config)} and names the field`, () => {

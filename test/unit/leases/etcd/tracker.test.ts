@@ -10,7 +10,13 @@ const value = (host: number): string =>
   `{"PublicIP":"192.0.2.${host}","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:${String(host).padStart(2, '0')}"}}`;
 
 function record(third: number, revision: bigint, host = third): LeaseRecord {
-  return { name: `10.244.${third}.0-24`, value: value(host), revision, etcdLease: '7' };
+  return {
+    name: `10.244.${third}.0-24`,
+    value: value(host),
+    created: Number(revision),
+    revision,
+    etcdLease: '7',
+  };
 }
 
 /** An etcd whose listings are answered when the test says so; `watch` hands out its handler. */

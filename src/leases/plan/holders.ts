@@ -1,0 +1,230 @@
+import { type Address, type Family, type Prefix, prefixContains } from '../../model/address.ts';
+import type { Lease, LeaseFamily } from './lease.ts';
+import { inside } from './network-change.ts';
+
+/** Why leases do not get what they claim: by name of the lease, then by name of the family. */
+export type Refusals = ReadonlyMap<string, ReadonlyMap<Family['name'], string>>;
+
+/** Who has which addresses of one family. Finds what lies around a prefix and what lies in it, at a cost of its lengths. */
+class AddressTable {
+  private readonly bits: number;
+  private readonly lengths: readonly number[];
+  /** By length, then by the leading bits. */
+  private readonly exact = new Map<number, Map<bigint, Lease>>();
+  /** Leading bits of what is longer than that. */
+  private readonly within = new Map<number, Map<bigint, Lease>>();
+
+  /** @param lengths all that will be asked for or added */
+  constructor(bits: number, lengths: readonly number[]) {
+    this.bits = bits;
+    this.lengths = lengths;
+    for (const length of lengths) {
+      this.exact.set(length, new Map());
+      this.within.set(length, new Map());
+    }
+  }
+
+  private leading({ value }: Address, length: number): bigint {
+    return value >> BigInt(this.bits - length);
+  }
+
+  /** Who has something that overlaps the addresses. */
+  overlapping(address: Address, length: number): Lease | undefined {
+    for (const shorter of this.lengths) {
+      if (shorter > length) continue;
+      const holder = this.exact.get(shorter)?.get(this.leading(address, shorter));
+      if (holder !== undefined) return holder;
+    }
+    return this.within.get(length)?.get(this.leading(address, length));
+  }
+
+  add(address: Address, length: number, lease: Lease): void {
+    this.exact.get(length)?.set(this.leading(address, length), lease);
+    for (const shorter of this.lengths)
+      if (shorter < length) this.within.get(shorter)?.set(this.leading(address, shorter), lease);
+  }
+
+  /** Only where there is but one length: of several, more than one may have put its mark. */
+  remove(address: Address, length: number, lease: Lease): void {
+    const bits = this.leading(address, length);
+    const holders = this.exact.get(length);
+    if (holders?.get(bits)?.name === lease.name) holders.delete(bits);
+  }
+}
+
+/** What the leases of one family hold so far. */
+class FamilyHolders {
+  readonly subnetLengths: ReadonlySet<number>;
+  private readonly networks: readonly Prefix[];
+  private readonly subnets: AddressTable;
+  /** Public IPs within the pod network; where the nodes' network is another, as it should be, there are none. */
+  private readonly publicIps: AddressTable;
+  private readonly macs = new Map<string, Lease>();
+
+  constructor(family: Family, networks: readonly Prefix[], subnetLengths: ReadonlySet<number>) {
+    this.networks = networks;
+    this.subnetLengths = subnetLengths;
+    const lengths = [...subnetLengths];
+    this.subnets = new AddressTable(family.bits, lengths);
+    this.publicIps = new AddressTable(family.bits, [...new Set([...lengths, family.bits])]);
+  }
+
+  /** @returns why the lease does not hold its subnet */
+  takeSubnet(lease: Lease, { subnet }: LeaseFamily): string | undefined {
+    if (!this.networks.some((network) => inside(network, subnet)))
+      return `its subnet ${subnet.text} is not in the pod network ${this.networks.map(({ text }) => text).join(', ')}`;
+    const { address, length } = subnet;
+    const holder = this.subnets.overlapping(address, length);
+    if (holder !== undefined)
+      return `its subnet ${subnet.text} overlaps that of ${holder.name}, which was there first`;
+    const node = this.publicIps.overlapping(address, length);
+    if (node !== undefined)
+      return `its subnet ${subnet.text} has the public IP of ${node.name} in it, which was there first`;
+    this.subnets.add(address, length, lease);
+    return undefined;
+  }
+
+  private nested(publicIp: Address): boolean {
+    return this.networks.some((network) => prefixContains(network, publicIp));
+  }
+
+  /** @returns why the lease, which holds its subnet, does not hold public IP and MAC address */
+  takeIdentity(lease: Lease, { family, publicIp, vtepMac }: LeaseFamily): string | undefined {
+    if (this.nested(publicIp)) {
+      const node = this.subnets.overlapping(publicIp, family.bits);
+      if (node !== undefined) return `its public IP ${publicIp.text} is in the subnet of ${node.name}`;
+    }
+    const owner = vtepMac === undefined ? undefined : this.macs.get(vtepMac);
+    if (owner !== undefined)
+      return `its VTEP MAC ${vtepMac} is that of ${owner.name}, which had it first: one of the two nodes needs another (nodes with one machine-id get one MAC from udev)`;
+    if (vtepMac !== undefined) this.macs.set(vtepMac, lease);
+    if (this.nested(publicIp)) this.publicIps.add(publicIp, family.bits, lease);
+    return undefined;
+  }
+
+  /** @returns false where that cannot be done */
+  release(lease: Lease, { subnet, publicIp, vtepMac }: LeaseFamily): boolean {
+    if (this.subnetLengths.size > 1 || this.nested(publicIp)) return false;
+    this.subnets.remove(subnet.address, subnet.length, lease);
+    if (vtepMac !== undefined && this.macs.get(vtepMac)?.name === lease.name) this.macs.delete(vtepMac);
+    return true;
+  }
+}
+
+/** One claim, at its place in the order in which all were made. */
+interface Claim {
+  readonly lease: Lease;
+  readonly entry: LeaseFamily;
+  readonly subnet: boolean;
+  readonly at: number;
+}
+
+/**
+ * A lease's subnet is claimed when it is made, its public IP and MAC address when it was last written. At one time, a
+ * subnet comes first: it is what a lease is named by.
+ */
+function inOrder(a: Claim, b: Claim): number {
+  return (
+    a.at - b.at ||
+    Number(b.subnet) - Number(a.subnet) ||
+    (a.lease.name < b.lease.name ? -1 : a.lease.name > b.lease.name ? 1 : 0)
+  );
+}
+
+/**
+ * Decides which leases hold what they claim: a subnet in the pod network that overlaps no other lease's and has no
+ * node's public IP in it, and a VTEP MAC that is no other's. Whoever was first keeps it. The order is what the source
+ * says of its entries, so that all nodes come to the same end, whenever they started.
+ */
+export class LeaseHolders {
+  private readonly networks: readonly Prefix[];
+  private families = new Map<Family, FamilyHolders>();
+  /** Two leases want one thing. */
+  private contested = false;
+
+  /** @param networks the pod networks; leases of other families are not looked at */
+  constructor(networks: readonly Prefix[]) {
+    this.networks = networks;
+  }
+
+  /** Judges all leases there are. */
+  judge(leases: Iterable<Lease>): Refusals {
+    const all = [...leases];
+    this.reset(all);
+    const refusals = new Map<string, Map<Family['name'], string>>();
+    const refuse = (lease: Lease, family: Family, reason: string): void => {
+      const known = refusals.get(lease.name);
+      if (known === undefined) refusals.set(lease.name, new Map([[family.name, reason]]));
+      else known.set(family.name, reason);
+    };
+    for (const lease of all)
+      for (const entry of lease.families) {
+        const reason = this.take(lease, entry);
+        if (reason !== undefined) refuse(lease, entry.family, reason);
+      }
+    // Usually nobody claims what another has, and the order does not matter.
+    if (!this.contested) return refusals;
+    this.reset(all);
+    this.contested = true;
+    refusals.clear();
+    for (const { lease, entry, subnet } of claims(all)) {
+      const { family } = entry;
+      const holders = this.families.get(family);
+      if (refusals.get(lease.name)?.has(family.name)) continue;
+      const reason = subnet ? holders?.takeSubnet(lease, entry) : holders?.takeIdentity(lease, entry);
+      if (reason !== undefined) refuse(lease, family, reason);
+    }
+    return refusals;
+  }
+
+  /**
+   * Brings the last judgement up to date for one lease that has come, gone or changed.
+   * @returns false where only a new judgement of all is right
+   */
+  replace(old: Lease | undefined, current: Lease | undefined): boolean {
+    if (this.contested) return false;
+    for (const entry of old?.families ?? [])
+      if (this.families.get(entry.family)?.release(old!, entry) === false) return false;
+    for (const entry of current?.families ?? []) {
+      const holders = this.families.get(entry.family);
+      if (holders === undefined) continue;
+      if (!holders.subnetLengths.has(entry.subnet.length)) return false;
+      if (this.take(current!, entry) !== undefined) return false;
+    }
+    return true;
+  }
+
+  private take(lease: Lease, entry: LeaseFamily): string | undefined {
+    const { family, subnet } = entry;
+    const holders = this.families.get(family);
+    if (holders === undefined) return undefined;
+    const reason = holders.takeSubnet(lease, entry) ?? holders.takeIdentity(lease, entry);
+    if (reason !== undefined && this.networks.some((network) => inside(network, subnet)))
+      this.contested = true;
+    return reason;
+  }
+
+  private reset(leases: readonly Lease[]): void {
+    this.contested = false;
+    this.families = new Map();
+    for (const { family } of this.networks) {
+      if (this.families.has(family)) continue;
+      const lengths = new Set<number>();
+      for (const lease of leases)
+        for (const { subnet } of lease.families) if (subnet.family === family) lengths.add(subnet.length);
+      const networks = this.networks.filter((network) => network.family === family);
+      this.families.set(family, new FamilyHolders(family, networks, lengths));
+    }
+  }
+}
+
+function claims(leases: readonly Lease[]): Claim[] {
+  return leases
+    .flatMap((lease) =>
+      lease.families.flatMap((entry): Claim[] => [
+        { lease, entry, subnet: true, at: lease.order.created },
+        { lease, entry, subnet: false, at: lease.order.changed },
+      ]),
+    )
+    .sort(inOrder);
+}

@@ -1,0 +1,52 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { parseNetworkConfig } from '../../../src/leases/plan/network-config.ts';
+import { parsePrefix } from '../../../src/model/address.ts';
+import { podMtu, type Underlay, whyNotOver } from '../../../src/overlay/plan/device.ts';
+
+const v6 = { EnableIPv6: true, IPv6Network: 'fd00:244::/48' };
+const config = (more: object, type = 'vxlan') =>
+  parseNetworkConfig(JSON.stringify({ Network: '10.244.0.0/16', Backend: { Type: type }, ...more }));
+const underlay = (mtu: number): Underlay => ({
+  name: 'eth0',
+  index: 2,
+  mtu,
+  addresses: new Map(),
+  networks: [parsePrefix('192.0.2.0/24'), parsePrefix('2001:db8::/64')],
+  carries: ['ipv4', 'ipv6'],
+  why: '',
+});
+
+describe('whether a node can follow a configuration', () => {
+  const cases: [string, ReturnType<typeof config>, number, RegExp | undefined][] = [
+    ['usual', config({}), 1500, undefined],
+    ['dual stack', config(v6), 1500, undefined],
+    [
+      'dual stack over too small an MTU',
+      config(v6),
+      1300,
+      /eth0 has an MTU of 1300: at least 1350 is needed for IPv4 and IPv6/,
+    ],
+    ['the same without encapsulation', config(v6, 'host-gw'), 1300, undefined],
+    ['without encapsulation, and too small', config(v6, 'host-gw'), 1279, /at least 1280/],
+    [
+      'the network between the nodes',
+      config({ Network: '192.0.2.0/24' }),
+      1500,
+      /192\.0\.2\.0\/24 lies in 192\.0\.2\.0\/24, the network between the nodes/,
+    ],
+    ['around the network between the nodes', config({ Network: '192.0.0.0/16' }), 1500, undefined],
+  ];
+  for (const [what, network, mtu, reason] of cases)
+    it(`${what}: ${reason === undefined ? 'yes' : 'no'}`, () => {
+      const why = whyNotOver(underlay(mtu), network);
+      if (reason === undefined) assert.equal(why, undefined);
+      else assert.match(why ?? '', reason);
+    });
+
+  it('an MTU above that of the underlay is cut to what the kernel lets a VXLAN device have', () => {
+    const network = config({ Backend: { Type: 'vxlan', MTU: 9000 } });
+    const families = network.families.map(({ family }) => family);
+    assert.equal(podMtu(families, network.backend, underlay(1500)), 1450);
+  });
+});

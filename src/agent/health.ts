@@ -40,7 +40,7 @@ function few<T>(
 
 function checks({ source, overlay, masquerade, changes, conflicts, cni }: AgentParts): Check[] {
   const own = source.own();
-  const { connected, lastError, leaseError, configError, malformed } = source.status();
+  const { connected, lastError, leaseError, configError, problems, malformed } = source.status();
   const why = changes === undefined ? configError : undefined;
   const pods = overlay?.podNetwork();
   const result: Check[] = [
@@ -70,6 +70,9 @@ function checks({ source, overlay, masquerade, changes, conflicts, cni }: AgentP
   if (overlay !== undefined) result.push(...overlay.settings.problems(), ...overlay.warnings());
   result.push(...(masquerade?.warnings() ?? []));
   result.push(...fullTables(neighbourTables(), source.leases().size));
+  if (own !== undefined && connected && leaseError !== undefined)
+    result.push({ name: 'lease', state: 'warning', detail: leaseError });
+  for (const detail of problems) result.push({ name: 'own node', state: 'warning', detail });
   const unreadable = [...malformed].map(([name, reason]) => ({ name, reason }));
   for (const skipped of [unreadable, overlay?.peers.skipped ?? []])
     result.push(

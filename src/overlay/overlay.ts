@@ -18,6 +18,7 @@ import { NodeGround } from './ground.ts';
 import type { ListedHost } from './host.ts';
 import { OverlayPeers } from './peers.ts';
 import { podMtu, type Underlay, whyNotOver } from './plan/device.ts';
+import { publicIpProblems } from './plan/ground.ts';
 import type { FamilyPath } from './plan/peer.ts';
 import { NodeSettings } from './settings.ts';
 import { NodeUnderlay, type UnderlayWish } from './underlay.ts';
@@ -72,6 +73,7 @@ export class Overlay {
   private readonly limiter = new LogLimiter();
   private readonly node: NodeUnderlay;
   private readonly ground: NodeGround;
+  private problems: readonly Check[] = [];
   private nexthops = false;
   private state: PodNetworkState = { ready: false, reason: 'the overlay is starting' };
   /** What pods were last told follows from these. */
@@ -149,7 +151,7 @@ export class Overlay {
 
   /** What does not keep pods' traffic from flowing now, but somebody should look at. */
   warnings(): Check[] {
-    return contestedChecks(this.contest, monotonicMs());
+    return [...contestedChecks(this.contest, monotonicMs()), ...this.problems];
   }
 
   podNetwork(): PodNetworkState {
@@ -181,6 +183,7 @@ export class Overlay {
       this.setState({ ready: false, reason: `this node holds no lease: ${leaseError}` });
       return;
     }
+    this.problems = publicIpProblems(own, network.backend, underlay, this.ground.current);
     if (host !== undefined) {
       this.settings.ensure(this.families);
       await this.vteps.ensure(host, network, underlay, own);

@@ -20,6 +20,8 @@ export function needsEach(backend: Backend): boolean {
 
 export interface PeerRoutesInput {
   readonly leases: ReadonlyMap<string, Lease>;
+  /** False for an address that no node can have: the way there says nothing about the nodes. */
+  readonly plausible: (publicIp: Address) => boolean;
   readonly backend: Backend;
   readonly underlay: Underlay;
   /** Indexes of our own tunnels: what goes through them says nothing about the underlay. */
@@ -72,7 +74,7 @@ export class PeerRoutes {
     return changed;
   }
 
-  private wanted({ leases, backend }: PeerRoutesInput): Address[] {
+  private wanted({ leases, backend, plausible }: PeerRoutesInput): Address[] {
     const each = needsEach(backend);
     const found = new Map<string, Address>();
     for (const lease of leases.values()) {
@@ -80,7 +82,7 @@ export class PeerRoutes {
         const key = each
           ? publicIp.text
           : `${publicIp.family.name} ${publicIp.value >> SAMPLE_BITS[publicIp.family.name]}`;
-        if (!found.has(key)) found.set(key, publicIp);
+        if (!found.has(key) && plausible(publicIp)) found.set(key, publicIp);
       }
       if (!each && found.size >= SAMPLES) break;
     }

@@ -132,7 +132,8 @@ export class EtcdSource implements LeaseSource {
   status(): SourceStatus {
     const { connected, lastError, malformed } = this.tracker;
     const { configError } = this;
-    return { connected, lastError, leaseError: this.ownership.lastError, configError, malformed };
+    const leaseError = this.ownership.lastError;
+    return { connected, lastError, leaseError, configError, problems: [], malformed };
   }
 
   async stop(): Promise<void> {

@@ -8,6 +8,7 @@ import type { Log } from '../../process/log.ts';
 import type { Lease } from '../plan/lease.ts';
 import {
   type AnnotationNames,
+  annotationProblems,
   internalIps,
   nodeLease,
   nodePublicIps,
@@ -32,6 +33,8 @@ export interface OwnNode {
   readonly internalIps: readonly Address[];
   /** What an administrator set in place of --public-ip. */
   readonly publicIps: readonly Address[];
+  /** What its annotations ask for and cannot have. */
+  readonly problems: readonly string[];
   /** Status of the NetworkUnavailable condition; undefined when there is none. */
   readonly networkUnavailable: string | undefined;
 }
@@ -80,6 +83,7 @@ function own(raw: RawNode, names: AnnotationNames): OwnNode {
     subnets: ownSubnets(raw),
     internalIps: internalIps(raw),
     publicIps: nodePublicIps(raw, names),
+    problems: annotationProblems(raw, names),
     networkUnavailable: raw.status?.conditions?.find(({ type }) => type === 'NetworkUnavailable')?.status,
   };
 }

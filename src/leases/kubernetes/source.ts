@@ -216,7 +216,8 @@ export class KubeSource implements LeaseSource {
     const connected = this.lastError === undefined;
     const { configError } = this;
     const malformed = this.nodes?.malformed ?? new Map<string, string>();
-    return { connected, lastError: this.lastError, leaseError, configError, malformed };
+    const problems = this.nodes?.own?.problems ?? [];
+    return { connected, lastError: this.lastError, leaseError, configError, problems, malformed };
   }
 
   async stop(): Promise<void> {

@@ -138,6 +138,21 @@ export function overwrittenIp(node: RawNode, names: AnnotationNames, family: Fam
   return annotatedIp(node, names.overwrite[family.name], family);
 }
 
+/** Annotations that an administrator set and that cannot be followed, each with what to do. */
+export function annotationProblems(node: RawNode, names: AnnotationNames): string[] {
+  const { annotations = {} } = node.metadata ?? {};
+  return [names.nodeIp, names.overwrite].flatMap((byFamily) =>
+    families.flatMap((family) => {
+      const name = byFamily[family.name];
+      const text: unknown = annotations[name];
+      if (text === undefined || annotatedIp(node, name, family) !== undefined) return [];
+      return [
+        `the annotation ${name} is ${JSON.stringify(text)}, which is no ${family.kubeName} address: it is passed over; correct it or take it away (kubectl annotate node ${node.metadata?.name ?? ''} ${name}-)`,
+      ];
+    }),
+  );
+}
+
 /** The node's addresses for traffic between nodes that an administrator set in annotations. */
 export function nodePublicIps(node: RawNode, names: AnnotationNames): Address[] {
   return families.flatMap((family) => annotatedIp(node, names.nodeIp[family.name], family) ?? []);

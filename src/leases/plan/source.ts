@@ -15,6 +15,8 @@ export interface SourceStatus {
   readonly leaseError: string | undefined;
   /** Why the network configuration cannot be read now. */
   readonly configError: string | undefined;
+  /** What the source says of this node and cannot be followed, with what to do. */
+  readonly problems: readonly string[];
   /** Entries that could not be read, by name, with the reason. */
   readonly malformed: ReadonlyMap<string, string>;
 }

@@ -1,3 +1,5 @@
+import type { Lease } from '../../leases/plan/lease.ts';
+import type { Backend, NetworkConfig } from '../../leases/plan/network-config.ts';
 import {
   type Address,
   makePrefix,
@@ -5,6 +7,7 @@ import {
   prefixContains,
   prefixesOverlap,
 } from '../../model/address.ts';
+import type { Check } from '../../model/health.ts';
 
 /** Addresses that are in use already, and by what. */
 export interface Taken {
@@ -70,6 +73,18 @@ export function makeGround(
   return { networks, taken, addresses: new Set(input.addresses.map(({ address }) => address.text)) };
 }
 
+/** True for an address in the pod network that is in a node's subnet, as no node's own can be. */
+export function isPodAddress(
+  address: Address,
+  { families }: NetworkConfig,
+  leases: ReadonlyMap<string, Lease>,
+): boolean {
+  if (!families.some(({ network }) => prefixContains(network, address))) return false;
+  for (const lease of leases.values())
+    if (lease.families.some(({ subnet }) => prefixContains(subnet, address))) return true;
+  return false;
+}
+
 /** Which of the addresses in use a route to the prefix would take away. */
 export function takenFrom(taken: readonly Taken[], prefix: Prefix): Taken | undefined {
   return taken.find((one) => prefixesOverlap(one.prefix, prefix));
@@ -96,5 +111,24 @@ export function wrongRoutes<T extends SeenRoute>(
   return routes.flatMap((route) => {
     const found = takenFrom(taken, route.destination);
     return found === undefined ? [] : [{ route, taken: found }];
+  });
+}
+
+/**
+ * With host-gw the other nodes send to the public IP itself: one that is no address of this node (a NAT's, or mistyped)
+ * leads nowhere. flanneld does not start then.
+ */
+export function publicIpProblems(
+  own: Lease,
+  backend: Backend,
+  underlay: { readonly name: string; readonly addresses: ReadonlyMap<string, Address> },
+  ground: Ground,
+): Check[] {
+  if (backend.type !== 'host-gw') return [];
+  return own.families.flatMap(({ family, publicIp }): Check[] => {
+    if (ground.addresses.has(publicIp.text)) return [];
+    const better = underlay.addresses.get(family.name)?.text;
+    const detail = `${publicIp.text} is no address of this node, and with the backend host-gw other nodes send to it directly: they do not reach the pods of this node; set --public-ip (or the annotation that gives it) to an address of ${underlay.name}${better === undefined ? '' : `, ${better}`}, or use the backend vxlan`;
+    return [{ name: 'public IP', state: 'warning', detail }];
   });
 }

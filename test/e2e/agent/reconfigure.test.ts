@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { after, before, describe, it } from 'node:test';
+import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
+import { callCni } from '../../lab/cni.ts';
 import { etcdPrefix, Lab, withLab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
 import { servicePort } from '../../lab/place.ts';
@@ -10,6 +11,8 @@ import { healthFlags, readyz } from './readiness.ts';
 
 const subnets = `${etcdPrefix}/subnets/`;
 const v4 = { Network: '10.244.0.0/16', SubnetMin: '10.244.1.0', SubnetMax: '10.244.9.0' };
+
+const base = { ...v4, Backend: { Type: 'vxlan' } };
 
 describe('the network configuration changes while the agents run', () => {
   let lab: Lab;
@@ -44,13 +47,30 @@ describe('the network configuration changes while the agents run', () => {
   const keys = async (): Promise<string[]> => (await lab.etcd.keys(subnets)).map(({ key }) => key);
 
   before(async () => {
-    lab = await Lab.start({ nodes: 2, networkConfig: { ...v4, Backend: { Type: 'vxlan' } } });
+    lab = await Lab.start({ nodes: 2, networkConfig: base });
     one = lab.nodes[0]!;
     await Promise.all(lab.nodes.map((node) => node.startAgent([...healthFlags, '--log-level=debug'])));
+  });
+  after(() => lab.stop());
+
+  /** Every test starts with the same configuration in force and a pod on each node. */
+  beforeEach(async () => {
+    await configure(base);
+    await everywhere('the configuration of the beginning', async (node) => {
+      const file = readFileSync(node.subnetFile, 'utf8');
+      const alone = file.includes('FLANNEL_NETWORK=10.244.0.0/16') && !file.includes('IPV6');
+      return alone && file.includes('FLANNEL_MTU=1450') && (await readyz(node)).status === 200;
+    });
+    for (const node of lab.nodes) await assertConverges(lab, node);
+    await everywhere('the rules', async (node) =>
+      (await node.exec('iptables-save', [])).includes('-j FLANNEL-POSTRTG'),
+    );
     pods = await Promise.all(lab.nodes.map((node) => node.addPod('a')));
     await bothWays();
   });
-  after(() => lab.stop());
+  afterEach(async () => {
+    for (const node of lab.nodes) for (const pod of [...node.pods]) await pod.remove();
+  });
 
   it('MTU: the device and new pods have it, and no packet is lost', async () => {
     const [a, b] = pods as [Pod, Pod];
@@ -86,19 +106,19 @@ describe('the network configuration changes while the agents run', () => {
   });
 
   it('Learning: the device is made anew with its MAC', async () => {
-    const mac = /link\/ether (\S+)/.exec(await device(one, 'flannel.7'))?.[1];
-    await configure({ ...v4, Backend: { Type: 'vxlan', VNI: 7, Port: 4789, Learning: true } });
+    const mac = /link\/ether (\S+)/.exec(await device(one, 'flannel.1'))?.[1];
+    await configure({ ...v4, Backend: { Type: 'vxlan', Learning: true } });
     await everywhere('learning', async (node) =>
-      / dstport 4789 (?!nolearning)/.test(await device(node, 'flannel.7')),
+      / dstport 8472 (?!nolearning)/.test(await device(node, 'flannel.1')),
     );
-    assert.ok((await device(one, 'flannel.7')).includes(mac ?? 'no MAC'));
+    assert.ok((await device(one, 'flannel.1')).includes(mac ?? 'no MAC'));
     await bothWays();
   });
 
   it('backend host-gw: the devices go, the leases say so', async () => {
     await configure({ ...v4, Backend: { Type: 'host-gw' } });
     await everywhere('plain routes', async (node) => /via 192\.0\.2\.\d+ dev eth0/.test(await routes(node)));
-    await everywhere('the device to go', async (node) => (await device(node, 'flannel.7')) === '');
+    await everywhere('the device to go', async (node) => (await device(node, 'flannel.1')) === '');
     for (const { value } of await lab.etcd.keys(subnets)) assert.match(value, /"BackendType":"host-gw"/);
     await bothWays();
     await configure({ ...v4, Backend: { Type: 'vxlan' } });
@@ -138,24 +158,81 @@ describe('the network configuration changes while the agents run', () => {
     assert.equal((await readyz(one)).status, 200);
   });
 
-  it('IPv6 comes: IPv4 subnets stay, and pods with it', async () => {
+  it('IPv6 comes: IPv4 subnets stay, and pods with it; the node holds a lease and wires pods all the time', async () => {
     const before = await keys();
     const v6 = { EnableIPv6: true, IPv6Network: 'fd00:244::/48' };
+    const from = one.agent!.log().length;
+    const revision = await lab.etcd.client.get('/').exec();
     await configure({ ...v4, ...v6, Backend: { Type: 'vxlan' } });
+    const statuses: number[] = [];
     await lab.waitFor('both leases', async () => {
+      statuses.push((await callCni(one.namespace, { command: 'STATUS', config: one.netconf })).status);
       const now = await keys();
       return now.length === 2 && now.every((key) => key.includes('&fd00:244:'));
     });
+    assert.deepEqual(
+      statuses.filter((status) => status !== 0),
+      [],
+      'an ADD would have been refused',
+    );
+    assert.ok(!saidSince(one, from, /our lease is lost|giving it back/));
+    // At no revision of etcd is there a node without a lease.
+    for (let at = Number(revision.header.revision) + 1; ; at++) {
+      const answer = await lab.etcd.client.getAll().prefix(subnets).revision(String(at)).exec();
+      assert.equal(answer.kvs.length, 2, `at revision ${at}`);
+      if (answer.kvs.every(({ key }) => key.includes('&fd00:244:'))) break;
+    }
     assert.deepEqual((await keys()).map((key) => key.split('&')[0]).sort(), before.sort());
     await bothWays();
+    await everywhere('both families', async (node) =>
+      readFileSync(node.subnetFile, 'utf8').includes('FLANNEL_IPV6_SUBNET='),
+    );
     const both = await Promise.all(lab.nodes.map((node) => node.addPod('dual')));
     await both[1]!.serve();
     const answer = await lab.waitFor('IPv6 traffic', () =>
       both[0]!.probe.ask({ protocol: 'tcp', address: both[1]!.ipv6, port: servicePort, timeoutMs: 500 }),
     );
     assert.equal(answer.client, both[0]!.ipv6);
-    for (const pod of both) await pod.remove();
   });
+
+  for (const [what, config, complaint] of [
+    [
+      'an MTU that no packet fits in',
+      { ...v4, Backend: { Type: 'vxlan', MTU: 60 } },
+      /Backend\.MTU is 60: at least 118/,
+    ],
+    [
+      'an MTU too small for IPv6',
+      { ...v4, EnableIPv6: true, IPv6Network: 'fd00:244::/48', Backend: { Type: 'vxlan', MTU: 1300 } },
+      /Backend\.MTU is 1300: at least 1350/,
+    ],
+    [
+      'the network between the nodes',
+      { Network: '192.0.2.0/24', Backend: { Type: 'vxlan' } },
+      /192\.0\.2\.0\/24 lies in 192\.0\.2\.0\/24, the network between the nodes/,
+    ],
+    [
+      'no subnets',
+      { ...v4, SubnetMin: '10.244.9.0', SubnetMax: '10.244.8.0', Backend: { Type: 'vxlan' } },
+      /no subnet is left/,
+    ],
+  ] as const)
+    it(`one that cannot work (${what}) is refused as a whole: nothing changes`, async () => {
+      const state = async (): Promise<unknown> => [
+        await keys(),
+        readFileSync(one.subnetFile, 'utf8'),
+        await device(one, 'flannel.1'),
+        await routes(one),
+      ];
+      const before = await state();
+      await configure(config);
+      await lab.waitFor('the complaint', async () => {
+        const { status, text } = await readyz(one);
+        return status === 200 && /\[!\] network configuration: /.test(text) && complaint.test(text);
+      });
+      assert.deepEqual(await state(), before);
+      await bothWays();
+    });
 
   it('a wrong one is named and changes nothing; a missing one neither', async () => {
     const before = await keys();

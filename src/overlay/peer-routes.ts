@@ -20,8 +20,8 @@ export function needsEach(backend: Backend): boolean {
 
 export interface PeerRoutesInput {
   readonly leases: ReadonlyMap<string, Lease>;
-  /** False for an address that no node can have: the way there says nothing about the nodes. */
-  readonly plausible: (publicIp: Address) => boolean;
+  /** False where a lease does not hold its public IP: the way there says nothing about the nodes. */
+  readonly plausible: (lease: Lease, publicIp: Address) => boolean;
   readonly backend: Backend;
   readonly underlay: Underlay;
   /** Indexes of our own tunnels: what goes through them says nothing about the underlay. */
@@ -82,7 +82,7 @@ export class PeerRoutes {
         const key = each
           ? publicIp.text
           : `${publicIp.family.name} ${publicIp.value >> SAMPLE_BITS[publicIp.family.name]}`;
-        if (!found.has(key) && plausible(publicIp)) found.set(key, publicIp);
+        if (!found.has(key) && plausible(lease, publicIp)) found.set(key, publicIp);
       }
       if (!each && found.size >= SAMPLES) break;
     }

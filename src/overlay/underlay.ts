@@ -7,7 +7,7 @@ import { type Log, LogLimiter } from '../process/log.ts';
 import { type ListedHost, listHost } from './host.ts';
 import { needsEach, PeerRoutes } from './peer-routes.ts';
 import { type Underlay, vxlanName, whyNotOver } from './plan/device.ts';
-import { isPodAddress } from './plan/ground.ts';
+import { plausibleNodes } from './plan/ground.ts';
 import type { FamilyPath } from './plan/peer.ts';
 import { chooseUnderlay, type HostNetwork, type UnderlayOptions } from './plan/underlay.ts';
 
@@ -130,7 +130,7 @@ export class NodeUnderlay {
   private input(config: NetworkConfig, underlay: Underlay) {
     const { source, tunnels } = this.options;
     const leases = source.leases();
-    const plausible = (publicIp: Address): boolean => !isPodAddress(publicIp, config, leases);
+    const plausible = plausibleNodes(leases, config);
     return { leases, plausible, backend: config.backend, underlay, tunnels: new Set(tunnels()) };
   }
 

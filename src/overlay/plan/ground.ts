@@ -1,3 +1,4 @@
+import { LeaseHolders, type Refusals } from '../../leases/plan/holders.ts';
 import type { Lease } from '../../leases/plan/lease.ts';
 import type { Backend, NetworkConfig } from '../../leases/plan/network-config.ts';
 import {
@@ -73,16 +74,21 @@ export function makeGround(
   return { networks, taken, addresses: new Set(input.addresses.map(({ address }) => address.text)) };
 }
 
-/** True for an address in the pod network that is in a node's subnet, as no node's own can be. */
-export function isPodAddress(
-  address: Address,
-  { families }: NetworkConfig,
+/**
+ * Says whether a lease may have its public IP. Outside the pod network it is nobody's business; in it, it must be in no
+ * node's subnet, which only a judgement of all leases tells.
+ */
+export function plausibleNodes(
   leases: ReadonlyMap<string, Lease>,
-): boolean {
-  if (!families.some(({ network }) => prefixContains(network, address))) return false;
-  for (const lease of leases.values())
-    if (lease.families.some(({ subnet }) => prefixContains(subnet, address))) return true;
-  return false;
+  { families }: NetworkConfig,
+): (lease: Lease, publicIp: Address) => boolean {
+  const networks = families.map(({ network }) => network);
+  let refusals: Refusals | undefined;
+  return (lease, publicIp) => {
+    if (!networks.some((network) => prefixContains(network, publicIp))) return true;
+    refusals ??= new LeaseHolders(networks).judge(leases.values());
+    return refusals.get(lease.name)?.has(publicIp.family.name) !== true;
+  };
 }
 
 /** Which of the addresses in use a route to the prefix would take away. */

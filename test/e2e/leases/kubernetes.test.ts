@@ -159,6 +159,25 @@ function checks(open: (lab: Lab) => Promise<KubeNodes>): void {
     }
   });
 
+  it('annotations of its own node that cannot be followed are named, with what to do, until they are taken away', async () => {
+    const node = await api.read('node1');
+    const wrong = {
+      [`${flannel}/node-public-ip`]: 'eth0',
+      [`${flannel}/public-ip-overwrite`]: '2001:db8::1',
+    };
+    const annotations = { ...node.metadata.annotations, ...wrong };
+    await api.put({ ...node, metadata: { ...node.metadata, annotations } });
+    for (const [name, value] of Object.entries(wrong))
+      await lab.waitFor(`${name} to be named`, async () => {
+        const { status, text } = await readyz(one);
+        const line = `[!] own node: the annotation ${name} is "${value}", which is no IPv4 address: it is passed over; correct it or take it away (kubectl annotate node node1 ${name}-)`;
+        return status === 200 && text.includes(line);
+      });
+    await api.put(node);
+    await lab.waitFor('nothing to be named', async () => !(await readyz(one)).text.includes('own node'));
+    assert.equal((await flannelAnnotationsOf('node1'))[`${flannel}/public-ip`], one.ipv4);
+  });
+
   it('what a node published for IPv6 with another backend does not hide its IPv4', async () => {
     const before = { [`${flannel}/public-ipv6`]: '2001:db8::40', [`${flannel}/backend-v6-data`]: 'null' };
     const node = kubeNode('left', 70, '192.0.2.70', { ...flannelAnnotations(70), ...before });

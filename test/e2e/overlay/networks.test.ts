@@ -7,6 +7,7 @@ import { type Family, ipv4, ipv6 } from '../../../src/model/address.ts';
 import { etcdPrefix, type Lab, type LabOptions, withLab } from '../../lab/lab.ts';
 import { servicePort } from '../../lab/place.ts';
 import type { Pod } from '../../lab/pod.ts';
+import { healthFlags, readyz } from '../agent/readiness.ts';
 import { assertConverges } from './state.ts';
 
 const v4 = { Network: '10.244.0.0/16' };
@@ -173,6 +174,22 @@ describe('networks', () => {
       });
       assert.equal(turn(false), false);
       await assertConverges(lab, node);
+    });
+  });
+
+  it('host-gw with a public IP that is no address of the node: said with what to do, until it is one', async () => {
+    const networkConfig = { ...v4, Backend: { Type: 'host-gw' } };
+    await withLab({ nodes: 1, underlay: 'ipv4', networkConfig }, async (lab) => {
+      const node = lab.nodes[0]!;
+      await node.startAgent([...healthFlags, '--public-ip=192.0.2.200']);
+      const { status, text } = await readyz(node);
+      assert.equal(status, 200);
+      assert.match(
+        text,
+        /\[!\] public IP: 192\.0\.2\.200 is no address of this node, and .*host-gw.*set --public-ip .* to an address of eth0, 192\.0\.2\.\d+, or use the backend vxlan/,
+      );
+      await node.namespace.ip('address add 192.0.2.200/24 dev eth0');
+      await lab.waitFor('nothing to be said', async () => !(await readyz(node)).text.includes('public IP:'));
     });
   });
 

@@ -16,7 +16,7 @@ const etcdMethods = {
   Auth: ['Authenticate'],
 };
 
-/** Numbers of 64 bits are costly to read, and every key has these. */
+/** Numbers of 64 bits are costly to read, and every key has this one. */
 const unusedFields = ['version'];
 
 /** The services above and the types that they need. */

@@ -12,7 +12,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { describeError, TwillError } from '../model/error.ts';
-import { holdsText, removeUnfinished, replaceFile } from '../process/durable.ts';
+import { removeUnfinished, replaceFile } from '../process/durable.ts';
 import { fileError, readFileIfPresent } from '../process/files.ts';
 import type { Log } from '../process/log.ts';
 import type { PodKey, PodRecord } from './plan/pod.ts';
@@ -45,6 +45,25 @@ function write(path: string, text: string): void {
 }
 
 /**
+ * The boot that the records are of; undefined where there are none.
+ * @throws TwillError `unavailable` when it cannot be told: records of this boot must not be taken for older ones
+ */
+function bootOf(file: string): string | undefined {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw new TwillError('unavailable', `cannot tell of which boot the pod records are: '${file}'`, cause);
+  }
+}
+
+/** The file may be whole: it is the process, or the disk, that has not got what reading takes. */
+function isPassing(error: unknown): boolean {
+  const { code = '' } = error as NodeJS.ErrnoException;
+  return ['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN', 'EIO'].includes(code);
+}
+
+/**
  * The pod records: one file each below `STATE_DIR/pods`, named by the host-side veth. A record stands in its file before
  * `commit` returns, and in one of another name from before its first device is made. What an earlier boot left is forgotten: no pod outlives a boot. So nothing here needs the disk's own
  * durability: only a crash of the agent must lose nothing.
@@ -63,7 +82,7 @@ export class PodStore {
     this.lastFile = join(this.directory, 'last-addresses');
     const bootFile = join(this.directory, 'boot-id');
     const bootId = currentBootId();
-    if (!holdsText(bootFile, bootId)) {
+    if (bootOf(bootFile) !== bootId) {
       rmSync(this.directory, { recursive: true, force: true });
       mkdirSync(this.directory, { recursive: true, mode: 0o700 });
       write(bootFile, bootId);
@@ -186,6 +205,9 @@ export class PodStore {
         this.order = Math.max(this.order, record.order);
         this.records.set(podKeyText(record), record);
       } catch (error) {
+        // To go on without a pod's record would be to give its address to another.
+        if (isPassing(error))
+          throw new TwillError('unavailable', `cannot read the pod record '${path}' now`, error);
         log.error({ file: path, error: describeError(error) }, 'unreadable pod record: skipped');
       }
     }

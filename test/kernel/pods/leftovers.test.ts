@@ -161,3 +161,18 @@ test('a bridge that was deleted comes back with its address, and the pods are on
     assert.equal(added.status, 0, added.stdout);
   });
 });
+
+test('records whose boot cannot be told are not taken for older ones', async () => {
+  await withCniNode(async (node) => {
+    await node.call('ADD', { netns: (await node.pod()).path });
+    await node.stopServer();
+    const file = join(node.directory, 'pods/boot-id');
+    renameSync(file, `${file}.kept`);
+    mkdirSync(file);
+    await assert.rejects(node.startServer(), /cannot tell of which boot.*boot-id/);
+    rmSync(file, { recursive: true });
+    renameSync(`${file}.kept`, file);
+    await node.startServer();
+    assert.deepEqual(await podIds(node), ['c1']);
+  });
+});

@@ -9,8 +9,14 @@ export interface HttpAnswer {
   readonly type?: string;
 }
 
+/** What of a request an answer may depend on. */
+export interface HttpRequest {
+  /** Media types that are asked for; empty for any. */
+  readonly accept: string;
+}
+
 /** Path to answer; the function is called per request. What it throws is answered with status 500. */
-export type Routes = Readonly<Record<string, () => HttpAnswer | Promise<HttpAnswer>>>;
+export type Routes = Readonly<Record<string, (request: HttpRequest) => HttpAnswer | Promise<HttpAnswer>>>;
 
 export interface HttpServer {
   /** The port in use, also when 0 was asked for. */
@@ -102,7 +108,11 @@ export function pathOf(target: string): string {
 function send(response: ServerResponse, answer: HttpAnswer): void {
   // The connection may have been closed meanwhile.
   if (response.destroyed || response.headersSent) return;
-  response.writeHead(answer.status, { 'content-type': answer.type ?? 'text/plain; charset=utf-8' });
+  response.writeHead(answer.status, {
+    'content-type': answer.type ?? 'text/plain; charset=utf-8',
+    // No browser is to make a page of it.
+    'x-content-type-options': 'nosniff',
+  });
   response.end(answer.body);
 }
 
@@ -114,7 +124,7 @@ function answerFrom(routes: Routes, log: Log): RequestListener {
     const route = request.method === 'GET' || request.method === 'HEAD' ? byPath.get(path) : undefined;
     if (route === undefined) return send(response, { status: 404, body: 'not found\n' });
     Promise.resolve()
-      .then(route)
+      .then(() => route({ accept: request.headers.accept ?? '' }))
       .catch((error: unknown): HttpAnswer => {
         if (limiter.allow(path) !== undefined)
           log.error({ path, error: describeError(error) }, 'a request could not be answered');

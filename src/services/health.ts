@@ -8,10 +8,8 @@ import type { Log } from '../process/log.ts';
 import type { ProxyConfig } from './config.ts';
 import type { ProxyMetrics } from './metrics.ts';
 import type { ServiceProxy } from './service-proxy.ts';
-
-function iso(time: number | undefined): string | null {
-  return time === undefined ? null : isoTime(time);
-}
+import type { ProxySettings } from './settings.ts';
+import { zpages } from './zpages.ts';
 
 /** What is asked about: the proxy, once it is there. */
 export interface ProxyState {
@@ -20,21 +18,35 @@ export interface ProxyState {
   waitingFor: string;
 }
 
+/** What Go writes for a time that there is none of. */
+const NEVER = '0001-01-01T00:00:00Z';
+
 /**
  * As kube-proxy answers (pkg/proxy/healthcheck/proxy_health.go): a load balancer that asks `/healthz` is turned away from
  * a node that will go; `/livez` is about the proxy alone, so that nobody restarts it because of the node. One that waits
  * to start is healthy, as one that starts.
  */
-function healthAnswer(proxy: ServiceProxy | undefined, healthy: boolean): HttpAnswer {
-  const status = proxy?.loop.status();
+function healthAnswer({ proxy }: ProxyState, withNode: boolean): HttpAnswer {
   const now = wallClockMs();
+  const at = (sinceMs: number | undefined): string =>
+    sinceMs === undefined ? NEVER : isoTime(now - sinceMs);
+  const families = [...(proxy?.familyHealth() ?? [])];
+  const healthy = proxy?.healthy ?? true;
+  const nodeEligible = proxy?.nodeEligible ?? true;
+  const well = healthy && (nodeEligible || !withNode);
+  const latest = families.flatMap(([, { sinceMs }]) => sinceMs ?? []).sort((a, b) => a - b)[0];
   const body = {
-    lastUpdated: iso(healthy ? now : status?.lastSuccess),
-    currentTime: iso(now),
-    nodeEligible: proxy?.nodeEligible ?? true,
-    lastError: status?.lastError ?? null,
+    // Of one that is well it is recent, whenever there was something to write: as there.
+    lastUpdated: well ? isoTime(now) : at(latest),
+    currentTime: isoTime(now),
+    ...(withNode ? { nodeEligible } : {}),
+    healthy,
+    status: Object.fromEntries(
+      families.map(([name, one]) => [name, { lastUpdated: at(one.sinceMs), healthy: one.healthy }]),
+    ),
+    lastError: proxy?.loop.status().lastError ?? null,
   };
-  return { status: healthy ? 200 : 503, body: `${JSON.stringify(body)}\n`, type: 'application/json' };
+  return { status: well ? 200 : 503, body: `${JSON.stringify(body)}\n`, type: 'application/json' };
 }
 
 function readyAnswer({ proxy, waitingFor: start }: ProxyState): HttpAnswer {
@@ -49,9 +61,7 @@ function readyAnswer({ proxy, waitingFor: start }: ProxyState): HttpAnswer {
 
 function healthRoutes(state: ProxyState, metrics: ProxyMetrics): Routes {
   const counted = (counter: 'healthz' | 'livez') => (): HttpAnswer => {
-    const { proxy } = state;
-    const eligible = counter === 'livez' || (proxy?.nodeEligible ?? true);
-    const answer = healthAnswer(proxy, (proxy?.healthy ?? true) && eligible);
+    const answer = healthAnswer(state, counter === 'healthz');
     metrics[counter].inc({ code: String(answer.status) });
     return answer;
   };
@@ -62,15 +72,17 @@ function healthRoutes(state: ProxyState, metrics: ProxyMetrics): Routes {
   };
 }
 
-function metricsRoutes(state: ProxyState, metrics: ProxyMetrics): Routes {
-  return {
+function metricsRoutes(state: ProxyState, metrics: ProxyMetrics, settings: ProxySettings): Routes {
+  const own: Routes = {
     '/metrics': async () => {
       state.proxy?.updateGauges();
       return { status: 200, body: await metrics.registry.metrics(), type: metrics.registry.contentType };
     },
     '/proxyMode': () => ({ status: 200, body: 'iptables' }),
-    '/healthz': () => healthAnswer(state.proxy, state.proxy?.healthy ?? true),
+    // That the server answers, no more: as there.
+    '/healthz': () => ({ status: 200, body: 'ok' }),
   };
+  return { ...own, ...zpages(settings, Object.keys(own)) };
 }
 
 /**
@@ -79,6 +91,7 @@ function metricsRoutes(state: ProxyState, metrics: ProxyMetrics): Routes {
  */
 export class ProxyServers {
   private readonly config: ProxyConfig;
+  private readonly settings: ProxySettings;
   private readonly state: ProxyState;
   private readonly metrics: ProxyMetrics;
   private readonly log: Log;
@@ -87,8 +100,15 @@ export class ProxyServers {
   readonly refused: Promise<never>;
   private refuse: (error: unknown) => void = () => {};
 
-  constructor(config: ProxyConfig, state: ProxyState, metrics: ProxyMetrics, log: Log) {
+  constructor(
+    config: ProxyConfig,
+    settings: ProxySettings,
+    state: ProxyState,
+    metrics: ProxyMetrics,
+    log: Log,
+  ) {
     this.config = config;
+    this.settings = settings;
     this.state = state;
     this.metrics = metrics;
     this.log = log;
@@ -103,7 +123,11 @@ export class ProxyServers {
   }
 
   serveMetrics(): void {
-    this.serve('metrics-bind-address', this.config.metricsAddress, metricsRoutes(this.state, this.metrics));
+    this.serve(
+      'metrics-bind-address',
+      this.config.metricsAddress,
+      metricsRoutes(this.state, this.metrics, this.settings),
+    );
   }
 
   async close(): Promise<void> {

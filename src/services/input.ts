@@ -49,6 +49,7 @@ export class ProxyInput implements ServiceSink {
   private readonly limiter = new LogLimiter();
   private known: NodeFacts | undefined;
   private nodeListed = false;
+  private asked = false;
   private timer: NodeJS.Timeout | undefined;
 
   constructor(options: ProxyInputOptions) {
@@ -74,6 +75,11 @@ export class ProxyInput implements ServiceSink {
     this.changed(change.kind);
   }
 
+  /** The source knows its nodes, and this one has never been among them. */
+  get nodeMissing(): boolean {
+    return this.asked && this.known === undefined;
+  }
+
   /** What the first rules wait for; undefined when it is there. */
   get waitingFor(): string | undefined {
     const lists = { service: 'Services', slice: 'EndpointSlices' } as const;
@@ -88,6 +94,7 @@ export class ProxyInput implements ServiceSink {
 
   node(seen: NodeFacts | undefined): void {
     const before = this.known;
+    this.asked = true;
     const isFirst = !this.nodeListed;
     const facts = lasting(seen, before);
     this.known = facts;

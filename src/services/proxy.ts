@@ -188,7 +188,7 @@ export async function runProxy(config: ProxyConfig, settings: ProxySettings): Pr
     if (file !== undefined) closers.push(() => file.close());
     const metrics = new ProxyMetrics();
     const state: ProxyState = { proxy: undefined, waitingFor: 'the start' };
-    const servers = new ProxyServers(config, state, metrics, log);
+    const servers = new ProxyServers(config, settings, state, metrics, log);
     closers.push(() => servers.close());
     const start = async (): Promise<void> => {
       servers.serveHealth();

@@ -14,6 +14,7 @@ import type { RenderOptions } from './iptables/plan/options.ts';
 import type { ProxyRules, SyncResult } from './iptables/rules.ts';
 import type { ProxyLocalnet } from './localnet.ts';
 import type { ProxyMetrics } from './metrics.ts';
+import { RulesHealth } from './plan/health.ts';
 import type { NodeFacts } from './plan/service.ts';
 import { localReadyCount } from './plan/table.ts';
 import type { ServiceState } from './plan/tracker.ts';
@@ -51,12 +52,12 @@ type States = readonly (readonly [key: string, state: ServiceState])[];
 export class ServiceProxy {
   readonly metrics: ProxyMetrics;
   readonly loop: ReconcileLoop;
-  private readonly startedAt = monotonicMs();
   private readonly options: ServiceProxyOptions;
   private readonly log: Log;
   private readonly input: ProxyInput;
   private readonly limiter = new LogLimiter();
   private readonly healthPorts: HealthPorts;
+  private readonly health: RulesHealth;
   private readonly watches: readonly ProxyWatch[];
   private lastFull = Number.NEGATIVE_INFINITY;
   private fullWanted = false;
@@ -83,6 +84,10 @@ export class ServiceProxy {
       onSkipped: () => this.metrics.skipped.inc(),
     });
     this.healthPorts = new HealthPorts(() => this.healthy, log);
+    this.health = new RulesHealth(
+      families.map(({ rules }) => rules.family.kubeName),
+      config.healthTimeoutMs,
+    );
     this.watches = families.map((family) => this.watch(family));
     this.loop = new ReconcileLoop({
       name: 'proxy-rules',
@@ -118,17 +123,21 @@ export class ServiceProxy {
     return this.input.waitingFor;
   }
 
-  /** Rules that were to be written are, or not for long overdue; true while it starts. */
+  /** No change waits for too long to get into the rules, and writing them does not hang. */
   get healthy(): boolean {
-    const { healthTimeoutMs } = this.options.config;
-    const { sinceSuccessMs, consecutiveFailures, stuckMs } = this.loop.status();
-    if (stuckMs > healthTimeoutMs) return false;
-    return consecutiveFailures === 0 || (sinceSuccessMs ?? monotonicMs() - this.startedAt) <= healthTimeoutMs;
+    if (this.loop.status().stuckMs > this.options.config.healthTimeoutMs) return false;
+    return [...this.familyHealth().values()].every(({ healthy }) => healthy);
   }
 
-  /** False when the node is about to go, and load balancers should send it nothing new. */
+  /** By the families' names. */
+  familyHealth(): ReturnType<RulesHealth['status']> {
+    return this.health.status(monotonicMs());
+  }
+
+  /** False when the node is about to go, or there is none of its name: load balancers should send it nothing new. */
   get nodeEligible(): boolean {
-    return this.input.facts?.leaving !== true;
+    const known = this.options.config.manifests !== undefined || !this.input.nodeMissing;
+    return known && this.input.facts?.leaving !== true;
   }
 
   /** What somebody should look at, though rules stand. */
@@ -142,7 +151,9 @@ export class ServiceProxy {
   /** The node's addresses changed: rules that name them are made anew. */
   nodeChanged(): void {
     this.reconfigure = true;
-    if (this.loop.status().runs > 0) this.loop.trigger('addresses of the node');
+    if (this.loop.status().runs === 0) return;
+    this.rulesQueued();
+    this.loop.trigger('addresses of the node');
   }
 
   /** Brings gauges up to date that are costly to keep so; called when metrics are read. */
@@ -166,6 +177,7 @@ export class ServiceProxy {
       wait: () => this.contest.wait(contestedName(rules.family), monotonicMs()),
       repair: (broken) => {
         this.fullWanted = true;
+        if (broken) this.rulesQueued();
         this.loop.trigger('rules were changed by others', broken);
         this.reportOther();
       },
@@ -185,7 +197,17 @@ export class ServiceProxy {
   private changed(reason: string): void {
     for (const { rules } of this.options.families)
       this.metrics.queued(rules.family, this.input.tracker.pending);
+    this.rulesQueued();
     this.loop.trigger(reason);
+  }
+
+  private rulesQueued(families: readonly ServedFamily[] = this.options.families): void {
+    for (const { rules } of families) this.health.queued(rules.family.kubeName, monotonicMs());
+  }
+
+  private rulesWritten(family: ServedFamily): void {
+    const { serviceChanges, endpointChanges } = this.input.tracker.pending;
+    this.health.written(family.rules.family.kubeName, monotonicMs(), serviceChanges + endpointChanges > 0);
   }
 
   private async sync(): Promise<void> {
@@ -210,7 +232,9 @@ export class ServiceProxy {
       try {
         results.push(await this.syncFamily(family, states, full));
         this.metrics.written(family.rules.family, dirty, tracker.pending);
+        this.rulesWritten(family);
       } catch (error) {
+        this.rulesQueued([family]);
         this.metrics.restoreFailures.inc({ ip_family: family.rules.family.kubeName });
         errors.push(error);
         results.push(undefined);

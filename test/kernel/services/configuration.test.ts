@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import {
   mkdirSync,
@@ -17,39 +16,9 @@ import { root, twillProgram } from '../../lab/files.ts';
 import type { ApiObject } from '../../lab/kube-api.ts';
 import { NamespacedKubeApi } from '../../lab/kube-api-client.ts';
 import { type Namespace, withNamespace } from '../../lab/namespace.ts';
+import { follow, startProxy } from '../../lab/proxy-process.ts';
 import { serviceObject } from '../../lab/service-fixtures.ts';
 import { waitFor } from '../../lab/wait.ts';
-
-interface Line {
-  readonly level: number;
-  readonly msg: string;
-  readonly failed?: readonly string[];
-}
-
-interface Running {
-  readonly child: ChildProcess;
-  readonly text: () => string;
-  /** What it warns about. */
-  readonly warnings: () => Line[];
-}
-
-function follow(child: ChildProcess): Running {
-  let text = '';
-  child.stderr!.on('data', (data) => {
-    text += String(data);
-  });
-  const lines = (): Line[] =>
-    text
-      .split('\n')
-      .filter((line) => line.startsWith('{') && line.endsWith('}'))
-      .map((line) => JSON.parse(line) as Line);
-  return { child, text: () => text, warnings: () => lines().filter(({ level }) => level >= 40) };
-}
-
-function start(node: Namespace, args: readonly string[], env: NodeJS.ProcessEnv = {}): Running {
-  const stdio: ['ignore', 'ignore', 'pipe'] = ['ignore', 'ignore', 'pipe'];
-  return follow(node.spawn(twillProgram, ['proxy', ...args], { stdio, env: { ...process.env, ...env } }));
-}
 
 async function withDirectory(work: (directory: string) => Promise<void>): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'twill-config-'));
@@ -95,7 +64,7 @@ test('kubeadm’s ConfigMap starts it without a warning; another version of it e
       symlinkSync('..data/config.conf', join(mounted, 'config.conf'));
       // As in kubeadm's DaemonSet.
       const args = [`--config=${mounted}/config.conf`, '--hostname-override=node1'];
-      const { child, warnings, text: log } = start(node, args);
+      const { child, warnings, text: log } = startProxy(node, args);
       await waitFor('rules', hasRules(node));
       assert.deepEqual(warnings(), []);
       mountConfigMap(mounted, '..2', `${text}\nunknown: 1\n`);
@@ -117,7 +86,7 @@ test('the configuration in force is written, and starts it', async () => {
       const write = ['proxy', '--masquerade-all', `--write-config-to=${path}`];
       assert.equal((await node.run(twillProgram, write)).status, 0);
       assert.match(readFileSync(path, 'utf8'), /^ {2}masqueradeAll: true$/m);
-      const { child, warnings } = start(node, [`--config=${path}`, `--manifests=${directory}`]);
+      const { child, warnings } = startProxy(node, [`--config=${path}`, `--manifests=${directory}`]);
       await waitFor('rules', hasRules(node));
       assert.deepEqual(warnings(), []);
       child.kill();
@@ -131,7 +100,7 @@ test('what has no effect is said, with the reason, and the environment sets what
     await withDirectory(async (directory) => {
       writeFileSync(join(directory, 'web.yaml'), JSON.stringify(service));
       const args = [`--manifests=${directory}`, '--kube-api-qps=20', '--log_dir=/tmp', '--ipvs-scheduler=rr'];
-      const { child, warnings, text } = start(node, args, { TWILL_V: '4' });
+      const { child, warnings, text } = startProxy(node, args, { TWILL_V: '4' });
       await waitFor('rules', hasRules(node));
       assert.deepEqual(
         warnings().map(({ msg }) => msg.replace(/:.*/, '')),
@@ -188,7 +157,7 @@ describe('connection tracking', () => {
     await withNamespace('conntrack', async (node) => {
       await withDirectory(async (directory) => {
         writeFileSync(join(directory, 'web.yaml'), JSON.stringify(service));
-        const first = start(node, [`--manifests=${directory}`]);
+        const first = startProxy(node, [`--manifests=${directory}`]);
         await waitFor('rules', hasRules(node));
         assert.equal(await setting(node, 'tcp_timeout_established'), 86_400);
         assert.equal(await setting(node, 'tcp_timeout_close_wait'), 3600);
@@ -214,7 +183,7 @@ describe('connection tracking', () => {
           '--conntrack-udp-timeout=44s',
           '--conntrack-udp-timeout-stream=199s',
         ];
-        const second = start(node, [`--manifests=${directory}`, ...flags]);
+        const second = startProxy(node, [`--manifests=${directory}`, ...flags]);
         await waitFor('rules', () => /rules in sync/.test(second.text()));
         assert.equal(await setting(node, 'tcp_timeout_established'), 86_400);
         assert.equal(await setting(node, 'tcp_timeout_close_wait'), 150);

@@ -1,0 +1,101 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { httpAnswer, httpStatus, sendRaw } from '../../lab/http.ts';
+import { NamespacedKubeApi } from '../../lab/kube-api-client.ts';
+import { type Namespace, withNamespace } from '../../lab/namespace.ts';
+import { type Running, startProxy } from '../../lab/proxy-process.ts';
+import { waitFor } from '../../lab/wait.ts';
+
+async function withProxy(
+  flags: readonly string[],
+  work: (node: Namespace, proxy: Running) => Promise<void>,
+): Promise<void> {
+  await withNamespace('servers', async (node) => {
+    const directory = mkdtempSync(join(tmpdir(), 'twill-servers-'));
+    try {
+      const proxy = startProxy(node, [`--manifests=${directory}`, ...flags]);
+      await waitFor('rules', () => /rules in sync/.test(proxy.text()), { explain: proxy.text });
+      await work(node, proxy);
+      proxy.child.kill();
+      await once(proxy.child, 'exit');
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  });
+}
+
+/** The object in an answer, which comes in chunks. */
+const object = (answer: string) => JSON.parse(answer.slice(answer.indexOf('{'), answer.lastIndexOf('}') + 1));
+
+async function statusAt(node: Namespace, url: string): Promise<string> {
+  const script = `fetch(process.argv[1]).then((r) => console.log(r.status), (e) => console.log(e.cause.code))`;
+  return (await node.exec(process.execPath, ['-e', script, url])).trim();
+}
+
+describe('an address means', () => {
+  const rows: readonly [flag: string, v4: string, v6: string][] = [
+    ['0.0.0.0:7000', '200', '200'],
+    ['0.0.0.0', '200', '200'],
+    [':7000', '200', '200'],
+    ['[::]:7000', '200', '200'],
+    ['127.0.0.1:7000', '200', 'ECONNREFUSED'],
+    ['::1', 'ECONNREFUSED', '200'],
+  ];
+  for (const [flag, v4, v6] of rows) {
+    test(`${flag}: ${v4} over IPv4, ${v6} over IPv6`, async () => {
+      const port = flag.includes('7000') ? 7000 : 10_256;
+      await withProxy([`--healthz-bind-address=${flag}`], async (node) => {
+        assert.equal(await statusAt(node, `http://127.0.0.1:${port}/healthz`), v4);
+        assert.equal(await statusAt(node, `http://[::1]:${port}/livez`), v6);
+      });
+    });
+  }
+});
+
+test('health, configuration, flags and status are shown as kube-proxy shows them', async () => {
+  await withProxy(['--cluster-cidr=10.244.0.0/16', '--conntrack-min=5'], async (node) => {
+    const health = await httpAnswer(node, 10_256, '/healthz');
+    assert.match(health, /^content-type: application\/json\r\nx-content-type-options: nosniff\r$/im);
+    const { lastError, currentTime, lastUpdated, status, ...rest } = object(health);
+    assert.deepEqual(rest, { nodeEligible: true, healthy: true });
+    assert.deepEqual(Object.keys(status), ['IPv4', 'IPv6']);
+    assert.equal(status.IPv4.healthy, true);
+    assert.equal(lastUpdated, currentTime);
+    assert.equal(lastError, null);
+    assert.equal(object(await httpAnswer(node, 10_256, '/livez')).nodeEligible, undefined);
+    const mode = await httpAnswer(node, 10_249, '/proxyMode');
+    assert.match(mode, /nosniff/);
+    assert.match(mode, /\r\niptables\r\n/);
+    const configz = object(await httpAnswer(node, 10_249, '/configz'));
+    assert.equal(configz['kubeproxy.config.k8s.io'].conntrack.min, 5);
+    assert.equal(configz['kubeproxy.config.k8s.io'].clusterCIDR, '10.244.0.0/16');
+    assert.match(await httpAnswer(node, 10_249, '/flagz'), /^cluster-cidr=10\.244\.0\.0\/16$/m);
+    assert.match(
+      await httpAnswer(node, 10_249, '/statusz'),
+      /^Paths: \/configz \/flagz \/healthz \/metrics /m,
+    );
+    const accept = 'Accept: application/json;v=v1beta1;g=config.k8s.io;as=Flagz\r\nConnection: close\r\n\r\n';
+    const flagz = await sendRaw(node, 10_249, `GET /flagz HTTP/1.1\r\nHost: x\r\n${accept}`);
+    assert.equal(object(flagz).flags['conntrack-min'], '5');
+    assert.equal(await httpStatus(node, 10_249, '/debug/pprof/'), 404);
+  });
+});
+
+test('a node whose name matches no Node is not for load balancers, and not for restarting either', async () => {
+  await withNamespace('servers', async (node) => {
+    const api = await NamespacedKubeApi.start(node);
+    const proxy = startProxy(node, [`--master=${api.url}`, '--hostname-override=node1']);
+    await waitFor('503', async () => (await httpStatus(node, 10_256, '/healthz')) === 503, {
+      explain: proxy.text,
+    });
+    assert.equal(await httpStatus(node, 10_256, '/livez'), 200);
+    api.send({ put: [{ kind: 'Node', metadata: { name: 'node1' } }] });
+    await waitFor('200', async () => (await httpStatus(node, 10_256, '/healthz')) === 200);
+    proxy.child.kill();
+    await once(proxy.child, 'exit');
+  });
+});

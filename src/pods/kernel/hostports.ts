@@ -79,7 +79,10 @@ class FamilyHostPorts {
       this.unreadable = describeError(error);
     }
     const chains = await Promise.all(concernedChains.map((chain) => this.readChain(chain)));
-    return chains.flatMap((lines = [], index) => [`:${concernedChains[index]} - [0:0]`, ...lines]).join('\n');
+    const text = chains.map((lines, index) =>
+      lines === undefined ? '' : [`:${concernedChains[index]} - [0:0]`, ...lines, ''].join('\n'),
+    );
+    return text.join('');
   }
 
   private async readChain(chain: string): Promise<string[] | undefined> {

@@ -4,7 +4,7 @@ import { Conntrack } from '../kernel/conntrack.ts';
 import { detectVariant, openIptables } from '../kernel/iptables.ts';
 import { openRulesStamp } from '../kernel/rules-stamp.ts';
 import { readSysctl } from '../kernel/sysctl.ts';
-import { families as allFamilies, type Family, ipv4, ipv6 } from '../model/address.ts';
+import { families as allFamilies, type Family, ipv4, ipv6, parseAddress } from '../model/address.ts';
 import { describeError, TwillError } from '../model/error.ts';
 import { aborted, type Closer, runUntilSignal } from '../process/ending.ts';
 import { type Log, makeLog } from '../process/log.ts';
@@ -28,6 +28,13 @@ import type { ServiceSource } from './sources/source.ts';
 
 const OTHER_PROXY_POLL_MS = 2000;
 
+/** The node as its Node names it; all its addresses while that is not known. */
+function nodeAddresses(family: Family, own: readonly string[], facts: NodeFacts | undefined): string[] {
+  const named = (facts?.addresses ?? []).filter((text) => parseAddress(text).family === family);
+  // Link-local ones come and go with the interfaces of pods.
+  return named.length > 0 ? named : own.filter((text) => !isLinkLocal(text));
+}
+
 function renderOptions(
   { config, addresses }: Setting,
   { family, localnet }: { readonly family: Family; readonly localnet: ProxyLocalnet | undefined },
@@ -44,8 +51,7 @@ function renderOptions(
     opensLocalnet: localnet?.opens === true,
     nodePortAddresses: onLoopback ? serving : serving?.filter((text) => !isLoopback(text)),
     tolerateInvalid: (readSysctl('net/netfilter/nf_conntrack_tcp_be_liberal') ?? '0') !== '0',
-    // Link-local ones come and go with the interfaces of pods.
-    nodeAddresses: own.filter((text) => !isLinkLocal(text)),
+    nodeAddresses: nodeAddresses(family, own, facts),
     sha256,
   };
 }

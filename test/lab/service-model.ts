@@ -150,8 +150,10 @@ export class ServiceModel {
   private usable(index: number, localOnly: boolean): string[] {
     const all = sliceNames.flatMap((suffix) => this.slices.get(`model/svc-${index}/${suffix}`) ?? []);
     const near = all.filter((endpoint) => !localOnly || endpoint.node === nodeName);
+    // Where two have one address, the one that ends does not count.
+    const steady = new Set(near.filter((endpoint) => endpoint.terminating !== true).map(({ ip }) => ip));
     const ready = near.filter((endpoint) => endpoint.ready !== false);
-    const draining = near.filter((endpoint) => endpoint.ready === false && endpoint.serving === true);
+    const draining = near.filter((endpoint) => endpoint.terminating === true && !steady.has(endpoint.ip));
     return [...new Set((ready.length > 0 ? ready : draining).map((endpoint) => endpoint.ip))];
   }
 

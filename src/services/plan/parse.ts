@@ -21,6 +21,7 @@ import {
   subdomain,
 } from '../../model/untrusted.ts';
 import type { Endpoint, EndpointPort, EndpointSlice, Service, ServicePort } from './service.ts';
+import { specialAddress } from './special-address.ts';
 
 export interface Parsed<T> {
   readonly value: T;
@@ -38,10 +39,23 @@ function metadataName(raw: Json, field: 'namespace' | 'name', pattern: RegExp): 
   return value;
 }
 
-/** True when the object is not for us: another proxy's, or marked headless. */
-export function isForAnotherProxy(raw: unknown): boolean {
-  const labels = object(object(object(raw).metadata).labels);
-  return 'service.kubernetes.io/service-proxy-name' in labels || 'service.kubernetes.io/headless' in labels;
+/** A label that says an object is not for us, as kube-proxy asks for them: it means nothing on the other kind. */
+export const foreignLabel = {
+  /** Another proxy's. */
+  service: 'service.kubernetes.io/service-proxy-name',
+  /** Of a headless Service. */
+  slice: 'service.kubernetes.io/headless',
+} as const;
+
+export function isForAnotherProxy(raw: unknown, kind: keyof typeof foreignLabel): boolean {
+  return foreignLabel[kind] in object(object(object(raw).metadata).labels);
+}
+
+/** An address that packets can be sent to. */
+function usable(value: unknown, field: string): string {
+  const text = address(value, field);
+  const special = specialAddress(text);
+  return special === undefined ? text : fail(field, special, text);
 }
 
 function clusterIPs(spec: Json, problems: string[]): string[] {
@@ -50,7 +64,7 @@ function clusterIPs(spec: Json, problems: string[]): string[] {
   const all = (many.length > 0 ? many : [spec.clusterIP]).filter(
     (value) => value !== undefined && value !== null && value !== '' && value !== 'None',
   );
-  return collect(all, 'spec.clusterIPs', problems, address).filter(
+  return collect(all, 'spec.clusterIPs', problems, usable).filter(
     (text, index, texts) => texts.findIndex((other) => other.includes(':') === text.includes(':')) === index,
   );
 }
@@ -73,7 +87,7 @@ function loadBalancerIPs(raw: Json, problems: string[]): string[] {
     ingress.map((entry) => entry.ip),
     'status.loadBalancer.ingress',
     problems,
-    address,
+    usable,
   );
 }
 
@@ -88,18 +102,11 @@ function affinitySeconds(spec: Json): number {
 }
 
 /**
- * Source ranges with the deprecated annotation as fallback. An entry that cannot be read stands for nobody: leaving it
- * out of a list would let everybody in once the list is empty, so then the whole Service is refused.
+ * An entry that cannot be read stands for nobody: leaving it out of a list would let everybody in once the list is empty,
+ * so then the whole Service is refused.
  */
-function sourceRanges(raw: Json, spec: Json, problems: string[]): string[] {
-  const annotation = object(object(raw.metadata).annotations)[
-    'service.beta.kubernetes.io/load-balancer-source-ranges'
-  ];
-  const fromSpec = list(spec.loadBalancerSourceRanges);
-  const given =
-    fromSpec.length > 0 || typeof annotation !== 'string' || annotation.trim() === ''
-      ? fromSpec
-      : annotation.split(',');
+function sourceRanges(spec: Json, problems: string[]): string[] {
+  const given = list(spec.loadBalancerSourceRanges);
   const ranges = collect(given, 'spec.loadBalancerSourceRanges', problems, cidr);
   if (given.length > 0 && ranges.length === 0) {
     throw new TwillError(
@@ -120,9 +127,9 @@ export function parseService(input: unknown): Parsed<Service> {
     name: metadataName(raw, 'name', label),
     clusterIPs: clusterIPs(spec, problems),
     ports: collect(list(spec.ports), 'spec.ports', problems, servicePort),
-    externalIPs: collect(list(spec.externalIPs), 'spec.externalIPs', problems, address),
+    externalIPs: collect(list(spec.externalIPs), 'spec.externalIPs', problems, usable),
     loadBalancerIPs: spec.type === 'LoadBalancer' ? loadBalancerIPs(raw, problems) : [],
-    sourceRanges: spec.type === 'LoadBalancer' ? sourceRanges(raw, spec, problems) : [],
+    sourceRanges: spec.type === 'LoadBalancer' ? sourceRanges(spec, problems) : [],
     affinitySeconds: affinitySeconds(spec),
     externalLocal: spec.externalTrafficPolicy === 'Local',
     internalLocal: spec.internalTrafficPolicy === 'Local',
@@ -132,13 +139,6 @@ export function parseService(input: unknown): Parsed<Service> {
         : 0,
   };
   return { value, problems };
-}
-
-/** Addresses no packet for a Service may be sent to (the API server refuses them too). */
-function forbiddenEndpoint(text: string): boolean {
-  return /^(127\.|169\.254\.|0\.|22[4-9]\.|23\d\.|255\.255\.255\.255$|::1?$|::ffff:|fe[89ab][0-9a-f]:|ff)/.test(
-    text,
-  );
 }
 
 function hints(value: unknown): readonly string[] | undefined {
@@ -153,9 +153,8 @@ function endpoint(raw: unknown, field: string, family: Family): Endpoint {
   const parsed = canonical(list(entry.addresses)[0], `${field}.addresses[0]`);
   if (parsed.family !== family)
     fail(`${field}.addresses[0]`, `is not an ${family.kubeName} address`, parsed.text);
-  if (forbiddenEndpoint(parsed.text)) {
-    fail(`${field}.addresses[0]`, 'is loopback, link-local, multicast or unspecified', parsed.text);
-  }
+  const special = specialAddress(parsed.text);
+  if (special !== undefined) fail(`${field}.addresses[0]`, special, parsed.text);
   const conditions = object(entry.conditions);
   const hinted = object(entry.hints);
   return {

@@ -66,10 +66,26 @@ function rank(endpoint: Endpoint): number {
   return endpoint.ready ? 2 : endpoint.serving && endpoint.terminating ? 1 : 0;
 }
 
-/** An endpoint may be in two slices while it moves between them: the usable one counts. */
+/**
+ * Of several endpoints at one address and port (a pod that ends, and the one that has got its address) the one that does
+ * not end counts, whether it is ready or not, with its node and hints: never the state of one with the node of another.
+ */
+function comesBefore(one: Endpoint, other: Endpoint, node: NodeView): boolean {
+  const order = (endpoint: Endpoint): readonly boolean[] => [
+    !endpoint.terminating,
+    endpoint.ready,
+    endpoint.serving,
+    endpoint.nodeName === node.name,
+  ];
+  const [a, b] = [order(one), order(other)];
+  const first = a.findIndex((value, index) => value !== b[index]);
+  return first >= 0 && a[first]!;
+}
+
+/** The endpoints behind one port of a Service, each address once, sorted. */
 function candidates(
   slices: readonly EndpointSlice[],
-  port: ServicePort,
+  port: Pick<ServicePort, 'name' | 'protocol'>,
   family: Family,
   node: NodeView,
 ): Candidate[] {
@@ -81,10 +97,9 @@ function candidates(
       for (const endpoint of slice.endpoints) {
         const key = `${endpoint.address}|${target.port}`;
         const old = found.get(key);
-        const better = old === undefined || rank(endpoint) > rank(old.endpoint);
-        const local = endpoint.nodeName === node.name || old?.local === true;
-        const chosen = better ? endpoint : old.endpoint;
-        found.set(key, { address: endpoint.address, port: target.port, local, endpoint: chosen, key });
+        if (old !== undefined && !comesBefore(endpoint, old.endpoint, node)) continue;
+        const local = endpoint.nodeName === node.name;
+        found.set(key, { address: endpoint.address, port: target.port, local, endpoint, key });
       }
     }
   }
@@ -149,6 +164,11 @@ function ofFamily(family: Family, addresses: readonly string[]): readonly string
   return addresses.filter((text) => text.includes(':') === (family !== ipv4));
 }
 
+/** A range that holds everybody means no firewall at all: there is nothing to drop then. */
+function restricting(ranges: readonly string[]): readonly string[] {
+  return ranges.some((range) => range.endsWith('/0')) ? [] : ranges;
+}
+
 function portEntry(
   state: { service: Service; slices: readonly EndpointSlice[] },
   port: ServicePort,
@@ -176,7 +196,7 @@ function portEntry(
     nodePort: port.nodePort,
     externalIPs,
     loadBalancerIPs,
-    sourceRanges: ofFamily(family, service.sourceRanges),
+    sourceRanges: restricting(ofFamily(family, service.sourceRanges)),
     affinitySeconds: service.affinitySeconds,
     externalLocal: service.externalLocal,
     internalLocal: service.internalLocal,

@@ -3,7 +3,13 @@ import { type KubeObject, KubeWatch } from '../../kubernetes/watch.ts';
 import { describeError } from '../../model/error.ts';
 import type { Log } from '../../process/log.ts';
 import { parseNode } from '../plan/node-parse.ts';
-import { isForAnotherProxy, type Parsed, parseEndpointSlice, parseService } from '../plan/parse.ts';
+import {
+  foreignLabel,
+  isForAnotherProxy,
+  type Parsed,
+  parseEndpointSlice,
+  parseService,
+} from '../plan/parse.ts';
 import type { EndpointSlice, NodeFacts, Service } from '../plan/service.ts';
 import type { ObjectKind, ServiceSink, ServiceSource } from './source.ts';
 
@@ -12,9 +18,6 @@ export interface KubeServicesOptions {
   readonly nodeName: string;
   readonly log: Log;
 }
-
-/** Services of another proxy and headless ones are not even sent to us. */
-const selector = '!service.kubernetes.io/service-proxy-name,!service.kubernetes.io/headless';
 
 /** Services, EndpointSlices and facts of this node from the Kubernetes API. */
 export class KubeServiceSource implements ServiceSource {
@@ -57,7 +60,7 @@ export class KubeServiceSource implements ServiceSource {
     const parseSafely = (raw: KubeObject): T | undefined => {
       const where = `${word} ${raw.metadata?.namespace}/${raw.metadata?.name}`.slice(0, 200);
       try {
-        if (isForAnotherProxy(raw)) return undefined;
+        if (isForAnotherProxy(raw, kind)) return undefined;
         const parsed = parse(raw);
         for (const problem of parsed?.problems ?? []) sink.skipped(where, problem);
         return parsed?.value;
@@ -70,7 +73,8 @@ export class KubeServiceSource implements ServiceSource {
       client,
       log,
       path,
-      query: { labelSelector: selector },
+      // What is not for us is not even sent.
+      query: { labelSelector: `!${foreignLabel[kind]}` },
       parse: parseSafely,
       onList: (values) => sink.replace(kind, values),
       onChange: (key, value) => sink.change({ kind, key, value } as Parameters<ServiceSink['change']>[0]),

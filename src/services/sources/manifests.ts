@@ -161,7 +161,7 @@ export function parseManifests(
       nodes.set(String((raw.metadata as { name?: unknown } | undefined)?.name), parseNode(raw));
       return;
     }
-    if (isForAnotherProxy(raw)) return;
+    if (isForAnotherProxy(raw, raw.kind === 'EndpointSlice' ? 'slice' : 'service')) return;
     try {
       const parsed =
         raw.kind === 'Service'

@@ -98,7 +98,7 @@ describe('an EndpointSlice', () => {
       ['10.244.0.1'],
     );
     assert.equal(problems.length, bad.length);
-    assert.match(problems[0]!, /endpoints\[1\]\.addresses\[0\]: "127\.0\.0\.1" is loopback/);
+    assert.match(problems[0]!, /endpoints\[1\]\.addresses\[0\]: "127\.0\.0\.1" is a loopback/);
   });
 
   test('goes without IPv6 endpoints no packet may be sent to', () => {

@@ -156,6 +156,44 @@ describe('usable endpoints', () => {
     );
   });
 
+  test('of two at one address the one that does not end counts, with its node and hints, ready or not', () => {
+    const local = { ...external, internalTrafficPolicy: 'Local' };
+    const chosen = (...endpoints: readonly EndpointSpec[]): unknown => {
+      const slices = endpoints.map((endpoint, index) => sliceObject(`ns/a/${index}`, http, [endpoint]));
+      const entries = [slices, [...slices].reverse()].map((order) => {
+        const [, state] = stateOf(serviceObject('ns/a', local), ...order);
+        const [entry] = serviceEntries(state, ipv4, node);
+        return [entry!.clusterBackends.length, entry!.localBackends.length, entry!.hasEndpoints];
+      });
+      assert.deepEqual(entries[0], entries[1], 'whatever the order of slices');
+      return entries[0];
+    };
+    const ip = '10.0.0.1';
+    assert.deepEqual(chosen({ ip, node: 'here', ...draining }, { ip, node: 'there' }), [1, 0, true]);
+    assert.deepEqual(chosen({ ip, node: 'here' }, { ip, node: 'there', ...draining }), [1, 1, true]);
+    assert.deepEqual(chosen({ ip, node: 'here', ready: false }, { ip, node: 'here', ...draining }), [
+      0,
+      0,
+      false,
+    ]);
+    const ready = { ready: true, serving: true, terminating: true };
+    assert.deepEqual(chosen({ ip, node: 'here', ready: false }, { ip, node: 'here', ...ready }), [
+      0,
+      0,
+      false,
+    ]);
+    assert.deepEqual(chosen({ ip, node: 'there', ready: false }, { ip, node: 'here' }), [1, 1, true]);
+  });
+
+  test('a source range that holds everybody is no firewall', () => {
+    const ranges = (...loadBalancerSourceRanges: string[]): readonly string[] => {
+      const spec = { ...cluster, type: 'LoadBalancer', loadBalancerSourceRanges };
+      return serviceEntries(stateOf(serviceObject('ns/a', spec))[1], ipv4, node)[0]!.sourceRanges;
+    };
+    assert.deepEqual(ranges('192.0.2.0/24', '0.0.0.0/0'), []);
+    assert.deepEqual(ranges('192.0.2.0/24', '::/0'), ['192.0.2.0/24']);
+  });
+
   test('each slice has its own number for a named port', () => {
     const spec = { clusterIP: '10.96.0.1', ports: [{ name: 'web', port: 80 }] };
     const [, state] = stateOf(

@@ -45,7 +45,7 @@ export function affinityList(name: string, protocol: string, backend: string, sh
 }
 
 const ownPattern =
-  /^KUBE-((SVC|SVL|EXT|FW|SEP)-[A-Z2-7]{16}|(SERVICES|EXTERNAL-SERVICES|NODEPORTS|PROXY-FIREWALL|HAIRPIN)(-[ap][0-9a-f]{2,3})?|POSTROUTING|MARK-MASQ|FORWARD|GUARD|LOCALNET|PROXY-CANARY)$/;
+  /^KUBE-((SVC|SVL|EXT|FW|SEP)-[A-Z2-7]{16}|(SERVICES|EXTERNAL-SERVICES|NODEPORTS|PROXY-FIREWALL|HAIRPIN|GUARD)(-[ap][0-9a-f]{2,3})?|POSTROUTING|MARK-MASQ|FORWARD|LOCALNET|PROXY-CANARY)$/;
 
 /** Chains the proxy owns: it may rewrite and delete them. KUBE-FIREWALL is shared with the kubelet and not among them. */
 export function isOwnChain(name: string): boolean {

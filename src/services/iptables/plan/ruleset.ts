@@ -1,4 +1,4 @@
-import { GuardChain, guardChain } from './guard-chain.ts';
+import { GuardedAddresses, guardChain } from './guard-chain.ts';
 import { localnetChain, masqueradeMark, type Table } from './names.ts';
 import { marksAtHead, type RenderOptions } from './options.ts';
 import { type Fragment, unmark } from './service-rules.ts';
@@ -15,6 +15,7 @@ const sharedChains: readonly { readonly table: Table; readonly chain: string }[]
   { table: 'filter', chain: 'KUBE-EXTERNAL-SERVICES' },
   { table: 'filter', chain: 'KUBE-NODEPORTS' },
   { table: 'filter', chain: 'KUBE-PROXY-FIREWALL' },
+  { table: 'filter', chain: guardChain },
 ];
 
 const mark = `${masqueradeMark}/${masqueradeMark}`;
@@ -94,7 +95,7 @@ function servicesEnds(options: RenderOptions): { head: string[]; tail: string[] 
 export class Ruleset {
   readonly chains: Readonly<Record<Table, Chains>> = { nat: new Map(), filter: new Map() };
   private readonly shared: readonly { readonly table: Table; readonly chain: SharedChain }[];
-  private readonly guard: GuardChain;
+  private readonly guard = new GuardedAddresses();
   private readonly fragments = new Map<string, readonly Fragment[]>();
   /** Which Service a chain of table nat belongs to: to find the culprit when the kernel refuses it. */
   private readonly owners = new Map<string, string>();
@@ -102,7 +103,6 @@ export class Ruleset {
 
   constructor(options: RenderOptions) {
     this.shared = sharedChains.map(({ table, chain }) => ({ table, chain: new SharedChain(chain) }));
-    this.guard = new GuardChain(options.v6);
     this.sharedChain('filter', 'KUBE-SERVICES').setEnds(
       [],
       [`-m conntrack ! --ctstate DNAT -j ${guardChain}`],
@@ -194,8 +194,6 @@ export class Ruleset {
   /** The chains that changed (or are gone) since the last call. */
   flush(): Readonly<Record<Table, ReadonlySet<string>>> {
     for (const { table, chain } of this.shared) chain.flush((name, text) => this.set(table, name, text));
-    const guard = this.guard.flush();
-    if (guard !== undefined) this.set('filter', guardChain, guard);
     const changed = { nat: new Set(this.touched.nat), filter: new Set(this.touched.filter) };
     this.touched.nat.clear();
     this.touched.filter.clear();

@@ -12,6 +12,7 @@
 import { parseAddress, parsePrefix, prefixContains } from '../../../model/address.ts';
 import { type Backend, isExternal, type ServicePortEntry } from '../../plan/table.ts';
 import { backendRules } from './backend-rules.ts';
+import { guardChain } from './guard-chain.ts';
 import { masqueradeMark, type ServiceChains, serviceChains } from './names.ts';
 import { marksAtHead, type RenderOptions } from './options.ts';
 import { addressBucket, portBucket, type SharedRule } from './shared-chain.ts';
@@ -108,9 +109,24 @@ class FragmentBuilder {
     return (entry.internalLocal ? entry.localBackends : entry.clusterBackends).length > 0;
   }
 
+  /** See {@link guardChain}. */
+  private guard(): void {
+    const { entry, protocol } = this;
+    this.shared.push({
+      table: 'filter',
+      chain: guardChain,
+      bucket: addressBucket(entry.clusterIP, this.options.v6),
+      class: 0,
+      match: `-d ${entry.clusterIP}${this.hostBits} -p ${protocol}`,
+      comment: '',
+      action: `-m ${protocol} --dport ${entry.port} -j DROP`,
+    });
+  }
+
   private clusterIP(): void {
     const { entry, names } = this;
     if (this.servesCluster()) {
+      this.guard();
       const chain = entry.internalLocal ? names.local : names.cluster;
       const place = { table: 'nat', chain: 'KUBE-SERVICES', class: 0 } as const;
       this.portRule(place, entry.clusterIP, 'cluster IP', `-j ${chain}`);
@@ -190,8 +206,7 @@ class FragmentBuilder {
     const append = `-A ${names.firewall}`;
     const comment = `-m comment --comment "${entry.name} loadbalancer IP"`;
     const jump = `-j ${names.external}`;
-    const from = (source: string): string =>
-      /\/0$/.test(source) ? `${append} ${comment} ${jump}` : `${append} -s ${source} ${comment} ${jump}`;
+    const from = (source: string): string => `${append} -s ${source} ${comment} ${jump}`;
     const lines = entry.sourceRanges.map(from);
     // A node that holds the load balancer's address itself reaches it from that address.
     if (this.sourceRangesIncludeNode()) {

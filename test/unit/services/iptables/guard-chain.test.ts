@@ -1,23 +1,36 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { GuardChain } from '../../../../src/services/iptables/plan/guard-chain.ts';
+import { ipv4 } from '../../../../src/model/address.ts';
+import { Ruleset } from '../../../../src/services/iptables/plan/ruleset.ts';
+import { renderServicePort } from '../../../../src/services/iptables/plan/service-rules.ts';
+import { serviceEntries } from '../../../../src/services/plan/table.ts';
+import { renderOptionsFor, serviceObject, sliceObject, stateOf } from '../../../lab/service-fixtures.ts';
 
-test('many addresses are guarded by blocks of 256, written as the kernel does', () => {
-  const rows: readonly [v6: boolean, address: string, network: string][] = [
-    [false, '10.96.3.7', '10.96.3.0/24'],
-    [true, 'fd00:96::12ab', 'fd00:96::1200/120'],
-    [true, 'fd00:96::a', 'fd00:96::/120'],
-    [true, 'fd00:96::1:a', 'fd00:96::1:0/120'],
-    [true, '1:2:3:4:5:6:7:8', '1:2:3:4:5:6:7:0/120'],
-    // The longest run of zeros is the one at the end now.
-    [true, 'fd00:1::2:0:0:5', 'fd00:1:0:0:2::/120'],
-  ];
-  for (const [v6, address, network] of rows) {
-    const guard = new GuardChain(v6);
-    for (let index = 0; index < 257; index++) {
-      guard.add(v6 ? `fd77::${(index + 1).toString(16)}:1` : `10.97.${index & 255}.${index >> 8}`);
-    }
-    guard.add(address);
-    assert.ok(guard.flush()!.split('\n').includes(`-A KUBE-GUARD -d ${network} -j DROP`), network);
+/** Rules of table filter for so many Services, each with one endpoint. */
+function filterRules(count: number): string[] {
+  const options = renderOptionsFor(ipv4);
+  const ruleset = new Ruleset(options);
+  for (let index = 0; index < count; index++) {
+    const spec = { clusterIP: `10.96.${index >> 8}.${index & 255}`, ports: [{ port: 80 }] };
+    const slice = sliceObject(`ns/s${index}`, [{ port: 8080 }], [{ ip: '10.244.1.2' }]);
+    const [key, state] = stateOf(serviceObject(`ns/s${index}`, spec), slice);
+    const entries = serviceEntries(state, ipv4, { name: 'node1' });
+    ruleset.setService(
+      key,
+      entries.map((entry) => renderServicePort(entry, options)),
+    );
   }
-});
+  ruleset.flush();
+  return [...ruleset.chains.filter.values()].flatMap((text) => text.split('\n'));
+}
+
+for (const count of [1, 257, 442, 789, 1500])
+  test(`nothing but ports of Services is dropped where they are missing in table nat: ${count} Services`, () => {
+    const drops = filterRules(count).filter((rule) => /^-A KUBE-GUARD\S* .*-j DROP$/.test(rule));
+    assert.equal(drops.length, count);
+    for (const rule of drops)
+      assert.match(
+        rule,
+        /^-A KUBE-GUARD(-a[0-9a-f]{2})? -d 10\.96\.\d+\.\d+\/32 -p tcp -m tcp --dport 80 -j DROP$/,
+      );
+  });

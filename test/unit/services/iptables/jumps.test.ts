@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { compareJumps, parseSaved } from '../../../src/services/iptables/plan/document.ts';
-import { jumps, localnetJumps, retiredJumps } from '../../../src/services/iptables/plan/names.ts';
+import { compareJumps, parseSaved } from '../../../../src/services/iptables/plan/document.ts';
+import { jumps, localnetJumps, retiredJumps } from '../../../../src/services/iptables/plan/names.ts';
 
 const wanted = [...localnetJumps, ...jumps];
 

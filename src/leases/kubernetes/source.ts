@@ -2,7 +2,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { KubeClient } from '../../kubernetes/client.ts';
 import type { KubeConfigOptions } from '../../kubernetes/config.ts';
 import type { Address, Family } from '../../model/address.ts';
-import { describeError } from '../../model/error.ts';
+import { describeError, isTwillError } from '../../model/error.ts';
+import { guarded } from '../../process/guarded.ts';
 import type { Log } from '../../process/log.ts';
 import { NetworkConfigFile } from '../network-config-file.ts';
 import type { Claim } from '../plan/claim.ts';
@@ -43,6 +44,8 @@ export class KubeSource implements LeaseSource {
   private lastError: string | undefined;
   private current: NetworkConfig | undefined;
   private configError: string | undefined;
+  private configTimer: NodeJS.Timeout | undefined;
+  private readonly lookAtConfig: () => void;
   private client: KubeClient | undefined;
   private addressesOfServers: ServerAddresses | undefined;
   private listed: (() => void) | undefined;
@@ -52,6 +55,9 @@ export class KubeSource implements LeaseSource {
   /** @throws TwillError `invalid` for a wrong annotation prefix */
   constructor(options: KubeSourceOptions) {
     this.options = options;
+    this.lookAtConfig = guarded(options.log, 'taking up the network configuration', () =>
+      this.configChanged(),
+    );
     this.names = annotationNames(options.annotationPrefix);
     this.configFile = new NetworkConfigFile(options.netConfigPath);
     this.ownership = new KubeOwnership({
@@ -90,15 +96,18 @@ export class KubeSource implements LeaseSource {
 
   /** What a changed file means is the same as a changed key in etcd: an unreadable one changes nothing. */
   private configChanged(): void {
+    clearTimeout(this.configTimer);
     try {
       this.current = this.configFile.read();
       this.configError = undefined;
     } catch (error) {
-      this.configError = describeError(error);
-      this.options.log.error(
-        { reason: this.configError },
-        'the network configuration is wrong, waiting for a right one',
-      );
+      // It may be for want of descriptors: the file does not change again when there are some.
+      if (isTwillError(error, 'unavailable'))
+        this.configTimer = setTimeout(this.lookAtConfig, RETRY_MS).unref();
+      const reason = describeError(error);
+      if (reason === this.configError) return;
+      this.configError = reason;
+      this.options.log.error({ reason }, 'the network configuration is wrong, waiting for a right one');
     }
     this.onChange('config');
   }
@@ -107,7 +116,7 @@ export class KubeSource implements LeaseSource {
     const { client: clientOptions } = this.options;
     const config = await this.eventually('no network configuration', () => this.configFile.read());
     this.current = config;
-    this.configFile.watch(() => this.configChanged());
+    this.configFile.watch(this.lookAtConfig);
     const client = await this.eventually('no Kubernetes configuration', () => KubeClient.open(clientOptions));
     this.nodeName = await this.eventually('the name of this node is not known', () =>
       findNodeName(client, process.env, this.abort.signal),
@@ -223,6 +232,7 @@ export class KubeSource implements LeaseSource {
   async stop(): Promise<void> {
     this.abort.abort();
     this.configFile.close();
+    clearTimeout(this.configTimer);
     await Promise.all([this.ownership.stop(), this.store?.stop()]);
   }
 }

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { readAgentConfig } from '../../../src/agent/config.ts';
-import { agentArguments } from '../../../src/agent/flags.ts';
+import { agentArguments, agentFlags } from '../../../src/agent/flags.ts';
 import { isTwillError } from '../../../src/model/error.ts';
 
 describe('agent configuration', () => {
@@ -66,6 +69,43 @@ describe('agent configuration', () => {
       ['192.0.2.7', 'fd00::7'],
     );
     assert.deepEqual(healthz, { host: '127.0.0.1', port: 8080, text: '127.0.0.1:8080' });
+  });
+
+  it('takes the password for etcd from a file or the environment, and says so in its help', () => {
+    const directory = mkdtempSync(join(tmpdir(), 'twill-password-'));
+    try {
+      const file = join(directory, 'password');
+      writeFileSync(file, ' with spaces \n');
+      assert.equal(readAgentConfig({ etcdPasswordFile: file }, {}).etcdPassword, ' with spaces ');
+      assert.equal(readAgentConfig({}, { TWILL_ETCD_PASSWORD_FILE: file }).etcdPassword, ' with spaces ');
+      assert.equal(readAgentConfig({}, { FLANNELD_ETCD_PASSWORD: 'x' }).etcdPassword, 'x');
+      const both = { etcdPassword: 'secret', etcdPasswordFile: file };
+      assert.throws(
+        () => readAgentConfig(both, {}),
+        /give --etcd-password or --etcd-password-file, not both/,
+      );
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+    const help = agentFlags.find(({ name }) => name === 'etcd-password')!.help;
+    assert.match(help, /--etcd-password-file.*TWILL_ETCD_PASSWORD/);
+  });
+
+  it('refuses an endpoint of etcd that is none, without telling its password', () => {
+    for (const endpoint of [
+      'http://[',
+      'ftp://etcd:2379',
+      'http://a:b@etcd:2379',
+      'http://etcd:2379/v3',
+      'etcd:x',
+    ])
+      assert.throws(
+        () => readAgentConfig({ etcdEndpoints: `http://127.0.0.1:2379,${endpoint}` }, {}),
+        (error) => isTwillError(error, 'invalid') && !error.message.includes('a:b'),
+        endpoint,
+      );
+    const etcdEndpoints = 'https://etcd-1.example:2379,http://[fd00::1]:2379/, 192.0.2.1:2379,etcd';
+    assert.equal(readAgentConfig({ etcdEndpoints }, {}).etcdEndpoints.length, 4);
   });
 
   const wrong: [Record<string, string>, string][] = [

@@ -13,6 +13,7 @@ const known: Readonly<Record<string, string>> = {
   'src/leases/conflict-watch.ts': 'triggers a loop',
   'src/leases/etcd/renewal.ts': 'triggers a loop',
   'src/leases/etcd/streams.ts': 'settles a promise',
+  'src/leases/kubernetes/source.ts': 'it is guarded, and watches the file, too',
   'src/overlay/events.ts': 'triggers a loop; the other one is guarded',
   'src/process/ending.ts': 'ends what runs',
   'src/process/gate.ts': 'settles a promise',

@@ -2,6 +2,7 @@
 // hold afterwards is what they held before. Not a matter of speed, so it runs only when it is named.
 import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { runChecked } from '../../src/kernel/process.ts';
 import { cniFolder, cniProgram } from '../lab/files.ts';
 import { httpAnswer, httpStatus } from '../lab/http.ts';
 import type { ApiObject } from '../lab/kube-api.ts';
@@ -13,7 +14,6 @@ import type { LabProcess } from '../lab/process.ts';
 import { seeded } from '../lab/random.ts';
 import { serviceObject, sliceObject } from '../lab/service-fixtures.ts';
 import type { Benchmark, BenchmarkOptions, Measurement } from './benchmark.ts';
-import { execute } from './spawn.ts';
 
 const EVENTS = Number(process.env.TWILL_SOAK_EVENTS ?? 20_000);
 /** Before the first look: heaps have found their size by then, and code is compiled. */
@@ -122,24 +122,20 @@ async function churnLeases({ lab, node }: Place, events: number): Promise<void> 
 async function churnPods({ node, pods }: Place, events: number): Promise<void> {
   let left = events;
   const lane = async (pod: Namespace, index: number): Promise<void> => {
-    const call = (command: string, containerId: string, hostPort: number): Promise<string> =>
-      execute(
-        cniProgram,
-        {
-          CNI_COMMAND: command,
-          CNI_CONTAINERID: containerId,
-          CNI_IFNAME: 'eth0',
-          CNI_NETNS: pod.path,
-          CNI_PATH: cniFolder,
-        },
-        JSON.stringify({
-          ...node.netconf,
-          // One in fifty has a host port, whose rules are written by a program.
-          ...(hostPort === 0
-            ? {}
-            : { runtimeConfig: { portMappings: [{ hostPort, containerPort: 80, protocol: 'tcp' }] } }),
-        }),
-      );
+    // Not by the benches' vfork: that waits for whichever child of this process ends.
+    const call = async (command: string, containerId: string, hostPort: number): Promise<void> => {
+      const env = {
+        CNI_COMMAND: command,
+        CNI_CONTAINERID: containerId,
+        CNI_IFNAME: 'eth0',
+        CNI_NETNS: pod.path,
+        CNI_PATH: cniFolder,
+      };
+      // One in fifty has a host port, whose rules are written by a program.
+      const portMappings = [{ hostPort, containerPort: 80, protocol: 'tcp' }];
+      const netconf = { ...node.netconf, ...(hostPort === 0 ? {} : { runtimeConfig: { portMappings } }) };
+      await runChecked(cniProgram, [], { env, input: JSON.stringify(netconf) });
+    };
     for (let turn = 0; left > 0; turn++) {
       left -= 2;
       const hostPort = turn % 50 === 0 ? 20_000 + index : 0;

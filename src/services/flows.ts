@@ -1,6 +1,7 @@
 import type { Conntrack } from '../kernel/conntrack.ts';
 import type { Family } from '../model/address.ts';
 import type { Flow } from '../model/flow.ts';
+import { monotonicMs } from '../process/clock.ts';
 import type { Log } from '../process/log.ts';
 import { ReconcileLoop } from '../process/loop.ts';
 import { FlowTable, isLost } from './plan/stale-flows.ts';
@@ -13,6 +14,8 @@ export interface ProxyFlowsOptions {
   /** The node's addresses on which node ports answer. */
   readonly nodePortAddresses: () => ReadonlySet<string>;
   readonly onDeleted: (count: number) => void;
+  /** How long a look at the connections took. */
+  readonly onLooked: (seconds: number) => void;
   readonly log: Log;
 }
 
@@ -62,6 +65,7 @@ export class ProxyFlows {
     if (this.table.isEmpty && !repaired) return;
     this.repaired = false;
     this.table.beginLook();
+    const started = monotonicMs();
     try {
       const own = nodePortAddresses();
       const isOwn = (address: string): boolean => own.has(address);
@@ -72,6 +76,7 @@ export class ProxyFlows {
         this.options.onDeleted(deleted);
         log.info({ family: family.name, deleted }, 'stale flows deleted');
       }
+      this.options.onLooked((monotonicMs() - started) / 1000);
       this.table.forgetGone();
     } catch (error) {
       this.table.lookAgain();

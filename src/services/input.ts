@@ -1,3 +1,4 @@
+import { wallClockMs } from '../process/clock.ts';
 import { type Log, LogLimiter } from '../process/log.ts';
 import type { EndpointSlice, NodeFacts, Service } from './plan/service.ts';
 import type { NodeView } from './plan/table.ts';
@@ -43,7 +44,7 @@ function lasting(seen: NodeFacts | undefined, before: NodeFacts | undefined): No
 
 /** Takes what a source reports and keeps it: the tracker, and what is known of this node. */
 export class ProxyInput implements ServiceSink {
-  readonly tracker = new ServiceTracker();
+  readonly tracker = new ServiceTracker(wallClockMs());
   private readonly options: ProxyInputOptions;
   private readonly listed = new Set<ObjectKind>();
   private readonly limiter = new LogLimiter();

@@ -1,6 +1,7 @@
-import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Family } from '../model/address.ts';
 import { wallClockMs } from '../process/clock.ts';
+import { version } from '../process/version.ts';
 import type { DirtyServices, ServiceTracker } from './plan/tracker.ts';
 
 type PendingChanges = ServiceTracker['pending'];
@@ -71,6 +72,11 @@ export class ProxyMetrics {
     'Calls of iptables-restore that failed',
     ['ip_family'],
   );
+  readonly partialRestoreFailures = this.counter(
+    'sync_proxy_rules_iptables_partial_restore_failures_total',
+    'Calls of iptables-restore with what changed that failed, after which all is compared',
+    ['ip_family'],
+  );
   readonly rules = this.gauge('sync_proxy_rules_iptables_total', 'Rules that stand', ['ip_family', 'table']);
   readonly healthz = this.counter('proxy_healthz_total', 'Answers of /healthz by status', ['code']);
   readonly livez = this.counter('proxy_livez_total', 'Answers of /livez by status', ['code']);
@@ -79,12 +85,16 @@ export class ProxyMetrics {
     help: 'Services, EndpointSlices or parts of them left out because they cannot be used',
     registers: [this.registry],
   });
-  readonly staleFlows = new Counter({
-    name: 'twill_proxy_stale_flows_deleted_total',
-    help: 'Tracked UDP and SCTP flows deleted because they led to an endpoint that is gone',
-    labelNames: ['ip_family'],
-    registers: [this.registry],
-  });
+  readonly staleFlows = this.counter(
+    'conntrack_reconciler_deleted_entries_total',
+    'Tracked flows deleted because they led to an endpoint that is gone',
+    ['ip_family'],
+  );
+  readonly flowsLook = this.histogram(
+    'conntrack_reconciler_sync_duration_seconds',
+    'Time to look for such flows',
+    ['ip_family'],
+  );
   readonly refused = new Gauge({
     name: 'twill_proxy_services_refused',
     help: 'Services without rules because the kernel refused them',
@@ -101,11 +111,36 @@ export class ProxyMetrics {
   /** Changes are written. @param pending those that came meanwhile */
   written({ kubeName }: Family, changes: DirtyServices, pending: PendingChanges): void {
     const labels = { ip_family: kubeName };
-    this.endpointChanges.inc(labels, changes.endpointChanges);
+    this.endpointChanges.inc(labels, changes.endpointChanges[kubeName] ?? 0);
     this.serviceChanges.inc(labels, changes.serviceChanges);
     this.setPending(kubeName, pending);
-    if (changes.oldestChange !== undefined)
-      this.programming.observe(labels, Math.max(0, wallClockMs() - changes.oldestChange) / 1000);
+    const now = wallClockMs();
+    for (const { family, at } of changes.triggers)
+      if (family.kubeName === kubeName) this.programming.observe(labels, Math.max(0, now - at) / 1000);
+  }
+
+  /** Rules of a family could not be written. @param full all of them, not only those that changed */
+  failed({ kubeName }: Family, full: boolean): void {
+    (full ? this.restoreFailures : this.partialRestoreFailures).inc({ ip_family: kubeName });
+  }
+
+  /**
+   * What kube-proxy has of its process and build, and what Node has. Event loop lag is looked at once a second: the
+   * library's own measure wakes an idle process a hundred times as often.
+   */
+  describeProcess(): void {
+    collectDefaultMetrics({ register: this.registry, eventLoopMonitoringPrecision: 1000 });
+    const [major = '', minor = ''] = version.split('.');
+    const build = {
+      ...{ major, minor, git_version: `v${version}`, git_commit: '', git_tree_state: '', build_date: '' },
+      ...{ go_version: '', compiler: `node ${process.version}`, platform: `linux/${process.arch}` },
+    };
+    new Gauge({
+      name: 'kubernetes_build_info',
+      help: "The constant 1, labelled by this program's build",
+      labelNames: Object.keys(build),
+      registers: [this.registry],
+    }).set(build, 1);
   }
 
   /** The rules of a family stand. */
@@ -121,7 +156,7 @@ export class ProxyMetrics {
   }
 
   private setPending(ip_family: string, pending: PendingChanges): void {
-    this.endpointChangesPending.set({ ip_family }, pending.endpointChanges);
+    this.endpointChangesPending.set({ ip_family }, pending.endpointChanges[ip_family] ?? 0);
     this.serviceChangesPending.set({ ip_family }, pending.serviceChanges);
   }
 

@@ -80,6 +80,7 @@ async function openFamily(family: Family, setting: Setting): Promise<ServedFamil
     isServed: (address) => rules.isServed(address),
     nodePortAddresses: () => new Set(render.nodePortAddresses ?? addresses.of(family)),
     onDeleted: (count) => metrics.staleFlows.inc({ ip_family: family.kubeName }, count),
+    onLooked: (seconds) => metrics.flowsLook.observe({ ip_family: family.kubeName }, seconds),
     log,
   });
   const rules: ProxyRules = new ProxyRules({
@@ -193,6 +194,7 @@ export async function runProxy(config: ProxyConfig, settings: ProxySettings): Pr
     const file = settings.file && watchConfiguration(settings.file, log);
     if (file !== undefined) closers.push(() => file.close());
     const metrics = new ProxyMetrics();
+    if (config.metricsAddress !== undefined) metrics.describeProcess();
     const state: ProxyState = { proxy: undefined, waitingFor: 'the start' };
     const servers = new ProxyServers(config, settings, state, metrics, log);
     closers.push(() => servers.close());

@@ -207,7 +207,11 @@ export class ServiceProxy {
 
   private rulesWritten(family: ServedFamily): void {
     const { serviceChanges, endpointChanges } = this.input.tracker.pending;
-    this.health.written(family.rules.family.kubeName, monotonicMs(), serviceChanges + endpointChanges > 0);
+    this.health.written(
+      family.rules.family.kubeName,
+      monotonicMs(),
+      serviceChanges + (endpointChanges[family.rules.family.kubeName] ?? 0) > 0,
+    );
   }
 
   private async sync(): Promise<void> {
@@ -235,7 +239,7 @@ export class ServiceProxy {
         this.rulesWritten(family);
       } catch (error) {
         this.rulesQueued([family]);
-        this.metrics.restoreFailures.inc({ ip_family: family.rules.family.kubeName });
+        this.metrics.failed(family.rules.family, full);
         errors.push(error);
         results.push(undefined);
       }

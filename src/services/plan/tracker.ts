@@ -1,4 +1,4 @@
-import { ipv4 } from '../../model/address.ts';
+import { type Family, ipv4 } from '../../model/address.ts';
 import { type EndpointSlice, objectKey, type Service } from './service.ts';
 
 /** One change as a source reports it; a key is `namespace/name`. */
@@ -16,9 +16,16 @@ export interface ServiceState {
 export interface DirtyServices {
   readonly keys: ReadonlySet<string>;
   readonly serviceChanges: number;
-  readonly endpointChanges: number;
-  /** Earliest time an endpoint behind these changes changed, milliseconds since the epoch. */
-  readonly oldestChange: number | undefined;
+  /** By the family of the slices, as Kubernetes names it. */
+  readonly endpointChanges: Readonly<Record<string, number>>;
+  /** When the endpoints behind these changes changed, milliseconds since the epoch: once for each. */
+  readonly triggers: readonly Trigger[];
+}
+
+/** A change of endpoints, of the time from which on the proxy can be asked how long it took. */
+export interface Trigger {
+  readonly family: Family;
+  readonly at: number;
 }
 
 /**
@@ -32,14 +39,21 @@ export class ServiceTracker {
   private readonly slicesOf = new Map<string, Set<string>>();
   private dirty = new Set<string>();
   private serviceChanges = 0;
-  private endpointChanges = 0;
-  private oldestChange: number | undefined;
+  private endpointChanges: Record<string, number> = {};
+  /** By slice. */
+  private triggers = new Map<string, Trigger[]>();
+  private readonly since: number;
+
+  /** @param since changes before it, milliseconds since the epoch, are not the proxy's to be measured by */
+  constructor(since = 0) {
+    this.since = since;
+  }
 
   get serviceCount(): number {
     return this.services.size;
   }
 
-  get pending(): { readonly serviceChanges: number; readonly endpointChanges: number } {
+  get pending(): Pick<DirtyServices, 'serviceChanges' | 'endpointChanges'> {
     return { serviceChanges: this.serviceChanges, endpointChanges: this.endpointChanges };
   }
 
@@ -85,12 +99,12 @@ export class ServiceTracker {
       keys: this.dirty,
       serviceChanges: this.serviceChanges,
       endpointChanges: this.endpointChanges,
-      oldestChange: this.oldestChange,
+      triggers: [...this.triggers.values()].flat(),
     };
     this.dirty = new Set();
     this.serviceChanges = 0;
-    this.endpointChanges = 0;
-    this.oldestChange = undefined;
+    this.endpointChanges = {};
+    this.triggers = new Map();
     return taken;
   }
 
@@ -118,12 +132,20 @@ export class ServiceTracker {
       this.slices.set(key, value);
       if (!this.slicesOf.has(owner!)) this.slicesOf.set(owner!, new Set());
       this.slicesOf.get(owner!)!.add(key);
-      if (value.changedAt !== undefined && value.changedAt !== old?.changedAt) {
-        this.oldestChange = Math.min(this.oldestChange ?? value.changedAt, value.changedAt);
-      }
     }
+    this.trigger(key, value, old);
     for (const touched of [oldOwner, owner]) if (touched !== undefined) this.dirty.add(touched);
-    this.endpointChanges++;
+    const family = (value ?? old)!.family.kubeName;
+    this.endpointChanges[family] = (this.endpointChanges[family] ?? 0) + 1;
+  }
+
+  /** Of a slice that is gone, nobody waits for what it was to be. */
+  private trigger(key: string, value: EndpointSlice | undefined, old: EndpointSlice | undefined): void {
+    if (value === undefined) this.triggers.delete(key);
+    if (value?.changedAt === undefined || value.changedAt === old?.changedAt) return;
+    if (value.changedAt < this.since) return;
+    const trigger = { family: value.family, at: value.changedAt };
+    this.triggers.set(key, [...(this.triggers.get(key) ?? []), trigger]);
   }
 }
 

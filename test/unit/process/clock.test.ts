@@ -13,6 +13,7 @@ const readers: Readonly<Record<string, string>> = {
   'src/process/loop.ts': 'the time of the last success, for people',
   'src/agent/health.ts': 'the time of the last success, for people',
   'src/services/health.ts': 'the fields of /healthz that kube-proxy has',
+  'src/services/input.ts': 'changes that were made before the start, by the time others wrote',
   'src/services/zpages.ts': 'the time of the start that /statusz shows',
   'src/services/metrics.ts': 'metrics that are time stamps, or an age of a time stamp in an annotation',
   'src/inspect/pods.ts': 'the age of a pod, from the time stamp in its record',

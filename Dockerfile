@@ -1,5 +1,8 @@
 # syntax=docker/dockerfile:1
 # One image for the agent, the proxy and the CNI executable.
+# A tag may be moved to another image: pin the one you have looked at by its digest. What a tag stands for now is shown by
+#   docker buildx imagetools inspect node:26-bookworm-slim
+# and given here, or as --build-arg NODE_IMAGE=node:26-bookworm-slim@sha256:…
 ARG NODE_IMAGE=node:26-bookworm-slim
 
 FROM ${NODE_IMAGE} AS build
@@ -7,18 +10,14 @@ WORKDIR /src
 COPY package.json package-lock.json ./
 RUN npm install --no-save --ignore-scripts --no-audit --no-fund
 COPY . .
-RUN node tools/build.mjs \
-    && npm prune --no-save --omit=dev --ignore-scripts --no-audit --no-fund \
-    && rm -r node_modules/@oven
+RUN node tools/build.mjs && node tools/ship.mjs /ship
 
 FROM ${NODE_IMAGE}
 RUN apt-get update \
     && apt-get install -y --no-install-recommends conntrack iproute2 iptables kmod nftables \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /opt/twill
-COPY --from=build /src/package.json /src/LICENSE ./
-COPY --from=build /src/node_modules node_modules
-COPY --from=build /src/dist dist
+COPY --from=build /ship ./
 RUN ln -s /opt/twill/dist/main.js /usr/local/bin/twill
 ENV NODE_ENV=production
 ENTRYPOINT ["/usr/local/bin/twill"]

@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, copyFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { build } from 'esbuild';
+import { licences } from './licences.mjs';
 import { etcdProto } from './rewrites/etcd3-proto.mjs';
 import { grpcServerName } from './rewrites/grpc-server-name.mjs';
 import { ipNumWithoutRanges } from './rewrites/ip-num-ranges.mjs';
@@ -20,10 +21,12 @@ const addons = ['koffi', 'netlink'];
 
 /** CommonJS: V8 keeps compiled code of scripts, and Node starts one without setting up its loader of modules. */
 export async function bundleProgram(folder, plugins = rewrites) {
-  await build({
+  const { metafile } = await build({
     entryPoints: [join(root, 'src/main.ts')],
     outfile: join(folder, 'twill.cjs'),
     bundle: true,
+    metafile: true,
+    absWorkingDir: root,
     platform: 'node',
     target: 'node20',
     format: 'cjs',
@@ -37,6 +40,7 @@ export async function bundleProgram(folder, plugins = rewrites) {
     plugins,
     define: { TWILL_VERSION: JSON.stringify(version), 'import.meta.dirname': '__dirname' },
   });
+  writeFileSync(join(folder, 'THIRD-PARTY-LICENSES'), licences(root, Object.keys(metafile.inputs)));
   writeFileSync(join(folder, 'package.json'), '{ "type": "commonjs" }\n');
   const main = join(folder, 'main.js');
   copyFileSync(join(root, 'src/launcher.cjs'), main);

@@ -1,15 +1,14 @@
 // Newer versions of Node say on standard error what older ones say only when asked to (`--pending-deprecation`), so that
 // what a newer Node would put into the logs is seen under any.
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { addUplink, saidBy } from '../../lab/command.ts';
 import { root, twillProgram } from '../../lab/files.ts';
 import { NamespacedKubeApi } from '../../lab/kube-api-client.ts';
 import { makeNamespace, type Namespace } from '../../lab/namespace.ts';
-import { waitFor } from '../../lab/wait.ts';
 
 describe('no command uses what Node has deprecated', () => {
   let namespace: Namespace;
@@ -18,8 +17,7 @@ describe('no command uses what Node has deprecated', () => {
 
   before(async () => {
     namespace = await makeNamespace('node');
-    await namespace.ip('link add eth0 type bridge', 'addr add 192.0.2.11/24 dev eth0', 'link set eth0 up');
-    await namespace.ip('route add default via 192.0.2.1');
+    await addUplink(namespace);
     folder = mkdtempSync(join(tmpdir(), 'twill-deprecations-'));
     const api = await NamespacedKubeApi.start(namespace);
     api.send({ put: [{ kind: 'Node', metadata: { name: 'node1' } }] });
@@ -44,24 +42,8 @@ describe('no command uses what Node has deprecated', () => {
     return ['agent', '--healthz-port=0', `--state-dir=${folder}`, subnetFile, socket, ...flags];
   };
 
-  /** Runs a command until it has said something, or else until its end. @returns its standard error */
-  async function said(args: readonly string[], enough?: RegExp): Promise<string> {
-    const child = namespace.spawn(process.execPath, ['--pending-deprecation', twillProgram, ...args], {
-      stdio: ['ignore', 'ignore', 'pipe'],
-      env: { ...process.env, NODE_NAME: 'node1' },
-    });
-    let text = '';
-    child.stderr!.on('data', (chunk: Buffer) => {
-      text += chunk.toString();
-    });
-    const closed = once(child, 'close');
-    if (enough !== undefined) {
-      await waitFor(`${args[0]} to say it`, () => enough.test(text), { explain: () => text });
-      child.kill();
-    }
-    await closed;
-    return text;
-  }
+  const said = (args: readonly string[], enough?: RegExp): Promise<string> =>
+    saidBy(namespace, ['--pending-deprecation', twillProgram, ...args], enough, { NODE_NAME: 'node1' });
 
   const cases: readonly (readonly [name: string, args: () => readonly string[], enough?: RegExp])[] = [
     ['agent with etcd', () => agent('--etcd-endpoints=http://127.0.0.1:1'), /will retry/],

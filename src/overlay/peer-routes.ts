@@ -109,7 +109,11 @@ export class PeerRoutes {
 
   /** The underlay with what follows from the routes to the nodes. */
   follow(
-    { underlay, tunnels }: Pick<PeerRoutesInput, 'underlay' | 'tunnels'>,
+    {
+      underlay,
+      tunnels,
+      before,
+    }: Pick<PeerRoutesInput, 'underlay' | 'tunnels'> & { before: Pick<Underlay, 'carries'> | undefined },
     links: readonly { readonly index: number; readonly mtu: number }[],
   ): Underlay {
     const routes: PeerRoute[] = [];
@@ -120,6 +124,6 @@ export class PeerRoutes {
       if (device !== undefined)
         routes.push({ family, device: answer.device, mtu: Math.min(device.mtu, answer.mtu ?? device.mtu) });
     }
-    return followRoutes(underlay, routes);
+    return followRoutes(underlay, routes, before);
   }
 }

@@ -36,6 +36,7 @@ export class NodeUnderlay {
   private chosen: Underlay | undefined;
   private followed: Underlay | undefined;
   private links: ListedHost['links'] = [];
+  private tunnelNames: ReadonlyMap<Family['name'], string> = new Map();
 
   constructor(options: NodeUnderlayOptions) {
     this.options = options;
@@ -115,6 +116,13 @@ export class NodeUnderlay {
       log.info({ interface: chosen.name, mtu: chosen.mtu, why: chosen.why }, 'chose the underlay interface');
     this.chosen = chosen;
     this.links = host.links;
+    const { backend } = config;
+    this.tunnelNames = new Map(
+      familiesOf(config).map((family) => [
+        family.name,
+        backend.type === 'vxlan' ? vxlanName(family, backend.vni) : '',
+      ]),
+    );
     await this.routes.look(this.input(config, chosen), true);
     return this.follow(chosen);
   }
@@ -136,8 +144,17 @@ export class NodeUnderlay {
 
   private follow(chosen: Underlay): Underlay {
     const tunnels = new Set(this.options.tunnels());
-    this.followed = this.routes.follow({ underlay: chosen, tunnels }, this.links);
+    const { followed } = this;
+    const same = followed?.name === chosen.name;
+    const before = same ? followed : { carries: chosen.carries.filter((name) => !this.unbound(name)) };
+    this.followed = this.routes.follow({ underlay: chosen, tunnels, before }, this.links);
     return this.followed;
+  }
+
+  /** An earlier run has left the family's device without a device to send by. */
+  private unbound(name: Family['name']): boolean {
+    const device = this.tunnelNames.get(name);
+    return this.links.some((link) => link.name === device && link.vxlan?.underlayIndex === 0);
   }
 
   /** While nothing fits (a default route is missing for a moment) the standing choice holds, if it still can. */

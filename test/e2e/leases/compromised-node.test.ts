@@ -114,6 +114,21 @@ test('whatever a compromised node writes beside the others’ leases, their traf
     const victim = await lease(two);
     const mac = '02:00:00:00:66:66';
     await three.agent!.kill();
+    // As where Docker runs: a network of which every node has the same.
+    for (const node of [one, two])
+      await node.namespace.ip(
+        'link add docker0 type bridge',
+        'link add uplink0 mtu 300 type veth peer name far0',
+        'link set far0 up',
+        'link set uplink0 up',
+        'link set uplink0 master docker0',
+        'link set docker0 mtu 300 up',
+        'address add 172.17.0.1/16 dev docker0',
+      );
+    // The way to its node is said to be one that no other node is at: the tunnels are unbound from a device, once.
+    await attacker.put(`${subnetKeys}10.244.218.0-24`).value(value('172.17.0.5', '02:00:00:00:66:07'));
+    await follows(made, 229);
+    await answers(made);
     const routes = await one.exec('ip', ['route']);
     const seen = await watchPackets(three);
     const target = { protocol: 'udp', port: servicePort, intervalMs: 10 } as const;
@@ -158,6 +173,16 @@ test('whatever a compromised node writes beside the others’ leases, their traf
       [217, two.ipv4, victim.mac],
     ] as const)
       await put(`10.244.${third}.0-24`, value(ip, of));
+    // Again and again.
+    const device = async () => (await one.exec('ip', ['-o', 'link', 'show', 'flannel.1'])).split(':')[0];
+    const made1 = await device();
+    for (const ip of ['172.17.0.6', three.ipv4, '172.17.0.7', three.ipv4, '172.17.0.8']) {
+      await put('10.244.218.0-24', value(ip, '02:00:00:00:66:07'));
+      await lab.waitFor(`${ip} to be followed`, async () =>
+        (await one.exec('bridge', ['fdb', 'show', 'dev', 'flannel.1'])).includes(`dst ${ip} `),
+      );
+    }
+    assert.equal(await device(), made1, 'the device is not made anew each time');
     // Its own lease says that it has the victim's MAC address; it is older than the victim's.
     await put(own.name, value(three.ipv4, victim.mac));
     await put('10.244.220.0-24\nERROR forged', 'x'.repeat(100_000));

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { parseNetworkConfig } from '../../../src/leases/plan/network-config.ts';
-import { parsePrefix } from '../../../src/model/address.ts';
+import { parseAddress, parsePrefix } from '../../../src/model/address.ts';
 import { podMtu, type Underlay, whyNotOver } from '../../../src/overlay/plan/device.ts';
+import { followRoutes } from '../../../src/overlay/plan/egress.ts';
 
 const v6 = { EnableIPv6: true, IPv6Network: 'fd00:244::/48' };
 const config = (more: object, type = 'vxlan') =>
@@ -48,5 +49,31 @@ describe('whether a node can follow a configuration', () => {
     const network = config({ Backend: { Type: 'vxlan', MTU: 9000 } });
     const families = network.families.map(({ family }) => family);
     assert.equal(podMtu(families, network.backend, underlay(1500)), 1450);
+  });
+});
+
+describe('what nodes say of the way to them', () => {
+  const chosen: Underlay = {
+    ...underlay(1500),
+    addresses: new Map([['ipv4', parseAddress('192.0.2.1')]]),
+    carries: ['ipv4'],
+  };
+  const route = (device: number, mtu: number) => ({ family: 'ipv4', device, mtu }) as const;
+
+  it('unbinds the tunnel from its device once, and does not bind it again', () => {
+    const unbound = followRoutes(chosen, [route(2, 1500), route(9, 1500)]);
+    assert.deepEqual(unbound.carries, []);
+    assert.deepEqual(followRoutes(chosen, [route(2, 1500)], unbound).carries, []);
+    assert.deepEqual(followRoutes(chosen, [route(2, 1500)]).carries, ['ipv4']);
+  });
+
+  it('makes packets no smaller than those that pods can send', () => {
+    assert.equal(followRoutes(chosen, [route(2, 1500), route(2, 1400)]).mtu, 1400);
+    assert.equal(followRoutes(chosen, [route(2, 60)]).mtu, 118);
+    const both = {
+      ...chosen,
+      addresses: new Map([...chosen.addresses, ['ipv6', parseAddress('2001:db8::1')] as const]),
+    };
+    assert.equal(followRoutes(both, [route(2, 60)]).mtu, 1350);
   });
 });

@@ -18,6 +18,7 @@ const packages = [
   { package: 'faketime', program: 'faketime', tests: 'e2e/agent/clock' },
   { package: 'dnsmasq-base', program: 'dnsmasq', tests: 'e2e/services/servers' },
   { package: 'nginx-light', program: 'nginx', tests: 'e2e/services/servers' },
+  { package: 'containernetworking-plugins', program: '../lib/cni/sbr', tests: 'kernel/pods/chain' },
   { package: 'containerd', program: 'containerd', tests: 'e2e/pods/containerd' },
   { package: 'runc', program: 'runc', tests: 'e2e/pods/containerd' },
   { package: 'containernetworking-plugins', program: '/usr/lib/cni/portmap', tests: 'kernel/pods/adoption' },

@@ -24,7 +24,7 @@ import { type AgentConfig, readAgentConfig } from './config.ts';
 import { serveHealth } from './health.ts';
 import type { AgentParts } from './parts.ts';
 import { openSource } from './source.ts';
-import { wantedTraffic } from './traffic.ts';
+import { PodTraffic, wantedTraffic } from './traffic.ts';
 
 /** The devices in the bridge: one for each pod, whichever CNI plugin wired it. */
 async function countPorts(socket: RtSocket, bridge: string): Promise<number> {
@@ -53,6 +53,10 @@ class Agent {
   private masquerade: Masquerade | undefined;
   private readonly guard = new Gate('the rules that keep others from services on loopback');
   private cni: CniServer | undefined;
+  private readonly traffic = new PodTraffic(
+    () => (this.config.ipMasq ? [] : (this.cni?.records() ?? [])),
+    () => this.masquerade?.loop,
+  );
 
   constructor(config: AgentConfig, log: Log, signal: AbortSignal, closers: Closer[]) {
     this.config = config;
@@ -94,15 +98,22 @@ class Agent {
    * agent on one node ends here.
    */
   private async serve(): Promise<void> {
-    const { cniSocket: socketPath, cniConfDir: confDir, cniDataDir, stateDir, bridge } = this.config;
-    const { ipMasq: masquerade } = this.config;
+    const {
+      cniSocket: socketPath,
+      cniConfDir: confDir,
+      cniDataDir,
+      stateDir,
+      bridge,
+      subnetFile,
+    } = this.config;
     const cni = await startCniServer({
       socketPath,
       confDir,
       cniDataDir,
       stateDir,
       bridge,
-      masquerade,
+      subnetFile,
+      trafficReady: () => this.traffic.ready(),
       log: this.log,
       loopbackGuard: () => this.guard.wait(GUARD_WAIT_MS),
       podNetwork: () =>
@@ -208,7 +219,11 @@ class Agent {
       log,
       resyncMs: config.rulesResyncMs,
       nftables: () => this.network?.nftables ?? false,
-      rules: () => wantedTraffic(this.network, source.own(), config, this.bridges()),
+      rules: () => {
+        this.traffic.making();
+        const pods = this.cni?.records() ?? [];
+        return wantedTraffic(this.network, source.own(), config, this.bridges(), pods);
+      },
       onGuarded: () => this.guard.open(),
     });
     const { masquerade } = this;

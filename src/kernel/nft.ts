@@ -1,4 +1,3 @@
-import type { Family } from '../model/address.ts';
 import { TwillError } from '../model/error.ts';
 import { run } from './process.ts';
 
@@ -6,7 +5,10 @@ import { run } from './process.ts';
  * What `nft list table` prints; undefined when there is no such table.
  * @throws TwillError `missing-program`, `kernel`
  */
-export async function listNftTable(family: Family, name: string): Promise<string | undefined> {
+export async function listNftTable(
+  family: { readonly nft: string },
+  name: string,
+): Promise<string | undefined> {
   const result = await run('nft', ['--stateless', 'list', 'table', family.nft, name]);
   if (result.status === 0) return result.stdout;
   if (/No such file or directory/.test(result.stderr)) return undefined;

@@ -5,6 +5,7 @@ import { describeError } from '../model/error.ts';
 import type { PodNetwork, PodNetworkState } from '../model/pod-network.ts';
 import type { Log } from '../process/log.ts';
 import { BridgeKeeper } from './kernel/bridge.ts';
+import type { BridgeOptions } from './plan/bridge.ts';
 import type { PodRecord } from './plan/pod.ts';
 
 export interface PodBridgesOptions {
@@ -24,8 +25,8 @@ export class PodBridges {
   }
 
   /** The bridge of that name, made right if it was not known to be. */
-  get(name: string, network: PodNetwork): Promise<Link> {
-    return this.keeper(name).get(network);
+  get(name: string, network: PodNetwork, options?: BridgeOptions): Promise<Link> {
+    return this.keeper(name).get(network, options);
   }
 
   /** The next call looks at the kernel. */

@@ -3,6 +3,7 @@ import { TwillError } from '../model/error.ts';
 import type { PodNetwork, PodNetworkFamily } from '../model/pod-network.ts';
 import { chooseAddress, isPodAddress } from './plan/address.ts';
 import type { PodRecord } from './plan/pod.ts';
+import type { Interval, Ranges } from './plan/ranges.ts';
 import type { PodStore } from './store.ts';
 
 /** An address that somebody wants, perhaps with a prefix length; `from` says where it was written, for errors. */
@@ -59,23 +60,31 @@ export class Ipam {
 
   /**
    * One address of each family, reserved until {@link release}.
+   * @param ranges where the addresses must be from
    * @param requested addresses that are wanted instead of the next in turn
    * @throws TwillError `exhausted` naming the subnet that is full, `invalid` or `conflict` for a requested address that is
    *   in none of the subnets or in use
    */
-  reserve(network: PodNetwork, requested: readonly RequestedAddress[] = []): Address[] {
+  reserve(
+    network: PodNetwork,
+    requested: readonly RequestedAddress[] = [],
+    ranges: Ranges = new Map(),
+  ): Address[] {
     const used = this.used();
-    const wanted = requested.map((address) => this.checkRequested(network, used, address));
+    const wanted = requested.map((address) => this.checkRequested(network, used, ranges, address));
     assertOneEach(wanted, requested);
     const chosen = network.families.map((family) => {
       const asked = wanted.find((address) => address.family === family.family);
       if (asked !== undefined) return asked;
       const last = this.store.lastAddress(family.family.name);
-      const address = this.choose(family, used, last === undefined ? undefined : parseAddress(last));
+      const only = ranges.get(family.family);
+      const before = last === undefined ? undefined : parseAddress(last);
+      const address = this.choose(family, used, before, only);
       if (address !== undefined) return address;
+      const which = only === undefined ? '' : ' in the ranges of the network configuration';
       throw new TwillError(
         'exhausted',
-        `all pod addresses of this node's subnet ${family.subnet.text} are in use; delete pods or use a shorter SubnetLen`,
+        `all pod addresses of this node's subnet ${family.subnet.text}${which} are in use; delete pods or use a shorter SubnetLen`,
       );
     });
     const inTurn = chosen.filter((address) => !wanted.includes(address));
@@ -89,9 +98,10 @@ export class Ipam {
     family: PodNetworkFamily,
     used: Set<string>,
     last: Address | undefined,
+    only: readonly Interval[] | undefined,
   ): Address | undefined {
     for (;;) {
-      const address = chooseAddress(family, used, last);
+      const address = chooseAddress(family, used, last, only);
       if (address === undefined || !this.others.isReserved(address.text)) return address;
       used.add(address.text);
     }
@@ -100,9 +110,10 @@ export class Ipam {
   private checkRequested(
     network: PodNetwork,
     used: ReadonlySet<string>,
+    ranges: Ranges,
     { text, from }: RequestedAddress,
   ): Address {
-    const address = this.findRequested(network, text);
+    const address = this.findRequested(network, ranges, text);
     if (address === undefined) {
       const subnets = network.families.map(({ subnet }) => subnet.text).join(', ');
       throw new TwillError('invalid', `${from}: ${text} is not a pod address of ${subnets}`);
@@ -112,7 +123,7 @@ export class Ipam {
     return address;
   }
 
-  private findRequested(network: PodNetwork, text: string): Address | undefined {
+  private findRequested(network: PodNetwork, ranges: Ranges, text: string): Address | undefined {
     let address: Address;
     try {
       address = parseAddress(text.split('/')[0] ?? '');
@@ -120,7 +131,8 @@ export class Ipam {
       return undefined;
     }
     const family = network.families.find(({ subnet }) => prefixContains(subnet, address));
-    return family !== undefined && isPodAddress(family, address) ? address : undefined;
+    if (family === undefined) return undefined;
+    return isPodAddress(family, address, ranges.get(family.family)) ? address : undefined;
   }
 
   /** @throws TwillError `exhausted` when a subnet has no address left */

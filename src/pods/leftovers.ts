@@ -36,6 +36,7 @@ export class PodWarden {
       () => this.manager.bridges.repair(),
       () => this.manager.hostPorts.sync(),
       () => this.manager.adoption.removeDeadRulesOnce(),
+      () => this.manager.spoofGuard.sync(),
       () => this.reshape(),
     ];
     for (const step of steps) {

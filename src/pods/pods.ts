@@ -10,7 +10,7 @@ import type { CniRequest } from './cni/call.ts';
 import { checkAttachment } from './cni/check.ts';
 import { addResult } from './cni/result.ts';
 import { HostLocal } from './hostlocal.ts';
-import { Ipam, type RequestedAddress } from './ipam.ts';
+import { Ipam } from './ipam.ts';
 import { shapePod } from './kernel/bandwidth.ts';
 import { forgetStaleFlows } from './kernel/flows.ts';
 import { HostPorts } from './kernel/hostports.ts';
@@ -18,11 +18,15 @@ import { wirePod } from './kernel/link.ts';
 import { Localnet, type LoopbackGuard } from './kernel/localnet.ts';
 import { openPodNamespace } from './kernel/namespace.ts';
 import { LinkReaper } from './kernel/reaper.ts';
+import { settleAddresses } from './kernel/settle.ts';
+import { SpoofGuard } from './kernel/spoof.ts';
 import { KeyedLock } from './keyed-lock.ts';
 import { ifbName } from './plan/bandwidth.ts';
 import type { PodKey, PodRecord } from './plan/pod.ts';
+import { planRanges } from './plan/ranges.ts';
 import { type PodPlan, planPod } from './plan/wiring.ts';
 import { hostEnd, keyOf, makeRecord } from './record.ts';
+import { refuseOtherSubnetFile, requestedAddresses, requestedDns, requestedMac } from './request.ts';
 import { PodStore, podKeyText } from './store.ts';
 
 export interface PodManagerOptions {
@@ -31,8 +35,10 @@ export interface PodManagerOptions {
   readonly bridge: string;
   readonly log: Log;
   readonly podNetwork: () => PodNetworkState;
-  /** Whether somebody masquerades what pods send to the outside. */
-  readonly masquerade: boolean;
+  /** Resolves when the rules for the pods' traffic to the outside are as the records want them. */
+  readonly trafficReady: () => Promise<void>;
+  /** flannel's subnet file, as the agent writes it. */
+  readonly subnetFile: string;
   /** What must stand before the kernel routes to loopback addresses. */
   readonly loopbackGuard: LoopbackGuard;
   /** Where plugins of other chains keep what they gave out: normally /var/lib/cni. */
@@ -55,6 +61,7 @@ async function assertAwaited(abandoned: () => boolean): Promise<void> {
 export class PodManager {
   readonly store: PodStore;
   readonly hostPorts: HostPorts;
+  readonly spoofGuard: SpoofGuard;
   private readonly options: PodManagerOptions;
   private readonly ipam: Ipam;
   readonly adoption: Adoption;
@@ -77,6 +84,7 @@ export class PodManager {
     this.bridges = new PodBridges({ socket, log, podNetwork, records: () => this.store.list() });
     const localnet = new Localnet(options.stateDir, options.loopbackGuard);
     this.hostPorts = new HostPorts(() => this.records(), localnet, options.log);
+    this.spoofGuard = new SpoofGuard(() => this.records(), options.log);
   }
 
   /** Deletes the devices that an attachment has on the node's side, as far as they are there. */
@@ -141,28 +149,21 @@ export class PodManager {
 
   private async attach(request: CniRequest, netns: Netns, abandoned: () => boolean): Promise<object> {
     const key = keyOf(request);
-    if (request.config.ipMasq && !this.options.masquerade) {
-      const advice = 'start the agent with --ip-masq, or set ipMasq to false';
-      throw new TwillError('invalid', `network configuration: ipMasq is the agent's task here: ${advice}`);
-    }
+    const { config } = request;
+    refuseOtherSubnetFile(config, this.options.subnetFile);
     const network = this.network();
-    const addresses = this.ipam.reserve(network, this.requestedAddresses(request));
-    const plan = planPod(network, addresses, { ifname: key.ifname, ...hostEnd(key) }, request.config);
+    const choices = { ...config, mac: requestedMac(request) };
+    const dns = requestedDns(config);
+    const wanted = config.containerInterface ? network : { ...network, families: [] };
+    const ranges = planRanges(wanted, config.ranges);
+    const addresses = this.ipam.reserve(wanted, requestedAddresses(request), ranges);
+    const plan = planPod(network, addresses, { ifname: key.ifname, ...hostEnd(key) }, choices);
     try {
-      return await this.wire(request, { network, plan, netns }, abandoned);
+      return await this.wire({ ...request, config: { ...config, dns } }, { network, plan, netns }, abandoned);
     } finally {
       this.adding.delete(podKeyText(key));
       this.ipam.release(addresses.map(({ text }) => text));
     }
-  }
-
-  private requestedAddresses({ args, config }: CniRequest): RequestedAddress[] {
-    const asked = config.ipsInArgs ? '' : (args.IP ?? '');
-    const fromArgs = asked === '' ? [] : asked.split(',');
-    return [
-      ...config.requestedIps.map((text) => ({ text, from: 'network configuration: ips' })),
-      ...fromArgs.map((text) => ({ text, from: 'CNI_ARGS: IP' })),
-    ];
   }
 
   private async wire(
@@ -173,7 +174,7 @@ export class PodManager {
     const { bridge: defaultBridge } = this.options;
     const { containerId, ifname, config } = request;
     const name = config.bridge ?? defaultBridge;
-    const bridge = await this.bridges.get(name, network);
+    const bridge = await this.bridges.get(name, network, config.bridgeOptions);
     const record = makeRecord(request, netns, plan, { bridge: name, order: this.store.nextOrder() });
     try {
       this.store.begin(record);
@@ -181,6 +182,7 @@ export class PodManager {
       wirePod(this.direct, plan, { netns, bridgeIndex: bridge.index, label });
       this.adding.set(podKeyText(record), record);
       await this.applyFeatures(record);
+      if (plan.detectDuplicates) await settleAddresses(netns, plan);
       await assertAwaited(abandoned);
       this.store.commit(record);
     } catch (error) {
@@ -194,6 +196,8 @@ export class PodManager {
 
   private async applyFeatures(record: PodRecord): Promise<void> {
     if (record.bandwidth !== undefined) await shapePod(this.options.socket, record);
+    if (record.spoofCheck === true) await this.spoofGuard.sync();
+    await this.options.trafficReady();
     if (record.portMappings.length === 0) return;
     await this.hostPorts.sync();
     await forgetStaleFlows(this.options.socket, record, true, this.options.log);
@@ -214,14 +218,16 @@ export class PodManager {
     await this.deleteDevices(record.hostVeth);
     if (record.adopted === true) await this.release(record);
     this.store.remove(record);
-    if (record.portMappings.length === 0) return;
+    if (record.portMappings.length === 0 && record.spoofCheck !== true) return;
     try {
+      if (record.spoofCheck === true) await this.spoofGuard.sync();
+      if (record.portMappings.length === 0) return;
       await this.hostPorts.sync();
       await forgetStaleFlows(this.options.socket, record, false, this.options.log);
     } catch (error) {
       // The rules are repaired later; a pod must not stay Terminating for them.
       const { containerId } = record;
-      this.options.log.warn({ containerId, error: describeError(error) }, 'host port rules not removed yet');
+      this.options.log.warn({ containerId, error: describeError(error) }, 'rules not removed yet');
     }
   }
 

@@ -3,6 +3,7 @@ import type { Netns } from '../kernel/netns.ts';
 import { macFromBytes } from '../model/address.ts';
 import { isoTime } from '../process/clock.ts';
 import type { CniRequest } from './cni/call.ts';
+import type { NetConf } from './cni/netconf.ts';
 import type { Adopted } from './plan/adoption.ts';
 import type { PodKey, PodRecord } from './plan/pod.ts';
 import type { PodPlan } from './plan/wiring.ts';
@@ -23,6 +24,22 @@ export function hostEnd(key: PodKey): { readonly hostVeth: string; readonly host
 /** What is kept of one that was found: it is older than all that are made from now on. */
 export function adoptedRecord(adopted: Adopted): PodRecord {
   return { ...adopted, order: 0, createdAt: isoTime() };
+}
+
+/** What a configuration wants of a pod that most do not: what is as usual is not kept. */
+function unusual(
+  { bridgeOptions, macSpoofCheck, ipMasq, hostPortOptions }: NetConf,
+  plan: PodPlan,
+): Partial<PodRecord> {
+  return {
+    ...(bridgeOptions.gateway ? {} : { gateway: false }),
+    ...(bridgeOptions.promiscuous ? { promiscuous: true } : {}),
+    ...(plan.isolated === true ? { isolated: true } : {}),
+    ...(macSpoofCheck ? { spoofCheck: true } : {}),
+    ...(plan.up ? {} : { up: false }),
+    ...(ipMasq === undefined ? {} : { ipMasq }),
+    ...(hostPortOptions === undefined ? {} : { hostPortOptions }),
+  };
 }
 
 /** What is kept of an attachment that was made as `plan` says. */
@@ -50,6 +67,7 @@ export function makeRecord(
     ...own,
     portMappings: config.portMappings,
     bandwidth: config.bandwidth,
+    ...unusual(config, plan),
     pod: name === undefined ? undefined : `${namespace ?? ''}/${name}`,
     createdAt: isoTime(),
   };

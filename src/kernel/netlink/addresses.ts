@@ -59,6 +59,8 @@ export interface AddressPlan {
   readonly length: number;
   /** RT_SCOPE_*; default universe. */
   readonly scope?: number;
+  /** Whether IPv6 looks for duplicates first, which keeps the address from use for a second; default false. */
+  readonly detectDuplicates?: boolean;
 }
 
 function writeAddress(to: MessageWriter, type: number, flags: number, plan: AddressPlan): void {
@@ -66,10 +68,11 @@ function writeAddress(to: MessageWriter, type: number, flags: number, plan: Addr
   to.message(type, flags).struct(ifaddr(address.family, length, scope, index));
   to.address(nl.IFA_LOCAL, address).address(nl.IFA_ADDRESS, address);
   // Our own allocator guarantees uniqueness; duplicate address detection would delay IPv6 by seconds.
-  if (address.family !== ipv4 && type === nl.RTM_NEWADDR) to.u32(nl.IFA_FLAGS, nl.IFA_F_NODAD);
+  const detects = address.family === ipv4 || plan.detectDuplicates === true;
+  if (!detects && type === nl.RTM_NEWADDR) to.u32(nl.IFA_FLAGS, nl.IFA_F_NODAD);
 }
 
-/** Adds the address, or changes its scope if it is there already. IPv6 without duplicate address detection. */
+/** Adds the address, or changes its scope if it is there already. */
 export function addAddress(plan: AddressPlan): Change {
   return {
     what: `add address ${plan.address.text}/${plan.length} to device ${plan.index}`,

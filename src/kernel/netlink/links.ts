@@ -104,6 +104,7 @@ export async function listLinks(socket: RtSocket): Promise<Link[]> {
 /** What {@link setLink} can change; absent fields stay as they are. `master` 0 takes the device out of its bridge. */
 export interface LinkSettings {
   readonly up?: boolean;
+  readonly promiscuous?: boolean;
   readonly mtu?: number;
   readonly mac?: string;
   readonly master?: number;
@@ -138,21 +139,23 @@ function writeSettings(writer: MessageWriter, settings: LinkSettings): MessageWr
   return writer;
 }
 
-const upFlags = (up: boolean | undefined): [number, number] => [
-  up === true ? nl.IFF_UP : 0,
-  up === undefined ? 0 : nl.IFF_UP,
-];
+/** Flags to set, and the mask of those that change. */
+function flagsOf({ up, promiscuous }: LinkSettings): [number, number] {
+  const set = (up === true ? nl.IFF_UP : 0) | (promiscuous === true ? nl.IFF_PROMISC : 0);
+  const change = (up === undefined ? 0 : nl.IFF_UP) | (promiscuous === undefined ? 0 : nl.IFF_PROMISC);
+  return [set, change];
+}
 
 export function setLink(index: number, settings: LinkSettings, label = `device ${index}`): Change {
   return {
     what: `change ${label}`,
     write: (to) =>
-      writeSettings(to.message(nl.RTM_NEWLINK).struct(ifinfo(index, ...upFlags(settings.up))), settings),
+      writeSettings(to.message(nl.RTM_NEWLINK).struct(ifinfo(index, ...flagsOf(settings))), settings),
   };
 }
 
 function createLink(to: MessageWriter, settings: LinkSettings & { readonly name: string }): MessageWriter {
-  to.message(nl.RTM_NEWLINK, nl.NLM_F_CREATE | nl.NLM_F_EXCL).struct(ifinfo(0, ...upFlags(settings.up)));
+  to.message(nl.RTM_NEWLINK, nl.NLM_F_CREATE | nl.NLM_F_EXCL).struct(ifinfo(0, ...flagsOf(settings)));
   return writeSettings(to, settings);
 }
 
@@ -192,7 +195,7 @@ export function createVeth(
     createLink(to, settings).begin(nl.IFLA_LINKINFO).string(nl.IFLA_INFO_KIND, 'veth');
     to.begin(nl.IFLA_INFO_DATA)
       .begin(nl.VETH_INFO_PEER)
-      .struct(ifinfo(0, ...upFlags(peer.up)));
+      .struct(ifinfo(0, ...flagsOf(peer)));
     writeSettings(to, peer).end().end().end();
   };
   return { what: `create veth pair ${settings.name}/${peer.name}`, write };
@@ -224,20 +227,26 @@ export function setHairpin(index: number, on: boolean, label = `device ${index}`
   return { what: `set hairpin mode of ${label}`, write };
 }
 
+/** How a bridge treats a port: an isolated one exchanges frames only with ports that are not. */
+export interface BridgePort {
+  readonly hairpin: boolean;
+  readonly isolated?: boolean | undefined;
+}
+
 /**
- * Sets up a device that was just made a bridge port, found by name: hairpin mode, and no link-local address of its own
- * (a port needs none, and would only make multicast noise). An alias belongs here, too: the kernel ignores one in the
- * message that makes a device.
+ * Sets up a device that was just made a bridge port, found by name; and no link-local address of its own (a port needs
+ * none, and would only make multicast noise). An alias belongs here, too: the kernel ignores one in the message that makes
+ * a device.
  */
-export function setBridgePort(name: string, hairpin: boolean, alias?: string): Change {
+export function setBridgePort(name: string, { hairpin, isolated }: BridgePort, alias?: string): Change {
   const write = (to: MessageWriter): void => {
     to.message(nl.RTM_NEWLINK).struct(ifinfo(0));
     const named = alias === undefined ? {} : { alias };
     writeSettings(to, { name, addressGenMode: nl.IN6_ADDR_GEN_MODE_NONE, ...named });
     to.begin(nl.IFLA_LINKINFO).string(nl.IFLA_INFO_SLAVE_KIND, 'bridge').begin(nl.IFLA_INFO_SLAVE_DATA);
-    to.u8(nl.IFLA_BRPORT_MODE, hairpin ? 1 : 0)
-      .end()
-      .end();
+    to.u8(nl.IFLA_BRPORT_MODE, hairpin ? 1 : 0);
+    if (isolated !== undefined) to.u8(nl.IFLA_BRPORT_ISOLATED, isolated ? 1 : 0);
+    to.end().end();
   };
   return { what: `set up bridge port ${name}`, write };
 }

@@ -39,13 +39,14 @@ export function rtmsg(
   scope: number,
   type: number,
   flags: number,
+  table: number = nl.RT_TABLE_MAIN,
 ): number[] {
   return [
     family,
     length,
     0,
     0,
-    nl.RT_TABLE_MAIN,
+    table > 255 ? nl.RT_TABLE_UNSPEC : table,
     protocol,
     scope,
     type,
@@ -56,8 +57,11 @@ export function rtmsg(
   ];
 }
 
-/** Reads a unicast route of the main table from RTM_NEWROUTE or RTM_DELROUTE; undefined for everything else. */
-export function parseRoute(message: Message): Route | undefined {
+/**
+ * Reads a unicast route of the main table from RTM_NEWROUTE or RTM_DELROUTE; undefined for everything else.
+ * @param anyTable routes of other tables count, too
+ */
+export function parseRoute(message: Message, anyTable = false): Route | undefined {
   if (message.type !== nl.RTM_NEWROUTE && message.type !== nl.RTM_DELROUTE) return undefined;
   const { payload } = message;
   const family = families.find((candidate) => candidate.af === payload[0]);
@@ -67,7 +71,7 @@ export function parseRoute(message: Message): Route | undefined {
   if ((flags & RTM_F_CLONED) !== 0) return undefined;
   const attributes = parseAttributes(payload, 12);
   const table = attributeU32(attributes.get(nl.RTA_TABLE)) ?? payload.readUInt8(4);
-  if (table !== nl.RT_TABLE_MAIN) return undefined;
+  if (table !== nl.RT_TABLE_MAIN && !anyTable) return undefined;
   const destination = attributes.get(nl.RTA_DST);
   const gateway = attributes.get(nl.RTA_GATEWAY);
   const source = attributes.get(nl.RTA_PREFSRC);
@@ -113,24 +117,26 @@ export async function eachRoute(
   family: Family,
   reset: () => void,
   onRoute: (route: Route) => void,
+  anyTable = false,
 ): Promise<void> {
   const write = (to: MessageWriter): void => {
     to.message(nl.RTM_GETROUTE).struct(rtmsg(family.af, 0, 0, 0, 0, 0));
   };
   await socket.dump({ what: 'list routes', write }, reset, (answer) => {
-    const route = parseRoute(answer);
+    const route = parseRoute(answer, anyTable);
     if (route !== undefined) onRoute(route);
   });
 }
 
-/** All unicast routes of the main table, of one family. */
-export async function listRoutes(socket: RtSocket, family: Family): Promise<Route[]> {
+/** All unicast routes of one family: those of the main table, or of every table. */
+export async function listRoutes(socket: RtSocket, family: Family, anyTable = false): Promise<Route[]> {
   const routes: Route[] = [];
   await eachRoute(
     socket,
     family,
     () => routes.splice(0),
     (route) => routes.push(route),
+    anyTable,
   );
   return routes;
 }
@@ -146,6 +152,11 @@ export interface RoutePlan {
   /** Default: universe with a gateway, link without. */
   readonly scope?: number;
   readonly metric?: number;
+  /** Number of the table; default main. */
+  readonly table?: number;
+  /** Largest packet in bytes, and largest TCP segment that is announced. */
+  readonly mtu?: number;
+  readonly advmss?: number;
   /** Id of a nexthop object that stands; gateway, device and onlink are then its. */
   readonly nexthop?: number | undefined;
 }
@@ -157,7 +168,15 @@ function writeRoute(to: MessageWriter, type: number, flags: number, plan: RouteP
     (gateway ?? nexthop) === undefined && family === ipv4 ? nl.RT_SCOPE_LINK : nl.RT_SCOPE_UNIVERSE;
   const routeFlags = plan.onlink === true && nexthop === undefined ? nl.RTNH_F_ONLINK : 0;
   to.message(type, flags).struct(
-    rtmsg(family.af, destination.length, plan.protocol, plan.scope ?? natural, nl.RTN_UNICAST, routeFlags),
+    rtmsg(
+      family.af,
+      destination.length,
+      plan.protocol,
+      plan.scope ?? natural,
+      nl.RTN_UNICAST,
+      routeFlags,
+      plan.table,
+    ),
   );
   if (destination.length > 0) to.address(nl.RTA_DST, destination.address);
   if (nexthop !== undefined) to.u32(nl.RTA_NH_ID, nexthop);
@@ -165,6 +184,12 @@ function writeRoute(to: MessageWriter, type: number, flags: number, plan: RouteP
   if (gateway !== undefined && nexthop === undefined) to.address(nl.RTA_GATEWAY, gateway);
   if (plan.source !== undefined) to.address(nl.RTA_PREFSRC, plan.source);
   if (plan.metric !== undefined) to.u32(nl.RTA_PRIORITY, plan.metric);
+  if (plan.table !== undefined) to.u32(nl.RTA_TABLE, plan.table);
+  if (plan.mtu === undefined && plan.advmss === undefined) return;
+  to.begin(nl.RTA_METRICS);
+  if (plan.mtu !== undefined) to.u32(nl.RTAX_MTU, plan.mtu);
+  if (plan.advmss !== undefined) to.u32(nl.RTAX_ADVMSS, plan.advmss);
+  to.end();
 }
 
 /** Adds the route, or puts it in the place of one with the same destination and metric. */

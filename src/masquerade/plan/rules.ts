@@ -1,4 +1,11 @@
-import { type Family, ipv4, type Prefix, parsePrefix } from '../../model/address.ts';
+import {
+  type Address,
+  type Family,
+  ipv4,
+  makePrefix,
+  type Prefix,
+  parsePrefix,
+} from '../../model/address.ts';
 
 /** Matches an address by network; `not` inverts. */
 export interface NetworkMatch {
@@ -72,6 +79,29 @@ function masqueradeRules(network: Prefix, subnet: Prefix): TrafficRule[] {
   ];
 }
 
+/**
+ * What the bridge plugin does where flannel itself does not masquerade, for pods whose configurations want it: what they
+ * send out of the pod network gets the node's address.
+ */
+function podMasqueradeRules(network: Prefix, subnet: Prefix, except: readonly Address[]): TrafficRule[] {
+  const ours = { network: subnet };
+  return [
+    { mark: KUBE_PROXY_MARK, verdict: 'return' },
+    { source: ours, destination: { network }, verdict: 'return' },
+    ...except.map(
+      (address): TrafficRule => ({
+        source: { network: makePrefix(address, address.family.bits) },
+        verdict: 'return',
+      }),
+    ),
+    {
+      source: ours,
+      destination: { network: multicast[network.family.name], not: true },
+      verdict: 'masquerade',
+    },
+  ];
+}
+
 /** Docker sets FORWARD's policy to DROP; pods' traffic must pass all the same. */
 function forwardRules(network: Prefix): TrafficRule[] {
   return [
@@ -117,12 +147,15 @@ export function trafficRules(options: {
   readonly network: Prefix;
   /** Our own subnet. */
   readonly subnet: Prefix;
-  readonly masquerade: boolean;
+  /** Of the whole pod network, of this node's pods alone but for some addresses, or not at all. */
+  readonly masquerade: boolean | { readonly except: readonly Address[] };
   readonly forward: boolean;
   readonly randomFully: boolean;
   readonly guard: Guard;
 }): TrafficRules {
   const { network, subnet, masquerade, forward, randomFully, guard } = options;
+  const ofPods =
+    typeof masquerade === 'object' ? podMasqueradeRules(network, subnet, masquerade.except) : undefined;
   const guardRules = (place: 'input' | 'forward'): TrafficRule[] => [
     ...vxlanGuard(network, guard, place),
     ...loopbackGuard(network, place),
@@ -130,7 +163,7 @@ export function trafficRules(options: {
   return {
     family: network.family,
     randomFully,
-    masquerade: masquerade ? masqueradeRules(network, subnet) : undefined,
+    masquerade: masquerade === true ? masqueradeRules(network, subnet) : ofPods,
     forward: forward ? forwardRules(network) : undefined,
     guardInput: guardRules('input'),
     guardForward: guardRules('forward'),

@@ -7,14 +7,8 @@ import {
   latestVersion,
   supportedVersions,
 } from '../plan/protocol.ts';
-import {
-  configVersion,
-  isObject,
-  isSupportedVersion,
-  type NetConf,
-  namePattern,
-  parseNetConf,
-} from './netconf.ts';
+import { configVersion, isSupportedVersion, type NetConf, parseNetConf } from './netconf.ts';
+import { isObject, namePattern } from './schema.ts';
 
 export const commands = ['ADD', 'DEL', 'CHECK', 'GC', 'STATUS'] as const;
 export type Command = (typeof commands)[number];

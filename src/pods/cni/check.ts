@@ -8,8 +8,8 @@ import type { HostPorts } from '../kernel/hostports.ts';
 import { openPodNamespace } from '../kernel/namespace.ts';
 import type { PodRecord } from '../plan/pod.ts';
 import type { CniRequest } from './call.ts';
-import { isObject } from './netconf.ts';
 import { previousResult } from './result.ts';
+import { isObject } from './schema.ts';
 
 function listed(entries: readonly unknown[], field: string): Set<unknown> {
   return new Set(entries.map((entry) => (isObject(entry) ? goField(entry, field) : undefined)));

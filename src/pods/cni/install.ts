@@ -4,7 +4,7 @@ import { describeError, TwillError } from '../../model/error.ts';
 import { hasMode, holdsText, removeUnfinished, replaceFile } from '../../process/durable.ts';
 import { defaultSocket } from '../plan/protocol.ts';
 import { earlierConfigurations } from './configurations.ts';
-import { isObject } from './netconf.ts';
+import { isObject } from './schema.ts';
 
 export interface InstallFlags {
   readonly cniBinDir: string;

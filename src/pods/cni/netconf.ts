@@ -1,102 +1,22 @@
 import * as v from 'valibot';
-import { parseAddress, parsePrefix } from '../../model/address.ts';
 import { TwillError } from '../../model/error.ts';
-import { goField, goFields } from '../../model/go-json.ts';
-import type { Bandwidth, PortMapping } from '../plan/pod.ts';
+import { goField } from '../../model/go-json.ts';
+import type { BridgeOptions } from '../plan/bridge.ts';
+import type { Dns } from '../plan/dns.ts';
+import type { Bandwidth, HostPortOptions, PortMapping } from '../plan/pod.ts';
 import { supportedVersions } from '../plan/protocol.ts';
+import type { WantedRange } from '../plan/ranges.ts';
+import type { ExtraRoute } from '../plan/wiring.ts';
+import {
+  configurationWarnings,
+  refuse,
+  refuseUnhonoured,
+  type UnsupportedField,
+  unsupportedField,
+} from './refusals.ts';
+import { type BridgeOption, type Parsed, schema } from './schema.ts';
 
-/** CNI specification, section 1: "Must start with an alphanumeric character, optionally followed by …". */
-export const namePattern = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;
-
-const parses = (parse: (text: string) => unknown, what: string) =>
-  v.pipe(
-    v.string(),
-    v.check((text) => {
-      try {
-        parse(text);
-        return true;
-      } catch {
-        return false;
-      }
-    }, `must be ${what}`),
-  );
-
-const address = parses(parseAddress, 'an IP address');
-const network = parses(parsePrefix, 'a network in CIDR notation');
-const port = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65535));
-const positive = v.pipe(v.number(), v.integer(), v.minValue(0));
-/** Some runtimes write null, or an empty list, for what they have nothing of. */
-const optional = <T extends v.GenericSchema>(schema: T) => v.nullish(schema);
-
-/** A JSON object that Go programs write and read: the names of its fields are matched as they match them. */
-const struct = <T extends v.ObjectEntries>(entries: T) =>
-  v.pipe(
-    v.unknown(),
-    v.transform((value) => (isObject(value) ? goFields(value, Object.keys(entries)) : value)),
-    v.object(entries),
-  );
-
-const portMapping = struct({
-  hostPort: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(65535)),
-  containerPort: port,
-  protocol: optional(
-    v.pipe(v.string(), v.toLowerCase(), v.picklist(['', 'tcp', 'udp', 'sctp'], 'must be tcp, udp or sctp')),
-  ),
-  hostIP: optional(v.union([v.literal(''), address])),
-});
-
-const bandwidth = struct({
-  ingressRate: optional(positive),
-  ingressBurst: optional(positive),
-  egressRate: optional(positive),
-  egressBurst: optional(positive),
-});
-
-const route = struct({ dst: network, gw: optional(address) });
-
-const ipam = struct({ type: optional(v.string()), routes: optional(v.array(route)) });
-
-/** Options of the bridge plugin, which a configuration for flannel has in `delegate`. */
-const bridgeOptions = {
-  bridge: optional(v.pipe(v.string(), v.minLength(1), v.maxLength(15))),
-  mtu: optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(65535))),
-  hairpinMode: optional(v.boolean()),
-  isDefaultGateway: optional(v.boolean()),
-  ipMasq: optional(v.boolean()),
-  vlan: optional(positive),
-  ipam: optional(ipam),
-};
-
-const attachment = struct({ containerID: v.string(), ifname: v.string() });
-
-const schema = struct({
-  cniVersion: optional(v.string()),
-  name: v.pipe(
-    v.string('must be given'),
-    v.regex(namePattern, 'must be alphanumeric with _ . and - after the first character'),
-  ),
-  ...bridgeOptions,
-  delegate: optional(struct({ type: optional(v.string()), ...bridgeOptions })),
-  dns: optional(v.looseObject({})),
-  runtimeConfig: optional(
-    struct({
-      portMappings: optional(v.array(portMapping)),
-      bandwidth: optional(bandwidth),
-      ips: optional(v.array(v.string())),
-    }),
-  ),
-  args: optional(struct({ cni: optional(struct({ ips: optional(v.array(v.string())) })) })),
-  'cni.dev/valid-attachments': optional(v.array(attachment)),
-  'cni.dev/attachments': optional(v.array(attachment)),
-});
-
-type Parsed = v.InferOutput<typeof schema>;
 type Json = Readonly<Record<string, unknown>>;
-
-export interface ExtraRoute {
-  readonly dst: string;
-  readonly gw: string | undefined;
-}
 
 /** The network configuration as one call brings it, checked. Unknown fields are ignored, as the specification wants. */
 export interface NetConf {
@@ -105,35 +25,44 @@ export interface NetConf {
   readonly name: string;
   /** undefined: the agent's. */
   readonly bridge: string | undefined;
+  readonly bridgeOptions: BridgeOptions;
   /** undefined: the overlay's. */
   readonly mtu: number | undefined;
   readonly hairpin: boolean;
+  /** Whether the bridge keeps the pod from others of which the same is wanted. */
+  readonly isolated: boolean;
+  /** Whether frames with another source than the pod's MAC are dropped. */
+  readonly macSpoofCheck: boolean;
+  /** Whether the pod's IPv6 address is used only when nobody else has answered for it. */
+  readonly detectDuplicates: boolean;
+  /** False: the pod's interface stays down, without addresses: it is somebody else's to use. */
+  readonly containerInterface: boolean;
   readonly defaultRoute: boolean;
-  /** True when it asks that traffic of pods to the outside be masqueraded. */
-  readonly ipMasq: boolean;
+  /** Whether the agent masquerades what the pod sends to the outside; undefined leaves it to the agent's --ip-masq. */
+  readonly ipMasq: boolean | undefined;
   readonly routes: readonly ExtraRoute[];
+  /** Where addresses are to be from: each set stands for one address. */
+  readonly ranges: readonly (readonly WantedRange[])[];
   /** Addresses that were asked for. */
   readonly requestedIps: readonly string[];
   /** Whether `args` ask for addresses: the older form of CNI_ARGS is not looked at then (CNI conventions, "args"). */
   readonly ipsInArgs: boolean;
+  /** The MAC of the pod's interface that was asked for. */
+  readonly mac: string | undefined;
   /** Passed on in the result. */
-  readonly dns: Json | undefined;
+  readonly dns: Dns | undefined;
+  /** The file to take it from where it is not given. */
+  readonly resolvConf: string | undefined;
   readonly portMappings: readonly PortMapping[];
+  readonly hostPortOptions: HostPortOptions | undefined;
   readonly bandwidth: Bandwidth | undefined;
   readonly prevResult: unknown;
   /** The attachments of this network that still exist; only GC has them. */
   readonly validAttachments: readonly { readonly containerID: string; readonly ifname: string }[] | undefined;
-}
-
-/** A field that the specification's code 2 is about: understood, and refused. */
-export interface UnsupportedField {
-  readonly field: string;
-  readonly value: unknown;
-  readonly advice: string;
-}
-
-export function isObject(value: unknown): value is Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
+  /** flannel's subnet file, where one is named. */
+  readonly subnetFile: string | undefined;
+  /** What is to be said once in the log. */
+  readonly warnings: readonly string[];
 }
 
 /** The version a configuration names; 0.1.0, the specification's default, when it names none. */
@@ -147,27 +76,53 @@ export function isSupportedVersion(version: string): boolean {
   return supportedVersions.some((known) => known === version);
 }
 
-function unsupportedField(parsed: Parsed): UnsupportedField | undefined {
-  const { delegate } = parsed;
-  const kind = delegate?.type ?? '';
-  if (kind !== '' && kind !== 'bridge') {
-    const advice = 'Twill wires pods to a bridge: leave it out or set bridge';
-    return { field: 'delegate.type', value: kind, advice };
-  }
-  for (const [prefix, options] of [
-    ['', parsed],
-    ['delegate.', delegate ?? {}],
-  ] as const) {
-    const { vlan, ipam: addressing } = options as Pick<Parsed, 'vlan' | 'ipam'>;
-    if ((vlan ?? 0) !== 0)
-      return { field: `${prefix}vlan`, value: vlan, advice: 'Twill has one network per bridge' };
-    const type = addressing?.type ?? '';
-    if (type !== '' && type !== 'host-local' && type !== 'twill') {
-      const advice = 'Twill gives out the addresses of the node’s lease itself: leave it out';
-      return { field: `${prefix}ipam.type`, value: type, advice };
-    }
-  }
-  return undefined;
+/** An option of the bridge plugin: flannel's place for it comes first. */
+function option<K extends BridgeOption>(parsed: Parsed, name: K): Exclude<Parsed[K], null> {
+  return ((parsed.delegate?.[name] as Parsed[K]) ?? parsed[name] ?? undefined) as Exclude<Parsed[K], null>;
+}
+
+function bridgeOptions(parsed: Parsed): Pick<NetConf, 'bridgeOptions' | 'hairpin' | 'defaultRoute'> {
+  const defaultGateway = option(parsed, 'isDefaultGateway');
+  const gateway = option(parsed, 'isGateway');
+  const promiscuous = option(parsed, 'promiscMode') ?? false;
+  const hairpin = option(parsed, 'hairpinMode');
+  if (promiscuous && hairpin === true)
+    refuse('promiscMode', true, 'with hairpinMode a bridge would deliver frames twice; set one of them');
+  const forceAddress = option(parsed, 'forceAddress');
+  return {
+    bridgeOptions: { gateway: defaultGateway === true || gateway !== false, promiscuous, forceAddress },
+    hairpin: hairpin ?? !promiscuous,
+    defaultRoute: defaultGateway ?? gateway ?? true,
+  };
+}
+
+function wantedRanges(parsed: Parsed): NetConf['ranges'] {
+  const { ipam } = parsed;
+  type Given = NonNullable<NonNullable<typeof ipam>['ranges']>[number][number];
+  const wanted = (field: string, { subnet, rangeStart, rangeEnd, gateway }: Given): WantedRange => ({
+    field,
+    subnet: subnet ?? undefined,
+    rangeStart: rangeStart ?? undefined,
+    rangeEnd: rangeEnd ?? undefined,
+    gateway: gateway ?? undefined,
+  });
+  const fromRuntime = parsed.runtimeConfig?.ipRanges ?? [];
+  if (fromRuntime.length > 0)
+    return fromRuntime.map((set) => set.map((range) => wanted('runtimeConfig.ipRanges', range)));
+  const single = ipam === undefined || ipam === null ? [] : [[wanted('ipam', ipam)]];
+  return [...single, ...(ipam?.ranges ?? []).map((set) => set.map((range) => wanted('ipam.ranges', range)))];
+}
+
+function extraRoutes(parsed: Parsed): ExtraRoute[] {
+  return (parsed.ipam?.routes ?? []).map(({ dst, gw, mtu, advmss, priority, table, scope }) => ({
+    dst,
+    gw: gw || undefined,
+    mtu: mtu || undefined,
+    advmss: advmss || undefined,
+    priority: priority || undefined,
+    table: table ?? undefined,
+    scope: scope ?? undefined,
+  }));
 }
 
 function parsePortMappings(parsed: Parsed): NetConf['portMappings'] {
@@ -182,16 +137,52 @@ function parsePortMappings(parsed: Parsed): NetConf['portMappings'] {
     }));
 }
 
+function hostPortOptions(parsed: Parsed): HostPortOptions | undefined {
+  const { snat, masqAll, markMasqBit } = parsed;
+  const options: HostPortOptions = {
+    ...(snat === false ? { snat } : {}),
+    ...(masqAll === true ? { masqAll } : {}),
+    ...(typeof markMasqBit === 'number' ? { markMasqBit } : {}),
+  };
+  return Object.keys(options).length === 0 ? undefined : options;
+}
+
+/** The bandwidth plugin takes what stands in the configuration instead of what the runtime sends. */
 function parseBandwidth(parsed: Parsed): NetConf['bandwidth'] {
-  const given = parsed.runtimeConfig?.bandwidth;
-  const limits = Object.entries(given ?? {}).filter(([, value]) => (value ?? 0) > 0);
-  return limits.length === 0 ? undefined : Object.fromEntries(limits);
+  const names = ['ingressRate', 'ingressBurst', 'egressRate', 'egressBurst'] as const;
+  const limits = (of: Partial<Record<(typeof names)[number], unknown>>): Bandwidth =>
+    Object.fromEntries(names.filter((name) => Number(of[name] ?? 0) > 0).map((name) => [name, of[name]]));
+  const fixed = names.some((name) => (parsed[name] ?? undefined) !== undefined);
+  const found = limits(fixed ? parsed : (parsed.runtimeConfig?.bandwidth ?? {}));
+  return Object.keys(found).length === 0 ? undefined : found;
+}
+
+function parseDns(parsed: Parsed): Dns | undefined {
+  const { servers, searches, options } = parsed.runtimeConfig?.dns ?? {};
+  const fromRuntime = {
+    ...(servers?.length ? { nameservers: servers } : {}),
+    ...(searches?.length ? { search: searches } : {}),
+    ...(options?.length ? { options } : {}),
+  };
+  const found = { ...parsed.dns, ...fromRuntime };
+  return Object.keys(found).length === 0 ? undefined : found;
 }
 
 /** null is Go's empty list: no attachment is valid. Only a key that is not there leaves open which are. */
 function validAttachments(parsed: Parsed): NetConf['validAttachments'] {
   const given = [parsed['cni.dev/valid-attachments'], parsed['cni.dev/attachments']];
   return given.find((list) => (list ?? undefined) !== undefined) ?? (given.includes(null) ? [] : undefined);
+}
+
+function containerInterface(parsed: Parsed): boolean {
+  if (option(parsed, 'disableContainerInterface') !== true) return true;
+  if (Object.values(parsed.ipam ?? {}).some((value) => (value ?? undefined) !== undefined))
+    refuse(
+      'disableContainerInterface',
+      true,
+      'an interface that stays down has no addresses; leave ipam out',
+    );
+  return false;
 }
 
 /**
@@ -209,25 +200,32 @@ export function parseNetConf(config: Json): NetConf | UnsupportedField {
   const parsed = checked.output;
   const unsupported = unsupportedField(parsed);
   if (unsupported !== undefined) return unsupported;
-  const { delegate } = parsed;
-  const option = <K extends keyof typeof bridgeOptions>(name: K): Parsed[K] =>
-    (delegate?.[name] as Parsed[K]) ?? parsed[name];
-  const routes = [...(parsed.ipam?.routes ?? []), ...(delegate?.ipam?.routes ?? [])];
+  refuseUnhonoured(parsed);
+  const { runtimeConfig, args } = parsed;
   return {
     cniVersion: configVersion(config),
     name: parsed.name,
-    bridge: option('bridge') ?? undefined,
-    mtu: option('mtu') || undefined,
-    hairpin: option('hairpinMode') ?? true,
-    defaultRoute: option('isDefaultGateway') ?? true,
-    ipMasq: option('ipMasq') ?? false,
-    routes: routes.map(({ dst, gw }) => ({ dst, gw: gw ?? undefined })),
-    requestedIps: [...(parsed.runtimeConfig?.ips ?? []), ...(parsed.args?.cni?.ips ?? [])],
-    ipsInArgs: (parsed.args?.cni?.ips ?? []).length > 0,
-    dns: parsed.dns ?? undefined,
+    bridge: option(parsed, 'bridge') || undefined,
+    ...bridgeOptions(parsed),
+    mtu: option(parsed, 'mtu') || undefined,
+    isolated: option(parsed, 'portIsolation') ?? false,
+    macSpoofCheck: option(parsed, 'macspoofchk') ?? false,
+    detectDuplicates: option(parsed, 'enabledad') ?? false,
+    containerInterface: containerInterface(parsed),
+    ipMasq: option(parsed, 'ipMasq'),
+    routes: extraRoutes(parsed),
+    ranges: wantedRanges(parsed),
+    requestedIps: [...(runtimeConfig?.ips ?? []), ...(args?.cni?.ips ?? [])],
+    ipsInArgs: (args?.cni?.ips ?? []).length > 0,
+    mac: runtimeConfig?.mac || args?.cni?.mac || undefined,
+    dns: parseDns(parsed),
+    resolvConf: parsed.ipam?.resolvConf || undefined,
     portMappings: parsePortMappings(parsed),
+    hostPortOptions: hostPortOptions(parsed),
     bandwidth: parseBandwidth(parsed),
     prevResult: goField(config, 'prevResult'),
     validAttachments: validAttachments(parsed),
+    subnetFile: parsed.subnetFile || undefined,
+    warnings: configurationWarnings(config, parsed),
   };
 }

@@ -1,6 +1,7 @@
 import { goField } from '../../model/go-json.ts';
-import type { PodPlan } from '../plan/wiring.ts';
-import { isObject, type NetConf } from './netconf.ts';
+import type { PlannedRoute, PodPlan } from '../plan/wiring.ts';
+import type { NetConf } from './netconf.ts';
+import { isObject } from './schema.ts';
 
 export interface AddedPod {
   readonly plan: PodPlan;
@@ -32,6 +33,13 @@ export function previousResult(value: unknown): Result {
   };
 }
 
+/** @param full whether the version has more than destination and gateway (since 1.1.0) */
+function resultRoute({ destination, gateway, ...settings }: PlannedRoute, full: boolean): object {
+  const { mtu, advmss, priority, table, scope } = settings;
+  const gw = gateway === undefined ? {} : { gw: gateway.text };
+  return { dst: destination.text, ...gw, ...(full ? { mtu, advmss, priority, table, scope } : {}) };
+}
+
 /** What this ADD made, in the shape of the version. `base` is the index of the first of its interfaces. */
 function ownResult({ plan, netns, bridge, bridgeMac }: AddedPod, version: string, base: number): Result {
   const before100 = version.startsWith('0.');
@@ -48,7 +56,7 @@ function ownResult({ plan, netns, bridge, bridgeMac }: AddedPod, version: string
       address: `${address.text}/${subnet.length}`,
       gateway: gateway.text,
     })),
-    routes: plan.routes.map(({ destination, gateway }) => ({ dst: destination.text, gw: gateway.text })),
+    routes: plan.routes.map((route) => resultRoute(route, !before100 && version !== '1.0.0')),
     dns: {},
   };
 }

@@ -15,6 +15,7 @@ import type { PodRecord } from '../plan/pod.ts';
 import { type CniAnswer, type CniCall, cniErrors, failureAnswer } from '../plan/protocol.ts';
 import { PodManager } from '../pods.ts';
 import { keyOf } from '../record.ts';
+import { usualSubnetFile } from '../request.ts';
 import { type CniRequest, parseCall } from './call.ts';
 import { configurationProblems, configurationWarner } from './configurations.ts';
 import { type CallHandler, serveConnection } from './connection.ts';
@@ -34,8 +35,10 @@ export interface CniServerOptions {
   readonly podNetwork: () => PodNetworkState;
   /** Where the runtime looks for configurations: those that keep it from calling us are warned about. */
   readonly confDir?: string;
-  /** Whether the agent masquerades what pods send to the outside (`--ip-masq`); default false. */
-  readonly masquerade?: boolean;
+  /** Resolves when the rules for the pods' traffic to the outside are as the pods' configurations want them. */
+  readonly trafficReady?: () => Promise<void>;
+  /** flannel's subnet file, as the agent writes it; default flannel's own. */
+  readonly subnetFile?: string;
   /** What must stand before host ports are opened on 127.0.0.1; by default nothing, where no agent guards the node. */
   readonly loopbackGuard?: LoopbackGuard;
   /** How long a pod must look gone before it is forgotten without a DEL, in milliseconds; default a minute. */
@@ -45,6 +48,8 @@ export interface CniServerOptions {
 export interface CniServer {
   /** The attachments that stand. */
   pods(): readonly PodRecord[];
+  /** Those and the ones that are being made. */
+  records(): readonly PodRecord[];
   /** What keeps pods from being added: each in a sentence. */
   problems(): string[];
   /** Lines in Prometheus' text format. */
@@ -55,6 +60,8 @@ export interface CniServer {
 
 /** Calls at a time: each holds a descriptor, which the rest of the process needs. A runtime has some dozen. */
 const MAX_CONNECTIONS = 500;
+/** Different warnings about configurations that are said: whoever writes a new one for each pod is not followed. */
+const MAX_WARNINGS = 1000;
 const QUEUE_INTERVAL_MS = 5000;
 const GRACE_MS = 60_000;
 const CONFIGURATIONS_INTERVAL_MS = 30_000;
@@ -72,6 +79,8 @@ class Handler implements CallHandler {
   readonly manager: PodManager;
   readonly counts = new CallCounts();
   private readonly log: Log;
+  /** Warnings about configurations that are in the log. */
+  private readonly said = new Set<string>();
   /** What the calls have made of which the answer is on its way. */
   private readonly made = new WeakMap<CniCall, PodRecord>();
 
@@ -93,6 +102,7 @@ class Handler implements CallHandler {
     }
     const { request } = parsed;
     const { command, containerId, ifname } = request;
+    this.warn(request);
     const fields = { command, containerId, ifname };
     try {
       const result = await this.run(request, abandoned);
@@ -108,6 +118,16 @@ class Handler implements CallHandler {
       const code = this.codeOf(command, error);
       this.counts.count(command, code, (monotonicMs() - started) / 1000);
       return failureAnswer({ code, msg: describeError(error) }, request.config.cniVersion);
+    }
+  }
+
+  /** Says once what of a configuration has no meaning. */
+  private warn({ command, config: { name, warnings } }: CniRequest): void {
+    for (const warning of command === 'ADD' ? warnings : []) {
+      const text = `${name}: ${warning}`;
+      if (this.said.has(text) || this.said.size >= MAX_WARNINGS) continue;
+      this.said.add(text);
+      this.log.warn({ network: name }, `network configuration: ${warning}`);
     }
   }
 
@@ -185,8 +205,8 @@ function listen(server: Server, socketPath: string): Promise<void> {
  */
 export async function startCniServer(options: CniServerOptions): Promise<CniServer> {
   const { socketPath, stateDir, bridge, log, podNetwork, confDir } = options;
-  const { cniDataDir = '/var/lib/cni' } = options;
-  const { masquerade = false, graceMs = GRACE_MS, loopbackGuard = async () => {} } = options;
+  const { cniDataDir = '/var/lib/cni', subnetFile = usualSubnetFile, graceMs = GRACE_MS } = options;
+  const { loopbackGuard = async () => {}, trafficReady = async () => {} } = options;
   mkdirSync(dirname(socketPath), { recursive: true, mode: 0o755 });
   await refuseSecondServer(socketPath);
   const netlink = new RtSocket();
@@ -195,7 +215,8 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
     bridge,
     log,
     podNetwork,
-    masquerade,
+    subnetFile,
+    trafficReady,
     loopbackGuard,
     cniDataDir,
     graceMs,
@@ -230,6 +251,7 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
   log.info({ socket: socketPath, pods: manager.store.list().length }, 'serving CNI calls');
   return {
     pods: () => manager.store.list(),
+    records: () => manager.records(),
     problems() {
       const found = configurationProblems(confDir);
       found.push(...manager.hostPorts.warnings().map(({ detail }) => detail));

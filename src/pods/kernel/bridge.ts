@@ -1,10 +1,11 @@
-import { addAddress, listAddresses } from '../../kernel/netlink/addresses.ts';
+import { addAddress, deleteAddress, listAddresses } from '../../kernel/netlink/addresses.ts';
 import { createBridge, type Link, listLinks, setBridgePort, setLink } from '../../kernel/netlink/links.ts';
 import type { Change, RtSocket } from '../../kernel/netlink/socket.ts';
 import { readSysctl, writeSysctl } from '../../kernel/sysctl.ts';
 import { ipv4, ipv6 } from '../../model/address.ts';
 import { isTwillError, TwillError } from '../../model/error.ts';
 import type { PodNetwork } from '../../model/pod-network.ts';
+import { type BridgeOptions, planBridgeAddresses, usualBridge } from '../plan/bridge.ts';
 import type { PodRecord } from '../plan/pod.ts';
 import { macOf } from '../plan/wiring.ts';
 
@@ -24,12 +25,7 @@ function refuseAdvertisements(name: string): void {
   if (readSysctl(setting) !== undefined) writeSysctl(setting, '0');
 }
 
-/**
- * The bridge of the pods: made if it is not there, and given the gateway addresses and the overlay's MTU. Its MAC is set
- * to a fixed one when it is made: a bridge without takes its ports' lowest, and would change with every pod.
- * @throws TwillError `conflict` when a device of that name is no bridge
- */
-export async function ensureBridge(socket: RtSocket, name: string, network: PodNetwork): Promise<Link> {
+async function findOrMake(socket: RtSocket, name: string, network: PodNetwork): Promise<Link> {
   let bridge = await findLink(socket, name);
   if (bridge === undefined) {
     const gateways = network.families.map(({ gateway }) => gateway);
@@ -44,21 +40,48 @@ export async function ensureBridge(socket: RtSocket, name: string, network: PodN
   }
   if (bridge?.kind !== 'bridge')
     throw new TwillError('conflict', `device ${name} is not a bridge: remove it, or choose another --bridge`);
-  // While its link-local address is tentative, the bridge would resolve no pod for packets from elsewhere.
-  if (network.families.some(({ family }) => family === ipv6))
-    writeSysctl(`net/ipv6/conf/${name}/accept_dad`, '0');
-  refuseAdvertisements(name);
+  return bridge;
+}
+
+/**
+ * The bridge of the pods: made if it is not there, and given the gateway addresses and the overlay's MTU. Its MAC is set
+ * to a fixed one when it is made: a bridge without takes its ports' lowest, and would change with every pod.
+ * @throws TwillError `conflict` when a device of that name is no bridge, `invalid` when another device has a gateway address
+ */
+export async function ensureBridge(
+  socket: RtSocket,
+  name: string,
+  network: PodNetwork,
+  options: BridgeOptions = usualBridge,
+): Promise<Link> {
+  const present = await listAddresses(socket);
+  const links = new Map((await listLinks(socket)).map((link) => [link.index, link.name]));
+  const nameOf = (index: number): string => links.get(index) ?? `device ${index}`;
+  const known = [...links].find(([, link]) => link === name)?.[0] ?? 0;
+  // Refused before anything is made.
+  planBridgeAddresses({ index: known, name }, network, options, present, nameOf);
+  const bridge = await findOrMake(socket, name, network);
   const { index } = bridge;
+  if (network.families.some(({ family }) => family === ipv6)) prepareIpv6(name);
+  refuseAdvertisements(name);
   const changes: Change[] = [];
   if (!bridge.up || bridge.mtu !== network.mtu)
     changes.push(setLink(index, { up: true, mtu: network.mtu }, name));
-  const present = await listAddresses(socket);
-  for (const { gateway, subnet } of network.families) {
-    if (!present.some((entry) => entry.index === index && entry.address.text === gateway.text))
-      changes.push(addAddress({ index, address: gateway, length: subnet.length }));
-  }
+  if (options.promiscuous) changes.push(setLink(index, { promiscuous: true }, name));
+  const { add, remove } = planBridgeAddresses({ index, name }, network, options, present, nameOf);
+  // First what has to go: IPv4 takes a network's later addresses away with its first one.
+  changes.push(...remove.map((address) => deleteAddress({ index, ...address })));
+  changes.push(...add.map((address) => addAddress({ index, ...address })));
   if (changes.length > 0) await apply(socket, changes);
   return bridge;
+}
+
+/** A node may have IPv6 off for what is made new, and its pods have it all the same. */
+function prepareIpv6(name: string): void {
+  if (readSysctl(`net/ipv6/conf/${name}/disable_ipv6`) === '1')
+    writeSysctl(`net/ipv6/conf/${name}/disable_ipv6`, '0');
+  // While its link-local address is tentative, the bridge would resolve no pod for packets from elsewhere.
+  writeSysctl(`net/ipv6/conf/${name}/accept_dad`, '0');
 }
 
 /**
@@ -68,7 +91,10 @@ export async function ensureBridge(socket: RtSocket, name: string, network: PodN
 export class BridgeKeeper {
   private readonly socket: RtSocket;
   private readonly name: string;
-  private known: { readonly wanted: string; readonly bridge: Promise<Link> } | undefined;
+  /** By what was wanted of it. */
+  private readonly known = new Map<string, Promise<Link>>();
+  /** The node's addresses and MTU when it was looked at: with others nothing is known any more. */
+  private network = '';
 
   constructor(socket: RtSocket, name: string) {
     this.socket = socket;
@@ -76,30 +102,39 @@ export class BridgeKeeper {
   }
 
   /** The bridge, made right if it was not known to be. */
-  get(network: PodNetwork): Promise<Link> {
+  get(network: PodNetwork, options: BridgeOptions = usualBridge): Promise<Link> {
     const gateways = network.families.map(({ gateway, subnet }) => `${gateway.text}/${subnet.length}`);
-    const wanted = `${gateways.join(' ')} mtu ${network.mtu}`;
-    if (this.known?.wanted === wanted) return this.known.bridge;
-    const bridge = ensureBridge(this.socket, this.name, network);
-    this.known = { wanted, bridge };
+    const { gateway, promiscuous, forceAddress } = options;
+    const wanted = `${gateways.join(' ')} mtu ${network.mtu} ${gateway} ${promiscuous} ${forceAddress}`;
+    const known = this.known.get(wanted);
+    if (known !== undefined) return known;
+    if (!wanted.startsWith(this.network)) this.forget();
+    this.network = `${gateways.join(' ')} mtu ${network.mtu} `;
+    const bridge = ensureBridge(this.socket, this.name, network, options);
+    this.known.set(wanted, bridge);
     bridge.catch(() => this.forget());
     return bridge;
   }
 
   /** Puts the pods' devices that are no ports of the bridge on it. @returns how many there were */
   async adoptPorts(network: PodNetwork, records: readonly PodRecord[]): Promise<number> {
-    const { index: master } = await this.get(network);
+    const gateway = records.some((record) => record.gateway !== false);
+    const promiscuous = records.some((record) => record.promiscuous === true);
+    const { index: master } = await this.get(network, { gateway, promiscuous });
     const links = new Map((await listLinks(this.socket)).map((link) => [link.name, link]));
-    const changes = records.flatMap(({ hostVeth, hairpin }) => {
+    const changes = records.flatMap(({ hostVeth, hairpin, isolated }) => {
       const port = links.get(hostVeth);
       if (port === undefined || port.master === master) return [];
-      return [setLink(port.index, { master, up: true }, hostVeth), setBridgePort(hostVeth, hairpin)];
+      return [
+        setLink(port.index, { master, up: true }, hostVeth),
+        setBridgePort(hostVeth, { hairpin, isolated }),
+      ];
     });
     if (changes.length > 0) await apply(this.socket, changes);
     return changes.length / 2;
   }
 
   forget(): void {
-    this.known = undefined;
+    this.known.clear();
   }
 }

@@ -17,6 +17,7 @@ export interface Expected {
 async function checkInside(pod: RtSocket, record: PodRecord, expected: Expected): Promise<Link> {
   const link = (await listLinks(pod)).find(({ name }) => name === record.ifname);
   if (link === undefined) throw new TwillError('kernel', `the pod has no interface ${record.ifname}`);
+  if (record.up === false) return link;
   if (!link.up) throw new TwillError('kernel', `${record.ifname} of the pod is down`);
   const addresses = await listAddresses(pod);
   const present = new Set(
@@ -27,7 +28,8 @@ async function checkInside(pod: RtSocket, record: PodRecord, expected: Expected)
   const lost = expected.addresses.find((address) => !present.has(address));
   if (lost !== undefined) throw new TwillError('kernel', `${record.ifname} of the pod has lost ${lost}`);
   for (const destination of expected.routes.map(parsePrefix)) {
-    const routes = await listRoutes(pod, destination.family);
+    // The sbr plugin moves routes to tables of their own.
+    const routes = await listRoutes(pod, destination.family, true);
     if (!routes.some((route) => route.destination.text === destination.text))
       throw new TwillError('kernel', `the pod has lost its route to ${destination.text}`);
   }

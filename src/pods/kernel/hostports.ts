@@ -15,6 +15,7 @@ import {
   looksWhole,
   repairDocument,
   replaceDocument,
+  requiredAround,
   requiredRules,
 } from '../plan/hostports.ts';
 import type { PodRecord } from '../plan/pod.ts';
@@ -52,7 +53,9 @@ class FamilyHostPorts {
     if (known !== undefined && known.join('\n') === rules.join('\n')) return;
     this.doubted = false;
     this.installed = undefined;
-    if (known !== undefined && known.length > 0 && rules.length > 0) {
+    const sameAround =
+      known !== undefined && requiredAround(rules).every((rule) => requiredAround(known).includes(rule));
+    if (known !== undefined && known.length > 0 && rules.length > 0 && sameAround) {
       await iptables.restore(replaceDocument(rules));
     } else {
       const document = repairDocument(await this.read(), rules);

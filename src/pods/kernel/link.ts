@@ -2,12 +2,12 @@ import { addAddress } from '../../kernel/netlink/addresses.ts';
 import { RTPROT_STATIC } from '../../kernel/netlink/constants.ts';
 import { DirectSocket } from '../../kernel/netlink/direct.ts';
 import { createVeth, setBridgePort, setLink, syncCarrier } from '../../kernel/netlink/links.ts';
-import { addRoute } from '../../kernel/netlink/routes.ts';
+import { addRoute, type RoutePlan } from '../../kernel/netlink/routes.ts';
 import type { Change } from '../../kernel/netlink/socket.ts';
 import { findInterfaceIndex, inNetns, type Netns } from '../../kernel/netns.ts';
 import { writeSysctl } from '../../kernel/sysctl.ts';
 import { isTwillError, TwillError } from '../../model/error.ts';
-import type { PodPlan } from '../plan/wiring.ts';
+import type { PlannedRoute, PodPlan } from '../plan/wiring.ts';
 
 /** Metric of routes that another interface's come before: above IPv6's default of 1024. */
 const BEHIND = 2048;
@@ -25,8 +25,9 @@ function prepareInterface(plan: PodPlan): void {
     if (family === 'ipv4') {
       writeSysctl(`net/ipv4/conf/${ifname}/arp_notify`, '1');
     } else {
-      writeSysctl(`net/ipv6/conf/${ifname}/disable_ipv6`, '0');
-      writeSysctl(`net/ipv6/conf/${ifname}/accept_dad`, '0');
+      // Runtimes make sandboxes with IPv6 off. What a pod sends to itself passes its loopback.
+      for (const device of [ifname, 'lo']) writeSysctl(`net/ipv6/conf/${device}/disable_ipv6`, '0');
+      writeSysctl(`net/ipv6/conf/${ifname}/accept_dad`, plan.detectDuplicates ? '1' : '0');
       writeSysctl(`net/ipv6/conf/${ifname}/accept_ra`, '0');
       writeSysctl(`net/ipv6/conf/${ifname}/ndisc_notify`, '1');
     }
@@ -35,9 +36,16 @@ function prepareInterface(plan: PodPlan): void {
 
 function interfaceChanges(plan: PodPlan, index: number): Change[] {
   return [
-    ...plan.addresses.map(({ address, subnet }) => addAddress({ index, address, length: subnet.length })),
+    ...plan.addresses.map(({ address, subnet }) =>
+      addAddress({ index, address, length: subnet.length, detectDuplicates: plan.detectDuplicates }),
+    ),
     setLink(index, { up: true }, plan.ifname),
   ];
+}
+
+function routePlan({ priority, ...route }: PlannedRoute, device: number): RoutePlan {
+  const given = Object.entries({ ...route, metric: priority }).filter(([, value]) => value !== undefined);
+  return { ...(Object.fromEntries(given) as unknown as RoutePlan), device, protocol: RTPROT_STATIC };
 }
 
 /**
@@ -45,7 +53,7 @@ function interfaceChanges(plan: PodPlan, index: number): Change[] {
  * them then, and in their place when that interface goes.
  */
 function makeRoutes(pod: DirectSocket, plan: PodPlan, device: number): void {
-  const routes = plan.routes.map((route) => ({ ...route, device, protocol: RTPROT_STATIC }));
+  const routes = plan.routes.map((route) => routePlan(route, device));
   const refusals = pod.attempt(routes.map(addRoute));
   const failed = refusals.find((error) => error !== undefined && !isTwillError(error, 'exists'));
   if (failed !== undefined) throw failed;
@@ -61,7 +69,7 @@ function createPair(host: DirectSocket, plan: PodPlan, where: PodPlace): void {
       { name: hostVeth, mac: hostMac, mtu, master: where.bridgeIndex, up: true },
       { name: ifname, mac, mtu, netnsFd: where.netns.fd },
     ),
-    setBridgePort(hostVeth, hairpin, alias),
+    setBridgePort(hostVeth, { hairpin, isolated: plan.isolated }, alias),
   ]);
 }
 
@@ -97,5 +105,6 @@ function configureInside(host: DirectSocket, plan: PodPlan): void {
  */
 export function wirePod(host: DirectSocket, plan: PodPlan, where: PodPlace): void {
   createPair(host, plan, where);
+  if (!plan.up) return;
   inNetns(where.netns, () => configureInside(host, plan));
 }

@@ -9,6 +9,8 @@ interface Bucket {
 const LATENCY = 0.025;
 /** Seconds' worth of traffic that may come at once where no burst is given. */
 const DEFAULT_BURST = 0.05;
+/** What containerd and CRI-O send as a burst where nobody has chosen one: with it, a limit would begin after 512 MiB. */
+const NO_BURST = 0xffff_ffff;
 /** A bucket smaller than the largest packet lets nothing through. */
 const MIN_BURST = 65_536;
 
@@ -20,7 +22,7 @@ const MIN_BURST = 65_536;
 export function planBucket(rate: number | undefined, burst: number | undefined): Bucket | undefined {
   if (rate === undefined || rate === 0) return undefined;
   const bytes = Math.max(1, Math.floor(rate / 8));
-  const bucket = burst === undefined || burst === 0 ? bytes * DEFAULT_BURST : burst / 8;
+  const bucket = burst === undefined || burst === 0 || burst >= NO_BURST ? bytes * DEFAULT_BURST : burst / 8;
   const size = Math.floor(Math.max(MIN_BURST, bucket));
   return { rate: bytes, burst: size, limit: Math.floor(bytes * LATENCY) + size };
 }

@@ -8,6 +8,8 @@ const masqueradeChain = 'CNI-HOSTPORT-MASQ';
 /** Holds all our rules, and nobody else's. */
 export const ownChain = 'CNI-HOSTPORT-TWILL';
 
+/** The portmap plugin's bit of the packet mark for what is to be masqueraded. */
+const usualMarkBit = 13;
 const markRule = `-A ${setMarkChain} -m comment --comment "CNI portfwd masquerade mark" -j MARK --set-xmark 0x2000/0x2000`;
 const masqueradeRule = `-A ${masqueradeChain} -m mark --mark 0x2000/0x2000 -j MASQUERADE`;
 const ownJump = `-A ${dnatChain} -j ${ownChain}`;
@@ -21,7 +23,21 @@ const entryRules = [
   `-A POSTROUTING -m comment --comment "CNI portfwd requiring masquerade" -j ${masqueradeChain}`,
 ];
 
-/** What must stand around our rules. */
+/** The shared chain sets the usual bit; another one is set by the rule itself. */
+function markTarget(bit: number): string {
+  if (bit === usualMarkBit) return setMarkChain;
+  const mark = `0x${(2 ** bit).toString(16)}`;
+  return `MARK --set-xmark ${mark}/${mark}`;
+}
+
+/** The rules that must stand around these of ours: other marks want to be masqueraded, too. */
+export function requiredAround(rules: readonly string[]): readonly string[] {
+  const marks = new Set(rules.flatMap((rule) => / -j MARK --set-xmark (\S+)$/.exec(rule)?.[1] ?? []));
+  const masquerade = [...marks].map((mark) => `-A ${masqueradeChain} -m mark --mark ${mark} -j MASQUERADE`);
+  return [...requiredRules, ...masquerade];
+}
+
+/** What must stand around our rules whatever they are. */
 export const requiredRules: readonly string[] = [...entryRules, ownJump, markRule, masqueradeRule];
 
 /** The chains that these are in, and our own. */
@@ -46,11 +62,13 @@ function mappingRules(record: PodRecord, family: Family, mapping: PortMapping): 
   const ports = `-p ${protocol} -m ${protocol} --dport ${hostPort}`;
   const comment = `-m comment --comment ${record.containerId.slice(0, 64)}`;
   const target = family === ipv4 ? own.address.text : `[${own.address.text}]`;
+  const { snat = true, masqAll = false, markMasqBit = usualMarkBit } = record.hostPortOptions ?? {};
   // What comes from the pod's own bridge, the pod itself included, must return through the node.
-  const sources = [own.prefix.text, ...(family === ipv4 ? ['127.0.0.1/32'] : [])];
+  const near = [own.prefix.text, ...(family === ipv4 ? ['127.0.0.1/32'] : [])].map((text) => ` -s ${text}`);
+  const sources = masqAll ? [''] : near;
   return [
-    ...sources.map(
-      (source) => `-A ${ownChain} -s ${source}${destination} ${ports} ${comment} -j ${setMarkChain}`,
+    ...(snat ? sources : []).map(
+      (source) => `-A ${ownChain}${source}${destination} ${ports} ${comment} -j ${markTarget(markMasqBit)}`,
     ),
     `-A ${ownChain}${destination} ${ports} ${comment} -j DNAT --to-destination ${target}:${containerPort}`,
   ];
@@ -87,7 +105,7 @@ export function repairDocument(saved: string, rules: readonly string[]): string 
   }
   const standing = saved.split('\n').filter((line) => line.startsWith(`-A ${ownChain} `));
   const missing = [
-    ...requiredRules.filter((rule) => rule !== ownJump && !lines.has(rule)),
+    ...requiredAround(rules).filter((rule) => rule !== ownJump && !lines.has(rule)),
     ...jumpChanges(saved.split('\n')),
   ];
   if (missing.length === 0 && standing.join('\n') === rules.join('\n')) return undefined;

@@ -20,6 +20,16 @@ export interface PortMapping {
   readonly hostIP?: string | undefined;
 }
 
+/** Options of the portmap plugin; what is absent is as usual. */
+export interface HostPortOptions {
+  /** False: what a pod, or the node itself by its loopback, sends to a host port is not masqueraded. */
+  readonly snat?: false;
+  /** True: whatever comes to a host port is masqueraded. */
+  readonly masqAll?: true;
+  /** The bit of the packet mark that says "masquerade"; default 13. */
+  readonly markMasqBit?: number;
+}
+
 /** Limits seen from the pod (the CNI convention `bandwidth`): rates in bits per second, bursts in bits. */
 export interface Bandwidth {
   readonly ingressRate?: number | undefined;
@@ -50,6 +60,19 @@ export interface PodRecord extends PodKey {
   readonly bandwidth: Bandwidth | undefined;
   /** True when it was found standing: another plugin made it, or its record was lost. */
   readonly adopted?: boolean | undefined;
+  /** False: the bridge need not have the gateway address for this pod. */
+  readonly gateway?: false | undefined;
+  /** The bridge is in promiscuous mode for this pod. */
+  readonly promiscuous?: true | undefined;
+  /** The bridge keeps this port from other isolated ones. */
+  readonly isolated?: true | undefined;
+  /** Frames with another source than `mac` are dropped. */
+  readonly spoofCheck?: true | undefined;
+  /** False: the interface in the pod was left down. */
+  readonly up?: false | undefined;
+  /** Whether its configuration wants its traffic to the outside masqueraded; undefined leaves it to the agent. */
+  readonly ipMasq?: boolean | undefined;
+  readonly hostPortOptions?: HostPortOptions | undefined;
   /** What the runtime said in CNI_ARGS, for people: `namespace/name` of the Kubernetes pod. */
   readonly pod: string | undefined;
   /** Of two attachments the one with the higher number is the newer. A clock says nothing of that: it can be set back. */

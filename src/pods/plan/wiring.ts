@@ -20,10 +20,29 @@ export interface PlannedAddress {
   readonly gateway: Address;
 }
 
-export interface PlannedRoute {
-  readonly destination: Prefix;
-  readonly gateway: Address;
+/** What of a route a configuration may choose, with the kernel's meaning. */
+interface RouteSettings {
+  readonly mtu?: number | undefined;
+  readonly advmss?: number | undefined;
+  readonly priority?: number | undefined;
+  readonly table?: number | undefined;
+  readonly scope?: number | undefined;
 }
+
+export interface PlannedRoute extends RouteSettings {
+  readonly destination: Prefix;
+  /** undefined for a network on the link. */
+  readonly gateway: Address | undefined;
+}
+
+/** A route that a configuration adds. */
+export interface ExtraRoute extends RouteSettings {
+  readonly dst: string;
+  readonly gw: string | undefined;
+}
+
+/** RT_SCOPE_LINK: from here on a route has no gateway. */
+const SCOPE_LINK = 253;
 
 /** Everything the kernel is told for one pod interface. */
 export interface PodPlan {
@@ -33,6 +52,11 @@ export interface PodPlan {
   readonly hostMac: string;
   readonly mtu: number;
   readonly hairpin: boolean;
+  /** Whether the bridge keeps the port from other isolated ones; undefined where it was never asked. */
+  readonly isolated: true | undefined;
+  readonly detectDuplicates: boolean;
+  /** False leaves the interface down. */
+  readonly up: boolean;
   readonly addresses: readonly PlannedAddress[];
   readonly routes: readonly PlannedRoute[];
 }
@@ -44,7 +68,12 @@ export interface PodOptions {
   readonly hairpin: boolean;
   readonly defaultRoute: boolean;
   /** Further routes; without `gw` by the gateway of their family. */
-  readonly routes: readonly { readonly dst: string; readonly gw: string | undefined }[];
+  readonly routes: readonly ExtraRoute[];
+  readonly mac: string | undefined;
+  readonly isolated: boolean;
+  readonly detectDuplicates: boolean;
+  /** False leaves the interface down. */
+  readonly containerInterface: boolean;
 }
 
 /**
@@ -63,13 +92,17 @@ function planRoutes(families: readonly PodNetworkFamily[], options: PodOptions):
       .map((destination): PlannedRoute => ({ destination, gateway })),
     ...(options.defaultRoute ? [{ destination: makePrefix(makeAddress(family, 0n), 0), gateway }] : []),
   ]);
-  const extra = options.routes.flatMap(({ dst, gw }): PlannedRoute[] => {
+  const extra = options.routes.flatMap(({ dst, gw, ...settings }): PlannedRoute[] => {
     const destination = parsePrefix(dst);
     const own = families.find(({ family }) => family === destination.family);
     if (own === undefined) return [];
-    return [{ destination, gateway: gw === undefined ? own.gateway : parseAddress(gw) }];
+    const usual = (settings.scope ?? 0) < SCOPE_LINK ? own.gateway : undefined;
+    return [{ destination, gateway: gw === undefined ? usual : parseAddress(gw), ...settings }];
   });
-  const replaced = new Set(extra.map(({ destination }) => destination.text));
+  // One of another table does not replace anything.
+  const replaced = new Set(
+    extra.filter(({ table }) => table === undefined).map(({ destination }) => destination.text),
+  );
   return [...natural.filter(({ destination }) => !replaced.has(destination.text)), ...extra];
 }
 
@@ -81,7 +114,8 @@ export function planPod(
   options: PodOptions,
 ): PodPlan {
   const first = addresses.find((address) => address.family === ipv4) ?? addresses[0];
-  if (first === undefined) throw new TwillError('internal', 'a pod needs an address');
+  // One without an address gets the host end's MAC with another first byte.
+  const ownMac = first === undefined ? `0a${names.hostMac.slice(2)}` : macOf(first);
   const planned = addresses.map((address): PlannedAddress => {
     const family = network.families.find(({ subnet }) => prefixContains(subnet, address));
     if (family === undefined)
@@ -93,5 +127,7 @@ export function planPod(
   );
   const routes = planRoutes(families, options);
   const mtu = options.mtu ?? network.mtu;
-  return { ...names, mac: macOf(first), mtu, hairpin: options.hairpin, addresses: planned, routes };
+  const { hairpin, isolated, detectDuplicates, containerInterface: up, mac = ownMac } = options;
+  const rest = { mtu, hairpin, detectDuplicates, up, addresses: planned, routes };
+  return { ...names, mac, isolated: isolated ? true : undefined, ...rest };
 }

@@ -161,6 +161,26 @@ test('bandwidth: both directions are shaped at the node, repaired, and gone afte
   });
 });
 
+test('dual stack in a sandbox whose IPv6 is off, on a node that has it off for what is new', async () => {
+  await withCniNode(async (node) => {
+    const off = { 'net/ipv6/conf/all/disable_ipv6': '1', 'net/ipv6/conf/default/disable_ipv6': '1' };
+    const pod = await node.pod();
+    pod.sysctl(off);
+    node.namespace.sysctl({ 'net/ipv6/conf/default/disable_ipv6': '1' });
+    await pod.ip('link add other0 type bridge', 'link set other0 up');
+    const added = await node.call('ADD', { netns: pod.path });
+    assert.equal(added.status, 0, added.stdout);
+    const other = await node.pod();
+    await node.call('ADD', { containerId: 'c2', netns: other.path });
+    for (const address of ['fd00:244:0:7::1', 'fd00:244:0:7::2', 'fd00:244:0:7::3', '::1', '127.0.0.1'])
+      await assertReaches(pod, address);
+    await assertReaches(other, 'fd00:244:0:7::2');
+    await assertReaches(node.namespace, 'fd00:244:0:7::2');
+    const left = await pod.exec('cat', ['/proc/sys/net/ipv6/conf/other0/disable_ipv6']);
+    assert.equal(left.trim(), '1', 'what is not ours stays as it was');
+  }, dualStack);
+});
+
 test('what containerd writes under the names of Go’s fields has its meaning', async () => {
   await withCniNode(async (node) => {
     const pod = await node.pod();
@@ -168,7 +188,7 @@ test('what containerd writes under the names of Go’s fields has its meaning', 
       portMappings: [{ HostPort: 8080, ContainerPort: 80, Protocol: 'tcp', HostIP: '' }],
       bandwidth: { IngressRate: 8_000_000, IngressBurst: 800_000, EgressRate: 0, EgressBurst: 0 },
     };
-    const config = { runtimeConfig, HairpinMode: false, MTU: 1400, Delegate: { IPAM: {} } };
+    const config = { runtimeConfig, HairpinMode: false, MTU: 1400 };
     const added = await node.call('ADD', { netns: pod.path, config });
     assert.equal(added.status, 0, added.stdout);
     await serveName(pod, 'pod', 80);

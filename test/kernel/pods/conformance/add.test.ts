@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { conformanceNode, fails, has } from '../../../lab/cni-conformance.ts';
+import { withCniNode } from '../../../lab/cni-node.ts';
 
 const cni = conformanceNode();
 
@@ -86,22 +87,23 @@ test('5 Result types: each version has its own shape', async () => {
   }
 });
 
-test('a configuration for flannel works when only its type is changed', async () => {
-  const delegate = {
-    bridge: 'mynet0',
-    mtu: 1400,
-    hairpinMode: false,
-    isDefaultGateway: true,
-    forceAddress: true,
-  };
-  const { pod, result, call } = await cni.added({
-    config: { cniVersion: '0.3.1', name: 'cbr0', subnetFile: '/run/flannel/subnet.env', delegate },
-  });
-  assert.equal(result.interfaces[0].name, 'mynet0');
-  const [eth0] = JSON.parse(await pod.exec('ip', ['-j', 'link', 'show', 'eth0']));
-  assert.equal(eth0.mtu, 1400);
-  const show = ['-j', '-d', 'link', 'show', result.interfaces[1].name];
-  const [port] = JSON.parse(await cni.node.namespace.exec('ip', show));
-  assert.equal(port.linkinfo.info_slave_data.hairpin, false);
-  assert.equal((await call('DEL', { config: { cniVersion: '0.3.1', name: 'cbr0', delegate } })).status, 0);
-});
+test('a configuration for flannel works when only its type is changed', () =>
+  withCniNode(async (node) => {
+    const delegate = {
+      bridge: 'mynet0',
+      mtu: 1400,
+      hairpinMode: false,
+      isDefaultGateway: true,
+      forceAddress: true,
+    };
+    const { pod, result, call } = await node.added({
+      config: { cniVersion: '0.3.1', name: 'cbr0', subnetFile: '/run/flannel/subnet.env', delegate },
+    });
+    assert.equal(result.interfaces[0].name, 'mynet0');
+    const [eth0] = JSON.parse(await pod.exec('ip', ['-j', 'link', 'show', 'eth0']));
+    assert.equal(eth0.mtu, 1400);
+    const show = ['-j', '-d', 'link', 'show', result.interfaces[1].name];
+    const [port] = JSON.parse(await node.namespace.exec('ip', show));
+    assert.equal(port.linkinfo.info_slave_data.hairpin, false);
+    assert.equal((await call('DEL', { config: { cniVersion: '0.3.1', name: 'cbr0', delegate } })).status, 0);
+  }));

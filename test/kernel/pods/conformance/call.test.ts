@@ -72,7 +72,6 @@ test('2 Errors: an incompatible version has code 1, an undecodable configuration
   fails(await call('ADD', { config: { name: undefined } }), 7, /name/);
   fails(await call('ADD', { config: { name: '-x' } }), 7, /name/);
   fails(await call('ADD', { config: { mtu: 'large' } }), 7, /mtu/);
-  fails(await call('ADD', { config: { ipMasq: true } }), 7, /--ip-masq/);
   const portMappings = [{ hostPort: 80, containerPort: 70_000 }];
   fails(
     await call('ADD', { config: { runtimeConfig: { portMappings } } }),

@@ -1,0 +1,75 @@
+import { type Address, ipv4, type Prefix, prefixContains } from '../../model/address.ts';
+import { TwillError } from '../../model/error.ts';
+import type { PodNetwork } from '../../model/pod-network.ts';
+
+/** What network configurations want of the bridge itself. */
+export interface BridgeOptions {
+  /** Whether the bridge has the gateway addresses: false leaves that to somebody else. */
+  readonly gateway: boolean;
+  readonly promiscuous: boolean;
+  /** What becomes of other addresses of the bridge: true takes them away, false refuses them. */
+  readonly forceAddress?: boolean | undefined;
+}
+
+export const usualBridge: BridgeOptions = { gateway: true, promiscuous: false };
+
+/** An address on a device, as the kernel shows it. */
+export interface StandingAddress {
+  readonly index: number;
+  readonly address: Address;
+  readonly length: number;
+}
+
+export interface BridgeAddress {
+  readonly address: Address;
+  readonly length: number;
+}
+
+const IPV6_LINK_LOCAL = 0xfe80n << 112n;
+
+/** The bridge plugin's rule: one IPv4 address, and IPv6 addresses of networks that do not overlap. */
+function isInTheWay(entry: StandingAddress, gateway: Address, subnet: Prefix): boolean {
+  if (entry.address.family !== gateway.family || entry.address.text === gateway.text) return false;
+  if (gateway.family === ipv4) return true;
+  const isLinkLocal = entry.address.value >> 118n === IPV6_LINK_LOCAL >> 118n;
+  return !isLinkLocal && (prefixContains(subnet, entry.address) || entry.length <= subnet.length);
+}
+
+/**
+ * The addresses that a bridge lacks, and those that it should not have.
+ * @param present the addresses of all devices
+ * @param nameOf the name of a device
+ * @throws TwillError `invalid` naming the device that has a gateway address already: with the same address and route on
+ *   two devices the kernel would send the pods' packets to either
+ */
+export function planBridgeAddresses(
+  bridge: { readonly index: number; readonly name: string },
+  network: PodNetwork,
+  options: BridgeOptions,
+  present: readonly StandingAddress[],
+  nameOf: (index: number) => string,
+): { readonly add: readonly BridgeAddress[]; readonly remove: readonly BridgeAddress[] } {
+  const add: BridgeAddress[] = [];
+  const remove: BridgeAddress[] = [];
+  if (!options.gateway) return { add, remove };
+  for (const { gateway, subnet } of network.families) {
+    const holders = present.filter(({ address }) => address.text === gateway.text);
+    const other = holders.find(({ index }) => index !== bridge.index);
+    if (other !== undefined)
+      throw new TwillError(
+        'invalid',
+        `network configuration: bridge "${bridge.name}" needs the gateway address ${gateway.text}, which ${nameOf(other.index)} has: use that bridge, or set isGateway to false`,
+      );
+    const others = present.filter(
+      (entry) => entry.index === bridge.index && isInTheWay(entry, gateway, subnet),
+    );
+    if (others.length > 0 && options.forceAddress === false)
+      throw new TwillError(
+        'invalid',
+        `network configuration: forceAddress is false, and bridge "${bridge.name}" has ${others[0]?.address.text} instead of ${gateway.text}: remove that address, or set forceAddress to true`,
+      );
+    if (options.forceAddress === true) remove.push(...others);
+    if (holders.length === 0) add.push({ address: gateway, length: subnet.length });
+  }
+  return { add, remove };
+}

@@ -1,7 +1,8 @@
+import { hasIpv6 } from '../kernel/ipv6.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import type { NetworkConfig } from '../leases/plan/network-config.ts';
 import type { LeaseSource } from '../leases/plan/source.ts';
-import type { Address, Family, Prefix } from '../model/address.ts';
+import { type Address, type Family, ipv6, type Prefix } from '../model/address.ts';
 import { describeError, TwillError } from '../model/error.ts';
 import { type Log, LogLimiter } from '../process/log.ts';
 import { type ListedHost, listHost } from './host.ts';
@@ -60,8 +61,14 @@ export class NodeUnderlay {
     return destination.length <= WIDE[destination.family.name] || this.routes.within(destination);
   }
 
-  look(config: NetworkConfig): Promise<ListedHost> {
+  /** @throws TwillError `unavailable` for IPv6 where the kernel has none */
+  async look(config: NetworkConfig): Promise<ListedHost> {
     const { socket, wish } = this.options;
+    if (familiesOf(config).includes(ipv6) && !hasIpv6())
+      throw new TwillError(
+        'unavailable',
+        'EnableIPv6 is true in the network configuration, and this kernel has no IPv6: start it without ipv6.disable=1',
+      );
     return listHost(socket, familiesOf(config), wish.canReach, this.chosen?.index);
   }
 

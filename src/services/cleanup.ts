@@ -1,5 +1,6 @@
 import { type Iptables, type IptablesVariant, openIptables } from '../kernel/iptables.ts';
-import { families, ipv4 } from '../model/address.ts';
+import { kernelFamilies } from '../kernel/ipv6.ts';
+import { ipv4 } from '../model/address.ts';
 import { isTwillError, TwillError } from '../model/error.ts';
 import { renderRemoval } from './iptables/plan/document.ts';
 import { jumps, localnetJumps } from './iptables/plan/names.ts';
@@ -27,7 +28,7 @@ async function setLocalnetBack(iptables: Iptables, print: (line: string) => void
 export async function cleanUpProxy(print: (line: string) => void): Promise<void> {
   const other = await findOtherProxy();
   if (other !== undefined) throw new TwillError('conflict', `${other} runs on this node: stop it first`);
-  for (const family of families) {
+  for (const family of kernelFamilies()) {
     for (const variant of variants) {
       const iptables = openIptables(family, variant);
       await setLocalnetBack(iptables, print);

@@ -1,10 +1,11 @@
-import { existsSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Conntrack } from '../kernel/conntrack.ts';
 import { detectVariant, openIptables } from '../kernel/iptables.ts';
+import { kernelFamilies } from '../kernel/ipv6.ts';
 import { openRulesStamp } from '../kernel/rules-stamp.ts';
 import { readSysctl } from '../kernel/sysctl.ts';
-import { families as allFamilies, type Family, ipv4, ipv6, parseAddress } from '../model/address.ts';
+import { type Family, ipv4, ipv6, parseAddress } from '../model/address.ts';
 import { describeError, TwillError } from '../model/error.ts';
 import { aborted, type Closer, runUntilSignal } from '../process/ending.ts';
 import { type Log, makeLog } from '../process/log.ts';
@@ -107,8 +108,7 @@ async function openFamily(family: Family, setting: Setting): Promise<ServedFamil
 
 async function openFamilies(setting: Setting): Promise<ServedFamily[]> {
   const opened: ServedFamily[] = [];
-  for (const family of allFamilies) {
-    if (family === ipv6 && !existsSync('/proc/net/if_inet6')) continue;
+  for (const family of kernelFamilies()) {
     try {
       opened.push(await openFamily(family, setting));
     } catch (error) {

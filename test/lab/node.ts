@@ -33,6 +33,8 @@ export class LabNode extends Place {
   agent: LabProcess | undefined;
   /** The proxy, from the first `startProxy()` on. */
   proxy: LabProcess | undefined;
+  /** Words before the command line of agent and proxy, e.g. of a tracer; to be set before they start. */
+  prefix: readonly string[] = [];
   private readonly options: NodeOptions;
 
   constructor(options: NodeOptions) {
@@ -175,11 +177,13 @@ export class LabNode extends Place {
   }
 
   private makeProcess(command: string, args: readonly string[]): LabProcess {
+    const words = [...this.prefix, twillProgram];
+    const program = words.shift()!;
     return new LabProcess({
       name: `${command} of ${this.name}`,
       namespace: this.namespace,
-      program: twillProgram,
-      args: [command, ...args],
+      program,
+      args: [...words, command, ...args],
       cwd: this.dir,
       logFile: join(this.dir, `${command}.log`),
       env: {

@@ -1,4 +1,5 @@
 import { type Address, addressFromBytes, ipv4, macFromBytes } from '../../model/address.ts';
+import { hasIpv6 } from '../ipv6.ts';
 import { attributeString, attributeU32, type Message, type MessageWriter, parseAttributes } from './codec.ts';
 import * as nl from './constants.ts';
 import type { Change, RtSocket } from './socket.ts';
@@ -115,7 +116,7 @@ export interface LinkSettings {
   readonly netnsFd?: number;
   /**
    * IN6_ADDR_GEN_MODE_*: NONE keeps the kernel from making a link-local address. Only for a device that exists: in
-   * the message that creates it the kernel answers EAFNOSUPPORT.
+   * the message that creates it the kernel answers EAFNOSUPPORT. Left out where the kernel has no IPv6.
    */
   readonly addressGenMode?: number;
 }
@@ -128,7 +129,7 @@ function writeSettings(writer: MessageWriter, settings: LinkSettings): MessageWr
   if (settings.group !== undefined) writer.u32(nl.IFLA_GROUP, settings.group);
   if (settings.alias !== undefined) writer.string(nl.IFLA_IFALIAS, settings.alias);
   if (settings.netnsFd !== undefined) writer.u32(nl.IFLA_NET_NS_FD, settings.netnsFd);
-  if (settings.addressGenMode !== undefined) {
+  if (settings.addressGenMode !== undefined && hasIpv6()) {
     writer
       .begin(nl.IFLA_AF_SPEC)
       .begin(nl.AF_INET6)

@@ -1,7 +1,8 @@
 import { detectVariant, type Iptables, openIptables } from '../../kernel/iptables.ts';
+import { kernelFamilies } from '../../kernel/ipv6.ts';
 import { RulesChanges } from '../../kernel/rules-changes.ts';
 import { openRulesStamp } from '../../kernel/rules-stamp.ts';
-import { type Family, families } from '../../model/address.ts';
+import type { Family } from '../../model/address.ts';
 import { Contest, contestedChecks } from '../../model/contest.ts';
 import { describeError, isTwillError, TwillError } from '../../model/error.ts';
 import type { Check } from '../../model/health.ts';
@@ -175,7 +176,7 @@ export class HostPorts {
     const records = this.records().filter(({ portMappings }) => portMappings.length > 0);
     // Without host ports nothing is looked at, except once: an earlier agent may have left rules.
     if (records.length === 0 && this.states.size === 0 && this.looked) return;
-    for (const family of families) await this.syncFamily(family, hostPortRules(records, family));
+    for (const family of kernelFamilies()) await this.syncFamily(family, hostPortRules(records, family));
     this.looked = true;
     // 127.0.0.1:PORT on the node; there is nothing like it in IPv6.
     const ofIpv4 = records.filter(({ addresses }) => addresses.some(({ address }) => address.includes('.')));

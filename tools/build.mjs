@@ -2,7 +2,15 @@
 // self-contained CNI executable).
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { bundleProgram } from './bundle.mjs';
 import { compileCni } from './cni-executable.mjs';
@@ -14,6 +22,15 @@ function compileTypes() {
   execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', root], {
     stdio: 'inherit',
   });
+}
+
+/** Units for hosts where systemd starts the programs. */
+function copyUnits() {
+  const from = join(root, 'tools/systemd');
+  const to = join(root, 'dist/systemd');
+  rmSync(to, { recursive: true, force: true });
+  mkdirSync(to, { recursive: true });
+  for (const name of readdirSync(from)) copyFileSync(join(from, name), join(to, name));
 }
 
 /** A digest of everything the build reads. */
@@ -37,5 +54,6 @@ if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== digest || !existsSync(
   compileTypes();
   await bundleProgram(join(root, 'dist'));
   compileCni();
+  copyUnits();
   writeFileSync(stamp, digest);
 }

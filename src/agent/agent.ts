@@ -19,9 +19,10 @@ import { aborted, type Closer, runUntilSignal } from '../process/ending.ts';
 import { readFileIfPresent } from '../process/files.ts';
 import { Gate } from '../process/gate.ts';
 import { type Log, makeLog } from '../process/log.ts';
+import { informSystemd } from '../process/systemd.ts';
 import { version } from '../process/version.ts';
 import { type AgentConfig, readAgentConfig } from './config.ts';
-import { serveHealth } from './health.ts';
+import { serveHealth, serviceState } from './health.ts';
 import type { AgentParts } from './parts.ts';
 import { openSource } from './source.ts';
 import { PodTraffic, wantedTraffic } from './traffic.ts';
@@ -137,7 +138,7 @@ class Agent {
     this.conflicts.leasesChanged();
   }
 
-  private health(): AgentParts {
+  health(): AgentParts {
     const { source, overlay, masquerade, changes, conflicts, cni } = this;
     return { source, overlay, masquerade, changes, conflicts: conflicts.found, cni };
   }
@@ -244,7 +245,9 @@ export async function runAgent(
   const log = makeLog({ level: config.logLevel, format: config.logFormat, name: 'agent' });
   log.info({ version, stateDir: config.stateDir, pid: process.pid }, 'twill agent starts');
   await runUntilSignal(log, async (signal, closers) => {
-    await new Agent(config, log, signal, closers).start();
+    const agent = new Agent(config, log, signal, closers);
+    closers.push(informSystemd({ env: process.env, log, signal, state: () => serviceState(agent.health()) }));
+    await agent.start();
     await aborted(signal);
   });
 }

@@ -5,6 +5,7 @@ import { isoTime } from '../process/clock.ts';
 import { type HttpAnswer, type HttpServer, type Routes, startHttp } from '../process/http.ts';
 import type { Log } from '../process/log.ts';
 import type { LoopStatus } from '../process/loop.ts';
+import type { ServiceState } from '../process/systemd.ts';
 import type { AgentConfig } from './config.ts';
 import { agentMetrics } from './metrics.ts';
 import type { AgentParts } from './parts.ts';
@@ -98,6 +99,19 @@ export function healthz({ overlay, masquerade }: Pick<AgentParts, 'overlay' | 'm
     .find((status) => (status?.stuckMs ?? 0) > STUCK_MS);
   if (stuck !== undefined) return { status: 500, body: `the loop '${stuck.name}' is stuck\n` };
   return { status: 200, body: 'ok\n' };
+}
+
+/** For systemd: flanneld is ready, too, when its subnet file stands. */
+export function serviceState(parts: AgentParts): ServiceState {
+  const pods = parts.overlay?.podNetwork();
+  const own = parts.source.own();
+  const waits = parts.source.status().configError ?? 'waiting for the network configuration';
+  const status = pods?.ready === true ? `pods' subnet ${own?.name}` : (pods?.reason ?? waits);
+  return {
+    ready: pods?.ready === true && own !== undefined,
+    status,
+    alive: healthz(parts).status === 200,
+  };
 }
 
 /**

@@ -10,6 +10,7 @@ interface Libc {
   /** SO_ATTACH_FILTER with a classic BPF program: whole instructions of 8 bytes. */
   attachFilter(fd: number, program: Buffer): number;
   send(fd: number, data: Buffer, length: number, flags: number): number;
+  sendto(fd: number, data: Buffer, length: number, flags: number, address: Buffer, size: number): number;
   recv(fd: number, buffer: Buffer, length: number, flags: number): number;
   close(fd: number): number;
   /** Arrays end with null. */
@@ -52,6 +53,9 @@ export function libc(): Libc {
     attachFilter: (fd, instructions) =>
       setProgram(fd, SOL_SOCKET, SO_ATTACH_FILTER, { length: instructions.length / 8, instructions }, 16),
     send: send as unknown as Libc['send'],
+    sendto: library.func(
+      'long sendto(int fd, const void *data, unsigned long length, int flags, const void *address, unsigned int size)',
+    ) as Libc['sendto'],
     recv: library.func(
       'long recv(int fd, _Out_ void *buffer, unsigned long length, int flags)',
     ) as Libc['recv'],

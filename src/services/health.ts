@@ -5,6 +5,7 @@ import type { BindAddress } from '../process/bind-address.ts';
 import { isoTime, wallClockMs } from '../process/clock.ts';
 import { type HttpAnswer, keepHttp, type Routes, type WantedServer } from '../process/http.ts';
 import type { Log } from '../process/log.ts';
+import type { ServiceState } from '../process/systemd.ts';
 import type { ProxyConfig } from './config.ts';
 import type { ProxyMetrics } from './metrics.ts';
 import type { ServiceProxy } from './service-proxy.ts';
@@ -69,6 +70,17 @@ function healthRoutes(state: ProxyState, metrics: ProxyMetrics): Routes {
     '/healthz': counted('healthz'),
     '/livez': counted('livez'),
     '/readyz': () => readyAnswer(state),
+  };
+}
+
+/** For systemd. */
+export function serviceState(state: ProxyState): ServiceState {
+  const ready = state.proxy?.ready === true;
+  const { body } = readyAnswer(state);
+  return {
+    ready,
+    status: ready ? 'the rules of all Services stand' : body,
+    alive: state.proxy?.healthy ?? true,
   };
 }
 

@@ -9,11 +9,12 @@ import { type Family, ipv4, ipv6, parseAddress } from '../model/address.ts';
 import { describeError, TwillError } from '../model/error.ts';
 import { aborted, type Closer, runUntilSignal } from '../process/ending.ts';
 import { type Log, makeLog } from '../process/log.ts';
+import { informSystemd } from '../process/systemd.ts';
 import { fromPodMatch, type ProxyConfig } from './config.ts';
 import { watchConfiguration } from './configuration-file.ts';
 import { tuneConntrack } from './conntrack-tuning.ts';
 import { ProxyFlows } from './flows.ts';
-import { ProxyServers, type ProxyState } from './health.ts';
+import { ProxyServers, type ProxyState, serviceState } from './health.ts';
 import type { RenderOptions } from './iptables/plan/options.ts';
 import { ProxyRules, sha256 } from './iptables/rules.ts';
 import { ProxyLocalnet } from './localnet.ts';
@@ -198,6 +199,7 @@ export async function runProxy(config: ProxyConfig, settings: ProxySettings): Pr
     const state: ProxyState = { proxy: undefined, waitingFor: 'the start' };
     const servers = new ProxyServers(config, settings, state, metrics, log);
     closers.push(() => servers.close());
+    closers.push(informSystemd({ env: process.env, log, signal, state: () => serviceState(state) }));
     const start = async (): Promise<void> => {
       servers.serveHealth();
       await waitForOtherProxy(state, log, signal);

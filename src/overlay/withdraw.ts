@@ -1,9 +1,10 @@
+import { kernelFamilies } from '../kernel/ipv6.ts';
 import { type InterfaceAddress, listAddresses } from '../kernel/netlink/addresses.ts';
 import { RT_SCOPE_UNIVERSE } from '../kernel/netlink/constants.ts';
 import { listLinks } from '../kernel/netlink/links.ts';
 import { deleteRoute, eachRoute, type Route } from '../kernel/netlink/routes.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
-import { type Address, families } from '../model/address.ts';
+import type { Address } from '../model/address.ts';
 import { isTwillError } from '../model/error.ts';
 import type { Log } from '../process/log.ts';
 import { isOverlayName } from './plan/device.ts';
@@ -25,7 +26,7 @@ async function listCandidates(
 ): Promise<{ candidates: Route[]; gateways: Address[] }> {
   const candidates: Route[] = [];
   const gateways: Address[] = [];
-  for (const family of families) {
+  for (const family of kernelFamilies()) {
     const found: { routes: Route[]; gateways: Address[] } = { routes: [], gateways: [] };
     const reset = (): void => {
       found.routes = [];
@@ -56,7 +57,7 @@ export async function withdrawWrongRoutes({ socket, servers, bridge, log }: With
   const { candidates, gateways } = await listCandidates(socket, ours);
   if (candidates.length === 0) return;
   const addresses: InterfaceAddress[] = [];
-  for (const family of families) addresses.push(...(await listAddresses(socket, family)));
+  for (const family of kernelFamilies()) addresses.push(...(await listAddresses(socket, family)));
   const universe = addresses.filter(({ scope }) => scope === RT_SCOPE_UNIVERSE);
   const pods = (name: string): boolean => name === bridge || isOverlayName(name);
   const taken = takenAddresses({ links, addresses: universe, gateways, servers }, pods);

@@ -1,5 +1,6 @@
 import { createServer, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
+import { hasIpv6 } from '../kernel/ipv6.ts';
 import { describeError, TwillError } from '../model/error.ts';
 import { type Log, LogLimiter } from './log.ts';
 
@@ -32,6 +33,15 @@ const REQUEST_TIMEOUT_MS = 10_000;
 const CHECK_MS = 1000;
 /** A reader that takes nothing for so long holds an answer in memory. */
 const IDLE_TIMEOUT_MS = 30_000;
+
+/**
+ * What `listen` is told; without a host Node listens on `::`, and on `0.0.0.0` where that is refused.
+ * @param host undefined for every address of the families that there are
+ */
+export function listenAt(host: string | undefined, port: number): { port: number; host?: string } {
+  if (host !== undefined) return { port, host };
+  return hasIpv6() ? { port } : { port, host: '0.0.0.0' };
+}
 
 /** The open connections of one server, or of several that share a bound. */
 export class Connections {
@@ -153,7 +163,7 @@ export async function startHttp(
       reject(new TwillError(code, `cannot listen on ${host ?? ''}:${port}`, cause));
     };
     server.once('error', refused);
-    server.listen({ port, host }, () => {
+    server.listen(listenAt(host, port), () => {
       server.off('error', refused);
       // An error of one connection, which could not be accepted: the server goes on.
       server.on('error', () => {});

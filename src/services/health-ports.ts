@@ -1,8 +1,7 @@
 import type { RequestListener, Server } from 'node:http';
-import { hasIpv6 } from '../kernel/ipv6.ts';
 import { type Family, ipv6 } from '../model/address.ts';
 import { describeError } from '../model/error.ts';
-import { Connections, makeHttpServer } from '../process/http.ts';
+import { Connections, listenAt, makeHttpServer } from '../process/http.ts';
 import type { Log } from '../process/log.ts';
 import { isLinkLocal } from './plan/nodeport-addresses.ts';
 
@@ -23,9 +22,6 @@ const RETRY_MS = 2000;
 
 /** Every address of both families, where there are two. */
 const everywhere = '';
-
-/** Without a host Node listens on `::`, and on `0.0.0.0` where that is refused. */
-const everyHost = (port: number) => (hasIpv6() ? { port } : { port, host: '0.0.0.0' });
 
 /**
  * Addresses to listen on: an empty text for all of both families, `0.0.0.0` and `::` for all of one. Link-local ones are
@@ -101,7 +97,9 @@ export class HealthPorts {
       server: makeHttpServer(this.answer(service, entry), this.log, this.connections),
     };
     const listen = (): void => {
-      listener.server.listen(host === everywhere ? everyHost(port) : { port, host, ipv6Only: host === '::' });
+      listener.server.listen(
+        host === everywhere ? listenAt(undefined, port) : { port, host, ipv6Only: host === '::' },
+      );
     };
     let said = false;
     listener.server.on('error', (error) => {

@@ -1,5 +1,5 @@
 import { detectVariant, type Iptables, openIptables } from '../../kernel/iptables.ts';
-import { families } from '../../model/address.ts';
+import { kernelFamilies } from '../../kernel/ipv6.ts';
 import {
   type ForeignChain,
   type FoundMapping,
@@ -14,7 +14,7 @@ export class ForeignRules {
 
   private open(): Promise<Iptables[]> {
     this.opened ??= Promise.all(
-      families.map(async (family) => openIptables(family, (await detectVariant(family)).variant)),
+      kernelFamilies().map(async (family) => openIptables(family, (await detectVariant(family)).variant)),
     );
     this.opened.catch(() => {
       this.opened = undefined;

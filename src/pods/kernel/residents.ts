@@ -1,3 +1,4 @@
+import { kernelFamilies } from '../../kernel/ipv6.ts';
 import { listAddresses } from '../../kernel/netlink/addresses.ts';
 import { type Link, listLinks } from '../../kernel/netlink/links.ts';
 import { listNeighbours } from '../../kernel/netlink/neighbours.ts';
@@ -40,7 +41,7 @@ async function lookInside(netns: Netns, index: number): Promise<Inside | undefin
 /** Addresses that the bridges' neighbour tables show: the best there is of a pod that cannot be entered. */
 async function neighbourAddresses(socket: RtSocket, bridges: readonly Link[]): Promise<string[]> {
   const lists = bridges.flatMap(({ index }) =>
-    families.map((family) => listNeighbours(socket, family, index).catch(() => [])),
+    kernelFamilies().map((family) => listNeighbours(socket, family, index).catch(() => [])),
   );
   return (await Promise.all(lists)).flat().map(({ address }) => address.text);
 }

@@ -1,6 +1,8 @@
 import { UnixDatagram } from '../kernel/unix-datagram.ts';
 import { describeError } from '../model/error.ts';
+import { monotonicMs } from './clock.ts';
 import type { Closer } from './ending.ts';
+import { guarded } from './guarded.ts';
 import { type Log, LogLimiter } from './log.ts';
 
 /** Milliseconds between looks at how the process does. */
@@ -47,17 +49,18 @@ class SystemdService {
     this.options = options;
     this.socket = new UnixDatagram(name);
     this.watchdog = watchdog;
-    this.timer = setInterval(() => this.look(), LOOK_MS);
+    const look = guarded(options.log, 'telling systemd how the service does', () => this.look());
+    this.timer = setInterval(look, LOOK_MS);
     this.timer.unref();
-    options.signal.addEventListener('abort', () => this.look(), { once: true });
-    this.look();
+    options.signal.addEventListener('abort', look, { once: true });
+    look();
   }
 
   /** Says what has changed; what nobody took is said again. */
   private look(): void {
     const { ready, status, alive } = this.options.state();
     const stopping = this.options.signal.aborted;
-    const now = performance.now();
+    const now = monotonicMs();
     const words: string[] = [];
     if (ready && !this.ready) words.push('READY=1');
     if (stopping && !this.stopping) words.push('STOPPING=1');

@@ -19,6 +19,7 @@ const known: Readonly<Record<string, string>> = {
   'src/process/gate.ts': 'settles a promise',
   'src/process/http.ts': 'opening catches',
   'src/process/loop.ts': 'a run catches what the work throws',
+  'src/process/systemd.ts': 'it is guarded, and hears of the end, too',
   'src/services/configuration-file.ts': 'looking catches and logs',
   'src/services/health-ports.ts': 'listening tells by an event, which is handled',
   'src/services/input.ts': 'triggers a loop',

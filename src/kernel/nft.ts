@@ -15,6 +15,14 @@ export async function listNftTable(
   throw new TwillError('kernel', `nft list table ${family.nft} ${name} failed: ${result.stderr.trim()}`);
 }
 
+/** @returns false when there is no such table @throws TwillError `missing-program`, `kernel` */
+export async function removeNftTable(family: { readonly nft: string }, name: string): Promise<boolean> {
+  const result = await run('nft', ['delete', 'table', family.nft, name]);
+  if (result.status === 0) return true;
+  if (/No such file or directory/.test(result.stderr)) return false;
+  throw new TwillError('kernel', `nft delete table ${family.nft} ${name} failed: ${result.stderr.trim()}`);
+}
+
 /** Applies a document in one transaction. @throws TwillError `invalid` with nft's message, `missing-program` */
 export async function applyNft(document: string): Promise<void> {
   const result = await run('nft', ['-f', '-'], { input: document });

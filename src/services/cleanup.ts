@@ -7,6 +7,7 @@ import { jumps, localnetJumps } from './iptables/plan/names.ts';
 import { readTable } from './iptables/standing-rules.ts';
 import { closeLocalnet } from './localnet.ts';
 import { findOtherProxy } from './other-proxy.ts';
+import { removeLeftovers } from './predecessor.ts';
 
 const variants: readonly IptablesVariant[] = ['nft', 'legacy'];
 
@@ -47,4 +48,7 @@ export async function cleanUpProxy(print: (line: string) => void): Promise<void>
       }
     }
   }
+  const { removed, left } = await removeLeftovers();
+  for (const name of removed) print(`${name} removed`);
+  if (left.length > 0) throw new TwillError('kernel', `not removed: ${left.join('; ')}`);
 }

@@ -8,6 +8,7 @@ import { readSysctl } from '../kernel/sysctl.ts';
 import { type Family, ipv4, ipv6, parseAddress } from '../model/address.ts';
 import { describeError, TwillError } from '../model/error.ts';
 import { aborted, type Closer, runUntilSignal } from '../process/ending.ts';
+import { guarded } from '../process/guarded.ts';
 import { type Log, makeLog } from '../process/log.ts';
 import { informSystemd } from '../process/systemd.ts';
 import { fromPodMatch, type ProxyConfig } from './config.ts';
@@ -23,6 +24,7 @@ import { NodeAddresses } from './node-addresses.ts';
 import { findKubeProxy, findOtherProxy } from './other-proxy.ts';
 import { isLinkLocal, isLoopback, nodePortAddresses } from './plan/nodeport-addresses.ts';
 import type { NodeFacts } from './plan/service.ts';
+import { removeLeftovers } from './predecessor.ts';
 import { type ServedFamily, ServiceProxy } from './service-proxy.ts';
 import type { ProxySettings } from './settings.ts';
 import { ManifestSource } from './sources/manifests.ts';
@@ -159,6 +161,12 @@ function tune(config: ProxyConfig, log: Log): void {
   }
 }
 
+async function clearAway(log: Log): Promise<void> {
+  const { removed, left } = await removeLeftovers();
+  if (removed.length > 0) log.info({ removed }, 'what a kube-proxy in another mode had left is removed');
+  if (left.length > 0) log.warn({ left }, 'what a kube-proxy in another mode has left cannot be removed');
+}
+
 /** The proxy itself, begun. */
 async function startProxy(setting: Setting, state: ProxyState, closers: Closer[]): Promise<void> {
   const { config, metrics, addresses, log } = setting;
@@ -180,6 +188,8 @@ async function startProxy(setting: Setting, state: ProxyState, closers: Closer[]
     addresses.onChange = () => {};
     await proxy.stop();
   });
+  // Once our rules stand, so that there is no moment without any.
+  proxy.loop.settled().then(guarded(log, 'removing what a kube-proxy has left', () => clearAway(log)));
   log.info({ node: config.nodeName, source: source.description }, 'proxy starts');
   await proxy.start();
 }

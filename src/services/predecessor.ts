@@ -1,0 +1,97 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { listAddresses } from '../kernel/netlink/addresses.ts';
+import { deleteLink, listLinks } from '../kernel/netlink/links.ts';
+import { RtSocket } from '../kernel/netlink/socket.ts';
+import { removeNftTable } from '../kernel/nft.ts';
+import { runChecked } from '../kernel/process.ts';
+import { families, tryParseAddress } from '../model/address.ts';
+import { describeError, isTwillError } from '../model/error.ts';
+import { deletion, IPVS_DEVICE, ipvsSets, NFT_TABLE, virtualServices } from './plan/predecessor.ts';
+
+/** What became of what a kube-proxy in another mode had left. */
+export interface Leftovers {
+  readonly removed: string[];
+  /** What could not be removed, and why. */
+  readonly left: string[];
+}
+
+async function removeTables(found: Leftovers): Promise<void> {
+  for (const family of families) {
+    const name = `nftables table ${family.nft} ${NFT_TABLE}`;
+    try {
+      if (await removeNftTable(family, NFT_TABLE)) found.removed.push(name);
+    } catch (error) {
+      // Without the program, or the kernel's part of it, there is nothing that it could have made.
+      if (!isTwillError(error, 'missing-program')) found.left.push(`${name}: ${describeError(error)}`);
+    }
+  }
+}
+
+/**
+ * Virtual services at the device's addresses are kube-proxy's. Others may be somebody else's: they are named, as are all
+ * of them where the program that deletes them is not installed.
+ */
+async function removeVirtualServices(own: ReadonlySet<string>, found: Leftovers): Promise<void> {
+  const table = '/proc/net/ip_vs';
+  if (!existsSync(table)) return;
+  for (const service of virtualServices(readFileSync(table, 'utf8'))) {
+    const name = `IPVS service ${service.protocol} ${service.address} port ${service.port}`;
+    if (!own.has(tryParseAddress(service.address)?.text ?? '')) {
+      found.left.push(`${name}: its address is not one of ${IPVS_DEVICE}`);
+      continue;
+    }
+    try {
+      await runChecked('ipvsadm', deletion(service));
+      found.removed.push(name);
+    } catch (error) {
+      found.left.push(`${name}: ${describeError(error)}`);
+    }
+  }
+}
+
+async function removeIpvs(found: Leftovers): Promise<void> {
+  const socket = new RtSocket();
+  try {
+    const device = (await listLinks(socket)).find(({ name }) => name === IPVS_DEVICE);
+    if (device === undefined) return;
+    const addresses = (await listAddresses(socket)).filter(({ index }) => index === device.index);
+    await removeVirtualServices(new Set(addresses.map(({ address }) => address.text)), found);
+    await socket.request(deleteLink(device.index, IPVS_DEVICE));
+    found.removed.push(`device ${IPVS_DEVICE}`);
+  } catch (error) {
+    found.left.push(`device ${IPVS_DEVICE}: ${describeError(error)}`);
+  } finally {
+    socket.close();
+  }
+}
+
+/** Sets that rules still use cannot be destroyed: those rules are in the chains that go first. */
+async function removeSets(found: Leftovers): Promise<void> {
+  let names: string;
+  try {
+    names = await runChecked('ipset', ['list', '-n']);
+  } catch {
+    return; // not installed, or not in this kernel: kube-proxy would have had none either
+  }
+  for (const name of ipvsSets(names)) {
+    try {
+      await runChecked('ipset', ['destroy', name]);
+      found.removed.push(`set ${name}`);
+    } catch (error) {
+      found.left.push(`set ${name}: ${describeError(error)}`);
+    }
+  }
+}
+
+/**
+ * Removes what a kube-proxy in mode nftables or ipvs has left in this network namespace; its iptables chains are taken
+ * over. To be called while our own rules stand, or none are wanted: connections that its rules have sent on go on, new
+ * ones are sent on by ours from one packet to the next. Doing it twice is fine.
+ */
+export async function removeLeftovers(): Promise<Leftovers> {
+  const found: Leftovers = { removed: [], left: [] };
+  await removeTables(found);
+  await removeIpvs(found);
+  await removeSets(found);
+  return found;
+}

@@ -1,16 +1,19 @@
 import type { Link } from '../kernel/netlink/links.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { findInterfaceIndex } from '../kernel/netns.ts';
-import { describeError } from '../model/error.ts';
+import { describeError, TwillError } from '../model/error.ts';
 import type { PodNetwork, PodNetworkState } from '../model/pod-network.ts';
 import type { Log } from '../process/log.ts';
 import { BridgeKeeper } from './kernel/bridge.ts';
+import { cleanBridge } from './kernel/gateways.ts';
 import type { BridgeOptions } from './plan/bridge.ts';
 import type { PodRecord } from './plan/pod.ts';
 
 export interface PodBridgesOptions {
   readonly socket: RtSocket;
   readonly log: Log;
+  /** The agent's own, whose addresses are ours alone. */
+  readonly bridge: string;
   readonly podNetwork: () => PodNetworkState;
   readonly records: () => readonly PodRecord[];
 }
@@ -18,6 +21,9 @@ export interface PodBridgesOptions {
 /** The bridges that pods are on: one, unless network configurations name others. */
 export class PodBridges {
   private readonly options: PodBridgesOptions;
+  /** The gateways that the agent's own bridge is known to have alone. */
+  private clean: string | undefined;
+  private refusal: string | undefined;
   private readonly keepers = new Map<string, BridgeKeeper>();
 
   constructor(options: PodBridgesOptions) {
@@ -25,12 +31,34 @@ export class PodBridges {
   }
 
   /** The bridge of that name, made right if it was not known to be. */
-  get(name: string, network: PodNetwork, options?: BridgeOptions): Promise<Link> {
-    return this.keeper(name).get(network, options);
+  async get(name: string, network: PodNetwork, options?: BridgeOptions): Promise<Link> {
+    const bridge = await this.keeper(name).get(network, options);
+    if (name !== this.options.bridge || options?.gateway === false) return bridge;
+    const wanted = network.families
+      .map(({ gateway, subnet }) => `${gateway.text}/${subnet.length}`)
+      .join(' ');
+    if (this.clean !== wanted) await this.cleanUp(network, wanted);
+    if (this.refusal !== undefined) throw new TwillError('unavailable', this.refusal);
+    return bridge;
+  }
+
+  /** Why no pod can be put on the agent's own bridge, as far as it is known. */
+  refused(): string | undefined {
+    return this.refusal;
+  }
+
+  private async cleanUp(network: PodNetwork, wanted: string): Promise<void> {
+    const { socket, bridge, records, log } = this.options;
+    const own = records().filter((record) => record.bridge === bridge);
+    // A network may leave the bridge's addresses to somebody else (isGateway false): then they are his.
+    const isOurs = own.every(({ gateway }) => gateway !== false);
+    this.refusal = isOurs ? await cleanBridge(socket, bridge, network, own, log) : undefined;
+    this.clean = this.refusal === undefined ? wanted : undefined;
   }
 
   /** The next call looks at the kernel. */
   forget(name: string): void {
+    this.clean = undefined;
     this.keepers.get(name)?.forget();
   }
 
@@ -60,6 +88,7 @@ export class PodBridges {
       const own = records().filter(({ bridge }) => bridge === name);
       const ports = await keeper.adoptPorts(state.network, own);
       if (ports > 0) log.info({ bridge: name, ports }, 'pods put back on the bridge');
+      if (name === this.options.bridge) await this.cleanUp(state.network, '');
     }
   }
 

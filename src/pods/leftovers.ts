@@ -29,10 +29,10 @@ export class PodWarden {
     this.graceMs = graceMs;
   }
 
-  async run(now = monotonicMs()): Promise<void> {
+  async run(): Promise<void> {
     const steps = [
       () => this.manager.adoption.look(),
-      () => this.freeDead(now),
+      () => this.freeDead(),
       () => this.manager.bridges.repair(),
       () => this.manager.hostPorts.sync(),
       () => this.manager.adoption.removeDeadRulesOnce(),
@@ -49,7 +49,8 @@ export class PodWarden {
   }
 
   /** Two signs are needed, both for a while: the namespace is gone, and so is the host-side veth. */
-  private async freeDead(now: number): Promise<void> {
+  private async freeDead(): Promise<void> {
+    const now = monotonicMs();
     const gone = this.manager.store.list().filter(({ netns, netnsId }) => !namespaceExists(netns, netnsId));
     if (gone.length === 0) return this.suspects.clear();
     const devices = new Set((await listLinks(this.socket)).map(({ name }) => name));

@@ -81,7 +81,7 @@ export class PodManager {
     const { store } = this;
     this.adoption = new Adoption({ socket, store, hostLocal, bridge, log, podNetwork, records, graceMs });
     this.ipam = new Ipam(store, this.adoption);
-    this.bridges = new PodBridges({ socket, log, podNetwork, records: () => this.store.list() });
+    this.bridges = new PodBridges({ socket, log, podNetwork, bridge, records: () => this.store.list() });
     const localnet = new Localnet(options.stateDir, options.loopbackGuard);
     this.hostPorts = new HostPorts(() => this.records(), localnet, options.log);
     this.spoofGuard = new SpoofGuard(() => this.records(), options.log);
@@ -303,6 +303,8 @@ export class PodManager {
     const bridge = this.bridges.missing();
     if (bridge !== undefined)
       throw new TwillError('kernel', `the pods' bridge ${bridge} is gone; it is made again within seconds`);
+    const refusal = this.bridges.refused();
+    if (refusal !== undefined) throw new TwillError('unavailable', refusal);
     this.ipam.assertFree(this.network());
   }
 

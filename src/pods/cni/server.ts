@@ -240,7 +240,11 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
   const warn = configurationWarner(confDir, log);
   warn();
   // An executable that found nobody listening may write its deletion a moment after we began to.
-  const lookAfter = guarded(log, 'looking after the pods', () => warden.run());
+  const lookAfter = guarded(
+    log,
+    'looking after the pods',
+    coalesce(() => warden.run()),
+  );
   const timers = [
     setInterval(guarded(log, 'carrying out queued deletions', drain), QUEUE_INTERVAL_MS),
     setInterval(lookAfter, graceMs / 4),

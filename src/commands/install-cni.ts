@@ -17,6 +17,11 @@ export function addInstallCniCommand(program: Command): void {
     .option('--cni-conf <file>', 'configuration to install instead of the built-in one')
     .option('--cni-executable <file>', 'plugin to install (default: the one beside this program)')
     .option('--cni-socket <path>', 'where the agent listens, for the built-in configuration', defaultSocket)
+    .option(
+      '--replace',
+      'set configurations aside that sort first, under names that the runtime does not read',
+    )
+    .option('--restore', 'put those back and take this configuration away, instead of installing')
     .action(async (flags: InstallFlags) => {
       const { installCni } = await import('../pods/cni/install.ts');
       installCni(flags);

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Log } from '../../process/log.ts';
 
@@ -28,11 +28,41 @@ export function earlierConfigurations(directory: string): string[] {
   return own < 0 ? [] : sorted.slice(0, own);
 }
 
+/** What a configuration is called that was set aside: runtimes read only names that end in conf, conflist and json. */
+const ASIDE = '.set-aside-by-twill';
+
+/**
+ * Renames configurations that a runtime would take instead of ours. Ours stands by then, so that it always has one.
+ * @returns what was renamed: old path and new
+ */
+export function setAside(directory: string): [path: string, aside: string][] {
+  return earlierConfigurations(directory).map((name) => {
+    const path = join(directory, name);
+    renameSync(path, `${path}${ASIDE}`);
+    return [path, `${path}${ASIDE}`];
+  });
+}
+
+/**
+ * The inverse of {@link setAside}. One that somebody has written anew meanwhile stays, and so does what was set aside.
+ * @returns the paths that are back, and those that somebody else has
+ */
+export function putBack(directory: string): { readonly back: string[]; readonly taken: string[] } {
+  const paths = readdirSync(directory)
+    .filter((name) => name.endsWith(ASIDE))
+    .map((name) => join(directory, name.slice(0, -ASIDE.length)));
+  const taken = paths.filter((path) => existsSync(path));
+  const back = paths.filter((path) => !taken.includes(path));
+  for (const path of back) renameSync(`${path}${ASIDE}`, path);
+  return { back, taken };
+}
+
 /** What is to be said of {@link earlierConfigurations}, a sentence each. */
 export function configurationProblems(directory: string | undefined): string[] {
   if (directory === undefined) return [];
   return earlierConfigurations(directory).map(
-    (name) => `the container runtime uses ${join(directory, name)}, which sorts before Twill's: remove it`,
+    (name) =>
+      `the container runtime uses ${join(directory, name)}, which sorts before Twill's: remove it, or run twill install-cni --replace`,
   );
 }
 

@@ -1,9 +1,18 @@
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { describeError, TwillError } from '../../model/error.ts';
 import { hasMode, holdsText, removeUnfinished, replaceFile } from '../../process/durable.ts';
 import { defaultSocket } from '../plan/protocol.ts';
-import { earlierConfigurations } from './configurations.ts';
+import { earlierConfigurations, putBack, setAside } from './configurations.ts';
 import { isObject } from './schema.ts';
 
 export interface InstallFlags {
@@ -13,6 +22,10 @@ export interface InstallFlags {
   readonly cniConf?: string;
   readonly cniExecutable?: string;
   readonly cniSocket: string;
+  /** Sets configurations aside that a runtime would use instead. */
+  readonly replace?: boolean;
+  /** Puts those back instead of installing anything. */
+  readonly restore?: boolean;
 }
 
 /** The configuration for a runtime whose pods all come to Twill. */
@@ -101,9 +114,28 @@ function installConflist(text: string, directory: string, name: string): boolean
   return true;
 }
 
+/**
+ * `twill install-cni --restore`: what was set aside is back, and then our configuration goes: there is one at any time.
+ * The plugin stays, for the pods that it made.
+ */
+function restoreConfigurations(directory: string, own: string): void {
+  const { back, taken } = putBack(directory);
+  for (const path of back) process.stdout.write(`${path}: put back\n`);
+  for (const path of taken) process.stderr.write(`warning: ${path} was written anew, and stays as it is\n`);
+  if (back.length + taken.length === 0) process.stdout.write(`${directory}: nothing was set aside\n`);
+  else if (existsSync(join(directory, own))) {
+    rmSync(join(directory, own));
+    process.stdout.write(`${join(directory, own)}: removed\n`);
+  }
+}
+
 /** `twill install-cni`: the plugin first, then the configuration that makes the runtime call it. */
 export function installCni(flags: InstallFlags): void {
   const { cniBinDir, cniConfDir, cniConfName } = flags;
+  if (flags.restore === true) {
+    restoreConfigurations(cniConfDir, cniConfName);
+    return;
+  }
   const say = (changed: boolean, path: string): boolean =>
     process.stdout.write(`${path}: ${changed ? 'installed' : 'unchanged'}\n`);
   try {
@@ -114,10 +146,13 @@ export function installCni(flags: InstallFlags): void {
     if (error instanceof TwillError) throw error;
     throw new TwillError('permission', `cannot install the CNI plugin: ${describeError(error)}`, error);
   }
+  if (flags.replace === true)
+    for (const [path, aside] of setAside(cniConfDir))
+      process.stdout.write(`${path}: set aside as ${aside}\n`);
   const earlier = earlierConfigurations(cniConfDir);
   if (earlier.length > 0) {
     process.stderr.write(
-      `warning: the container runtime will use ${earlier[0]} of ${cniConfDir}, which sorts before ${cniConfName}: remove it\n`,
+      `warning: the container runtime will use ${earlier[0]} of ${cniConfDir}, which sorts before ${cniConfName}: remove it, or use --replace\n`,
     );
   }
 }

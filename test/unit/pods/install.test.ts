@@ -87,6 +87,37 @@ test('a configuration that sorts before ours is found', (t) => {
   );
 });
 
+test('--replace sets aside what sorts first, and --restore puts it back', (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'twill-install-'));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const executable = join(directory, 'plugin');
+  writeFileSync(executable, 'version 1');
+  const conf = join(directory, 'net.d');
+  const flags = {
+    cniBinDir: join(directory, 'bin'),
+    cniConfDir: conf,
+    cniConfName: '10-twill.conflist',
+    cniExecutable: executable,
+    cniSocket: '/run/twill/cni.sock',
+  };
+  installCni(flags);
+  writeFileSync(join(conf, '10-flannel.conflist'), 'flannel');
+  writeFileSync(join(conf, '87-podman.conflist'), 'podman');
+  installCni(flags);
+  assert.deepEqual(earlierConfigurations(conf), ['10-flannel.conflist'], 'not without being asked');
+  installCni({ ...flags, replace: true });
+  assert.deepEqual(earlierConfigurations(conf), []);
+  const aside = '10-flannel.conflist.set-aside-by-twill';
+  assert.deepEqual(readdirSync(conf).sort(), [aside, '10-twill.conflist', '87-podman.conflist']);
+  installCni({ ...flags, replace: true });
+  assert.equal(readFileSync(join(conf, aside), 'utf8'), 'flannel', 'twice is as once');
+  installCni({ ...flags, restore: true });
+  assert.deepEqual(readdirSync(conf).sort(), ['10-flannel.conflist', '87-podman.conflist']);
+  assert.equal(readFileSync(join(conf, '10-flannel.conflist'), 'utf8'), 'flannel');
+  installCni({ ...flags, restore: true });
+  assert.deepEqual(readdirSync(conf).sort(), ['10-flannel.conflist', '87-podman.conflist']);
+});
+
 test('the built-in configuration asks for the capabilities and leaves the default socket out', () => {
   const conflist = JSON.parse(builtinConflist('/run/twill/cni.sock'));
   assert.deepEqual(conflist.plugins, [

@@ -130,8 +130,13 @@ export class KubeClient {
       throw new TwillError('permission', 'cannot get credentials for the Kubernetes API', cause);
     }
     trimToken(options);
-    const response = await this.send(url, options, patch);
+    const { method = 'GET' } = options;
+    const response = await this.send(url, options, patch).catch((error: unknown) => {
+      this.options.onRequest?.({ method, host: url.host, code: '<error>' });
+      throw error;
+    });
     const status = response.statusCode ?? 0;
+    this.options.onRequest?.({ method, host: url.host, code: String(status) });
     if (status < 300) return response;
     const body = await text(response);
     // A new token may have been written before the library looks again.

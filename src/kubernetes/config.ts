@@ -13,6 +13,12 @@ export interface KubeConfigOptions {
   readonly kubeconfig?: string | undefined;
   /** URL of the API server, over what the configuration says. */
   readonly master?: string | undefined;
+  /** Told of every request: the answer's status, or `<error>` when none came. */
+  readonly onRequest?: (request: {
+    readonly method: string;
+    readonly host: string;
+    readonly code: string;
+  }) => void;
 }
 
 /** The library's configuration, and what it does not know. */

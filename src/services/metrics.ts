@@ -95,6 +95,13 @@ export class ProxyMetrics {
     'Time to look for such flows',
     ['ip_family'],
   );
+  /** client-go's name. */
+  readonly requests = new Counter({
+    name: 'rest_client_requests_total',
+    help: 'Requests to the Kubernetes API by status, method and host',
+    labelNames: ['code', 'method', 'host'],
+    registers: [this.registry],
+  });
   readonly refused = new Gauge({
     name: 'twill_proxy_services_refused',
     help: 'Services without rules because the kernel refused them',

@@ -122,11 +122,19 @@ async function openFamilies(setting: Setting): Promise<ServedFamily[]> {
   return opened;
 }
 
-async function openSource(config: ProxyConfig, log: Log): Promise<ServiceSource> {
+async function openSource({
+  config,
+  metrics,
+  log,
+}: Pick<Setting, 'config' | 'metrics' | 'log'>): Promise<ServiceSource> {
   if (config.manifests !== undefined) return new ManifestSource(config.manifests, config.nodeName);
   const { KubeClient } = await import('../kubernetes/client.ts');
   const { KubeServiceSource } = await import('./sources/kubernetes.ts');
-  const client = await KubeClient.open({ kubeconfig: config.kubeconfig, master: config.master });
+  const client = await KubeClient.open({
+    kubeconfig: config.kubeconfig,
+    master: config.master,
+    onRequest: (request) => metrics.requests.inc(request),
+  });
   return new KubeServiceSource({ client, nodeName: config.nodeName, log });
 }
 
@@ -170,7 +178,7 @@ async function clearAway(log: Log): Promise<void> {
 /** The proxy itself, begun. */
 async function startProxy(setting: Setting, state: ProxyState, closers: Closer[]): Promise<void> {
   const { config, metrics, addresses, log } = setting;
-  const source = await openSource(config, log);
+  const source = await openSource(setting);
   const families = await openFamilies(setting);
   // Asking for rules has loaded connection tracking, whose settings are not there before.
   tune(config, log);

@@ -94,6 +94,12 @@ test('a node whose name matches no Node is not for load balancers, and not for r
     });
     assert.equal(await httpStatus(node, 10_256, '/livez'), 200);
     api.send({ put: [{ kind: 'Node', metadata: { name: 'node1' } }] });
+    const metrics = await httpAnswer(node, 10_249, '/metrics');
+    const { host } = new URL(api.url);
+    assert.match(
+      metrics,
+      new RegExp(`^rest_client_requests_total{method="GET",host="${host}",code="200"} `, 'm'),
+    );
     await waitFor('200', async () => (await httpStatus(node, 10_256, '/healthz')) === 200);
     proxy.child.kill();
     await once(proxy.child, 'exit');

@@ -1,5 +1,5 @@
 import type { RequestListener, Server } from 'node:http';
-import { type Family, ipv6 } from '../model/address.ts';
+import { type Family, ipv4, ipv6 } from '../model/address.ts';
 import { describeError } from '../model/error.ts';
 import { Connections, listenAt, makeHttpServer } from '../process/http.ts';
 import type { Log } from '../process/log.ts';
@@ -12,13 +12,31 @@ interface Listener {
 
 interface HealthPort {
   readonly port: number;
-  localEndpoints: number;
+  counts: LocalCounts;
   /** By the address it listens on. */
   readonly listeners: Map<string, Listener>;
 }
 
-/** A port that somebody else holds may be free later, an address may not be usable yet. */
-const RETRY_MS = 2000;
+/** How many endpoints of a Service are here, for each family that it has. */
+export type LocalCounts = ReadonlyMap<Family, number>;
+
+/** The health check port of a Service. */
+export interface WantedPort {
+  /** `namespace/name` */
+  readonly service: string;
+  /** 0 when it has none (any more). */
+  readonly port: number;
+  readonly counts: LocalCounts;
+}
+
+/**
+ * A port that another Service of ours has just given up is free in a moment; one that somebody else holds may be later,
+ * and an address that is not usable yet, too.
+ */
+const FIRST_RETRY_MS = 20;
+const LONGEST_RETRY_MS = 2000;
+/** What takes this long is told. */
+const TOLD_MS = 300;
 
 /** Every address of both families, where there are two. */
 const everywhere = '';
@@ -37,9 +55,21 @@ export function listenHosts(
   });
 }
 
+/** Where a Service is listened for that may not have both families. */
+function hostsOf(host: string, counts: LocalCounts): readonly string[] {
+  if (host !== everywhere) return counts.has(familyOf(host)) ? [host] : [];
+  if (counts.has(ipv4) && counts.has(ipv6)) return [host];
+  return [...counts.keys()].map((family) => (family === ipv6 ? '::' : '0.0.0.0'));
+}
+
+/** The family of a socket's address; with a socket for both an IPv4 address is written as an IPv6 one. */
+function familyOf(address = ''): Family {
+  return address.includes('.') ? ipv4 : ipv6;
+}
+
 /**
  * The servers behind `healthCheckNodePort`: they tell a load balancer whether this node has an endpoint of the Service.
- * Answers are kube-proxy's (pkg/proxy/healthcheck/service_health.go). Unlike there, an address that cannot be bound is
+ * Answers are kube-proxy's (pkg/proxy/healthcheck/service_health.go), for the family that is asked in. Unlike there, an address that cannot be bound is
  * tried again and does not keep the others from being served.
  */
 export class HealthPorts {
@@ -61,18 +91,16 @@ export class HealthPorts {
     for (const [service, entry] of this.ports) this.bind(service, entry);
   }
 
-  /** @param service `namespace/name` @param port 0 when it has no such port (any more) */
-  set(service: string, port: number, localEndpoints: number): void {
-    const standing = this.ports.get(service);
-    if (standing !== undefined && standing.port === port) {
-      standing.localEndpoints = localEndpoints;
-      return;
+  /** Takes what has changed. Ports are given up first: another Service may want them. */
+  update(wanted: readonly WantedPort[]): void {
+    for (const { service, port } of wanted) if (this.ports.get(service)?.port !== port) this.close(service);
+    for (const { service, port, counts } of wanted) {
+      if (port === 0) continue;
+      const entry = this.ports.get(service) ?? { port, counts, listeners: new Map() };
+      this.ports.set(service, entry);
+      entry.counts = counts;
+      this.bind(service, entry);
     }
-    this.close(service);
-    if (port === 0) return;
-    const entry: HealthPort = { port, localEndpoints, listeners: new Map() };
-    this.ports.set(service, entry);
-    this.bind(service, entry);
   }
 
   stop(): void {
@@ -81,12 +109,13 @@ export class HealthPorts {
 
   /** Makes the entry listen on just the addresses that are wanted. */
   private bind(service: string, entry: HealthPort): void {
+    const hosts = this.hosts.flatMap((host) => hostsOf(host, entry.counts));
     for (const [host, listener] of entry.listeners) {
-      if (this.hosts.includes(host)) continue;
+      if (hosts.includes(host)) continue;
       entry.listeners.delete(host);
       close(listener);
     }
-    for (const host of this.hosts) {
+    for (const host of hosts) {
       if (!entry.listeners.has(host)) entry.listeners.set(host, this.open(service, entry, host));
     }
   }
@@ -101,14 +130,16 @@ export class HealthPorts {
         host === everywhere ? listenAt(undefined, port) : { port, host, ipv6Only: host === '::' },
       );
     };
-    let said = false;
+    let waited = 0;
     listener.server.on('error', (error) => {
       // About one connection, which could not be accepted: it goes on listening.
       if (listener.server.listening) return;
       const fields = { service, address: host || 'all', port, error: describeError(error) };
-      if (!said) this.log.warn(fields, 'health check port cannot be served, trying again');
-      said = true;
-      listener.timer = setTimeout(listen, RETRY_MS);
+      const wait = Math.min(LONGEST_RETRY_MS, waited + FIRST_RETRY_MS);
+      if (waited < TOLD_MS && waited + wait >= TOLD_MS)
+        this.log.warn(fields, 'health check port cannot be served, trying again');
+      waited += wait;
+      listener.timer = setTimeout(listen, wait);
     });
     listen();
     return listener;
@@ -116,8 +147,8 @@ export class HealthPorts {
 
   private answer(service: string, entry: HealthPort): RequestListener {
     const [namespace, name] = service.split('/');
-    return (_request, response) => {
-      const { localEndpoints } = entry;
+    return (request, response) => {
+      const localEndpoints = entry.counts.get(familyOf(request.socket.localAddress)) ?? 0;
       const serviceProxyHealthy = this.healthy();
       response.writeHead(localEndpoints > 0 && serviceProxyHealthy ? 200 : 503, {
         'content-type': 'application/json',

@@ -24,6 +24,7 @@ import { NodeAddresses } from './node-addresses.ts';
 import { findKubeProxy, findOtherProxy } from './other-proxy.ts';
 import { isLinkLocal, isLoopback, nodePortAddresses } from './plan/nodeport-addresses.ts';
 import type { NodeFacts } from './plan/service.ts';
+import { standingDestinations } from './plan/stale-flows.ts';
 import { removeLeftovers } from './predecessor.ts';
 import { type ServedFamily, ServiceProxy } from './service-proxy.ts';
 import type { ProxySettings } from './settings.ts';
@@ -93,6 +94,7 @@ async function openFamily(family: Family, setting: Setting): Promise<ServedFamil
     render,
     node: { name: config.nodeName },
     onEntries: (service, entries) => flows.table.setService(service, entries),
+    onStanding: (chains) => flows.table.recall(standingDestinations(chains)),
     log,
   });
   return {

@@ -16,7 +16,7 @@ import type { ProxyLocalnet } from './localnet.ts';
 import type { ProxyMetrics } from './metrics.ts';
 import { RulesHealth } from './plan/health.ts';
 import type { NodeFacts } from './plan/service.ts';
-import { localReadyCount } from './plan/table.ts';
+import { localReadyCounts } from './plan/table.ts';
 import type { ServiceState } from './plan/tracker.ts';
 import type { ServiceSource } from './sources/source.ts';
 import { ProxyWatch } from './watch.ts';
@@ -225,10 +225,13 @@ export class ServiceProxy {
     const dirty = tracker.takeDirty();
     // What a failed sync had taken is in the rules' desired state already: only writing it is repeated.
     const states: States = [...dirty.keys].map((key) => [key, tracker.state(key)] as const);
-    for (const [key, { service, slices }] of states) {
-      const count = service === undefined ? 0 : localReadyCount(slices, view);
-      this.healthPorts.set(key, service?.healthCheckNodePort ?? 0, count);
-    }
+    this.healthPorts.update(
+      states.map(([service, state]) => ({
+        service,
+        port: state.service?.healthCheckNodePort ?? 0,
+        counts: localReadyCounts(state, view),
+      })),
+    );
     const errors: unknown[] = [];
     const results: (SyncResult | undefined)[] = [];
     this.writing = true;

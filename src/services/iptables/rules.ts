@@ -34,6 +34,8 @@ export interface ProxyRulesOptions {
   readonly log: Log;
   /** Told the entries of every Service whose rules are made. */
   readonly onEntries?: (service: string, entries: readonly ServicePortEntry[]) => void;
+  /** Told what table nat held before anything was written. */
+  readonly onStanding?: (chains: Chains) => void;
 }
 
 /** What one sync wrote. */
@@ -73,6 +75,7 @@ export class ProxyRules {
   private node: NodeView;
   private render: RenderOptions;
   private cannotRead: readonly string[] = [];
+  private hasRead = false;
 
   constructor(options: ProxyRulesOptions) {
     this.options = options;
@@ -226,6 +229,8 @@ export class ProxyRules {
     for (const error of standing.unreadable)
       if (!this.cannotRead.includes(error)) log.warn({ error }, 'rules are checked one by one');
     this.cannotRead = standing.unreadable;
+    if (!this.hasRead) this.options.onStanding?.(standing.chains.nat);
+    this.hasRead = true;
     this.installed = standing.chains;
     return standing.jumps;
   }

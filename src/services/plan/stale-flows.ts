@@ -46,6 +46,27 @@ function destinations(entries: readonly ServicePortEntry[]): Map<string, Backend
   return found;
 }
 
+const ofAddress = / -d (\S+)\/(?:32|128) -p (udp|sctp) .*--dport (\d+) -j KUBE-/;
+const ofNodePort = /^-A KUBE-NODEPORTS\S* -p (udp|sctp) .*--dport (\d+) -j KUBE-/;
+
+/**
+ * The UDP and SCTP destinations that rules lead on from, for {@link FlowTable.recall}.
+ * @param chains table nat as iptables-save prints it, by chain: ours, or those of a kube-proxy that was here before
+ */
+export function standingDestinations(chains: ReadonlyMap<string, string>): string[] {
+  const found: string[] = [];
+  for (const [name, text] of chains) {
+    if (!/^KUBE-(SERVICES|NODEPORTS)/.test(name)) continue;
+    for (const line of text.split('\n')) {
+      const [, address, of, port] = ofAddress.exec(line) ?? [];
+      if (address !== undefined) found.push(addressKey(of!.toUpperCase() as Protocol, address, Number(port)));
+      const [, by, nodePort] = ofNodePort.exec(line) ?? [];
+      if (nodePort !== undefined) found.push(portKey(by!.toUpperCase() as Protocol, Number(nodePort)));
+    }
+  }
+  return found;
+}
+
 /** Knows every UDP and SCTP destination of the Services of one family, also those that are just gone. */
 export class FlowTable {
   /** By destination and Service: several Services may claim one address. */
@@ -80,6 +101,15 @@ export class FlowTable {
     if (now.size === 0) this.services.delete(key);
     else this.services.set(key, [...now.keys()]);
     this.changed = true;
+  }
+
+  /** Destinations of an earlier run: those that no Service has now went while nobody looked. */
+  recall(destinations: readonly string[]): void {
+    for (const destination of destinations) {
+      if (this.current.has(destination)) continue;
+      this.gone.add(destination);
+      this.changed = true;
+    }
   }
 
   /** Call before looking at the flows: what changes from then on counts for the next look. */

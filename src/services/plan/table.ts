@@ -28,6 +28,8 @@ export interface Backend {
   readonly port: number;
   /** It runs on this node. */
   readonly local: boolean;
+  /** Nothing says where it runs: it may be on this node. */
+  readonly placeless?: true;
 }
 
 /** One port of one Service in one family, with everything a renderer needs. */
@@ -130,7 +132,12 @@ interface Choice {
 }
 
 function backends(from: readonly Candidate[]): Backend[] {
-  return from.map(({ address, port, local }) => ({ address, port, local }));
+  return from.map(({ address, port, local, endpoint }) => ({
+    address,
+    port,
+    local,
+    ...(endpoint.nodeName === undefined ? { placeless: true as const } : {}),
+  }));
 }
 
 function choose(
@@ -215,18 +222,22 @@ export function isExternal(
 }
 
 /**
- * Ready endpoints of a Service on this node, counted by address in the family that has more (a pod of a dual-stack
- * Service has one in each): what a load balancer's health check asks for.
+ * Ready endpoints of a Service on this node, counted by address, for each family that the Service has: what a load
+ * balancer's health check asks for. Only those count that serve a port of the Service.
  */
-export function localReadyCount(slices: readonly EndpointSlice[], node: NodeView): number {
-  const counts = families.map((family) => {
-    const local = slices
-      .filter((slice) => slice.family === family)
-      .flatMap((slice) => slice.endpoints)
-      .filter((endpoint) => endpoint.ready && endpoint.nodeName === node.name);
-    return new Set(local.map((endpoint) => endpoint.address)).size;
-  });
-  return Math.max(...counts);
+export function localReadyCounts(
+  { service, slices }: ServiceState,
+  node: NodeView,
+): ReadonlyMap<Family, number> {
+  const counts = new Map<Family, number>();
+  for (const family of families) {
+    if (service === undefined || ofFamily(family, service.clusterIPs).length === 0) continue;
+    const here = service.ports
+      .flatMap((port) => candidates(slices, port, family, node))
+      .filter(({ endpoint, local }) => endpoint.ready && local);
+    counts.set(family, new Set(here.map(({ address }) => address)).size);
+  }
+  return counts;
 }
 
 /** The rules' raw material for one Service in one family; empty for headless, ExternalName and unknown Services. */

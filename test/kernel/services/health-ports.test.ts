@@ -4,8 +4,8 @@ import { type AddressInfo, createServer } from 'node:net';
 import { test } from 'node:test';
 import pino from 'pino';
 import { ipv4, ipv6 } from '../../../src/model/address.ts';
-import { HealthPorts, listenHosts } from '../../../src/services/health-ports.ts';
-import { localReadyCount } from '../../../src/services/plan/table.ts';
+import { HealthPorts, listenHosts, type WantedPort } from '../../../src/services/health-ports.ts';
+import { localReadyCounts } from '../../../src/services/plan/table.ts';
 import { sliceObject, stateOf } from '../../lab/service-fixtures.ts';
 import { waitFor } from '../../lab/wait.ts';
 
@@ -28,6 +28,15 @@ async function answers(port: number, ...hosts: readonly string[]): Promise<strin
   return (await Promise.all(served)).flat().join(' ');
 }
 
+/** A port of a Service with both families. */
+function web(port: number, count: number): WantedPort {
+  const counts = new Map([
+    [ipv4, count],
+    [ipv6, count],
+  ]);
+  return { service: 'shop/web', port, counts };
+}
+
 /** A port that somebody holds until told not to. */
 async function held(host?: string): Promise<{ port: number; release: () => Promise<unknown> }> {
   const holder = createServer((socket) => socket.destroy()).listen({ port: 0, host });
@@ -43,7 +52,7 @@ test('a health check port says how many endpoints are here, and is served once w
   const ports = new HealthPorts(() => healthy, pino({ level: 'silent' }));
   try {
     const { port, release } = await held();
-    ports.set('shop/web', port, 2);
+    ports.update([web(port, 2)]);
     await release();
     const first = await waitFor('an answer', () => answer(port));
     const service = { namespace: 'shop', name: 'web' };
@@ -52,15 +61,14 @@ test('a health check port says how many endpoints are here, and is served once w
       weight: '2',
       body: { service, localEndpoints: 2, serviceProxyHealthy: true },
     });
-    ports.set('shop/web', port, 0);
+    ports.update([web(port, 0)]);
     assert.equal((await answer(port)).status, 503);
-    ports.set('shop/web', port, 1);
+    ports.update([web(port, 1)]);
     healthy = false;
     assert.equal((await answer(port)).status, 503);
     healthy = true;
     // Another Service takes the port over in one change, whichever is told first.
-    ports.set('shop/other', port, 1);
-    ports.set('shop/web', 0, 0);
+    ports.update([{ ...web(port, 1), service: 'shop/other' }, web(0, 0)]);
     await waitFor('the other Service', async () =>
       JSON.stringify((await answer(port)).body).includes('"other"'),
     );
@@ -77,7 +85,7 @@ test('health check ports are served on the addresses that serve node ports, one 
   try {
     const { port, release } = await held('127.0.0.2');
     ports.listenOn(['127.0.0.2', '127.0.0.3', '198.51.100.77']);
-    ports.set('shop/web', port, 1);
+    ports.update([web(port, 1)]);
     const serving = (want: string) => async () => (await answers(port, ...hosts)) === want;
     await waitFor('the address that is free', serving('127.0.0.3'));
     await waitFor('those that are not to be told', () => said.length === 2);
@@ -114,26 +122,54 @@ test('a family all of whose addresses serve is listened on as a whole', () => {
   assert.deepEqual(listenHosts([{ family: ipv4, addresses: [] }]), []);
 });
 
-test('a pod of a dual-stack Service is one endpoint', () => {
-  const [, { slices }] = stateOf(
-    { metadata: { namespace: 'shop', name: 'web' }, spec: {} },
-    sliceObject(
-      'shop/web/4',
-      [],
-      [
-        { ip: '10.244.0.1', node: 'a' },
-        { ip: '10.244.0.2', node: 'b' },
-      ],
-    ),
-    sliceObject(
-      'shop/web/6',
-      [],
-      [
-        { ip: 'fd00::1', node: 'a' },
-        { ip: 'fd00::2', node: 'b' },
-      ],
-    ),
+test('a port answers in the families of its Service, each with its own count', async () => {
+  const said: string[] = [];
+  const ports = new HealthPorts(
+    () => true,
+    pino({ level: 'warn' }, { write: (line) => void said.push(line) }),
   );
-  assert.equal(localReadyCount(slices, { name: 'a' }), 1);
-  assert.equal(localReadyCount(slices, { name: 'c' }), 0);
+  try {
+    const { port, release } = await held();
+    await release();
+    const counts = new Map([
+      [ipv4, 0],
+      [ipv6, 2],
+    ]);
+    ports.update([{ service: 'shop/web', port, counts }]);
+    const both = await waitFor('an answer', () => answer(port, '[::1]'));
+    assert.deepEqual([both.status, both.weight], [200, '2']);
+    assert.equal((await answer(port)).status, 503);
+    ports.update([{ service: 'shop/web', port, counts: new Map([[ipv4, 1]]) }]);
+    await waitFor('IPv4 alone', async () => (await answers(port, '127.0.0.1', '[::1]')) === '127.0.0.1');
+    ports.update([{ service: 'shop/web', port, counts: new Map([[ipv6, 1]]) }]);
+    await waitFor('IPv6 alone', async () => (await answers(port, '127.0.0.1', '[::1]')) === '[::1]');
+    assert.deepEqual(said, [], 'a port that is ours already is no trouble');
+  } finally {
+    ports.stop();
+  }
+});
+
+test('endpoints count once, where they are ready, here, and serve a port that the Service has', () => {
+  const spec = { clusterIPs: ['10.96.0.1', 'fd00:96::1'], ports: [{ name: 'web', port: 80 }] };
+  const web = [{ name: 'web', port: 8080 }];
+  const ending = { ready: true, serving: true, terminating: true };
+  const [, state] = stateOf(
+    { metadata: { namespace: 'shop', name: 'web' }, spec },
+    sliceObject('shop/web/1', web, [
+      { ip: '10.244.0.1', node: 'a' },
+      { ip: '10.244.0.2', node: 'b' },
+      { ip: '10.244.0.3', node: 'a', ready: false },
+    ]),
+    sliceObject('shop/web/2', web, [
+      { ip: '10.244.0.1', node: 'a' },
+      { ip: '10.244.0.3', node: 'a', ...ending },
+    ]),
+    sliceObject('shop/web/3', [{ name: 'other', port: 1 }], [{ ip: '10.244.0.4', node: 'a' }]),
+    sliceObject('shop/web/4', [], [{ ip: '10.244.0.5', node: 'a' }]),
+    sliceObject('shop/web/6', web, [{ ip: 'fd00::2', node: 'b' }]),
+  );
+  assert.deepEqual([...localReadyCounts(state, { name: 'a' }).values()], [1, 0]);
+  assert.deepEqual([...localReadyCounts(state, { name: 'b' }).values()], [1, 1]);
+  const one = { ...state, service: { ...state.service!, clusterIPs: ['fd00:96::1'] } };
+  assert.deepEqual([...localReadyCounts(one, { name: 'b' })], [[ipv6, 1]]);
 });

@@ -16,6 +16,7 @@ const sharedChains: readonly { readonly table: Table; readonly chain: string }[]
   { table: 'filter', chain: 'KUBE-NODEPORTS' },
   { table: 'filter', chain: 'KUBE-PROXY-FIREWALL' },
   { table: 'filter', chain: guardChain },
+  { table: 'filter', chain: 'KUBE-HAIRPIN' },
 ];
 
 const mark = `${masqueradeMark}/${masqueradeMark}`;
@@ -42,6 +43,7 @@ function staticChains(options: RenderOptions): { table: Table; chain: string; te
     ...(options.tolerateInvalid ? [] : ['-m conntrack --ctstate INVALID -j DROP']),
     `-m comment --comment "kubernetes forwarding rules" -m mark --mark ${mark} -j ACCEPT`,
     '-m comment --comment "kubernetes forwarding conntrack rule" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT',
+    '-m conntrack --ctstate DNAT -j KUBE-HAIRPIN',
   ];
   const postrouting = [
     // Only of what was sent on: a node that talks to itself without a Service keeps its address and port.

@@ -66,19 +66,28 @@ class FragmentBuilder {
       this.chains.push([chain, backendRules(chain, backends, this.entry, this.options)]);
   }
 
+  /**
+   * Endpoints that may reach themselves through this node: those that are here, or of which nothing says that they are
+   * elsewhere; with policy Local all, since pods of other nodes come with their own addresses. Table filter accepts what
+   * is sent back, whatever the policy of FORWARD: kube-proxy does so by its mark.
+   */
   private hairpins(): void {
-    const all = [...this.entry.clusterBackends, ...this.entry.localBackends].filter(({ local }) => local);
+    const { entry } = this;
+    const comeHere = entry.externalLocal && isExternal(entry);
+    const all = [...entry.clusterBackends, ...entry.localBackends].filter(
+      ({ local, placeless }) => local || placeless === true || comeHere,
+    );
     for (const address of new Set(all.map((backend) => backend.address))) {
       const host = address + this.hostBits;
-      this.shared.push({
-        table: 'nat',
+      const rule = {
         chain: 'KUBE-HAIRPIN',
         bucket: addressBucket(address, this.options.v6),
         class: 0,
         match: `-s ${host} -d ${host}`,
         comment: '',
-        action: '-j MASQUERADE --random-fully',
-      });
+      };
+      this.shared.push({ ...rule, table: 'nat', action: '-j MASQUERADE --random-fully' });
+      this.shared.push({ ...rule, table: 'filter', action: '-j ACCEPT' });
     }
   }
 

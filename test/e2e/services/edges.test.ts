@@ -1,0 +1,59 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { servicePort } from '../../lab/place.ts';
+import { serviceObject, sliceObject } from '../../lab/service-fixtures.ts';
+import { withServiceLab } from '../../lab/service-lab.ts';
+
+for (const variant of ['nft', 'legacy'] as const) {
+  test(`a pod of which no slice says where it is reaches itself, though FORWARD drops: iptables-${variant}`, () =>
+    withServiceLab({ nodes: 1, variant }, async (services) => {
+      const node = services.lab.nodes[0]!;
+      const pod = await services.addServer(node, 'self');
+      const service = serviceObject('shop/web', { clusterIP: '10.96.0.10', ports: [{ port: 80 }] });
+      services.write(
+        'web.yaml',
+        service,
+        sliceObject('shop/web', [{ port: servicePort }], [{ ip: pod.ipv4 }]),
+      );
+      await node.exec(`iptables-${variant}`, ['-P', 'FORWARD', 'DROP']);
+      // Bridged packets are forwarded ones, too, where br_netfilter is loaded.
+      await services.startProxy(node);
+      const answer = await services.lab.waitFor('an answer', () =>
+        pod.probe.ask({ protocol: 'tcp', address: '10.96.0.10', port: 80 }),
+      );
+      assert.equal(answer.server, 'self');
+    }));
+
+  test(`UDP of a Service that was deleted while the proxy was away is forgotten: iptables-${variant}`, () =>
+    withServiceLab({ nodes: 1, variant }, async (services) => {
+      const node = services.lab.nodes[0]!;
+      const server = await services.addServer(node, 'server');
+      const caller = await services.addPod(node, 'caller');
+      const slice = sliceObject(
+        'shop/dns',
+        [{ port: servicePort, protocol: 'UDP' }],
+        [{ ip: server.ipv4, node: 'node1' }],
+      );
+      const ports = [{ port: 53, protocol: 'UDP', nodePort: 30_053 }];
+      services.write(
+        'dns.yaml',
+        serviceObject('shop/dns', { type: 'NodePort', clusterIP: '10.96.0.53', ports }),
+        slice,
+      );
+      await services.startProxy(node);
+      for (const [address, port] of [
+        ['10.96.0.53', 53],
+        [node.ipv4, 30_053],
+      ] as const)
+        await services.lab.waitFor('an answer', () => caller.probe.ask({ protocol: 'udp', address, port }));
+      const flows = async (): Promise<string[]> =>
+        (await node.exec('conntrack', ['-L', '-p', 'udp']))
+          .split('\n')
+          .filter((line) => line.includes('dst=10.96.0.53 ') || line.includes('dport=30053 '));
+      assert.ok((await flows()).length >= 2);
+      await node.proxy!.stop();
+      services.write('dns.yaml');
+      await services.startProxy(node);
+      await services.lab.waitFor('the flows to go', async () => (await flows()).length === 0);
+    }));
+}

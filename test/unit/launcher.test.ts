@@ -20,7 +20,7 @@ function kept(folder: string, args: readonly string[]): { taken: boolean | undef
 
 const commands = [
   { command: ['agent', '--healthz-port=none'], complaint: /--healthz-port is 'none'/ },
-  { command: ['proxy', '--proxy-mode=none'], complaint: /--proxy-mode: 'none'/ },
+  { command: ['proxy', '--proxy-mode=none'], complaint: /--proxy-mode is 'none'/ },
 ];
 
 describe('the program', () => {

@@ -166,8 +166,10 @@ describe('a start that fails', () => {
 });
 
 describe('a program that hangs', () => {
+  /** Told apart from all that sleep on this machine. */
+  const sleeping = `sleep 1000.0${process.pid}`;
   /** Does not end, and neither does its child, which holds its output. */
-  const hanging = '#!/bin/sh\ntrap "" TERM\nsleep 1000 &\nwhile :; do sleep 1000; done\n';
+  const hanging = `#!/bin/sh\ntrap "" TERM\n${sleeping} &\nwhile :; do ${sleeping}; done\n`;
 
   it('keeps neither agent nor proxy from ending, and ends with them', async () => {
     await withLab({ nodes: 1 }, async (lab) => {
@@ -190,14 +192,20 @@ describe('a program that hangs', () => {
       await lab.waitFor('both to hang', async () => {
         await node.exec('/usr/sbin/iptables-nft', ['-t', 'nat', '-F', 'FLANNEL-POSTRTG']);
         await node.exec('/usr/sbin/iptables-nft', ['-t', 'nat', '-F', 'KUBE-SERVICES']);
-        const { stdout } = await node.namespace.run('pgrep', ['-c', '-f', 'programs/iptables-nft']);
+        const pattern = `${node.programs}/iptables-nft`;
+        const { stdout } = await node.namespace.run('pgrep', ['-c', '-f', `^/bin/sh ${pattern}`]);
         return Number(stdout) >= 2;
       });
       await Promise.all([node.agent!.stop(), node.proxy!.stop()]);
       assert.equal(node.agent!.exitCode, 0, node.agent!.tail());
       assert.equal(node.proxy!.exitCode, 0, node.proxy!.tail());
-      const { stdout } = await node.namespace.run('pgrep', ['-f', `${node.programs}|^sleep 1000`]);
-      assert.equal(stdout, '', 'nothing of it is left');
+      await lab.waitFor('nothing of it to be left', async () => {
+        const { stdout } = await node.namespace.run('pgrep', [
+          '-f',
+          `^/bin/sh ${node.programs}|^${sleeping}`,
+        ]);
+        return stdout === '';
+      });
     });
   });
 });

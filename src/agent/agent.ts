@@ -7,6 +7,7 @@ import type { NetworkConfig } from '../leases/plan/network-config.ts';
 import type { LeaseSource, SourceChange } from '../leases/plan/source.ts';
 import { previousPrefixes } from '../leases/plan/subnet-file.ts';
 import { Masquerade } from '../masquerade/masquerade.ts';
+import type { PeerFilter } from '../masquerade/peer-filter.ts';
 import { describeError } from '../model/error.ts';
 import type { FlagValues } from '../model/flag.ts';
 import { watchKernel } from '../overlay/events.ts';
@@ -24,6 +25,7 @@ import { version } from '../process/version.ts';
 import { type AgentConfig, readAgentConfig } from './config.ts';
 import { serveHealth, serviceState } from './health.ts';
 import type { AgentParts } from './parts.ts';
+import { startPeerFilter } from './peer-filter.ts';
 import { openSource } from './source.ts';
 import { PodTraffic, wantedTraffic } from './traffic.ts';
 
@@ -52,6 +54,7 @@ class Agent {
   private watching = false;
   private readonly conflicts: ConflictWatch;
   private masquerade: Masquerade | undefined;
+  private peerFilter: PeerFilter | undefined;
   private readonly guard = new Gate('the rules that keep others from services on loopback');
   private cni: CniServer | undefined;
   private readonly traffic = new PodTraffic(
@@ -139,8 +142,8 @@ class Agent {
   }
 
   health(): AgentParts {
-    const { source, overlay, masquerade, changes, conflicts, cni } = this;
-    return { source, overlay, masquerade, changes, conflicts: conflicts.found, cni };
+    const { source, overlay, masquerade, peerFilter, changes, conflicts, cni } = this;
+    return { source, overlay, masquerade, peerFilter, changes, conflicts: conflicts.found, cni };
   }
 
   private startOverlay(network: NetworkConfig, socket: RtSocket): void {
@@ -186,6 +189,7 @@ class Agent {
         this.network = next;
         this.overlay?.reconfigure(next);
         this.masquerade?.loop.trigger('the network configuration changed', true);
+        this.peerFilter?.changed('the network configuration changed');
       },
     });
     const { loop } = this.changes;
@@ -203,6 +207,9 @@ class Agent {
     this.conflicts.start();
     // Starting iptables costs more than a peer's entries: it comes when traffic can flow.
     this.startMasquerade();
+    const filter = startPeerFilter(this.config, this.log, overlay.peers, () => this.network);
+    this.peerFilter = filter;
+    this.closers.push(() => filter.stop());
     this.closers.push(watchKernel(overlay, this.log));
     overlay.loop.trigger('kernel events are watched');
     this.log.debug('watches the kernel');

@@ -27,6 +27,7 @@ export interface AgentConfig {
   readonly randomFully: boolean;
   readonly forwardRules: boolean;
   readonly rulesResyncMs: number;
+  readonly vxlanPeersOnly: boolean;
   readonly blackholeRoute: boolean;
   readonly kubeSubnetManager: boolean;
   readonly kubeApiUrl: string | undefined;
@@ -120,6 +121,7 @@ export function readAgentConfig(
     randomFully: !read.boolean('ip-masq-fully-random-disable'),
     forwardRules: read.boolean('iptables-forward-rules'),
     rulesResyncMs: read.integer('iptables-resync', 1, 86_400) * 1000,
+    vxlanPeersOnly: read.boolean('vxlan-peers-only'),
     blackholeRoute: read.boolean('ip-blackhole-route'),
     kubeSubnetManager: read.boolean('kube-subnet-mgr'),
     kubeApiUrl: read.text('kube-api-url'),

@@ -61,6 +61,12 @@ export const agentFlags: readonly Flag[] = [
     help: 'accept forwarded traffic of the pod network',
   },
   {
+    name: 'vxlan-peers-only',
+    kind: 'boolean',
+    standard: false,
+    help: "drop what comes to the VXLAN port from another address than a lease's public IP; breaks nodes behind NAT and others that send from an address that is not their public IP; needs nft",
+  },
+  {
     name: 'ip-blackhole-route',
     kind: 'boolean',
     standard: false,

@@ -1,3 +1,4 @@
+import type { PeerFilter } from '../masquerade/peer-filter.ts';
 import { type Check, formatCheck } from '../model/health.ts';
 import { fullTables, neighbourTables } from '../overlay/neighbour-tables.ts';
 import type { BindAddress } from '../process/bind-address.ts';
@@ -39,7 +40,16 @@ function few<T>(
   return result;
 }
 
-function checks({ source, overlay, masquerade, changes, conflicts, cni }: AgentParts): Check[] {
+/** Where nobody asked for the filter it is silent, unless it cannot be taken away. */
+function peerFilterChecks(filter: PeerFilter | undefined): Check[] {
+  const status = filter?.loop.status();
+  if (filter === undefined || status === undefined) return [];
+  if (!filter.enabled && status.lastError === undefined) return [];
+  return [loopCheck('VXLAN peers', status), ...filter.warnings()];
+}
+
+function checks(parts: AgentParts): Check[] {
+  const { source, overlay, masquerade, changes, conflicts, cni } = parts;
   const own = source.own();
   const { connected, lastError, leaseError, configError, problems, malformed } = source.status();
   const why = changes === undefined ? configError : undefined;
@@ -54,6 +64,7 @@ function checks({ source, overlay, masquerade, changes, conflicts, cni }: AgentP
       : { name: 'lease', state: 'ok', detail: own.name },
     loopCheck('overlay', overlay?.loop.status()),
     loopCheck('masquerade', masquerade?.loop.status()),
+    ...peerFilterChecks(parts.peerFilter),
     connected
       ? { name: 'lease source', state: 'ok', detail: 'followed' }
       : {
@@ -92,9 +103,11 @@ function readyz(subject: AgentParts): HttpAnswer {
   return { status: all.some(({ state }) => state === 'failed') ? 503 : 200, body };
 }
 
+type LoopingParts = Partial<Pick<AgentParts, 'overlay' | 'masquerade' | 'peerFilter'>>;
+
 /** Whether a restart could help: not where etcd or the kernel refuse, only where something hangs. */
-export function healthz({ overlay, masquerade }: Pick<AgentParts, 'overlay' | 'masquerade'>): HttpAnswer {
-  const stuck = [overlay?.loop, masquerade?.loop]
+export function healthz({ overlay, masquerade, peerFilter }: LoopingParts): HttpAnswer {
+  const stuck = [overlay?.loop, masquerade?.loop, peerFilter?.loop]
     .map((loop) => loop?.status())
     .find((status) => (status?.stuckMs ?? 0) > STUCK_MS);
   if (stuck !== undefined) return { status: 500, body: `the loop '${stuck.name}' is stuck\n` };

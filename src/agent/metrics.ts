@@ -13,9 +13,9 @@ interface Sample {
   readonly label?: string;
 }
 
-function loopFailures({ overlay, masquerade, changes }: AgentParts): Record<string, number> {
+function loopFailures({ overlay, masquerade, peerFilter, changes }: AgentParts): Record<string, number> {
   const failures: Record<string, number> = {};
-  for (const part of [overlay, masquerade, changes]) {
+  for (const part of [overlay, masquerade, peerFilter, changes]) {
     const status = part?.loop.status();
     if (status !== undefined) failures[status.name] = status.failures;
   }
@@ -23,7 +23,7 @@ function loopFailures({ overlay, masquerade, changes }: AgentParts): Record<stri
 }
 
 function samples(parts: AgentParts): Sample[] {
-  const { source, overlay, masquerade, changes, conflicts } = parts;
+  const { source, overlay, masquerade, peerFilter, changes, conflicts } = parts;
   const { connected, malformed } = source.status();
   const tables = neighbourTables();
   const byFamily = (of: (table: NeighbourTable) => number): Record<string, number> =>
@@ -80,7 +80,7 @@ function samples(parts: AgentParts): Sample[] {
         entries: overlay?.peers.repairs ?? 0,
         devices: overlay?.vteps.repairs ?? 0,
         settings: overlay?.settings.repairs ?? 0,
-        rules: masquerade?.repairs ?? 0,
+        rules: (masquerade?.repairs ?? 0) + (peerFilter?.repairs ?? 0),
       },
       'what',
     ),

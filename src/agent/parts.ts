@@ -2,6 +2,7 @@ import type { NetworkChanges } from '../leases/network-changes.ts';
 import type { LeaseConflict } from '../leases/plan/conflicts.ts';
 import type { LeaseSource } from '../leases/plan/source.ts';
 import type { Masquerade } from '../masquerade/masquerade.ts';
+import type { PeerFilter } from '../masquerade/peer-filter.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import type { CniServer } from '../pods/cni/server.ts';
 
@@ -10,6 +11,7 @@ export interface AgentParts {
   readonly source: LeaseSource;
   readonly overlay: Overlay | undefined;
   readonly masquerade: Masquerade | undefined;
+  readonly peerFilter: PeerFilter | undefined;
   readonly changes: NetworkChanges | undefined;
   readonly conflicts: readonly LeaseConflict[];
   readonly cni: CniServer | undefined;

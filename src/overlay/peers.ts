@@ -1,6 +1,7 @@
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import type { Lease } from '../leases/plan/lease.ts';
 import type { Backend } from '../leases/plan/network-config.ts';
+import type { Address } from '../model/address.ts';
 import type { Contest } from '../model/contest.ts';
 import { describeError, TwillError } from '../model/error.ts';
 import { monotonicMs } from '../process/clock.ts';
@@ -8,7 +9,7 @@ import type { Log, LogLimiter } from '../process/log.ts';
 import { applyOverlay, listOverlay } from './kernel.ts';
 import type { Adoption, Ownership } from './plan/actual.ts';
 import { diffEntries, type OverlayChange } from './plan/diff.ts';
-import { type EntryMap, type OverlayEntry, sameEntry } from './plan/entries.ts';
+import { type EntryMap, endpointsOf, type OverlayEntry, sameEntry } from './plan/entries.ts';
 import type { Ground } from './plan/ground.ts';
 import type { FamilyPath, PeerContext, SkippedLease } from './plan/peer.ts';
 import { PeerPlanner } from './plan/planner.ts';
@@ -51,6 +52,8 @@ export class OverlayPeers {
   private passedOver: readonly SkippedLease[] = [];
   /** What the kernel refused of single leases at the last attempt. */
   private refused: readonly SkippedLease[] = [];
+  /** Called when other entries should stand, before the kernel has them. */
+  onChange: (() => void) | undefined;
   /** Entries set or removed because the kernel differed although nobody's lease had changed. */
   repairs = 0;
 
@@ -79,6 +82,11 @@ export class OverlayPeers {
   /** Number of entries that should stand. */
   get size(): number {
     return this.applied.size;
+  }
+
+  /** Addresses of the nodes that have entries. */
+  endpoints(): Address[] {
+    return endpointsOf(this.applied);
   }
 
   /** @throws TwillError of the first refusal; everything else was applied all the same */
@@ -179,6 +187,7 @@ export class OverlayPeers {
       this.complete = true;
       return;
     }
+    this.onChange?.();
     const failures = await applyOverlay(this.socket, changes);
     if (this.listed) this.log.debug({ count: changes.length, changes: sample(changes) }, 'applied changes');
     for (const { entry } of failures.keys()) this.applied.delete(entry.key);

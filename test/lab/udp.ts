@@ -78,6 +78,16 @@ function packet(source: string, destination: string, port: number, text: string)
   return Buffer.concat([header, udp]);
 }
 
+/** How a node's tunnel looks in each family; `pretended` is an address that nobody has. */
+export const tunnels = [
+  { name: 'ipv4', device: 'flannel.1', iptables: 'iptables', pretended: '203.0.113.9' },
+  { name: 'ipv6', device: 'flannel-v6.1', iptables: 'ip6tables', pretended: '2001:db8:9::9' },
+] as const;
+
+export async function macOf(namespace: Namespace, device: string): Promise<string> {
+  return JSON.parse(await namespace.exec('ip', ['-j', 'link', 'show', device]))[0].address;
+}
+
 /** What a node would carry to another in UDP (RFC 7348): a frame with a UDP packet. */
 export function vxlan(options: {
   readonly vni: number;

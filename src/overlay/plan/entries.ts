@@ -74,6 +74,18 @@ export const neighbourKey = (address: Address): string => `n ${address.text}`;
  */
 export const fdbKey = (mac: string, { name }: Family): string => `f ${mac} ${name}`;
 
+/** The addresses that the entries send to: those of the nodes that have some. */
+export function endpointsOf(entries: EntryMap): Address[] {
+  const found: Address[] = [];
+  for (const entry of entries.values()) {
+    if (entry.kind === 'fdb') found.push(entry.destination);
+    // With DirectRouting only one side may think that the other is near.
+    else if (entry.kind === 'route' && !entry.onlink && entry.gateway !== undefined)
+      found.push(entry.gateway);
+  }
+  return found;
+}
+
 export function sameEntry(a: OverlayEntry, b: OverlayEntry): boolean {
   if (a === b) return true;
   if (a.kind === 'route' && b.kind === 'route' && (a.nexthop ?? b.nexthop) !== undefined) {

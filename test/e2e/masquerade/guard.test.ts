@@ -4,18 +4,10 @@ import { defaultNetworkConfig, type Lab, withLab } from '../../lab/lab.ts';
 import { attackLoopback, prepareLoopbackAttack } from '../../lab/loopback-attack.ts';
 import type { LabNode } from '../../lab/node.ts';
 import type { Pod } from '../../lab/pod.ts';
-import { type UdpSink, udpSend, udpSink, vxlan } from '../../lab/udp.ts';
+import { macOf, tunnels, type UdpSink, udpSend, udpSink, vxlan } from '../../lab/udp.ts';
 
 const port = 5555;
-const families = [
-  { name: 'ipv4', device: 'flannel.1', iptables: 'iptables', pretended: '203.0.113.9' },
-  { name: 'ipv6', device: 'flannel-v6.1', iptables: 'ip6tables', pretended: '2001:db8:9::9' },
-] as const;
-type Way = (typeof families)[number];
-
-async function macOf(node: LabNode, device: string): Promise<string> {
-  return JSON.parse(await node.exec('ip', ['-j', 'link', 'show', device]))[0].address;
-}
+type Way = (typeof tunnels)[number];
 
 interface Scene {
   readonly lab: Lab;
@@ -33,7 +25,7 @@ async function forge(
   const victim = pods.victims[index]!;
   const data = vxlan({
     vni: 1,
-    mac: await macOf(victim.node as LabNode, way.device),
+    mac: await macOf(victim.node.namespace, way.device),
     source: way.pretended,
     destination: victim[way.name]!,
     port,
@@ -89,7 +81,7 @@ for (const nftables of [false, true])
     it('are dropped at their own and at other nodes, from whatever address, also where they are redirected there', () =>
       withScene(nftables, async (scene) => {
         const [near, far] = scene.lab.nodes as [LabNode, LabNode];
-        for (const way of families) {
+        for (const way of tunnels) {
           const { attacker, victims } = scene.pods;
           const extra = way.name === 'ipv4' ? `${way.pretended}/32` : `${way.pretended}/128 nodad`;
           await attacker.namespace.ip(`addr add ${extra} dev eth0`);
@@ -125,7 +117,7 @@ for (const nftables of [false, true])
         const [near] = scene.lab.nodes as [LabNode];
         for (const pod of scene.pods.victims) {
           const sink = await udpSink(pod.namespace, '::', 8472);
-          for (const way of families)
+          for (const way of tunnels)
             await scene.lab.waitFor('a packet of a pod’s own tunnel', async () => {
               const data = `by ${way.name}`;
               await udpSend(scene.pods.attacker.namespace, { address: pod[way.name]!, port: 8472, data });
@@ -134,7 +126,7 @@ for (const nftables of [false, true])
         }
         await near.agent!.stop();
         await near.exec('nft', ['flush', 'ruleset']);
-        for (const way of families)
+        for (const way of tunnels)
           await scene.lab.waitFor('a forged packet', async () => {
             await forge(scene, way, 0, { target: near[way.name]!, text: `forged ${way.name}` });
             return scene.sinks[0]!.received.includes(`forged ${way.name}`);

@@ -145,7 +145,7 @@ export class NodeUnderlay {
   private input(config: NetworkConfig, underlay: Underlay) {
     const { source, tunnels } = this.options;
     const leases = source.leases();
-    const plausible = plausibleNodes(leases, config);
+    const plausible = plausibleNodes(leases, config, underlay.addresses.values());
     return { leases, plausible, backend: config.backend, underlay, tunnels: new Set(tunnels()) };
   }
 

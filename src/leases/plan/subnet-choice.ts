@@ -59,7 +59,20 @@ export function provesOwnership(lease: Lease, identity: NodeIdentity): boolean {
   const mac = lease.families.some(
     ({ family, vtepMac }) => vtepMac !== undefined && identity.vtepMacs.get(family.name) === vtepMac,
   );
-  return mac || sameSubnets(subnetsOf(lease), identity.previous);
+  return mac || wasOurs(lease, identity);
+}
+
+/** The subnet file is this node's alone; public IP and MAC address anybody who reads the leases can write into another. */
+function wasOurs(lease: Lease, { previous }: NodeIdentity): boolean {
+  return sameSubnets(subnetsOf(lease), previous);
+}
+
+/** What an earlier run left here first, then what only we should have, then what was there first. */
+function byOwnership(identity: NodeIdentity): (a: Lease, b: Lease) => number {
+  return (a, b) =>
+    Number(wasOurs(b, identity)) - Number(wasOurs(a, identity)) ||
+    Number(provesOwnership(b, identity)) - Number(provesOwnership(a, identity)) ||
+    a.order.created - b.order.created;
 }
 
 function freeSubnet(
@@ -155,9 +168,8 @@ export function chooseSubnet(options: {
   const { config, leases, identity, blocked = [], foreign = new Set(), random } = options;
   const ours = leases.filter((lease) => carriesOurIp(lease, identity) && !foreign.has(lease.name));
   const usable = ours.filter((lease) => fits(config, subnetsOf(lease)));
-  const proven = usable.find((lease) => provesOwnership(lease, identity));
-  const reuse = proven ?? usable[0];
-  if (reuse !== undefined) return { kind: 'reuse', lease: reuse, proven: proven !== undefined };
+  const [reuse] = usable.sort(byOwnership(identity));
+  if (reuse !== undefined) return { kind: 'reuse', lease: reuse, proven: provesOwnership(reuse, identity) };
 
   // A lease that carries our IP but does not fit is given back only if it is ours beyond doubt or stands alone.
   const obsolete = ours.filter((lease) => provesOwnership(lease, identity) || ours.length === 1);

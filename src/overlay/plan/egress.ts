@@ -12,12 +12,18 @@ export interface PeerRoute {
 }
 
 /**
+ * Every link that carries IPv6 takes this much (RFC 8200, section 5), and tunnels between sites more. A node that names an
+ * address behind some small device of the others must not make all their packets as small.
+ */
+const LEAST_FOLLOWED = 1280;
+
+/**
  * The underlay as the routes to the nodes make it: packets are as large as all of them can carry, and are bound to the
  * device with the address only where every route leaves by it. Without routes it stays as it was chosen.
  *
- * A node's public IP is what it says it is. So a way that no packet of a pod would fit in counts for nothing, and a
- * device that was unbound once stays so: to bind it means to make it anew, and any node could ask for that again and
- * again.
+ * A node's public IP is what it says it is. So packets are not made smaller than {@link LEAST_FOLLOWED} for any of them,
+ * and a device that was unbound once stays so: to bind it means to make it anew, and any node could ask for that again
+ * and again.
  * @param before what this has made of the same choice, or what stands
  */
 export function followRoutes(
@@ -32,6 +38,6 @@ export function followRoutes(
   );
   if (routes.length === 0) return { ...underlay, carries };
   const inUse = families.filter(({ name }) => underlay.addresses.has(name));
-  const least = Math.min(underlay.mtu, leastMtu(inUse, true));
+  const least = Math.min(underlay.mtu, Math.max(leastMtu(inUse, true), LEAST_FOLLOWED));
   return { ...underlay, carries, mtu: Math.max(least, Math.min(...routes.map(({ mtu }) => mtu))) };
 }

@@ -75,17 +75,24 @@ export function makeGround(
 }
 
 /**
- * Says whether a lease may have its public IP. Outside the pod network it is nobody's business; in it, it must be in no
- * node's subnet, which only a judgement of all leases tells.
+ * Says whether a lease may have its public IP. Outside the pod network it is nobody's business; in it are pods, whose
+ * bridge would make the underlay smaller and smaller, unless the nodes' own network lies there, too. Then it must be in
+ * no node's subnet, which only a judgement of all leases tells.
+ * @param own this node's addresses between the nodes
  */
 export function plausibleNodes(
   leases: ReadonlyMap<string, Lease>,
   { families }: NetworkConfig,
+  own: Iterable<Address>,
 ): (lease: Lease, publicIp: Address) => boolean {
   const networks = families.map(({ network }) => network);
+  const inPodNetwork = (address: Address): boolean =>
+    networks.some((network) => prefixContains(network, address));
+  const nested = [...own].some(inPodNetwork);
   let refusals: Refusals | undefined;
   return (lease, publicIp) => {
-    if (!networks.some((network) => prefixContains(network, publicIp))) return true;
+    if (!inPodNetwork(publicIp)) return true;
+    if (!nested) return false;
     refusals ??= new LeaseHolders(networks).judge(leases.values());
     return refusals.get(lease.name)?.has(publicIp.family.name) !== true;
   };

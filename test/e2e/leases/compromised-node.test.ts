@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { Etcd3 } from 'etcd3';
 import { stringify } from 'yaml';
@@ -183,6 +184,10 @@ test('whatever a compromised node writes beside the others’ leases, their traf
       );
     }
     assert.equal(await device(), made1, 'the device is not made anew each time');
+    // What the victim knows itself by, under names that are listed before and after its own.
+    const held = (await lab.etcd.keys(subnetKeys)).map(({ key }) => key.slice(subnetKeys.length));
+    const forged = ['10.244.1.0-24', '10.244.99.0-24'].filter((name) => !held.includes(name));
+    for (const name of forged) await put(name, value(two.ipv4, victim.mac));
     // Its own lease says that it has the victim's MAC address; it is older than the victim's.
     await put(own.name, value(three.ipv4, victim.mac));
     await put('10.244.220.0-24\nERROR forged', 'x'.repeat(100_000));
@@ -203,6 +208,10 @@ test('whatever a compromised node writes beside the others’ leases, their traf
     }
     await follows(made, 231);
     await answers(made);
+    const file = readFileSync(two.subnetFile, 'utf8');
+    // An address behind the small device that each node has: no packet is smaller than every link takes.
+    assert.match(file, /^FLANNEL_MTU=1230$/m);
+    assert.ok(file.includes(`FLANNEL_SUBNET=${net.replace(/0$/, '1')}/24`), file);
     for (const stream of streams) {
       const { sent, received } = await stream.end();
       assert.equal(received, sent);

@@ -50,6 +50,22 @@ describe('subnet choice', () => {
     });
   });
 
+  it('believes its own subnet file before what another node can write: our public IP and MAC address', () => {
+    const mac = '02:00:00:00:00:07';
+    const forged = lease('10.244.1.0-24', '192.0.2.7', mac);
+    const ours = lease('10.244.3.0-24', '192.0.2.7', mac);
+    assert.deepEqual(choose([forged, ours], identity({ previous })), {
+      reuse: '10.244.3.0-24',
+      proven: true,
+    });
+    // Without a subnet file it is what was there first.
+    const ordered = [
+      { ...forged, order: { created: 9, changed: 9 } },
+      { ...ours, order: { created: 5, changed: 20 } },
+    ];
+    assert.deepEqual(choose(ordered), { reuse: '10.244.3.0-24', proven: true });
+  });
+
   it('picks among all free ones, the last included', () => {
     const seen = new Set<number>();
     chooseSubnet({

@@ -67,9 +67,10 @@ describe('what nodes say of the way to them', () => {
     assert.deepEqual(followRoutes(chosen, [route(2, 1500)]).carries, ['ipv4']);
   });
 
-  it('makes packets no smaller than those that pods can send', () => {
+  it('makes packets no smaller than any link takes, or than pods send', () => {
     assert.equal(followRoutes(chosen, [route(2, 1500), route(2, 1400)]).mtu, 1400);
-    assert.equal(followRoutes(chosen, [route(2, 60)]).mtu, 118);
+    assert.equal(followRoutes(chosen, [route(2, 60)]).mtu, 1280);
+    assert.equal(followRoutes({ ...chosen, mtu: 1000 }, [route(2, 60)]).mtu, 1000);
     const both = {
       ...chosen,
       addresses: new Map([...chosen.addresses, ['ipv6', parseAddress('2001:db8::1')] as const]),

@@ -24,6 +24,7 @@ const packages = [
   { package: 'runc', program: 'runc', tests: 'e2e/pods/containerd' },
   { package: 'containernetworking-plugins', program: '/usr/lib/cni/portmap', tests: 'kernel/pods/adoption' },
   { package: 'containernetworking-plugins', program: '/usr/lib/cni/portmap', tests: 'e2e/pods/migration' },
+  { package: 'containernetworking-plugins', program: '/usr/lib/cni/loopback', tests: 'e2e/pods/containerd' },
   { package: 'busybox-static', program: 'busybox', tests: 'e2e/pods/containerd' },
 ];
 

@@ -59,6 +59,10 @@ function list(folder: string): string[] {
   }
 }
 
+function isFolder(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+}
+
 /** The ids of all owners that have a directory on this machine. */
 export function listOwners(): string[] {
   const name = directoryPrefix.slice('/tmp/'.length);
@@ -74,7 +78,7 @@ export function listNamespaces(id: string): string[] {
 /** Runs `ip netns …` alone among all labs: /run/netns itself comes and goes with the first and the last of them. */
 export async function ipNetns(...args: string[]): Promise<void> {
   // One that still waits for its turn when its owner is killed must be found, or it makes the namespace afterwards.
-  const owner = args[0] === 'add' ? /^tw([0-9a-f]+)-/.exec(args[1]!)?.[1] : undefined;
+  const owner = args[0] === 'del' ? undefined : /^tw([0-9a-f]+)-/.exec(args[1]!)?.[1];
   const env = owner === undefined ? process.env : { ...process.env, [ownerVariable]: owner };
   const result = await run('flock', ['/run', 'ip', 'netns', ...args], { env });
   if (result.status !== 0 && !(args[0] === 'del' && !existsSync(join(namespaceFolder, args[1]!))))
@@ -139,13 +143,24 @@ async function removeNamespaceFolder(id: string): Promise<void> {
   await run('flock', ['/run', 'sh', '-c', script]);
 }
 
-/** The control groups of an owner's containers, in the one hierarchy or in each of the older kind. */
+function withChildren(group: string): string[] {
+  const names = list(group).filter((name) => !name.includes('.')); // the others are the kernel's files
+  return [
+    ...names
+      .map((name) => join(group, name))
+      .filter(isFolder)
+      .flatMap(withChildren),
+    group,
+  ];
+}
+
+/** The control groups of an owner's containers, in the one hierarchy or in each of the older kind, children first. */
 function listControlGroups(id: string): string[] {
   const root = '/sys/fs/cgroup';
   return [root, ...list(root).map((name) => join(root, name))].flatMap((folder) =>
     list(folder)
       .filter((name) => name.startsWith(controlGroupPrefix(id)))
-      .map((name) => join(folder, name)),
+      .flatMap((name) => withChildren(join(folder, name))),
   );
 }
 

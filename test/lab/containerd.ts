@@ -4,23 +4,19 @@ import { copyFileSync, existsSync, mkdirSync, symlinkSync, writeFileSync } from 
 import { join } from 'node:path';
 import { type RunResult, run } from '../../src/kernel/process.ts';
 import { controlGroupPrefix, ownerVariable } from './cleanup.ts';
-import { cniProgram } from './files.ts';
+import { twillProgram } from './files.ts';
 import type { LabNode } from './node.ts';
 import { LabProcess } from './process.ts';
 import { waitFor } from './wait.ts';
 
 const busybox = '/bin/busybox';
 
-/** Why containers cannot be run on this machine; undefined when they can. */
-export function containersMissing(): string | undefined {
-  const programs = { containerd: '/usr/bin/containerd', runc: '/usr/sbin/runc', 'busybox-static': busybox };
-  const missing = Object.entries(programs).filter(([, path]) => !existsSync(path));
-  return missing.length === 0 ? undefined : `not installed: ${missing.map(([name]) => name).join(', ')}`;
-}
+/** The CRI plugin has it set up `lo`. */
+const loopbackPlugin = '/usr/lib/cni/loopback';
 
 /**
- * ctr reads /etc/cni/net.d and /opt/cni/bin, libcni writes below /var/lib and the shims below /run: in a mount
- * namespace of its own, containerd sees folders of the lab's there.
+ * Runtime and ctr read /etc/cni/net.d and /opt/cni/bin, libcni writes below /var/lib, shims and the namespaces of pods
+ * are below /run: in a mount namespace of its own, containerd sees folders of the lab's there.
  */
 const mountScript = `
   set -e
@@ -28,11 +24,10 @@ const mountScript = `
   mount -t tmpfs none /var/lib
   mount -t tmpfs none /opt
   mkdir -p /opt/cni/bin /opt/etc /opt/work
-  cp "$TWILL_CNI" /opt/cni/bin/twill
+  cp ${loopbackPlugin} /opt/cni/bin
   mount -t overlay none -o lowerdir=/etc,upperdir=/opt/etc,workdir=/opt/work /etc
-  mkdir -p /etc/cni/net.d
-  cp "$TWILL_CONFLIST" /etc/cni/net.d/10-twill.conflist
   mount -t tmpfs none /run
+  "$TWILL_PROGRAM" install-cni --cni-socket="$TWILL_SOCKET"
   exec containerd --config "$TWILL_CONFIG"
 `;
 
@@ -84,10 +79,13 @@ export class Container {
 /** A real containerd on a node of the lab, with Twill as its CNI plugin. */
 export class Containerd {
   readonly process: LabProcess;
+  readonly socket: string;
+  /** Files for containers: busybox and a page that names the node. */
+  readonly rootfs: string;
+  readonly directory: string;
+  /** A name that nobody serves: it has to be imported. */
+  readonly sandboxImage = 'images.invalid/sandbox:1';
   private readonly node: LabNode;
-  private readonly socket: string;
-  private readonly rootfs: string;
-  private readonly directory: string;
 
   private constructor(node: LabNode) {
     this.node = node;
@@ -96,20 +94,7 @@ export class Containerd {
     this.rootfs = join(this.directory, 'rootfs');
     mkdirSync(this.directory);
     const config = join(this.directory, 'config.toml');
-    const conflist = join(this.directory, '10-twill.conflist');
-    const { cniVersion, name, ...plugin } = node.netconf;
-    // The containerd of Debian 12 speaks CNI 1.0.0 at most.
-    writeFileSync(conflist, JSON.stringify({ cniVersion: cniVersion && '1.0.0', name, plugins: [plugin] }));
-    writeFileSync(
-      config,
-      `version = 2
-root = "${this.directory}/root"
-state = "${this.directory}/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
-[grpc]
-address = "${this.socket}"
-`,
-    );
+    writeFileSync(config, this.configuration());
     // `ip netns exec` hides /sys/fs/cgroup from what it runs: back to the mounts of this process first.
     this.process = new LabProcess({
       name: `containerd of ${node.name}`,
@@ -118,11 +103,21 @@ address = "${this.socket}"
       args: [`--target=${process.pid}`, '--mount', '--root', 'unshare', '--mount', 'sh', '-c', mountScript],
       cwd: this.directory,
       logFile: join(this.directory, 'containerd.log'),
-      env: { TWILL_CNI: cniProgram, TWILL_CONFLIST: conflist, TWILL_CONFIG: config, TMPDIR: this.directory },
+      env: {
+        TWILL_PROGRAM: twillProgram,
+        TWILL_SOCKET: node.cniSocket,
+        TWILL_CONFIG: config,
+        TMPDIR: this.directory,
+      },
     });
   }
 
+  /** @throws Error when something that it needs is not installed */
   static async start(node: LabNode): Promise<Containerd> {
+    const missing = ['/usr/bin/containerd', '/usr/sbin/runc', busybox, loopbackPlugin].filter(
+      (path) => !existsSync(path),
+    );
+    if (missing.length > 0) throw new Error(`not installed: ${missing.join(', ')}`);
     const runtime = new Containerd(node);
     runtime.makeRootfs();
     await runtime.process.start();
@@ -161,10 +156,34 @@ address = "${this.socket}"
     return run('nsenter', [...this.enter(), ...args]);
   }
 
+  /**
+   * What runs another program among containerd's mounts. An agent has to be there to see the network namespaces that
+   * the CRI plugin makes: on a node both are among the node's.
+   */
+  get amongItsMounts(): string[] {
+    return ['nsenter', `--target=${this.process.pid}`, '--mount', '--root'];
+  }
+
+  private configuration(): string {
+    return `version = 2
+root = "${this.directory}/root"
+state = "${this.directory}/state"
+[grpc]
+address = "${this.socket}"
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "${this.sandboxImage}"
+disable_apparmor = true
+restrict_oom_score_adj = true
+[plugins."io.containerd.grpc.v1.cri".containerd]
+snapshotter = "native"
+`;
+  }
+
   private enter(): string[] {
     // From a folder that exists in there: the CNI executable inherits it.
     const ctr = ['sh', '-c', 'cd / && exec ctr "$@"', 'ctr', '--address', this.socket];
-    return [`--target=${this.process.pid}`, '--mount', '--root', '--net', ...ctr];
+    const [, ...mounts] = this.amongItsMounts;
+    return [...mounts, '--net', ...ctr];
   }
 
   private makeRootfs(): void {

@@ -29,6 +29,13 @@ export class Namespace {
     return namespace;
   }
 
+  /** The namespace that a process is in, which somebody else made; it stays until `remove()`, as any other. */
+  static async attach(label: string, pid: number, guard: Guard): Promise<Namespace> {
+    const namespace = new Namespace(guard.namespacePrefix + label, guard);
+    await ipNetns('attach', namespace.name, String(pid));
+    return namespace;
+  }
+
   /** Where files that belong to what runs inside may lie; removed with the guard. */
   get directory(): string {
     return this.guard.directory;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { test } from 'node:test';
-import { type Container, Containerd, containersMissing } from '../../lab/containerd.ts';
+import { type Container, Containerd } from '../../lab/containerd.ts';
 import { type Lab, withLab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
 
@@ -24,11 +24,7 @@ async function get(lab: Lab, from: Container, address: string): Promise<string> 
   });
 }
 
-const skip = containersMissing() ?? false;
-
-test('containerd runs containers on two nodes with the CNI executable, and they reach each other', {
-  skip,
-}, async () => {
+test('containerd runs containers on two nodes with the CNI executable, and they reach each other', async () => {
   await withLab({ nodes: 2 }, async (lab) => {
     await Promise.all(lab.nodes.map((node) => node.startAgent()));
     const runtimes = await Promise.all(lab.nodes.map((node) => Containerd.start(node)));

@@ -135,12 +135,14 @@ test('CRI: the bandwidth that annotations ask for is what goes through, in each 
       ['ingress', 40, received],
       ['egress', 20, sent],
     ] as const) {
+      const rates: number[] = [];
       // A busy machine can make any flow slow, but none faster than its limit.
       await lab.waitFor(`${what} to fill its limit`, async () => {
         const rate = await measure(limited);
-        assert.ok(rate < megabits * 1.3, `${what}: ${rate} of ${megabits} Mbit/s`);
+        rates.push(rate);
         return rate > megabits / 2;
       });
+      assert.ok(Math.max(...rates) < megabits * 1.3, `${what}: ${rates} of ${megabits} Mbit/s`);
       const wanted = megabits * 3;
       await lab.waitFor(`${what} without a limit`, async () => (await measure(free)) > wanted);
     }

@@ -1,10 +1,11 @@
 import { existsSync, readFileSync } from 'node:fs';
+import { kernelFamilies } from '../kernel/ipv6.ts';
 import { listAddresses } from '../kernel/netlink/addresses.ts';
 import { deleteLink, listLinks } from '../kernel/netlink/links.ts';
 import { RtSocket } from '../kernel/netlink/socket.ts';
 import { removeNftTable } from '../kernel/nft.ts';
 import { runChecked } from '../kernel/process.ts';
-import { families, tryParseAddress } from '../model/address.ts';
+import { tryParseAddress } from '../model/address.ts';
 import { describeError, isTwillError } from '../model/error.ts';
 import { deletion, IPVS_DEVICE, ipvsSets, NFT_TABLE, virtualServices } from './plan/predecessor.ts';
 
@@ -16,7 +17,7 @@ export interface Leftovers {
 }
 
 async function removeTables(found: Leftovers): Promise<void> {
-  for (const family of families) {
+  for (const family of kernelFamilies()) {
     const name = `nftables table ${family.nft} ${NFT_TABLE}`;
     try {
       if (await removeNftTable(family, NFT_TABLE)) found.removed.push(name);

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { proxyFlags } from '../../src/services/plan/flags.ts';
@@ -36,4 +36,14 @@ test('every flag in a table of the README exists', async () => {
     assert.ok(flagsIn(rows).length > 0);
     for (const flag of flagsIn(rows)) assert.ok(known.has(flag), `twill ${command} --${flag}`);
   }
+});
+
+test('every file that ARCHITECTURE.md and every test that SECURITY.md names is there', () => {
+  const architecture = readFileSync(join(root, 'ARCHITECTURE.md'), 'utf8');
+  for (const [, file] of architecture.matchAll(/`((?:[a-z-]+\/){2,}[a-z-]+\.(?:ts|json))`/g))
+    assert.ok(existsSync(join(root, 'src', file!)) || existsSync(join(root, file!)), file);
+  const security = readFileSync(join(root, 'SECURITY.md'), 'utf8');
+  const tests = [...security.matchAll(/`((?:unit|golden|kernel|e2e)\/[a-z/-]+)`/g)];
+  assert.ok(tests.length > 10);
+  for (const [, test] of tests) assert.ok(existsSync(join(root, 'test', `${test}.test.ts`)), test);
 });

@@ -92,17 +92,15 @@ test('portIsolation: two pods that want it do not reach each other, and reach th
   });
 });
 
-test('forceAddress: another address of the bridge goes, is refused, or stays', async () => {
-  for (const [forceAddress, left] of [
-    [true, false],
-    [undefined, true],
-  ] as const) {
+test('forceAddress: another address of the bridge goes, or is refused', async () => {
+  // The agent's own bridge has its gateway addresses alone where nothing is said, too.
+  for (const forceAddress of [true, undefined]) {
     await withCniNode(async (node) => {
       await node.namespace.ip('link add cni0 type bridge', 'addr add 10.9.9.1/24 dev cni0');
       await added(node, { forceAddress });
       const shown = JSON.stringify((await link(node.namespace, 'cni0')).addr_info);
       assert.match(shown, /10\.244\.7\.1/);
-      assert.equal(shown.includes('10.9.9.1'), left);
+      assert.equal(shown.includes('10.9.9.1'), false);
     });
   }
   await withCniNode(async (node) => {

@@ -38,6 +38,9 @@ if (files.length === 0) {
   process.exit(1);
 }
 
+// Proxies that are started without a place of their own must not leave one on this machine.
+process.env.TWILL_INSPECT_SOCKET ??= 'none';
+
 const skipped: string[] = [];
 const stream = run({ files, concurrency, timeout: fileTimeoutMs });
 stream.on('test:fail', () => {

@@ -27,6 +27,8 @@ import { serveHealth, serviceState } from './health.ts';
 import type { AgentParts } from './parts.ts';
 import { startPeerFilter } from './peer-filter.ts';
 import { openSource } from './source.ts';
+import { answerQuestion, type StateSubject } from './state.ts';
+import { keepAgentState } from './state-file.ts';
 import { PodTraffic, wantedTraffic } from './traffic.ts';
 
 /** The devices in the bridge: one for each pod, whichever CNI plugin wired it. */
@@ -52,6 +54,7 @@ class Agent {
   private network: NetworkConfig | undefined;
   private changes: NetworkChanges | undefined;
   private watching = false;
+  private sourceChanges = 0;
   private readonly conflicts: ConflictWatch;
   private masquerade: Masquerade | undefined;
   private peerFilter: PeerFilter | undefined;
@@ -119,16 +122,19 @@ class Agent {
       subnetFile,
       trafficReady: () => this.traffic.ready(),
       log: this.log,
+      inspect: (question) => answerQuestion(question, this.subject()),
       loopbackGuard: () => this.guard.wait(GUARD_WAIT_MS),
       podNetwork: () =>
         this.overlay?.podNetwork() ?? { ready: false, reason: 'there is no network configuration yet' },
     });
     this.cni = cni;
     this.closers.push(() => cni.close());
+    this.closers.push(keepAgentState(socketPath, () => this.subject(), this.log));
     this.closers.push(await serveHealth(this.config, () => this.health(), this.log));
   }
 
   private sourceChanged(change: SourceChange): void {
+    this.sourceChanges++;
     if (change === 'config') {
       this.changes?.loop.trigger('the network configuration changed', true);
       this.overlay?.loop.trigger('there is another network configuration');
@@ -139,6 +145,11 @@ class Agent {
       this.masquerade?.loop.trigger('own lease', true);
     }
     this.conflicts.leasesChanged();
+  }
+
+  private subject(): StateSubject {
+    const { config, network, sourceChanges: changes } = this;
+    return { config, parts: this.health(), network, changes };
   }
 
   health(): AgentParts {

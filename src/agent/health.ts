@@ -48,7 +48,8 @@ function peerFilterChecks(filter: PeerFilter | undefined): Check[] {
   return [loopCheck('VXLAN peers', status), ...filter.warnings()];
 }
 
-function checks(parts: AgentParts): Check[] {
+/** What /readyz is made of. */
+export function checks(parts: AgentParts): Check[] {
   const { source, overlay, masquerade, changes, conflicts, cni } = parts;
   const own = source.own();
   const { connected, lastError, leaseError, configError, problems, malformed } = source.status();

@@ -1,28 +1,69 @@
 import { createConnection } from 'node:net';
 import { TwillError } from '../model/error.ts';
-import type { InspectCall } from '../pods/plan/protocol.ts';
+import type { ProcessCondition } from '../process/mark.ts';
+
+/** Who is asked, for messages. */
+export type Asked = 'agent' | 'proxy';
+
+/** A question to the agent or the proxy. */
+export interface Question {
+  readonly inspect: string;
+  readonly [parameter: string]: unknown;
+}
+
+/** Whoever lives answers within milliseconds; one that is stopped, or hangs, must not keep people waiting. */
+const ANSWER_MS = 1000;
+
+function waitForLine(socketPath: string, question: Question, timeoutMs: number): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    const socket = createConnection(socketPath, () => socket.write(`${JSON.stringify(question)}\n`));
+    socket.setTimeout(timeoutMs, () => socket.destroy(new Error(`no answer within ${timeoutMs} ms`)));
+    socket.on('data', (chunk: Buffer) => {
+      chunks.push(chunk);
+      if (chunk.at(-1) !== 10) return;
+      socket.destroy();
+      resolve(Buffer.concat(chunks).toString());
+    });
+    socket.on('error', reject);
+    socket.on('close', () => reject(new Error('the connection was closed without an answer')));
+  });
+}
+
+/**
+ * Asks the agent or the proxy, and returns the line that it answers.
+ * @throws TwillError `unavailable` naming the socket when it does not answer in time
+ */
+export async function ask(
+  asked: Asked,
+  socketPath: string,
+  question: Question,
+  timeoutMs = ANSWER_MS,
+): Promise<string> {
+  try {
+    return await waitForLine(socketPath, question, timeoutMs);
+  } catch (cause) {
+    throw new TwillError('unavailable', `the Twill ${asked} does not answer on ${socketPath}`, cause);
+  }
+}
 
 /**
  * Asks the agent a question about its pods.
  * @throws TwillError `unavailable` naming the socket when it does not answer
  */
-export function askAgent<T>(socketPath: string, call: InspectCall): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const fail = (cause?: unknown): void =>
-      reject(new TwillError('unavailable', `the Twill agent does not answer on ${socketPath}`, cause));
-    const chunks: Buffer[] = [];
-    const socket = createConnection(socketPath, () => socket.write(`${JSON.stringify(call)}\n`));
-    socket.on('data', (chunk: Buffer) => {
-      chunks.push(chunk);
-      if (chunk.at(-1) !== 10) return;
-      socket.destroy();
-      try {
-        resolve(JSON.parse(Buffer.concat(chunks).toString()) as T);
-      } catch (cause) {
-        fail(cause);
-      }
-    });
-    socket.on('error', fail);
-    socket.on('close', () => fail());
-  });
+export async function askAgent<T>(socketPath: string, question: Question): Promise<T> {
+  return JSON.parse(await ask('agent', socketPath, question)) as T;
+}
+
+const conditions: Readonly<Record<ProcessCondition, string>> = {
+  runs: 'runs and does not answer',
+  stopped: 'is stopped by a signal (SIGSTOP; kill -CONT lets it go on)',
+  gone: 'is not running',
+  elsewhere: 'does not answer',
+};
+
+/** Why there is no answer, in words. */
+export function describeCondition(asked: Asked, pid: number, condition: ProcessCondition): string {
+  const process = condition === 'gone' || condition === 'elsewhere' ? '' : ` (process ${pid})`;
+  return `the ${asked}${process} ${conditions[condition]}`;
 }

@@ -1,50 +1,111 @@
-import type { PodRecord } from '../pods/plan/pod.ts';
+import { RtSocket } from '../kernel/netlink/socket.ts';
+import type { Bandwidth, PodRecord } from '../pods/plan/pod.ts';
 import { parseTime, wallClockMs } from '../process/clock.ts';
-import { askAgent } from './client.ts';
-import { formatTable } from './table.ts';
+import { type Answer, type InspectFlags, type Screen, show } from './output.ts';
+import { knownPods } from './pod-records.ts';
+import { podTroubles } from './pod-troubles.ts';
+import { type Cell, formatTable } from './table.ts';
 
-export interface PodsFlags {
-  readonly cniSocket: string;
-  readonly output: string;
+export interface PodsFlags extends InspectFlags {
+  readonly cniSocket?: string;
 }
 
-function age(since: string, now: number): string {
+/** A pod as `-o json` shows it: its record, and what is wrong with it. */
+export interface ShownPod extends PodRecord {
+  readonly troubles: readonly string[];
+}
+
+export interface PodsAnswer extends Answer {
+  readonly version: 1;
+  /** Where this is from; undefined where the agent has said it itself. */
+  readonly agentAway: string | undefined;
+  readonly pods: readonly ShownPod[];
+}
+
+/** Time since then, in the largest unit that says enough. */
+export function age(since: string, now: number): string {
   const seconds = Math.max(0, Math.round((now - parseTime(since)) / 1000));
   if (seconds < 120) return `${seconds}s`;
   if (seconds < 7200) return `${Math.floor(seconds / 60)}m`;
   return seconds < 172_800 ? `${Math.floor(seconds / 3600)}h` : `${Math.floor(seconds / 86_400)}d`;
 }
 
-function row(record: PodRecord, now: number): string[] {
-  const { pod, containerId, ifname, addresses, hostVeth, portMappings, createdAt } = record;
-  const ports = portMappings.map(
+/** A rate in bits per second, for people. */
+function rate(bits: number): string {
+  for (const [unit, size] of [
+    ['G', 1e9],
+    ['M', 1e6],
+    ['k', 1e3],
+  ] as const)
+    if (bits >= size) return `${Math.round((bits / size) * 10) / 10} ${unit}bit/s`;
+  return `${bits} bit/s`;
+}
+
+function limits({ ingressRate, egressRate }: Bandwidth): string[] {
+  return [
+    ...(ingressRate ? [`in at most ${rate(ingressRate)}`] : []),
+    ...(egressRate ? [`out at most ${rate(egressRate)}`] : []),
+  ];
+}
+
+function notes(pod: ShownPod): string {
+  const ports = pod.portMappings.map(
     ({ hostPort, containerPort, protocol }) => `${hostPort}->${containerPort}/${protocol}`,
   );
   return [
-    pod ?? '-',
-    containerId.slice(0, 13),
-    ifname,
-    addresses.map(({ address }) => address).join(','),
+    ...pod.troubles,
+    ...(pod.adopted === true ? ['adopted'] : []),
+    ...(pod.pod === undefined ? [] : [`container ${pod.containerId.slice(0, 13)}`]),
+    ...(pod.ifname === 'eth0' ? [] : [`interface ${pod.ifname}`]),
+    ...(ports.length === 0 ? [] : [`host ports ${ports.join(' ')}`]),
+    ...(pod.bandwidth === undefined ? [] : limits(pod.bandwidth)),
+  ].join('; ');
+}
+
+function row(pod: ShownPod, now: number): Cell[] {
+  const { containerId, addresses, mac, hostVeth, createdAt, troubles } = pod;
+  return [
+    pod.pod ?? containerId.slice(0, 13),
+    addresses.map(({ address }) => address.split('/')[0]).join(','),
+    mac,
     hostVeth,
-    ports.join(',') || '-',
     age(createdAt, now),
+    troubles.length === 0 ? notes(pod) : { text: notes(pod), tone: 'bad' },
   ];
 }
 
 /** The pods as a table, oldest first. */
-export function podTable(records: readonly PodRecord[], now: number): string {
-  const sorted = [...records].sort((a, b) => a.order - b.order);
-  const header = ['POD', 'CONTAINER', 'INTERFACE', 'ADDRESSES', 'HOST VETH', 'HOST PORTS', 'AGE'];
-  return formatTable(
-    header,
-    sorted.map((record) => row(record, now)),
+export function podTable({ pods, agentAway }: PodsAnswer, now: number, { paint, width }: Screen): string {
+  const sorted = [...pods].sort((a, b) => a.order - b.order);
+  const table = formatTable(
+    ['POD', 'ADDRESSES', 'MAC', 'HOST VETH', 'AGE', 'NOTES'],
+    sorted.map((pod) => row(pod, now)),
+    { paint, width },
   );
+  return agentAway === undefined ? table : `${paint(`${agentAway}: from its records`, 'poor')}\n${table}`;
+}
+
+async function look(socketPath: string): Promise<PodsAnswer> {
+  const { pods, why } = await knownPods(socketPath);
+  const socket = new RtSocket();
+  try {
+    const troubles = await podTroubles(socket, pods);
+    return {
+      version: 1,
+      agentAway: why,
+      pods: pods.map((pod) => ({ ...pod, troubles: troubles.get(pod) ?? [] })),
+    };
+  } finally {
+    socket.close();
+  }
 }
 
 /** `twill pods` */
-export async function showPods({ cniSocket, output }: PodsFlags): Promise<void> {
-  const records = await askAgent<PodRecord[]>(cniSocket, { inspect: 'pods' });
-  const text =
-    output === 'json' ? `${JSON.stringify(records, undefined, 2)}\n` : podTable(records, wallClockMs());
-  process.stdout.write(text);
+export async function showPods(flags: PodsFlags): Promise<void> {
+  const socketPath = flags.cniSocket ?? flags.socket;
+  await show(flags, {
+    look: () => look(socketPath),
+    table: (answer, screen) => podTable(answer, wallClockMs(), screen),
+    exitStatus: ({ pods }) => (pods.some(({ troubles }) => troubles.length > 0) ? 1 : 0),
+  });
 }

@@ -31,6 +31,8 @@ export class Masquerade {
   private readonly tools = new Map<Family['name'], Iptables>();
   /** The rules of the last run, and their kind. */
   private wanted = '';
+  /** What {@link wanted} was made of. */
+  private current: readonly TrafficRules[] = [];
   /** The first run, or the first with other rules: what is written then repairs nothing. */
   private first = true;
   /** Families that have rules of ours. */
@@ -70,6 +72,7 @@ export class Masquerade {
 
   private async work(): Promise<void> {
     const rules = this.options.rules();
+    this.current = rules;
     if (rules.length === 0) return;
     const nftables = this.options.nftables();
     const print = JSON.stringify([nftables, rules], (_, value) =>
@@ -101,6 +104,21 @@ export class Masquerade {
     this.wanted = print;
     this.watch.learn(this.wrote || this.waits ? undefined : state);
     this.options.log.debug({ wrote: this.wrote }, 'looked at the rules');
+  }
+
+  /** The next run looks at the rules, whether somebody has written some or not. */
+  lookAgain(): void {
+    this.watch.learn(undefined);
+  }
+
+  /** The rules that should stand, as of the last run, and which variant of iptables is used. */
+  state(): {
+    readonly nftables: boolean;
+    readonly wanted: readonly TrafficRules[];
+    readonly variants: ReadonlyMap<Family['name'], string>;
+  } {
+    const variants = new Map([...this.tools].map(([name, { variant }]) => [name, variant]));
+    return { nftables: this.options.nftables(), wanted: this.current, variants };
   }
 
   async stop(): Promise<void> {

@@ -52,6 +52,8 @@ export class OverlayPeers {
   private passedOver: readonly SkippedLease[] = [];
   /** What the kernel refused of single leases at the last attempt. */
   private refused: readonly SkippedLease[] = [];
+  /** What the entries were last worked out from. */
+  input: PeersInput | undefined;
   /** Called when other entries should stand, before the kernel has them. */
   onChange: (() => void) | undefined;
   /** Entries set or removed because the kernel differed although nobody's lease had changed. */
@@ -91,6 +93,7 @@ export class OverlayPeers {
 
   /** @throws TwillError of the first refusal; everything else was applied all the same */
   async sync(input: PeersInput, full: boolean): Promise<void> {
+    this.input = input;
     const { leases, own, paths, backend, ground } = input;
     const planner = this.plannerFor({ own, paths, backend, ground });
     const devices = paths.flatMap(({ vxlan }) => vxlan ?? []);

@@ -10,7 +10,7 @@ import { monotonicMs } from '../process/clock.ts';
 import { type Log, LogLimiter } from '../process/log.ts';
 import { ensureVxlan } from './devices.ts';
 import type { ListedHost } from './host.ts';
-import { planVxlan, type Underlay, vxlanName } from './plan/device.ts';
+import { planVxlan, type Underlay, type VxlanPlan, vxlanName } from './plan/device.ts';
 import { randomMac, type VtepMacs } from './vtep-macs.ts';
 
 export interface VtepsOptions {
@@ -42,6 +42,7 @@ export class Vteps {
   private readonly names = new Map<number, string>();
   /** The plan that each device has stood by. */
   private readonly stood = new Map<string, string>();
+  private readonly planned = new Map<string, VxlanPlan>();
 
   constructor(options: VtepsOptions) {
     this.options = options;
@@ -50,6 +51,11 @@ export class Vteps {
   /** Interface indexes by family. */
   get indexes(): ReadonlyMap<Family['name'], number> {
     return this.found;
+  }
+
+  /** The devices as they should be. */
+  plans(): VxlanPlan[] {
+    return [...this.planned.values()];
   }
 
   /** Name of the device with this interface index, if it is ours. */
@@ -103,6 +109,7 @@ export class Vteps {
       const mac = macs.get(vxlanName(family, backend.vni));
       if (subnet === undefined || mac === undefined) continue;
       const plan = planVxlan({ family, backend, underlay, mac, subnet, network });
+      this.planned.set(plan.name, plan);
       const { index, repairs } = await ensureVxlan(socket, plan, host, log);
       const print = JSON.stringify(plan, (_, value) => (typeof value === 'bigint' ? String(value) : value));
       // What follows from a plan that changed (the underlay's MTU, say) is nobody's fault.
@@ -141,6 +148,7 @@ export class Vteps {
   async retire(host: ListedHost, config: NetworkConfig): Promise<void> {
     const { socket, macs, log } = this.options;
     const planned = plannedNames(config);
+    for (const name of this.planned.keys()) if (!planned.includes(name)) this.planned.delete(name);
     for (const name of macs.names()) {
       if (planned.includes(name)) continue;
       const link = host.links.find((candidate) => candidate.name === name && candidate.kind === 'vxlan');

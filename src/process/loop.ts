@@ -27,6 +27,8 @@ export interface LoopStatus {
   readonly sinceSuccessMs: number | undefined;
   readonly lastError: string | undefined;
   readonly pending: boolean;
+  /** Milliseconds until the next run by itself: after a failure the next attempt. Undefined where none is set. */
+  readonly nextRunMs: number | undefined;
   /**
    * For how many milliseconds it has come to no end: the run under way, and those before it that ended by a time-out
    * only. 0 where nothing hangs.
@@ -84,6 +86,7 @@ export class ReconcileLoop {
       sinceSuccessMs: this.lastSuccess === undefined ? undefined : monotonicMs() - this.lastSuccess.at,
       lastError: this.lastError,
       pending: this.reasons.size > 0 || this.running !== undefined,
+      nextRunMs: Number.isFinite(this.timerAt) ? Math.max(0, this.timerAt - monotonicMs()) : undefined,
       stuckMs: this.noEndSince === undefined ? 0 : monotonicMs() - this.noEndSince,
     };
   }

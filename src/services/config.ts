@@ -46,6 +46,8 @@ export interface ProxyConfig {
   readonly metricsAddress: BindAddress | undefined;
   /** An address of the two that cannot be served ends the process; otherwise it is tried again. */
   readonly bindAddressHardFail: boolean;
+  /** Where inspection commands ask; undefined for nowhere. */
+  readonly inspectSocket: string | undefined;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
 }
@@ -251,6 +253,7 @@ export function proxyConfig(read: FlagReader): ProxyConfig {
     healthzAddress: serverAddress(read, 'healthz', node),
     metricsAddress: serverAddress(read, 'metrics', node),
     bindAddressHardFail: read.boolean('bind-address-hard-fail'),
+    inspectSocket: read.must('inspect-socket') === 'none' ? undefined : read.must('inspect-socket'),
     logLevel: logLevel(read),
     logFormat: logFormat(read),
   };

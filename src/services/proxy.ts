@@ -16,6 +16,7 @@ import { watchConfiguration } from './configuration-file.ts';
 import { tuneConntrack } from './conntrack-tuning.ts';
 import { ProxyFlows } from './flows.ts';
 import { ProxyServers, type ProxyState, serviceState } from './health.ts';
+import { serveInspection } from './inspection.ts';
 import type { RenderOptions } from './iptables/plan/options.ts';
 import { ProxyRules, sha256 } from './iptables/rules.ts';
 import { ProxyLocalnet } from './localnet.ts';
@@ -219,6 +220,8 @@ export async function runProxy(config: ProxyConfig, settings: ProxySettings): Pr
     const state: ProxyState = { proxy: undefined, waitingFor: 'the start' };
     const servers = new ProxyServers(config, settings, state, metrics, log);
     closers.push(() => servers.close());
+    const { inspectSocket: socketPath } = config;
+    if (socketPath !== undefined) closers.push(serveInspection({ socketPath, config, state, log }));
     closers.push(informSystemd({ env: process.env, log, signal, state: () => serviceState(state) }));
     const start = async (): Promise<void> => {
       servers.serveHealth();

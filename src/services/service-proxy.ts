@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { RulesStamp } from '../kernel/rules-stamp.ts';
 import type { Family } from '../model/address.ts';
 import { Contest, contestedChecks } from '../model/contest.ts';
@@ -16,8 +17,8 @@ import type { ProxyLocalnet } from './localnet.ts';
 import type { ProxyMetrics } from './metrics.ts';
 import { RulesHealth } from './plan/health.ts';
 import type { NodeFacts } from './plan/service.ts';
-import { localReadyCounts } from './plan/table.ts';
-import type { ServiceState } from './plan/tracker.ts';
+import { localReadyCounts, type NodeView } from './plan/table.ts';
+import type { ServiceState, ServiceTracker } from './plan/tracker.ts';
 import type { ServiceSource } from './sources/source.ts';
 import { ProxyWatch } from './watch.ts';
 
@@ -116,6 +117,34 @@ export class ServiceProxy {
   get ready(): boolean {
     const { lastSuccess, consecutiveFailures } = this.loop.status();
     return lastSuccess !== undefined && consecutiveFailures === 0;
+  }
+
+  /** The families that are served. */
+  get families(): readonly ServedFamily[] {
+    return this.options.families;
+  }
+
+  /** All Services. */
+  get tracker(): ServiceTracker {
+    return this.input.tracker;
+  }
+
+  /** This node, as the rules see it. */
+  get view(): NodeView {
+    return this.input.view;
+  }
+
+  /** Where Services come from, for people. */
+  get source(): string {
+    return this.options.source.description;
+  }
+
+  /** Reads the kernel's rules and puts them right. @returns whether that was done within the time */
+  async repairNow(waitMs: number): Promise<boolean> {
+    const done = this.loop.settled().then(() => true);
+    this.fullWanted = true;
+    this.loop.trigger('asked for by an operator', true);
+    return Promise.race([done, sleep(waitMs, false, { ref: false })]);
   }
 
   /** What the first rules wait for, in words; undefined when it is there. */

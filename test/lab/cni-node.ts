@@ -143,8 +143,8 @@ export class CniNode {
   }
 
   /** What the server knows of its pods. */
-  records(): Promise<PodRecord[]> {
-    return askAgent<PodRecord[]>(this.socketPath, { inspect: 'pods' });
+  async records(): Promise<PodRecord[]> {
+    return (await askAgent<{ pods: PodRecord[] }>(this.socketPath, { inspect: 'pods' })).pods;
   }
 
   /** Names of the veths on the node's side. */

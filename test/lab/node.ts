@@ -53,6 +53,10 @@ export class LabNode extends Place {
     return join(this.dir, 'cni.sock');
   }
 
+  get proxySocket(): string {
+    return join(this.dir, 'proxy.sock');
+  }
+
   /** What /var/lib/cni is on a node. */
   get cniDataDir(): string {
     return join(this.dir, 'cni-data');
@@ -115,6 +119,7 @@ export class LabNode extends Place {
       `--manifests=${this.options.manifests}`,
       `--hostname-override=${this.name}`,
       `--cluster-cidr=${this.options.clusterCidr}`,
+      `--inspect-socket=${this.proxySocket}`,
       '--log-format=pretty',
     ]);
     await this.proxy.start(extraArgs);

@@ -97,6 +97,10 @@ export class EtcdOwnership {
       this.loop.trigger('own lease changed', true);
   }
 
+  get secondsLeft(): number | undefined {
+    return this.held === undefined ? undefined : this.renewal.secondsLeft;
+  }
+
   async stop(): Promise<void> {
     this.renewal.stop();
     await this.loop.stop();

@@ -23,6 +23,8 @@ export class EtcdRenewal {
   private timer: NodeJS.Timeout | undefined;
   /** By the monotonic clock: the node's own may be set. */
   private at = Number.POSITIVE_INFINITY;
+  /** When the lease ends, by the same clock. */
+  private ends: number | undefined;
 
   constructor(options: RenewalOptions) {
     this.options = options;
@@ -30,6 +32,11 @@ export class EtcdRenewal {
 
   get due(): boolean {
     return monotonicMs() >= this.at;
+  }
+
+  /** Seconds until the lease ends; undefined before the first renewal, and for a reservation. */
+  get secondsLeft(): number | undefined {
+    return this.ends === undefined ? undefined : Math.max(0, (this.ends - monotonicMs()) / 1000);
   }
 
   schedule(seconds: number): void {
@@ -43,12 +50,14 @@ export class EtcdRenewal {
   async renew({ etcdLease }: LeaseRecord): Promise<boolean> {
     const { store, log, marginSeconds } = this.options;
     if (etcdLease === '0') {
+      this.ends = undefined;
       this.schedule(LONGEST_SECONDS); // a reservation does not expire
       return true;
     }
     try {
       const ttl = await store.keepAlive(etcdLease);
       if (ttl === 0) return false;
+      this.ends = monotonicMs() + ttl * 1000;
       this.schedule(Math.max(1, Math.min(ttl / 3, Math.max(ttl - marginSeconds, ttl / 6), LONGEST_SECONDS)));
     } catch (error) {
       log.warn({ error: describeError(error) }, 'cannot renew our lease, will retry');

@@ -111,6 +111,10 @@ export class EtcdSource implements LeaseSource {
     return this.tracker.leases;
   }
 
+  leaseSecondsLeft(): number | undefined {
+    return this.ownership.secondsLeft;
+  }
+
   internalIps(): readonly Address[] {
     return [];
   }

@@ -199,6 +199,10 @@ export class KubeSource implements LeaseSource {
     return this.nodes?.leases ?? new Map();
   }
 
+  leaseSecondsLeft(): undefined {
+    return undefined; // a Node's networks are its own for as long as it is there
+  }
+
   internalIps(): readonly Address[] {
     return this.nodes?.own?.internalIps ?? [];
   }

@@ -37,6 +37,8 @@ export interface LeaseSource {
   own(): Lease | undefined;
   /** All valid leases by name, ours included. Complete from the first time that `config` has resolved. */
   leases(): ReadonlyMap<string, Lease>;
+  /** Seconds until our lease ends unless it is renewed; undefined where it does not end, or that is not known yet. */
+  leaseSecondsLeft(): number | undefined;
   /** Addresses by which the cluster knows this node: a hint which interface to use. */
   internalIps(): readonly Address[];
   /** Addresses of the servers that the leases come from, as far as they are known. */

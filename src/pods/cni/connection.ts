@@ -17,7 +17,8 @@ export interface CallHandler {
   answer(call: CniCall, abandoned: () => boolean): Promise<CniAnswer>;
   /** Undoes what was done for a caller that went away without its answer. */
   undo(call: CniCall): Promise<void>;
-  inspect(call: InspectCall): unknown;
+  /** @returns the answer as one line of JSON */
+  inspect(call: InspectCall): Promise<string>;
 }
 
 /**
@@ -51,7 +52,7 @@ export function serveConnection(socket: Socket, handler: CallHandler, running: S
     if (typeof request !== 'object' || request === null) throw new Error('not a call');
     socket.setTimeout(0); // the work takes as long as it takes: the caller has a time-out of its own
     if ('inspect' in request) {
-      await deliver(socket, `${JSON.stringify(handler.inspect(request as InspectCall))}\n`);
+      await deliver(socket, `${await handler.inspect(request as InspectCall)}\n`);
       return;
     }
     const call = request as CniCall;

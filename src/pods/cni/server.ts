@@ -12,7 +12,13 @@ import type { LoopbackGuard } from '../kernel/localnet.ts';
 import { PodWarden } from '../leftovers.ts';
 import { addressLines, CallCounts } from '../metrics.ts';
 import type { PodRecord } from '../plan/pod.ts';
-import { type CniAnswer, type CniCall, cniErrors, failureAnswer } from '../plan/protocol.ts';
+import {
+  type CniAnswer,
+  type CniCall,
+  cniErrors,
+  failureAnswer,
+  type InspectCall,
+} from '../plan/protocol.ts';
 import { PodManager } from '../pods.ts';
 import { keyOf } from '../record.ts';
 import { usualSubnetFile } from '../request.ts';
@@ -41,6 +47,8 @@ export interface CniServerOptions {
   readonly subnetFile?: string;
   /** What must stand before host ports are opened on 127.0.0.1; by default nothing, where no agent guards the node. */
   readonly loopbackGuard?: LoopbackGuard;
+  /** Answers what inspection commands ask besides the pods, as one line of JSON; undefined for what it does not know. */
+  readonly inspect?: (question: string) => Promise<string | undefined>;
   /** How long a pod must look gone before it is forgotten without a DEL, in milliseconds; default a minute. */
   readonly graceMs?: number;
 }
@@ -85,9 +93,16 @@ class Handler implements CallHandler {
   private readonly made = new WeakMap<CniCall, PodRecord>();
 
   private readonly beforeAdd: (request: CniRequest) => Promise<void>;
+  private readonly others: (question: string) => Promise<string | undefined>;
 
-  constructor(manager: PodManager, log: Log, beforeAdd: (request: CniRequest) => Promise<void>) {
+  constructor(
+    manager: PodManager,
+    log: Log,
+    beforeAdd: (request: CniRequest) => Promise<void>,
+    others: (question: string) => Promise<string | undefined> = async () => undefined,
+  ) {
     this.manager = manager;
+    this.others = others;
     this.beforeAdd = beforeAdd;
     this.log = log;
   }
@@ -139,8 +154,9 @@ class Handler implements CallHandler {
     await this.manager.forget(record);
   }
 
-  inspect(): unknown {
-    return this.manager.store.list();
+  async inspect({ inspect }: InspectCall): Promise<string> {
+    if (inspect === 'pods') return JSON.stringify({ version: 1, pods: this.manager.store.list() });
+    return (await this.others(inspect)) ?? JSON.stringify({ error: 'the agent does not know this question' });
   }
 
   private codeOf(command: string, error: unknown): number {
@@ -222,7 +238,8 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
     graceMs,
     socket: netlink,
   });
-  const handler = new Handler(manager, log, (request) => settleDeletion(socketPath, request, drain));
+  const before = (request: CniRequest): Promise<void> => settleDeletion(socketPath, request, drain);
+  const handler = new Handler(manager, log, before, options.inspect);
   const queue = new DeletionQueue(socketPath, (call) => handler.answer(call, () => false), log);
   const drain = coalesce(() => queue.drain());
   await manager.removeUnfinished();

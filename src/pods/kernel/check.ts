@@ -14,7 +14,8 @@ export interface Expected {
   readonly routes: readonly string[];
 }
 
-async function checkInside(pod: RtSocket, record: PodRecord, expected: Expected): Promise<Link> {
+/** @throws TwillError `kernel` naming what the pod has lost */
+async function checkSocket(pod: RtSocket, record: PodRecord, expected: Expected): Promise<Link> {
   const link = (await listLinks(pod)).find(({ name }) => name === record.ifname);
   if (link === undefined) throw new TwillError('kernel', `the pod has no interface ${record.ifname}`);
   if (record.up === false) return link;
@@ -48,6 +49,19 @@ async function checkOutside(host: RtSocket, record: PodRecord): Promise<void> {
 }
 
 /**
+ * Looks whether what is inside the pod's namespace is as ADD left it.
+ * @throws TwillError `kernel` naming what is missing
+ */
+export async function checkInside(record: PodRecord, netns: Netns, expected: Expected): Promise<void> {
+  const pod = inNetns(netns, () => new RtSocket());
+  try {
+    await checkSocket(pod, record, expected);
+  } finally {
+    pod.close();
+  }
+}
+
+/**
  * Looks whether a pod's interface, addresses and routes, its host-side veth and the bridge are as ADD left them.
  * @throws TwillError `kernel` naming what is missing
  */
@@ -57,11 +71,6 @@ export async function checkPod(
   netns: Netns,
   expected: Expected,
 ): Promise<void> {
-  const pod = inNetns(netns, () => new RtSocket());
-  try {
-    await checkInside(pod, record, expected);
-    await checkOutside(host, record);
-  } finally {
-    pod.close();
-  }
+  await checkInside(record, netns, expected);
+  await checkOutside(host, record);
 }

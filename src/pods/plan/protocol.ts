@@ -50,9 +50,10 @@ export interface CniCall {
   readonly input: string;
 }
 
-/** A question about the agent's pods, asked through the same socket. */
+/** A question of an inspection command, asked through the same socket; the answer is one line of JSON. */
 export interface InspectCall {
-  readonly inspect: 'pods';
+  /** `pods`: the records; what else there is the agent says. */
+  readonly inspect: string;
 }
 
 /** What the executable prints on standard output, and its exit status. */

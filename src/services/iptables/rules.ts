@@ -90,6 +90,20 @@ export class ProxyRules {
     return this.refused;
   }
 
+  get variant(): string {
+    return this.options.iptables.variant;
+  }
+
+  /** What rules are made by, besides Services. */
+  get rendering(): RenderOptions {
+    return this.render;
+  }
+
+  /** The chains that should stand; the last changes of Services may be missing. */
+  get desired(): Readonly<Record<Table, Chains>> {
+    return this.ruleset.chains;
+  }
+
   /** True for the cluster address of a Service that has endpoints. */
   isServed(address: string): boolean {
     return this.ruleset.guards(address);

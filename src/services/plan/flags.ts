@@ -1,4 +1,5 @@
 import { idleFlags } from './idle-flags.ts';
+import { defaultProxySocket } from './inspect-socket.ts';
 import type { ProxyFlag } from './proxy-flag.ts';
 
 /** What decides how and where the proxy runs. */
@@ -259,6 +260,13 @@ const logFlags: readonly ProxyFlag[] = [
     help: 'trace, debug, info, warn, error or fatal',
   },
   { name: 'log-format', kind: 'text', standard: 'json', beside: true, help: 'json or pretty' },
+  {
+    name: 'inspect-socket',
+    kind: 'text',
+    standard: defaultProxySocket,
+    beside: true,
+    help: 'socket at which twill status, services and diff ask this proxy; beside it what it works by is written down; none for neither',
+  },
   {
     name: 'v',
     kind: 'integer',

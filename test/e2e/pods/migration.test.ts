@@ -91,8 +91,8 @@ async function startTraffic(lab: Lab, near: OldNode, far: OldNode) {
   };
 }
 
-const recordsOf = ({ node }: OldNode): Promise<PodRecord[]> =>
-  askAgent<PodRecord[]>(node.cniSocket, { inspect: 'pods' });
+const recordsOf = async ({ node }: OldNode): Promise<PodRecord[]> =>
+  (await askAgent<{ pods: PodRecord[] }>(node.cniSocket, { inspect: 'pods' })).pods;
 
 async function assertNothingLeft(old: OldNode): Promise<void> {
   const { node, pods } = old;

@@ -23,6 +23,7 @@ const known: Readonly<Record<string, string>> = {
   'src/services/configuration-file.ts': 'looking catches and logs',
   'src/services/health-ports.ts': 'listening tells by an event, which is handled',
   'src/services/input.ts': 'triggers a loop',
+  'src/services/inspection.ts': 'opening catches',
   'src/services/node-addresses.ts': 'looking catches and logs',
   'src/services/other-proxy.ts': 'settles a promise',
   'src/services/sources/manifests.ts': 'scanning catches',

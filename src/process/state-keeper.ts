@@ -1,0 +1,50 @@
+import { mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { describeError } from '../model/error.ts';
+import { monotonicMs } from './clock.ts';
+import { replaceFile } from './durable.ts';
+import { guarded } from './guarded.ts';
+import type { Log } from './log.ts';
+
+export interface StateKeeperOptions {
+  readonly file: string;
+  readonly log: Log;
+  /** Changes with what is to be written down: cheap, it is asked for every second. */
+  readonly print: () => string;
+  readonly text: () => string;
+}
+
+const LOOK_MS = 1000;
+/** Least milliseconds between writes: where things change all the time the last state need not be the newest. */
+const WRITE_MS = 10_000;
+
+/**
+ * Writes down what a process works by, for whoever looks while it does not answer. Best effort: a disk that is full costs
+ * a line in the log.
+ * @returns writes the last state, and ends
+ */
+export function keepState({ file, log, print, text }: StateKeeperOptions): () => void {
+  let written: string | undefined;
+  let at = Number.NEGATIVE_INFINITY;
+  let said = false;
+  const write = (): void => {
+    written = print();
+    at = monotonicMs();
+    try {
+      mkdirSync(dirname(file), { recursive: true, mode: 0o755 });
+      replaceFile(file, text(), { mode: 0o600 });
+    } catch (error) {
+      if (!said) log.warn({ file, error: describeError(error) }, 'the state is not written down');
+      said = true;
+    }
+  };
+  const look = (): void => {
+    if (print() !== written && monotonicMs() - at >= WRITE_MS) write();
+  };
+  const timer = setInterval(guarded(log, 'writing down the state', look), LOOK_MS);
+  timer.unref();
+  return () => {
+    clearInterval(timer);
+    if (print() !== written) write();
+  };
+}

@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream';
 import type { Family } from '../model/address.ts';
 import { isTwillError, TwillError } from '../model/error.ts';
+import { ruleWords } from '../model/rule-words.ts';
 import { run, runChecked } from './process.ts';
 
 /** Which of the two kernel interfaces the iptables tools speak: nf_tables or the older x_tables. */
@@ -58,13 +59,6 @@ function largePages(): NodeJS.ProcessEnv {
 }
 
 const builtInChains = new Set(['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING']);
-
-/** The words of a rule as iptables-save prints it: quotes hold one together. */
-function ruleWords(rule: string): string[] {
-  return Array.from(rule.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g), ([, quoted, word]) =>
-    quoted === undefined ? word! : quoted.replace(/\\(.)/g, '$1'),
-  );
-}
 
 class IptablesProgram implements Iptables {
   readonly family: Family;

@@ -174,8 +174,9 @@ export class PodManager {
     const { bridge: defaultBridge } = this.options;
     const { containerId, ifname, config } = request;
     const name = config.bridge ?? defaultBridge;
-    const bridge = await this.bridges.get(name, network, config.bridgeOptions);
     const record = makeRecord(request, netns, plan, { bridge: name, order: this.store.nextOrder() });
+    await this.hostPorts.assertConditions(record);
+    const bridge = await this.bridges.get(name, network, config.bridgeOptions);
     try {
       this.store.begin(record);
       const label = `${config.name}/${containerId}/${ifname}`;

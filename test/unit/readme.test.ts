@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { proxyFlags } from '../../src/services/plan/flags.ts';
@@ -46,4 +46,25 @@ test('every file that ARCHITECTURE.md and every test that SECURITY.md names is t
   const tests = [...security.matchAll(/`((?:unit|golden|kernel|e2e)\/[a-z/-]+)`/g)];
   assert.ok(tests.length > 10);
   for (const [, test] of tests) assert.ok(existsSync(join(root, 'test', `${test}.test.ts`)), test);
+});
+
+test('every field in the table of the CNI configuration is in a test of the CNI side', () => {
+  const readme = readFileSync(join(root, 'README.md'), 'utf8');
+  const [, section = ''] = /^### The CNI configuration\n([^#]*)/m.exec(readme) ?? [];
+  const names = [...section.matchAll(/^\| (`.*?) \|/gm)].flatMap(([, cell]) =>
+    [...cell!.matchAll(/`(?:\w+\.)?(\w+)`/g)].map((match) => match[1]!),
+  );
+  assert.ok(names.length > 30);
+  const folders = ['kernel/pods', 'e2e/pods', 'e2e/masquerade'].map((folder) => join(root, 'test', folder));
+  const tests = folders
+    .flatMap((folder) =>
+      readdirSync(folder, { recursive: true, encoding: 'utf8' }).map((name) => join(folder, name)),
+    )
+    .filter((path) => path.endsWith('.test.ts') && !path.endsWith('fuzz.test.ts'))
+    .map((path) => readFileSync(path, 'utf8'))
+    .join('');
+  assert.deepEqual(
+    names.filter((name) => !new RegExp(`\\b${name}\\b`).test(tests)),
+    [],
+  );
 });

@@ -138,11 +138,13 @@ function parsePortMappings(parsed: Parsed): NetConf['portMappings'] {
 }
 
 function hostPortOptions(parsed: Parsed): HostPortOptions | undefined {
-  const { snat, masqAll, markMasqBit } = parsed;
+  const { snat, masqAll, markMasqBit, conditionsV4, conditionsV6 } = parsed;
   const options: HostPortOptions = {
     ...(snat === false ? { snat } : {}),
     ...(masqAll === true ? { masqAll } : {}),
     ...(typeof markMasqBit === 'number' ? { markMasqBit } : {}),
+    ...(conditionsV4?.length ? { conditionsV4 } : {}),
+    ...(conditionsV6?.length ? { conditionsV6 } : {}),
   };
   return Object.keys(options).length === 0 ? undefined : options;
 }

@@ -1,5 +1,6 @@
 import { TwillError } from '../../model/error.ts';
 import { goField } from '../../model/go-json.ts';
+import { conditionsProblem } from '../plan/conditions.ts';
 import { meantName } from '../plan/spelling.ts';
 import { fieldNames, isObject, type Parsed } from './schema.ts';
 
@@ -52,8 +53,6 @@ function refused(parsed: Parsed): [field: string, value: unknown, advice: string
     ['delegate.vlanTrunk', delegate?.vlanTrunk, 'Twill has one network per bridge'],
     ['delegate.name', delegate?.name, 'the network has one name, beside delegate'],
     ['delegate.ipam', delegate?.ipam, 'ipam has its place beside delegate'],
-    ['conditionsV4', parsed.conditionsV4, 'give portMappings a hostIP instead'],
-    ['conditionsV6', parsed.conditionsV6, 'give portMappings a hostIP instead'],
     ['externalSetMarkChain', parsed.externalSetMarkChain, 'set markMasqBit instead'],
     ['shapedSubnets', parsed.shapedSubnets, 'all traffic of a pod is shaped alike'],
     ['unshapedSubnets', parsed.unshapedSubnets, 'all traffic of a pod is shaped alike'],
@@ -82,6 +81,10 @@ export function refuse(field: string, value: unknown, why: string): never {
 /** @throws TwillError `invalid` naming the first field that is not honoured, and its value */
 export function refuseUnhonoured(parsed: Parsed): void {
   for (const [field, value, advice] of refused(parsed)) if (given(value)) refuse(field, value, advice);
+  for (const field of ['conditionsV4', 'conditionsV6'] as const) {
+    const problem = conditionsProblem(parsed[field] ?? []);
+    if (problem !== undefined) refuse(field, parsed[field], problem);
+  }
 }
 
 /** Capabilities that have a meaning here; the others only make the runtime send more. */

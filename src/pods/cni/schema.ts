@@ -58,14 +58,14 @@ const struct = <T extends v.ObjectEntries>(entries: T) =>
     v.object(entries),
   );
 
-const portMapping = struct({
+const portMappingEntries = {
   hostPort: u16,
   containerPort: whole(1, 0xffff),
   protocol: optional(
     v.pipe(v.string(), v.toLowerCase(), v.picklist(['', 'tcp', 'udp', 'sctp'], 'must be tcp, udp or sctp')),
   ),
   hostIP: optional(v.union([v.literal(''), address])),
-});
+};
 
 const bandwidthEntries = {
   ingressRate: optional(positive),
@@ -140,13 +140,16 @@ const hostPortEntries = {
   backend: optional(v.string()),
 };
 
+const runtimeDnsEntries = { servers: texts, searches: texts, options: texts };
+const argsEntries = { ips: texts, mac: optional(mac) };
+
 const runtimeEntries = {
-  portMappings: optional(v.array(portMapping)),
+  portMappings: optional(v.array(struct(portMappingEntries))),
   bandwidth: optional(struct(bandwidthEntries)),
   ips: texts,
   ipRanges: ranges,
   mac: optional(mac),
-  dns: optional(struct({ servers: texts, searches: texts, options: texts })),
+  dns: optional(struct(runtimeDnsEntries)),
   deviceID: optional(v.unknown()),
   infinibandGUID: optional(v.unknown()),
 };
@@ -171,7 +174,7 @@ const entries = {
   dns: optional(v.looseObject({})),
   capabilities: optional(v.record(v.string(), v.unknown())),
   runtimeConfig: optional(struct(runtimeEntries)),
-  args: optional(struct({ cni: optional(struct({ ips: texts, mac: optional(mac) })) })),
+  args: optional(struct({ cni: optional(struct(argsEntries)) })),
   'cni.dev/valid-attachments': attachments,
   'cni.dev/attachments': attachments,
 };
@@ -191,4 +194,11 @@ export const fieldNames: Readonly<Record<string, readonly string[]>> = {
   ipam: nameList(ipamEntries),
   'ipam.routes': nameList(routeEntries),
   'ipam.ranges': nameList(rangeEntries),
+  runtimeConfig: nameList(runtimeEntries),
+  'runtimeConfig.portMappings': nameList(portMappingEntries),
+  'runtimeConfig.bandwidth': nameList(bandwidthEntries),
+  'runtimeConfig.ipRanges': nameList(rangeEntries),
+  'runtimeConfig.dns': nameList(runtimeDnsEntries),
+  args: ['cni'],
+  'args.cni': nameList(argsEntries),
 };

@@ -1,150 +1,14 @@
-import { detectVariant, type Iptables, openIptables } from '../../kernel/iptables.ts';
+import { detectVariant, openIptables } from '../../kernel/iptables.ts';
 import { kernelFamilies } from '../../kernel/ipv6.ts';
-import { RulesChanges } from '../../kernel/rules-changes.ts';
-import { openRulesStamp } from '../../kernel/rules-stamp.ts';
-import type { Family } from '../../model/address.ts';
-import { Contest, contestedChecks } from '../../model/contest.ts';
+import { type Family, ipv4 } from '../../model/address.ts';
 import { describeError, isTwillError, TwillError } from '../../model/error.ts';
 import type { Check } from '../../model/health.ts';
-import { monotonicMs } from '../../process/clock.ts';
 import { coalesce } from '../../process/coalesce.ts';
 import type { Log } from '../../process/log.ts';
-import {
-  concernedChains,
-  entryChains,
-  hostPortRules,
-  looksWhole,
-  repairDocument,
-  replaceDocument,
-  requiredAround,
-  requiredRules,
-} from '../plan/hostports.ts';
+import { hasConditions, hostPortRules } from '../plan/hostports.ts';
 import type { PodRecord } from '../plan/pod.ts';
+import { FamilyHostPorts } from './family-hostports.ts';
 import type { Localnet } from './localnet.ts';
-
-/** Rules are read in full this often without a reason: a change that leaves a table's size alone moves no stamp. */
-const FULL_LOOK_MS = 600_000;
-
-/** The rules of one family. */
-class FamilyHostPorts {
-  readonly family: Family;
-  readonly iptables: Iptables;
-  private readonly log: Log;
-  private readonly broken: () => void;
-  /** The rules that stand, as far as we know; undefined when that must be looked up. */
-  private installed: readonly string[] | undefined;
-  private doubted = false;
-  private lastFullLook = Number.NEGATIVE_INFINITY;
-  private changes: RulesChanges | undefined;
-  private readonly contest = new Contest();
-  /** Why table nat cannot be read whole; undefined when it can. */
-  private unreadable: string | undefined;
-
-  /** @param broken called when others have changed the rules */
-  constructor(iptables: Iptables, log: Log, broken: () => void) {
-    this.family = iptables.family;
-    this.iptables = iptables;
-    this.log = log;
-    this.broken = broken;
-  }
-
-  async ensure(rules: readonly string[]): Promise<void> {
-    const { iptables, installed, doubted } = this;
-    const known = !doubted && monotonicMs() - this.lastFullLook < FULL_LOOK_MS ? installed : undefined;
-    if (known !== undefined && known.join('\n') === rules.join('\n')) return;
-    this.doubted = false;
-    this.installed = undefined;
-    const sameAround =
-      known !== undefined && requiredAround(rules).every((rule) => requiredAround(known).includes(rule));
-    if (known !== undefined && known.length > 0 && rules.length > 0 && sameAround) {
-      await iptables.restore(replaceDocument(rules));
-    } else {
-      const document = repairDocument(await this.read(), rules);
-      this.lastFullLook = monotonicMs();
-      if (document !== undefined) {
-        this.log.info({ family: this.family.name, rules: rules.length }, 'host port rules repaired');
-        await iptables.restore(document);
-      }
-    }
-    this.installed = rules;
-    if (rules.length > 0) this.watch();
-  }
-
-  /** Table nat as iptables-save prints it; of one that cannot be printed, what is asked for rule by rule. */
-  async read(): Promise<string> {
-    try {
-      const text = await this.iptables.save('nat');
-      this.unreadable = undefined;
-      return text;
-    } catch (error) {
-      if (!isTwillError(error, 'conflict')) throw error;
-      if (this.unreadable === undefined)
-        this.log.warn({ error: describeError(error) }, 'host port rules are checked one by one');
-      this.unreadable = describeError(error);
-    }
-    const chains = await Promise.all(concernedChains.map((chain) => this.readChain(chain)));
-    const text = chains.map((lines, index) =>
-      lines === undefined ? '' : [`:${concernedChains[index]} - [0:0]`, ...lines, ''].join('\n'),
-    );
-    return text.join('');
-  }
-
-  private async readChain(chain: string): Promise<string[] | undefined> {
-    try {
-      return await this.iptables.list('nat', chain);
-    } catch (error) {
-      if (!isTwillError(error, 'conflict')) throw error;
-    }
-    const asked = requiredRules.filter((rule) => rule.startsWith(`-A ${chain} `));
-    const found = await Promise.all(asked.map((rule) => this.iptables.has('nat', rule)));
-    return asked.filter((_, index) => found[index]);
-  }
-
-  /** What somebody should look at. */
-  warnings(): Check[] {
-    const { unreadable } = this;
-    const contested = contestedChecks(this.contest, monotonicMs());
-    return unreadable === undefined
-      ? contested
-      : [{ name: 'host ports', state: 'warning', detail: unreadable }, ...contested];
-  }
-
-  private watch(): void {
-    this.changes ??= new RulesChanges(
-      openRulesStamp(this.family, this.iptables.variant),
-      () => this.look(),
-      this.log,
-    );
-  }
-
-  /**
-   * Somebody has changed rules, perhaps ours. Reads short chains only, however many rules there are.
-   * @returns false when our own writing was under way
-   */
-  private async look(): Promise<boolean> {
-    const { installed } = this;
-    if (installed === undefined) return false;
-    if (installed.length === 0) return true;
-    const object = `host port rules (${this.family.name})`;
-    if (this.contest.wait(object, monotonicMs()) > 0) return false;
-    const chains = await Promise.all(entryChains.map((chain) => this.readChain(chain)));
-    if (this.installed !== installed) return false;
-    const lines = chains.flatMap((chain) => chain ?? []);
-    if (looksWhole(lines, installed)) return true;
-    this.doubted = true;
-    if (this.contest.note(object, monotonicMs()).begins)
-      this.log.error(
-        { family: this.family.name },
-        'somebody changes the host port rules again and again: repairs wait from now on',
-      );
-    this.broken();
-    return true;
-  }
-
-  close(): void {
-    this.changes?.close();
-  }
-}
 
 /** Keeps the host ports of the pods that stand in iptables: one chain of ours within the portmap plugin's. */
 export class HostPorts {
@@ -165,10 +29,24 @@ export class HostPorts {
 
   /** @throws TwillError `kernel` when the rules that stand are not as they should be */
   async check(): Promise<void> {
-    for (const [family, state] of this.states) {
-      const rules = hostPortRules(this.records(), family);
-      if (repairDocument(await state.read(), rules) !== undefined)
-        throw new TwillError('kernel', `${family.iptables} rules of host ports are missing or changed`);
+    for (const [family, state] of this.states) await state.check(hostPortRules(this.records(), family));
+  }
+
+  /**
+   * To be called before anything is made of a pod.
+   * @throws TwillError `invalid` when iptables refuses its conditions, naming them
+   */
+  async assertConditions(record: PodRecord): Promise<void> {
+    for (const family of kernelFamilies()) {
+      const rules = hostPortRules([record], family);
+      if (!rules.some(hasConditions)) continue;
+      try {
+        await (await this.stateOf(family)).assertTaken(rules);
+      } catch (error) {
+        if (!isTwillError(error, 'invalid')) throw error;
+        const field = family === ipv4 ? 'conditionsV4' : 'conditionsV6';
+        throw new TwillError('invalid', `network configuration: ${field}: ${describeError(error)}`);
+      }
     }
   }
 

@@ -1,5 +1,5 @@
 import { parseCidr, prefixHost } from '../../model/address.ts';
-import type { PodAddress, PodKey, PodRecord, PortMapping } from './pod.ts';
+import type { HostPortOptions, PodAddress, PodKey, PodRecord, PortMapping } from './pod.ts';
 import type { FoundMapping } from './portmap.ts';
 import type { Inside, Reservation, Resident } from './resident.ts';
 
@@ -44,9 +44,19 @@ function keyOf(resident: Resident, inside: Inside, findings: Findings): PodKey {
 
 function mappingsOf(inside: Inside, found: readonly FoundMapping[]): PortMapping[] {
   const held = new Set(inside.addresses.map(bare));
-  const own = found.filter(({ address }) => held.has(address)).map(({ address: _, ...mapping }) => mapping);
+  const own = found
+    .filter(({ address }) => held.has(address))
+    .map(({ address: _, options: __, ...mapping }) => mapping);
   const texts = own.map((mapping) => JSON.stringify(mapping));
   return own.filter((_, index) => texts.indexOf(texts[index]!) === index); // one for both families
+}
+
+/** Options are a pod's, in both families. */
+function optionsOf(inside: Inside, found: readonly FoundMapping[]): Pick<Adopted, 'hostPortOptions'> {
+  const held = new Set(inside.addresses.map(bare));
+  const own = found.filter(({ address }) => held.has(address)).map(({ options }) => options);
+  const hostPortOptions: HostPortOptions = Object.assign({}, ...own);
+  return Object.keys(hostPortOptions).length === 0 ? {} : { hostPortOptions };
 }
 
 /** The bridge is the gateway; its address is the first of the subnet. */
@@ -74,6 +84,7 @@ export function planAdoption(findings: Findings): Adopted[] {
         bridge,
         hairpin,
         portMappings: mappingsOf(inside, findings.mappings),
+        ...optionsOf(inside, findings.mappings),
         bandwidth: undefined,
         pod: undefined,
         adopted: true,

@@ -1,12 +1,18 @@
 import { type Family, ipv4, parseAddress, parseCidr } from '../../model/address.ts';
+import { ruleText } from '../../model/rule-words.ts';
+import { conditionsFor } from './conditions.ts';
 import type { PodRecord, PortMapping } from './pod.ts';
 
 /** The portmap plugin's chains: shared with it, never flushed where its own rules may stand. */
 export const dnatChain = 'CNI-HOSTPORT-DNAT';
 const setMarkChain = 'CNI-HOSTPORT-SETMARK';
 const masqueradeChain = 'CNI-HOSTPORT-MASQ';
-/** Holds all our rules, and nobody else's. */
+/** Holds all our rules, and nobody else's, but for those of pods with conditions. */
 export const ownChain = 'CNI-HOSTPORT-TWILL';
+/** Chains of single pods: a condition may be about what their rules are about, too, so it stands in the rule before. */
+const podChainPrefix = 'TWILL-HP-';
+/** Where rules with conditions are written to see how iptables prints them. */
+const trialChain = `${podChainPrefix}TRIAL`;
 
 /** The portmap plugin's bit of the packet mark for what is to be masqueraded. */
 const usualMarkBit = 13;
@@ -52,6 +58,14 @@ function destinationMatch(mapping: PortMapping, family: Family): string | undefi
   return address.value === 0n ? '' : ` -d ${address.text}/${family.bits}`;
 }
 
+/** A pod's conditions of a family, and the chain that its rules are in because of them. */
+function conditionsOfPod(record: PodRecord, family: Family): { chain: string; conditions: string } {
+  const words = conditionsFor(family.bits, record.hostPortOptions);
+  return words.length === 0
+    ? { chain: ownChain, conditions: '' }
+    : { chain: `${podChainPrefix}${record.hostVeth}`, conditions: ` ${ruleText(words)}` };
+}
+
 function mappingRules(record: PodRecord, family: Family, mapping: PortMapping): string[] {
   const own = record.addresses
     .map(({ address }) => parseCidr(address))
@@ -66,17 +80,19 @@ function mappingRules(record: PodRecord, family: Family, mapping: PortMapping): 
   // What comes from the pod's own bridge, the pod itself included, must return through the node.
   const near = [own.prefix.text, ...(family === ipv4 ? ['127.0.0.1/32'] : [])].map((text) => ` -s ${text}`);
   const sources = masqAll ? [''] : near;
+  const { chain, conditions } = conditionsOfPod(record, family);
   return [
+    ...(chain === ownChain ? [] : [`-A ${ownChain} ${ports}${conditions} ${comment} -j ${chain}`]),
     ...(snat ? sources : []).map(
-      (source) => `-A ${ownChain}${source}${destination} ${ports} ${comment} -j ${markTarget(markMasqBit)}`,
+      (source) => `-A ${chain}${source}${destination} ${ports} ${comment} -j ${markTarget(markMasqBit)}`,
     ),
-    `-A ${ownChain}${destination} ${ports} ${comment} -j DNAT --to-destination ${target}:${containerPort}`,
+    `-A ${chain}${destination} ${ports} ${comment} -j DNAT --to-destination ${target}:${containerPort}`,
   ];
 }
 
 /**
- * The rules of our chain, as iptables-save prints them. The newest pod comes first: where two claim a port, the older
- * one is being replaced.
+ * The rules of our chains, as iptables-save prints them, but for those with conditions. The newest pod comes first: where
+ * two claim a port, the older one is being replaced.
  */
 export function hostPortRules(records: readonly PodRecord[], family: Family): string[] {
   return [...records]
@@ -84,9 +100,73 @@ export function hostPortRules(records: readonly PodRecord[], family: Family): st
     .flatMap((record) => record.portMappings.flatMap((mapping) => mappingRules(record, family, mapping)));
 }
 
-/** The document that replaces our rules where everything else is known to stand. */
-export function replaceDocument(rules: readonly string[]): string {
-  return `*nat\n:${ownChain} - [0:0]\n${rules.map((rule) => `${rule}\n`).join('')}COMMIT\n`;
+const conditional = new RegExp(`^-A ${ownChain} (.*) -j (${podChainPrefix}\\S+)$`);
+
+/** Whether a rule has conditions: only iptables knows how it prints it then. */
+export function hasConditions(rule: string): boolean {
+  return conditional.test(rule);
+}
+
+/** What to write, read and take away again to see how iptables prints rules with conditions. */
+export function trialOf(rules: readonly string[]): {
+  readonly chain: string;
+  readonly write: string;
+  readonly remove: string;
+  /** @param lines the chain as `iptables -S` prints it @throws Error when it is not what was written */
+  printed(lines: readonly string[]): string[];
+} {
+  const tried = rules.map((rule) => rule.replace(conditional, `-A ${trialChain} $1 -j RETURN`));
+  const head = `*nat\n:${trialChain} - [0:0]\n`;
+  return {
+    chain: trialChain,
+    write: `${head}${tried.join('\n')}\nCOMMIT\n`,
+    remove: `${head}-X ${trialChain}\nCOMMIT\n`,
+    printed: (lines) => {
+      const bodies = lines.flatMap((line) => /^-A \S+ (.*) -j RETURN$/.exec(line)?.[1] ?? []);
+      if (bodies.length !== rules.length) throw new Error(`${bodies.length} rules came of ${rules.length}`);
+      return rules.map((rule, at) => `-A ${ownChain} ${bodies[at]} -j ${conditional.exec(rule)?.[2]}`);
+    },
+  };
+}
+
+function isOwn(chain: string): boolean {
+  return chain === ownChain || chain.startsWith(podChainPrefix);
+}
+
+/** Rules by their chains; ours is among these though it be empty. */
+function byChain(rules: readonly string[]): Map<string, string[]> {
+  const chains = new Map<string, string[]>([[ownChain, []]]);
+  for (const rule of rules) {
+    const chain = rule.split(' ', 2)[1]!;
+    const own = chains.get(chain);
+    if (own === undefined) chains.set(chain, [rule]);
+    else own.push(rule);
+  }
+  return chains;
+}
+
+/** The chains that rules are in beside our own. */
+export function podChains(rules: readonly string[]): string[] {
+  return [...byChain(rules).keys()].filter((chain) => chain !== ownChain);
+}
+
+const declared = (chain: string): string => `:${chain} - [0:0]`;
+
+/**
+ * The document that replaces our rules where everything else is known to stand.
+ * @param before the rules that stand
+ */
+export function replaceDocument(rules: readonly string[], before: readonly string[] = []): string {
+  const chains = [ownChain, ...podChains(rules)];
+  const gone = podChains(before).filter((chain) => !chains.includes(chain));
+  return [
+    '*nat',
+    ...[...chains, ...gone].map(declared),
+    ...rules,
+    ...gone.map((chain) => `-X ${chain}`),
+    'COMMIT',
+    '',
+  ].join('\n');
 }
 
 /**
@@ -96,22 +176,36 @@ export function replaceDocument(rules: readonly string[]): string {
  * @returns undefined when nothing is to be done
  */
 export function repairDocument(saved: string, rules: readonly string[]): string | undefined {
-  const lines = new Set(saved.split('\n'));
-  const chains = new Set(Array.from(saved.matchAll(/^:(\S+) /gm), (match) => match[1]));
+  const all = saved.split('\n');
+  const lines = new Set(all);
+  const chains = new Set(Array.from(saved.matchAll(/^:(\S+) /gm), (match) => match[1]!));
+  const wanted = rules.length === 0 ? [] : [ownChain, ...podChains(rules)];
+  const gone = [...chains].filter((chain) => isOwn(chain) && !wanted.includes(chain));
   if (rules.length === 0) {
-    if (!chains.has(ownChain)) return undefined;
-    const jump = lines.has(ownJump) ? `${ownJump.replace('-A', '-D')}\n` : '';
-    return `*nat\n:${ownChain} - [0:0]\n${jump}-X ${ownChain}\nCOMMIT\n`;
+    if (gone.length === 0) return undefined;
+    const jump = lines.has(ownJump) ? [ownJump.replace('-A', '-D')] : [];
+    return ['*nat', ...gone.map(declared), ...jump, ...gone.map((chain) => `-X ${chain}`), 'COMMIT', ''].join(
+      '\n',
+    );
   }
-  const standing = saved.split('\n').filter((line) => line.startsWith(`-A ${ownChain} `));
   const missing = [
     ...requiredAround(rules).filter((rule) => rule !== ownJump && !lines.has(rule)),
-    ...jumpChanges(saved.split('\n')),
+    ...jumpChanges(all),
   ];
-  if (missing.length === 0 && standing.join('\n') === rules.join('\n')) return undefined;
-  const declared = [dnatChain, setMarkChain, masqueradeChain].filter((chain) => !chains.has(chain));
-  const header = [...declared, ownChain].map((chain) => `:${chain} - [0:0]`);
-  return ['*nat', ...header, ...missing, ...rules, 'COMMIT', ''].join('\n');
+  if (missing.length === 0 && gone.length === 0 && standAsWanted(all, rules)) return undefined;
+  const shared = [dnatChain, setMarkChain, masqueradeChain].filter((chain) => !chains.has(chain));
+  const header = [...shared, ...wanted, ...gone].map(declared);
+  return ['*nat', ...header, ...missing, ...rules, ...gone.map((chain) => `-X ${chain}`), 'COMMIT', ''].join(
+    '\n',
+  );
+}
+
+/** Whether each chain of ours has its rules, in their order. */
+function standAsWanted(lines: readonly string[], rules: readonly string[]): boolean {
+  return [...byChain(rules)].every(([chain, own]) => {
+    const standing = lines.filter((line) => line.startsWith(`-A ${chain} `));
+    return standing.join('\n') === own.join('\n');
+  });
 }
 
 /** What puts our jump at the first place of its chain. */
@@ -121,16 +215,15 @@ function jumpChanges(lines: readonly string[]): string[] {
   return [...(standing.includes(ownJump) ? [ownJump.replace('-A', '-D')] : []), ownJumpFirst];
 }
 
-/** The chains that {@link looksWhole} is about. */
+/** The chains that {@link looksWhole} is about, beside those of single pods. */
 export const entryChains = ['PREROUTING', dnatChain, ownChain] as const;
 
 /**
  * Whether our rules stand, and a packet's way to them: what a flush or a firewall's reload takes away.
- * @param lines the {@link entryChains} as `iptables -S` prints them
+ * @param lines these chains as `iptables -S` prints them
  */
 export function looksWhole(lines: readonly string[], rules: readonly string[]): boolean {
-  const standing = lines.filter((line) => line.startsWith(`-A ${ownChain} `));
   const way = entryRules.filter((rule) => rule.startsWith('-A PREROUTING '));
   const whole = way.every((rule) => lines.includes(rule)) && jumpChanges(lines).length === 0;
-  return whole && standing.join('\n') === rules.join('\n');
+  return whole && standAsWanted(lines, rules);
 }

@@ -28,6 +28,9 @@ export interface HostPortOptions {
   readonly masqAll?: true;
   /** The bit of the packet mark that says "masquerade"; default 13. */
   readonly markMasqBit?: number;
+  /** What of a packet to an IPv4 host port must be so that it is one: matches of iptables, word by word. */
+  readonly conditionsV4?: readonly string[];
+  readonly conditionsV6?: readonly string[];
 }
 
 /** Limits seen from the pod (the CNI convention `bandwidth`): rates in bits per second, bursts in bits. */

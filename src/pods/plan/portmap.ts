@@ -1,4 +1,6 @@
-import type { PortMapping } from './pod.ts';
+import { conditionsOf } from './conditions.ts';
+import { ownChain } from './hostports.ts';
+import type { HostPortOptions, PortMapping } from './pod.ts';
 
 /** A chain that the portmap or bridge plugin made for one container, with what leads to it. */
 export interface ForeignChain {
@@ -14,6 +16,7 @@ export interface ForeignChain {
 /** A port of the node that a rule leads to a pod's address. */
 export interface FoundMapping extends PortMapping {
   readonly address: string;
+  readonly options: HostPortOptions;
 }
 
 const chainName = /^CNI-(?:(?:DN|SN)-)?[0-9a-f]{10,}$/;
@@ -58,19 +61,56 @@ export function removeChainsDocument(chains: readonly ForeignChain[]): string | 
   ].join('\n');
 }
 
+/** A rule that is about a port of the node, in parts that a mark rule has in common with its DNAT rule. */
+function portRule(
+  line: string,
+): { readonly of: string; readonly source?: string; readonly target: string } | undefined {
+  const match = /^-A (\S+)(?: -s (\S+))?((?: -d \S+)? -p \S+ .*) -j (.+)$/.exec(line);
+  if (match === null) return undefined;
+  const [, chain, source, rest, target = ''] = match;
+  return { of: `${chain}${rest}`, ...(source === undefined ? {} : { source }), target };
+}
+
+/** What of the plugin's options the rules of a host port show. */
+function optionsOf(lines: readonly string[], dnat: string): HostPortOptions {
+  const of = portRule(dnat)?.of;
+  const marks = lines.flatMap((line) => portRule(line) ?? []).filter((rule) => rule.of === of);
+  const marking = marks.filter(({ target: to }) => !to.startsWith('DNAT '));
+  const [first] = marking;
+  if (first === undefined) return { snat: false };
+  const bit = /^MARK --set-xmark 0x([0-9a-f]+)\//.exec(first.target)?.[1];
+  return {
+    ...(first.source === undefined ? { masqAll: true } : {}),
+    ...(bit === undefined ? {} : { markMasqBit: Math.log2(Number.parseInt(bit, 16)) }),
+  };
+}
+
+/** The conditions under which packets get to the chain of one pod, which has this address. */
+function conditionsTo(lines: readonly string[], chain: string, address: string): HostPortOptions {
+  const jump = lines.find((line) => line.startsWith('-A CNI-HOSTPORT-') && line.endsWith(` -j ${chain}`));
+  const words = jump === undefined ? [] : conditionsOf(jump);
+  if (words.length === 0) return {};
+  return address.includes(':') ? { conditionsV6: words } : { conditionsV4: words };
+}
+
 /** The host ports that rules of the portmap plugin, or ours of an earlier run, lead to pods. */
 export function foundMappings(saved: string): FoundMapping[] {
-  return saved.split('\n').flatMap((line) => {
-    const match = /^-A CNI-(?:DN-[0-9a-f]+|HOSTPORT-TWILL) .*-p (tcp|udp|sctp) .*--dport (\d+) /.exec(line);
+  const lines = saved.split('\n').filter((line) => line.startsWith('-A '));
+  const chain = /^-A (CNI-DN-[0-9a-f]+|CNI-HOSTPORT-TWILL|TWILL-HP-\S+) .*-p (tcp|udp|sctp) .*--dport (\d+) /;
+  return lines.flatMap((line) => {
+    const match = chain.exec(line);
     const to = target.exec(line);
     if (match === null || to === null) return [];
+    const [, name = '', protocol, hostPort] = match;
     const hostIP = / -d (\S+)/.exec(line)?.[1];
+    const conditions = name === ownChain ? {} : conditionsTo(lines, name, to[1]!);
     const mapping: FoundMapping = {
       address: to[1]!,
-      protocol: match[1] as PortMapping['protocol'],
-      hostPort: Number(match[2]),
+      protocol: protocol as PortMapping['protocol'],
+      hostPort: Number(hostPort),
       containerPort: Number(to[2]),
       ...(hostIP === undefined ? {} : { hostIP: bare(hostIP) }),
+      options: { ...optionsOf(lines, line), ...conditions },
     };
     return [mapping];
   });

@@ -163,6 +163,18 @@ test('the MAC in its three forms: the capability before args, args before CNI_AR
   fails(await call('ADD', { environment: { CNI_ARGS: 'MAC=nonsense' } }), 4, /CNI_ARGS: MAC: nonsense/);
 });
 
+test('the address in its three forms: the capability and args before CNI_ARGS', async () => {
+  const environment = { CNI_ARGS: 'IP=10.244.7.121' };
+  for (const [config, address] of [
+    [{}, '10.244.7.121/24'],
+    [{ args: { cni: { ips: ['10.244.7.122/24'] } } }, '10.244.7.122/24'],
+    [{ args: { CNI: { IPs: ['10.244.7.123'] } } }, '10.244.7.123/24'],
+  ] as const)
+    assert.equal((await added(shared.node, config, environment)).result.ips[0].address, address);
+  const { result } = await added(shared.node, { runtimeConfig: { ips: ['10.244.7.124'] } });
+  assert.equal(result.ips[0].address, '10.244.7.124/24');
+});
+
 test('host-local’s ranges within the lease: addresses come from them alone', async () => {
   await withCniNode(async (node) => {
     const of = async (config: object): Promise<string[]> =>
@@ -281,6 +293,9 @@ test('what cannot be honoured is refused with code 7, naming field and value', a
     [{ ipam: { dataDir: '/srv/cni' } }, /ipam\.dataDir is "\/srv\/cni"/],
     [{ externalSetMarkChain: 'KUBE-MARK-MASQ' }, /externalSetMarkChain is "KUBE-MARK-MASQ"/],
     [{ unshapedSubnets: ['10.0.0.0/8'] }, /unshapedSubnets is/],
+    [{ shapedSubnets: ['10.0.0.0/8'] }, /shapedSubnets is/],
+    [{ runtimeConfig: { deviceID: '0000:01:00.0' } }, /runtimeConfig\.deviceID is "0000:01:00\.0"/],
+    [{ runtimeConfig: { infinibandGUID: 'c2' } }, /runtimeConfig\.infinibandGUID is "c2"/],
     [{ markMasqBit: 32 }, /markMasqBit/],
     [{ bridge: '../x' }, /bridge/],
   ] as const)
@@ -294,6 +309,16 @@ test('what has no effect, and a misspelt field, is warned about once', async () 
     delegate: { hairpinMod: true, HairpinMode: true, ipMasqBackend: 'nftables' },
     ipam: { rotues: [], Routes: [{ dst: '198.51.100.0/24', prioritty: 7 }] },
     capabilities: { portMappings: true, aliases: true, deviceID: false },
+    runtimeConfig: {
+      portMapings: [],
+      portMappings: [{ hostPort: 0, containerPort: 1, Protocl: 'tcp' }],
+      bandwidth: { ingresRate: 1 },
+      dns: { server: ['10.0.0.1'] },
+      ipRanges: [[{ subnet: '10.244.7.0/24', rangestrat: '10.244.7.9' }]],
+    },
+    args: { cin: {}, cni: { ip: ['10.244.7.9'] } },
+    preserveDefaultVlan: false,
+    backend: 'nftables',
     somethingElse: 1,
   };
   for (let i = 0; i < 3; i++) await added(shared.node, config);
@@ -301,11 +326,20 @@ test('what has no effect, and a misspelt field, is warned about once', async () 
     ...shared.node.log.matchAll(/network configuration: ([^"]* has no (?:effect|meaning)[^"]*)"/g),
   ].map((match) => match[1]);
   assert.deepEqual(warned.sort(), [
+    'args.cin has no meaning; is cni meant?',
+    'args.cni.ip has no meaning; is ips meant?',
+    'backend has no effect',
     'capabilities.aliases has no effect',
     'delegate.hairpinMod has no meaning; is hairpinMode meant?',
     'ipMasqBackend has no effect',
     'ipam.rotues has no meaning; is routes meant?',
     'ipam.routes.prioritty has no meaning; is priority meant?',
+    'preserveDefaultVlan has no effect',
+    'runtimeConfig.bandwidth.ingresRate has no meaning; is ingressRate meant?',
+    'runtimeConfig.dns.server has no meaning; is servers meant?',
+    'runtimeConfig.ipRanges.rangestrat has no meaning; is rangeStart meant?',
+    'runtimeConfig.portMapings has no meaning; is portMappings meant?',
+    'runtimeConfig.portMappings.Protocl has no meaning; is protocol meant?',
   ]);
 });
 

@@ -1,0 +1,178 @@
+import type { Iptables } from '../../kernel/iptables.ts';
+import { RulesChanges } from '../../kernel/rules-changes.ts';
+import { openRulesStamp } from '../../kernel/rules-stamp.ts';
+import type { Family } from '../../model/address.ts';
+import { Contest, contestedChecks } from '../../model/contest.ts';
+import { describeError, isTwillError, TwillError } from '../../model/error.ts';
+import type { Check } from '../../model/health.ts';
+import { monotonicMs } from '../../process/clock.ts';
+import type { Log } from '../../process/log.ts';
+import {
+  concernedChains,
+  entryChains,
+  looksWhole,
+  podChains,
+  repairDocument,
+  replaceDocument,
+  requiredAround,
+  requiredRules,
+} from '../plan/hostports.ts';
+import { PrintedRules } from './conditions.ts';
+
+/** Rules are read in full this often without a reason: a change that leaves a table's size alone moves no stamp. */
+const FULL_LOOK_MS = 600_000;
+
+/** The rules of one family. */
+export class FamilyHostPorts {
+  readonly family: Family;
+  readonly iptables: Iptables;
+  private readonly log: Log;
+  private readonly broken: () => void;
+  /** The rules that stand, as far as we know; undefined when that must be looked up. */
+  private installed: readonly string[] | undefined;
+  private doubted = false;
+  private lastFullLook = Number.NEGATIVE_INFINITY;
+  private changes: RulesChanges | undefined;
+  private readonly contest = new Contest();
+  /** Why table nat cannot be read whole; undefined when it can. */
+  private unreadable: string | undefined;
+  private readonly printed: PrintedRules;
+  /** Rules that iptables does not take any more, with why. */
+  private readonly refused = new Map<string, string>();
+
+  /** @param broken called when others have changed the rules */
+  constructor(iptables: Iptables, log: Log, broken: () => void) {
+    this.family = iptables.family;
+    this.iptables = iptables;
+    this.log = log;
+    this.broken = broken;
+    this.printed = new PrintedRules(iptables);
+  }
+
+  /** @throws TwillError `invalid` when iptables refuses the conditions in one of the rules, with its message */
+  async assertTaken(rules: readonly string[]): Promise<void> {
+    await this.printed.of(rules);
+  }
+
+  /** Rules as iptables prints them; one that it refuses by now does not keep the others. */
+  private async accepted(wanted: readonly string[]): Promise<string[]> {
+    const before = new Map(this.refused);
+    this.refused.clear();
+    const rules = await this.printed.ofAccepted(wanted, (rule, error) => {
+      if (!before.has(rule))
+        this.log.error(
+          { rule, error: describeError(error) },
+          'a host port is closed: its conditions are refused',
+        );
+      this.refused.set(rule, describeError(error));
+    });
+    return rules;
+  }
+
+  async ensure(wanted: readonly string[]): Promise<void> {
+    this.printed.keepOnly(wanted);
+    const rules = await this.accepted(wanted);
+    const { iptables, installed, doubted } = this;
+    const known = !doubted && monotonicMs() - this.lastFullLook < FULL_LOOK_MS ? installed : undefined;
+    if (known !== undefined && known.join('\n') === rules.join('\n')) return;
+    this.doubted = false;
+    this.installed = undefined;
+    const sameAround =
+      known !== undefined && requiredAround(rules).every((rule) => requiredAround(known).includes(rule));
+    if (known !== undefined && known.length > 0 && rules.length > 0 && sameAround) {
+      await iptables.restore(replaceDocument(rules, known));
+    } else {
+      const document = repairDocument(await this.read(rules), rules);
+      this.lastFullLook = monotonicMs();
+      if (document !== undefined) {
+        this.log.info({ family: this.family.name, rules: rules.length }, 'host port rules repaired');
+        await iptables.restore(document);
+      }
+    }
+    this.installed = rules;
+    if (rules.length > 0) this.watch();
+  }
+
+  /** @throws TwillError `kernel` when the rules that stand are not these */
+  async check(wanted: readonly string[]): Promise<void> {
+    const rules = await this.accepted(wanted);
+    if (repairDocument(await this.read(rules), rules) === undefined) return;
+    throw new TwillError('kernel', `${this.family.iptables} rules of host ports are missing or changed`);
+  }
+
+  /** Table nat as iptables-save prints it; of one that cannot be printed, what is asked for rule by rule. */
+  private async read(rules: readonly string[]): Promise<string> {
+    try {
+      const text = await this.iptables.save('nat');
+      this.unreadable = undefined;
+      return text;
+    } catch (error) {
+      if (!isTwillError(error, 'conflict')) throw error;
+      if (this.unreadable === undefined)
+        this.log.warn({ error: describeError(error) }, 'host port rules are checked one by one');
+      this.unreadable = describeError(error);
+    }
+    const names = [...concernedChains, ...podChains(rules)];
+    const chains = await Promise.all(names.map((chain) => this.readChain(chain)));
+    const text = chains.map((lines, index) =>
+      lines === undefined ? '' : [`:${names[index]} - [0:0]`, ...lines, ''].join('\n'),
+    );
+    return text.join('');
+  }
+
+  private async readChain(chain: string): Promise<string[] | undefined> {
+    try {
+      return await this.iptables.list('nat', chain);
+    } catch (error) {
+      if (!isTwillError(error, 'conflict')) throw error;
+    }
+    const asked = requiredRules.filter((rule) => rule.startsWith(`-A ${chain} `));
+    const found = await Promise.all(asked.map((rule) => this.iptables.has('nat', rule)));
+    return asked.filter((_, index) => found[index]);
+  }
+
+  /** What somebody should look at. */
+  warnings(): Check[] {
+    const { unreadable } = this;
+    const details = [...(unreadable === undefined ? [] : [unreadable]), ...this.refused.values()];
+    const own = details.map((detail): Check => ({ name: 'host ports', state: 'warning', detail }));
+    return [...own, ...contestedChecks(this.contest, monotonicMs())];
+  }
+
+  private watch(): void {
+    this.changes ??= new RulesChanges(
+      openRulesStamp(this.family, this.iptables.variant),
+      () => this.look(),
+      this.log,
+    );
+  }
+
+  /**
+   * Somebody has changed rules, perhaps ours. Reads short chains only, however many rules there are.
+   * @returns false when our own writing was under way
+   */
+  private async look(): Promise<boolean> {
+    const { installed } = this;
+    if (installed === undefined) return false;
+    if (installed.length === 0) return true;
+    const object = `host port rules (${this.family.name})`;
+    if (this.contest.wait(object, monotonicMs()) > 0) return false;
+    const names = [...entryChains, ...podChains(installed)];
+    const chains = await Promise.all(names.map((chain) => this.readChain(chain)));
+    if (this.installed !== installed) return false;
+    const lines = chains.flatMap((chain) => chain ?? []);
+    if (looksWhole(lines, installed)) return true;
+    this.doubted = true;
+    if (this.contest.note(object, monotonicMs()).begins)
+      this.log.error(
+        { family: this.family.name },
+        'somebody changes the host port rules again and again: repairs wait from now on',
+      );
+    this.broken();
+    return true;
+  }
+
+  close(): void {
+    this.changes?.close();
+  }
+}

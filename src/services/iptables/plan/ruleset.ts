@@ -104,7 +104,10 @@ export class Ruleset {
   private readonly touched: Readonly<Record<Table, Set<string>>> = { nat: new Set(), filter: new Set() };
 
   constructor(options: RenderOptions) {
-    this.shared = sharedChains.map(({ table, chain }) => ({ table, chain: new SharedChain(chain) }));
+    this.shared = sharedChains.map(({ table, chain }) => ({
+      table,
+      chain: new SharedChain(chain, chain === guardChain),
+    }));
     this.sharedChain('filter', 'KUBE-SERVICES').setEnds(
       [],
       [`-m conntrack ! --ctstate DNAT -j ${guardChain}`],

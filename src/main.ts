@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { agentArguments } from './agent/flags.ts';
 import { addAgentCommand } from './commands/agent.ts';
+import { addFindApiServerCommand } from './commands/find-api-server.ts';
 import { addInstallCniCommand } from './commands/install-cni.ts';
 import { addPodsCommand } from './commands/pods.ts';
 import { addProxyCommand } from './commands/proxy.ts';
@@ -19,6 +20,7 @@ const program = new Command('twill')
 addAgentCommand(program);
 addProxyCommand(program);
 addInstallCniCommand(program);
+addFindApiServerCommand(program);
 addPodsCommand(program);
 
 /** Commands whose flags are spelled as Go programs take them. */

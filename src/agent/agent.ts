@@ -15,6 +15,7 @@ import { Overlay } from '../overlay/overlay.ts';
 import { wantedChecksumOffload } from '../overlay/plan/checksum-offload.ts';
 import { VtepMacs } from '../overlay/vtep-macs.ts';
 import { withdrawWrongRoutes } from '../overlay/withdraw.ts';
+import { PlacedConfiguration } from '../pods/cni/placed-configuration.ts';
 import { type CniServer, startCniServer } from '../pods/cni/server.ts';
 import { aborted, type Closer, runUntilSignal } from '../process/ending.ts';
 import { readFileIfPresent } from '../process/files.ts';
@@ -60,6 +61,7 @@ class Agent {
   private peerFilter: PeerFilter | undefined;
   private readonly guard = new Gate('the rules that keep others from services on loopback');
   private cni: CniServer | undefined;
+  private cniConfiguration: PlacedConfiguration | undefined;
   private readonly traffic = new PodTraffic(
     () => (this.config.ipMasq ? [] : (this.cni?.records() ?? [])),
     () => this.masquerade?.loop,
@@ -153,8 +155,9 @@ class Agent {
   }
 
   health(): AgentParts {
-    const { source, overlay, masquerade, peerFilter, changes, conflicts, cni } = this;
-    return { source, overlay, masquerade, peerFilter, changes, conflicts: conflicts.found, cni };
+    const { source, overlay, masquerade, peerFilter, changes, cni, cniConfiguration } = this;
+    const conflicts = this.conflicts.found;
+    return { source, overlay, masquerade, peerFilter, changes, conflicts, cni, cniConfiguration };
   }
 
   private startOverlay(network: NetworkConfig, socket: RtSocket): void {
@@ -222,8 +225,19 @@ class Agent {
     this.peerFilter = filter;
     this.closers.push(() => filter.stop());
     this.closers.push(watchKernel(overlay, this.log));
+    this.placeConfiguration(overlay);
     overlay.loop.trigger('kernel events are watched');
     this.log.debug('watches the kernel');
+  }
+
+  private placeConfiguration(overlay: Overlay): void {
+    const { installCniConf: source, cniConfDir: directory } = this.config;
+    if (source === undefined) return;
+    const ready = (): boolean => overlay.podNetwork().ready;
+    this.cniConfiguration = new PlacedConfiguration({ source, directory, ready, log: this.log });
+    const { loop } = this.cniConfiguration;
+    this.closers.push(() => loop.stop());
+    loop.trigger('pods can be wired');
   }
 
   /** The bridges of this node's pods. */

@@ -32,6 +32,7 @@ export interface AgentConfig {
   readonly kubeSubnetManager: boolean;
   readonly kubeApiUrl: string | undefined;
   readonly kubeConfigFile: string | undefined;
+  readonly kubeletKubeconfigs: readonly string[];
   readonly kubeAnnotationPrefix: string;
   readonly netConfigPath: string;
   readonly setNodeNetworkUnavailable: boolean;
@@ -42,6 +43,8 @@ export interface AgentConfig {
   readonly cniDataDir: string;
   /** Where the container runtime looks for CNI configurations. */
   readonly cniConfDir: string;
+  /** What the container runtime gets there. */
+  readonly installCniConf: string | undefined;
   readonly bridge: string;
   readonly resyncMs: number;
   readonly txChecksumOffload: ChecksumOffload;
@@ -126,6 +129,7 @@ export function readAgentConfig(
     kubeSubnetManager: read.boolean('kube-subnet-mgr'),
     kubeApiUrl: read.text('kube-api-url'),
     kubeConfigFile: read.text('kubeconfig-file'),
+    kubeletKubeconfigs: read.items('kubelet-kubeconfig'),
     kubeAnnotationPrefix: read.must('kube-annotation-prefix'),
     netConfigPath: read.must('net-config-path'),
     setNodeNetworkUnavailable: read.boolean('set-node-network-unavailable'),
@@ -136,6 +140,7 @@ export function readAgentConfig(
     cniSocket: read.must('cni-socket'),
     cniDataDir: read.must('cni-data-dir'),
     cniConfDir: read.must('cni-conf-dir'),
+    installCniConf: read.text('install-cni-conf'),
     bridge: read.must('bridge'),
     resyncMs: read.integer('resync', 1, 86_400) * 1000,
     txChecksumOffload: read.oneOf('tx-checksum-offload', checksumOffloads),

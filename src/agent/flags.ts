@@ -78,8 +78,17 @@ export const agentFlags: readonly Flag[] = [
     standard: false,
     help: "take subnets from the Kubernetes nodes' podCIDRs instead of etcd",
   },
-  { name: 'kube-api-url', kind: 'text', help: 'URL of the Kubernetes API server' },
+  {
+    name: 'kube-api-url',
+    kind: 'text',
+    help: 'URL of the Kubernetes API server; several, separated by commas, are tried in turn',
+  },
   { name: 'kubeconfig-file', kind: 'text', help: 'kubeconfig file' },
+  {
+    name: 'kubelet-kubeconfig',
+    kind: 'list',
+    help: "kubeconfig of this node's kubelet: in a pod its server is asked before the API's Service address; nothing else of it is used; may repeat",
+  },
   {
     name: 'kube-annotation-prefix',
     kind: 'text',
@@ -118,6 +127,11 @@ export const agentFlags: readonly Flag[] = [
     kind: 'text',
     standard: '/etc/cni/net.d',
     help: "CNI configurations of the container runtime: those that sort before Twill's are warned about",
+  },
+  {
+    name: 'install-cni-conf',
+    kind: 'text',
+    help: 'CNI configuration to put into --cni-conf-dir, under its own name, as soon as pods can be wired; others that sort first are set aside',
   },
   {
     name: 'cni-data-dir',

@@ -74,6 +74,8 @@ export function checks(parts: AgentParts): Check[] {
           detail: `not followed now, traffic goes on: ${lastError ?? 'connecting'}`,
         },
   ];
+  if (parts.cniConfiguration !== undefined)
+    result.push(loopCheck('CNI configuration', parts.cniConfiguration.loop.status()));
   if (pods !== undefined && !pods.ready)
     result.push({ name: 'pod network', state: 'failed', detail: pods.reason });
   for (const detail of (pods?.ready === true ? cni?.problems() : undefined) ?? [])

@@ -4,6 +4,7 @@ import type { LeaseSource } from '../leases/plan/source.ts';
 import type { Masquerade } from '../masquerade/masquerade.ts';
 import type { PeerFilter } from '../masquerade/peer-filter.ts';
 import type { Overlay } from '../overlay/overlay.ts';
+import type { PlacedConfiguration } from '../pods/cni/placed-configuration.ts';
 import type { CniServer } from '../pods/cni/server.ts';
 
 /** The parts whose state makes up the agent's; those that do not run yet are undefined. */
@@ -15,4 +16,5 @@ export interface AgentParts {
   readonly changes: NetworkChanges | undefined;
   readonly conflicts: readonly LeaseConflict[];
   readonly cni: CniServer | undefined;
+  readonly cniConfiguration: PlacedConfiguration | undefined;
 }

@@ -9,7 +9,11 @@ export function openSource(config: AgentConfig, log: Log): LeaseSource {
   const text = (name: string, value: string | undefined) => (value === undefined ? {} : { [name]: value });
   if (config.kubeSubnetManager) {
     return new KubeSource({
-      client: { kubeconfig: config.kubeConfigFile, master: config.kubeApiUrl },
+      client: {
+        kubeconfig: config.kubeConfigFile,
+        master: config.kubeApiUrl,
+        kubeletKubeconfigs: config.kubeletKubeconfigs,
+      },
       annotationPrefix: config.kubeAnnotationPrefix,
       netConfigPath: config.netConfigPath,
       setNodeNetworkUnavailable: config.setNodeNetworkUnavailable,

@@ -18,6 +18,10 @@ export function addInstallCniCommand(program: Command): void {
     .option('--cni-executable <file>', 'plugin to install (default: the one beside this program)')
     .option('--cni-socket <path>', 'where the agent listens, for the built-in configuration', defaultSocket)
     .option(
+      '--executable-only',
+      "leave the configuration to the agent's --install-cni-conf, which waits until pods can be wired",
+    )
+    .option(
       '--replace',
       'set configurations aside that sort first, under names that the runtime does not read',
     )

@@ -1,9 +1,15 @@
 import { accessSync, constants, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { TwillError } from '../model/error.ts';
 
+/**
+ * Where settings are. Container runtimes have /proc/sys read-only without full privileges; the node's /proc/sys/net can be
+ * mounted beside it, and shows the namespace of whoever looks there, too (fs/proc/proc_sysctl.c).
+ */
+const sysctlRoot = process.env.TWILL_PROC_SYS || '/proc/sys';
+
 /** `name` in slashes or dots; interface names may hold dots, so slashes are the safe form: `net/ipv4/ip_forward`. */
 function pathOf(name: string): string {
-  return `/proc/sys/${name.includes('/') ? name : name.replaceAll('.', '/')}`;
+  return `${sysctlRoot}/${name.includes('/') ? name : name.replaceAll('.', '/')}`;
 }
 
 /** The value in the calling thread's network namespace; undefined when the kernel has no such setting. */
@@ -36,7 +42,7 @@ export function writeSysctl(name: string, value: string): boolean {
   } catch (cause) {
     throw new TwillError(
       'permission',
-      `cannot set sysctl ${name}=${value}: run privileged, with /proc/sys writable`,
+      `cannot set sysctl ${name}=${value}: ${sysctlRoot} has to be writable (TWILL_PROC_SYS names a mount of the node's that is)`,
       cause,
     );
   }

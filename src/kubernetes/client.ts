@@ -4,10 +4,13 @@ import type { KubeConfig } from '@kubernetes/client-node/dist/config.js';
 import { describeError, TwillError } from '../model/error.ts';
 import { version } from '../process/version.ts';
 import { type KubeConfigOptions, type LoadedKubeConfig, loadKubeConfig } from './config.ts';
+import type { ApiServer } from './servers.ts';
 
 /** A connection that says nothing for this long is taken for dead; bookmarks come about once a minute. */
 const IDLE_MS = 5 * 60_000;
 const CONNECT_MS = 30_000;
+/** Where there is another server to try, one that drops packets must not be waited for so long. */
+const CONNECT_OF_SEVERAL_MS = 3000;
 
 function errorFor(status: number, path: string, body: string): TwillError {
   const message = /"message":"((?:[^"\\]|\\.)*)"/.exec(body)?.[1] ?? body.slice(0, 200);
@@ -28,6 +31,13 @@ async function text(response: IncomingMessage): Promise<string> {
   return Buffer.concat(chunks).toString();
 }
 
+/** No answer came: another server may give one. */
+class ConnectionFailure extends TwillError {
+  constructor(server: string, cause: unknown) {
+    super('unavailable', `cannot reach ${server} (${describeError(cause)})`, cause);
+  }
+}
+
 /** A token file may end with a newline, which a header must not have. */
 function trimToken(options: RequestOptions): void {
   const headers = options.headers as Record<string, string>;
@@ -40,14 +50,31 @@ function trimToken(options: RequestOptions): void {
  * for every request.
  */
 export class KubeClient {
-  readonly server: string;
   private readonly options: KubeConfigOptions;
   private loaded: LoadedKubeConfig;
+  /** The server that answered last, or is asked first. */
+  private current: ApiServer;
+  private told: ApiServer | undefined;
 
   private constructor(options: KubeConfigOptions, loaded: LoadedKubeConfig) {
     this.options = options;
     this.loaded = loaded;
-    this.server = loaded.config.getCurrentCluster()!.server.replace(/\/+$/, '');
+    this.current = loaded.servers[0]!;
+  }
+
+  /** The one that is asked. */
+  get server(): string {
+    return this.current.url;
+  }
+
+  /** All that may be asked. */
+  get servers(): readonly string[] {
+    return this.loaded.servers.map(({ url }) => url);
+  }
+
+  /** Who says that this server is to be asked. */
+  get why(): string {
+    return this.current.why;
   }
 
   /** @throws TwillError `invalid` when there is no usable configuration */
@@ -112,7 +139,37 @@ export class KubeClient {
     signal: AbortSignal,
     patch?: string,
   ): Promise<IncomingMessage> {
-    const url = new URL(`${this.server}${path}?${new URLSearchParams(query)}`);
+    const rest = `${path}?${new URLSearchParams(query)}`;
+    const { servers, problems } = this.loaded;
+    const begin = Math.max(
+      servers.findIndex(({ url }) => url === this.server),
+      0,
+    );
+    const inTurn = [...servers.slice(begin), ...servers.slice(0, begin)];
+    const failures: TwillError[] = [];
+    for (const server of inTurn) {
+      try {
+        const response = await this.ask(new URL(`${server.url}${rest}`), signal, patch);
+        this.chosen(server, [...problems, ...failures.map(({ message }) => message)]);
+        return await this.checked(response, path);
+      } catch (error) {
+        if (!(error instanceof ConnectionFailure) || signal.aborted) throw error;
+        failures.push(error);
+      }
+    }
+    if (failures.length === 1) throw failures[0]!;
+    throw new TwillError('unavailable', failures.map(({ message }) => message).join('; '), failures[0]);
+  }
+
+  private chosen(server: ApiServer, passedOver: readonly string[]): void {
+    this.current = server;
+    if (this.told?.url === server.url) return;
+    this.told = server;
+    this.options.onServer?.({ ...server, passedOver });
+  }
+
+  /** The answer once it has begun, whatever its status. @throws ConnectionFailure when none does */
+  private async ask(url: URL, signal: AbortSignal, patch: string | undefined): Promise<IncomingMessage> {
     const { config, headers } = this.loaded;
     const options: RequestOptions = {
       method: patch === undefined ? 'GET' : 'PATCH',
@@ -135,8 +192,12 @@ export class KubeClient {
       this.options.onRequest?.({ method, host: url.host, code: '<error>' });
       throw error;
     });
+    this.options.onRequest?.({ method, host: url.host, code: String(response.statusCode ?? 0) });
+    return response;
+  }
+
+  private async checked(response: IncomingMessage, path: string): Promise<IncomingMessage> {
     const status = response.statusCode ?? 0;
-    this.options.onRequest?.({ method, host: url.host, code: String(status) });
     if (status < 300) return response;
     const body = await text(response);
     // A new token may have been written before the library looks again.
@@ -148,13 +209,19 @@ export class KubeClient {
     return new Promise((resolve, reject) => {
       const request = url.protocol === 'https:' ? httpsRequest(url, options) : httpRequest(url, options);
       request.setTimeout(CONNECT_MS, () => request.destroy(new Error('no answer')));
-      request.on('socket', (socket) => socket.setKeepAlive(true, 15_000));
+      request.on('socket', (socket) => {
+        socket.setKeepAlive(true, 15_000);
+        if (this.loaded.servers.length === 1 || !socket.connecting) return;
+        const late = setTimeout(() => request.destroy(new Error('no connection')), CONNECT_OF_SEVERAL_MS);
+        socket.once(url.protocol === 'https:' ? 'secureConnect' : 'connect', () => clearTimeout(late));
+        socket.once('close', () => clearTimeout(late));
+      });
       request.on('response', (response) => {
         request.setTimeout(IDLE_MS, () => request.destroy(new Error('nothing came for too long')));
         resolve(response);
       });
       request.on('error', (cause) => {
-        reject(new TwillError('unavailable', `cannot reach ${this.server} (${describeError(cause)})`, cause));
+        reject(new ConnectionFailure(url.origin, cause));
       });
       request.end(body);
     });

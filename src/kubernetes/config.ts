@@ -4,15 +4,23 @@ import { dirname, resolve } from 'node:path';
 import type { KubeConfig } from '@kubernetes/client-node/dist/config.js';
 import type { Cluster, User } from '@kubernetes/client-node/dist/config_types.js';
 import { parse } from 'yaml';
-import { describeError, isTwillError, TwillError, withoutCredentials } from '../model/error.ts';
+import { describeError, isTwillError, TwillError } from '../model/error.ts';
 import { checkExecPlugin, ExecCredentials, type ExecPlugin, execExtension } from './exec-plugin.ts';
 import { type Impersonation, impersonationHeaders } from './impersonation.ts';
+import { type ApiServer, checkServer, distinctServers, kubeletServers } from './servers.ts';
 
 export interface KubeConfigOptions {
   /** Path of a kubeconfig; undefined for the pod's service account. */
   readonly kubeconfig?: string | undefined;
-  /** URL of the API server, over what the configuration says. */
+  /** URLs of API servers, separated by commas, over what the configuration says; they are tried in turn. */
   readonly master?: string | undefined;
+  /**
+   * Kubeconfigs of this node's kubelet: their servers are asked by a service account, before its own address of the API,
+   * which nobody serves until a proxy does.
+   */
+  readonly kubeletKubeconfigs?: readonly string[];
+  /** Told which server answers, whenever that is another than before. */
+  readonly onServer?: (choice: ServerChoice) => void;
   /** Told of every request: the answer's status, or `<error>` when none came. */
   readonly onRequest?: (request: {
     readonly method: string;
@@ -21,9 +29,18 @@ export interface KubeConfigOptions {
   }) => void;
 }
 
+export interface ServerChoice extends ApiServer {
+  /** Those that were tried in vain, and files that no server could be taken from, with the reasons. */
+  readonly passedOver: readonly string[];
+}
+
 /** The library's configuration, and what it does not know. */
 export interface LoadedKubeConfig {
   readonly config: KubeConfig;
+  /** At least one; to be tried in turn. */
+  readonly servers: readonly ApiServer[];
+  /** Why files name no server. */
+  readonly problems: readonly string[];
   /** Headers of every request. */
   readonly headers: OutgoingHttpHeaders;
 }
@@ -110,6 +127,26 @@ function completeUser(config: KubeConfig, user: User, cluster: Cluster, rest: Re
   return headers;
 }
 
+/** @throws TwillError `invalid` naming who gave what is no URL */
+function findServers(
+  { master, kubeconfig, kubeletKubeconfigs = [] }: KubeConfigOptions,
+  configured: string,
+  where: string,
+): { servers: ApiServer[]; problems: string[] } {
+  if (master !== undefined) {
+    const urls = master.split(',').map((url) => url.trim());
+    const servers = urls
+      .filter((url) => url !== '')
+      .map((url) => ({ url: checkServer(url, 'the URL of the API server'), why: 'given' }));
+    return { servers: distinctServers(servers), problems: [] };
+  }
+  const url = checkServer(configured, `${where}: its server`);
+  if (kubeconfig !== undefined) return { servers: [{ url, why: `server of ${kubeconfig}` }], problems: [] };
+  const { servers, problems } = kubeletServers(kubeletKubeconfigs);
+  const own = { url, why: 'the Service address that pods are told' };
+  return { servers: distinctServers([...servers, own]), problems };
+}
+
 /** @throws TwillError `invalid` naming the file, and what is missing in it */
 export async function loadKubeConfig(options: KubeConfigOptions): Promise<LoadedKubeConfig> {
   // Only the configuration part of the library: the whole costs half a second and 80 MB.
@@ -131,23 +168,20 @@ export async function loadKubeConfig(options: KubeConfigOptions): Promise<Loaded
   if (name && user === null) {
     throw new TwillError('invalid', `${where}: its context names the user '${name}', who is not in it`);
   }
-  const server = options.master ?? cluster.server;
-  if (!URL.canParse(server) || !/^https?:$/.test(new URL(server).protocol)) {
-    const flag = options.master === undefined ? `${where}: its server` : 'the URL of the API server';
-    throw new TwillError(
-      'invalid',
-      `${flag} '${withoutCredentials(server)}' is not of the form https://HOST:PORT`,
-    );
-  }
-  // Before rules stand a proxy cannot use the API's own Service address, which a service account is told.
-  if (options.master !== undefined) Object.assign(cluster, { server: options.master });
+  const { servers, problems } = findServers(options, cluster.server, where);
+  // Before rules stand a proxy cannot use the API's own Service address, which a service account is told. What must be
+  // verified decides how the library sets the connection up.
+  const told = {
+    ...cluster,
+    server: (servers.find(({ url }) => url.startsWith('https:')) ?? servers[0]!).url,
+  };
+  Object.assign(cluster, { server: told.server });
   // The library refuses plain HTTP (a local `kubectl proxy`, say) unless told not to verify what cannot be verified.
   const plain = cluster.server.startsWith('http:');
-  const told = { ...cluster };
   if (plain) Object.assign(cluster, { skipTLSVerify: true });
   try {
     const headers = user === null ? {} : completeUser(config, user, told, readRest(options.kubeconfig));
-    return { config, headers };
+    return { config, servers, problems, headers };
   } catch (cause) {
     throw new TwillError('invalid', `${where}: ${describeError(cause)}`, cause);
   }

@@ -1,6 +1,7 @@
 import { unwatchFile, watchFile } from 'node:fs';
 import { describeError, TwillError } from '../model/error.ts';
 import { readFileIfPresent } from '../process/files.ts';
+import { leavesNetworkOpen, withClusterNetworks } from './plan/cluster-network.ts';
 import { type NetworkConfig, parseNetworkConfig } from './plan/network-config.ts';
 
 /** Milliseconds between looks at the file: a mounted ConfigMap changes by a symbolic link, which inotify does not tell. */
@@ -10,18 +11,29 @@ const POLL_MS = 2000;
 export class NetworkConfigFile {
   private readonly path: string;
   private listener: (() => void) | undefined;
+  /** What counts where the file names no network. */
+  clusterNetworks: readonly string[] = [];
 
   constructor(path: string) {
     this.path = path;
   }
 
+  private text(): string {
+    const text = readFileIfPresent(this.path);
+    if (text !== undefined) return text;
+    throw new TwillError('unavailable', `--net-config-path '${this.path}' cannot be read`);
+  }
+
+  /** Whether the cluster has to be asked which networks its pods have. @throws like {@link read} */
+  needsCluster(): boolean {
+    return this.clusterNetworks.length === 0 && leavesNetworkOpen(this.text());
+  }
+
   /** @throws TwillError `unavailable` when there is no such file, `invalid` naming file and field */
   read(): NetworkConfig {
-    const text = readFileIfPresent(this.path);
-    if (text === undefined)
-      throw new TwillError('unavailable', `--net-config-path '${this.path}' cannot be read`);
+    const text = this.text();
     try {
-      return parseNetworkConfig(text, false);
+      return parseNetworkConfig(withClusterNetworks(text, this.clusterNetworks), false);
     } catch (cause) {
       throw new TwillError('invalid', `'${this.path}': ${describeError(cause)}`, cause);
     }

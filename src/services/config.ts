@@ -29,6 +29,7 @@ export interface ProxyConfig {
   readonly manifests: string | undefined;
   readonly kubeconfig: string | undefined;
   readonly master: string | undefined;
+  readonly kubeletKubeconfigs: readonly string[];
   readonly nodeName: string;
   /** The node's address, where it is told. */
   readonly bindAddress: Address | undefined;
@@ -241,6 +242,7 @@ export function proxyConfig(read: FlagReader): ProxyConfig {
     manifests: read.text('manifests'),
     kubeconfig: read.text('kubeconfig'),
     master: read.text('master'),
+    kubeletKubeconfigs: read.items('kubelet-kubeconfig'),
     nodeName: nodeName(read),
     bindAddress: told,
     localDetection: localDetection(read),

@@ -136,6 +136,9 @@ async function openSource({
   const client = await KubeClient.open({
     kubeconfig: config.kubeconfig,
     master: config.master,
+    kubeletKubeconfigs: config.kubeletKubeconfigs,
+    onServer: ({ url, why, passedOver }) =>
+      log.info({ url, why, passedOver }, 'the Kubernetes API is asked here'),
     onRequest: (request) => metrics.requests.inc(request),
   });
   return new KubeServiceSource({ client, nodeName: config.nodeName, log });

@@ -1,7 +1,9 @@
+import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer, type ServerOptions } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { TLSSocket } from 'node:tls';
+import { inNetns } from '../../src/kernel/netns.ts';
 import { type PatchResult, patchNode } from './kube-patch.ts';
 
 export interface ApiObject {
@@ -15,16 +17,32 @@ export interface ApiObject {
 }
 
 const paths: Readonly<Record<string, string>> = {
+  ConfigMap: '/api/v1/configmaps',
   Service: '/api/v1/services',
   EndpointSlice: '/apis/discovery.k8s.io/v1/endpointslices',
   Node: '/api/v1/nodes',
 };
+
+export interface Refusal {
+  readonly code: number;
+  readonly message: string;
+}
+
+/** Who may do what, where that matters. */
+export interface ApiAccess {
+  authorize(request: IncomingMessage, url: URL): Refusal | undefined;
+  /** @param old the object as it is @param object as it would be */
+  admit(request: IncomingMessage, url: URL, old: unknown, object: unknown): Refusal | undefined;
+}
 
 interface LoggedEvent {
   readonly version: number;
   readonly path: string;
   readonly line: string;
 }
+
+/** An object of the core group in a namespace. */
+const namespaced = /^\/api\/v1\/namespaces\/([^/]+)\/([^/]+)\/([^/]+)$/;
 
 interface Watcher {
   readonly path: string;
@@ -38,6 +56,8 @@ interface Watcher {
 export class KubeApi {
   /** A request must carry this token; undefined for none. */
   token: string | undefined;
+  /** Asked before anything is done; undefined: everybody may do everything. */
+  access: ApiAccess | undefined;
   /** Every request so far, path and query. */
   readonly requests: string[] = [];
   /** Names and values of the last request's headers, as they came. */
@@ -70,6 +90,18 @@ export class KubeApi {
     const api = new KubeApi(host, tls);
     api.wantsCertificate = tls?.requestCert === true;
     await new Promise<void>((resolve) => api.server.listen(port, host, resolve));
+    return api;
+  }
+
+  /** One of this process that listens on all addresses of a network namespace; its URL has `host`. */
+  static async startInside(namespace: string, host: string, tls?: ServerOptions): Promise<KubeApi> {
+    const api = new KubeApi(host, tls);
+    const listening = once(api.server, 'listening');
+    // Without an address to look up the socket is made at once, and stays in that namespace.
+    inNetns(namespace, () => {
+      api.server.listen(0);
+    });
+    await listening;
     return api;
   }
 
@@ -166,12 +198,16 @@ export class KubeApi {
       const status = { kind: 'Status', apiVersion: 'v1', status: 'Failure', reason, ...refusal };
       response.end(JSON.stringify(status));
     } else if (request.method === 'PATCH') void this.patch(request, url, response);
-    else if (url.pathname.startsWith(`${paths.Node}/`)) this.getNode(url, response);
-    else if (url.searchParams.get('watch') === 'true') this.watch(url, response);
+    else if (url.pathname.startsWith(`${paths.Node}/`))
+      this.get(paths.Node!, `/${url.pathname.slice(paths.Node!.length + 1)}`, response);
+    else if (namespaced.test(url.pathname)) {
+      const [, namespace, plural, name] = namespaced.exec(url.pathname)!;
+      this.get(`/api/v1/${plural}`, `${namespace}/${name}`, response);
+    } else if (url.searchParams.get('watch') === 'true') this.watch(url, response);
     else this.list(url, response);
   }
 
-  private refusal(request: IncomingMessage, url: URL): { code: number; message: string } | undefined {
+  private refusal(request: IncomingMessage, url: URL): Refusal | undefined {
     if (this.failWith !== undefined) return { code: this.failWith, message: 'told to fail' };
     if (this.wantsCertificate && !(request.socket as TLSSocket).authorized) {
       return { code: 401, message: 'no certificate of a client' };
@@ -179,6 +215,8 @@ export class KubeApi {
     if (this.token !== undefined && request.headers.authorization !== `Bearer ${this.token}`) {
       return { code: 401, message: 'Unauthorized' };
     }
+    const refused = this.access?.authorize(request, url);
+    if (refused !== undefined) return refused;
     if (this.forgetPages && url.searchParams.has('continue')) {
       return { code: 410, message: 'The provided continue parameter is too old' };
     }
@@ -186,6 +224,7 @@ export class KubeApi {
     if (url.searchParams.has('sendInitialEvents')) {
       return { code: 422, message: 'sendInitialEvents is forbidden for watch' };
     }
+    if (namespaced.test(url.pathname)) return undefined;
     return Object.values(paths).some((path) => url.pathname === path || url.pathname.startsWith(`${path}/`))
       ? undefined
       : { code: 404, message: 'no such resource' };
@@ -201,18 +240,20 @@ export class KubeApi {
       old === undefined
         ? { code: 404, reason: 'NotFound', message: `nodes "${name}" not found` }
         : patchNode({ ...old }, Buffer.concat(chunks).toString(), type, part === 'status');
-    const refused = 'code' in result;
-    response.writeHead(refused ? result.code : 200, { 'content-type': 'application/json' });
-    if (!refused) this.put({ kind: 'Node', ...result.object } as ApiObject);
+    const refusal =
+      'code' in result ? result : this.access?.admit(request, url, structuredClone(old), result.object);
+    response.writeHead(refusal?.code ?? 200, { 'content-type': 'application/json' });
+    const object = 'object' in result && refusal === undefined ? result.object : undefined;
+    if (object !== undefined) this.put({ kind: 'Node', ...object } as ApiObject);
     const status = { kind: 'Status', apiVersion: 'v1', status: 'Failure' };
-    response.end(JSON.stringify(refused ? { ...status, ...result } : result.object));
+    response.end(JSON.stringify(object ?? { ...status, ...refusal }));
   }
 
-  private getNode(url: URL, response: ServerResponse): void {
-    const name = url.pathname.slice(paths.Node!.length + 1);
-    const node = this.collection(paths.Node!).get(`/${name}`);
-    response.writeHead(node === undefined ? 404 : 200, { 'content-type': 'application/json' });
-    response.end(JSON.stringify(node ?? { kind: 'Status', apiVersion: 'v1', code: 404 }));
+  private get(path: string, key: string, response: ServerResponse): void {
+    const object = this.collection(path).get(key);
+    response.writeHead(object === undefined ? 404 : 200, { 'content-type': 'application/json' });
+    const message = `${key} not found`;
+    response.end(JSON.stringify(object ?? { kind: 'Status', apiVersion: 'v1', code: 404, message }));
   }
 
   private list(url: URL, response: ServerResponse): void {

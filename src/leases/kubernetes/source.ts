@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { KubeClient } from '../../kubernetes/client.ts';
-import type { KubeConfigOptions } from '../../kubernetes/config.ts';
+import type { KubeConfigOptions, ServerChoice } from '../../kubernetes/config.ts';
 import type { Address, Family } from '../../model/address.ts';
 import { describeError, isTwillError } from '../../model/error.ts';
 import { guarded } from '../../process/guarded.ts';
@@ -13,6 +13,7 @@ import type { NetworkConfig } from '../plan/network-config.ts';
 import { type AnnotationNames, annotationNames } from '../plan/node-annotations.ts';
 import type { LeaseSource, SourceChange, SourceStatus } from '../plan/source.ts';
 import { ServerAddresses } from '../servers.ts';
+import { readClusterNetworks } from './cluster-network.ts';
 import { KubeNodes } from './nodes.ts';
 import { KubeOwnership } from './ownership.ts';
 import { findNodeName, KubeLeases } from './records.ts';
@@ -95,12 +96,13 @@ export class KubeSource implements LeaseSource {
   }
 
   /** What a changed file means is the same as a changed key in etcd: an unreadable one changes nothing. */
-  private configChanged(): void {
+  private async configChanged(): Promise<void> {
     clearTimeout(this.configTimer);
     try {
-      this.current = this.configFile.read();
+      this.current = this.client === undefined ? this.configFile.read() : await this.readConfig(this.client);
       this.configError = undefined;
     } catch (error) {
+      if (this.abort.signal.aborted) return;
       // It may be for want of descriptors: the file does not change again when there are some.
       if (isTwillError(error, 'unavailable'))
         this.configTimer = setTimeout(this.lookAtConfig, RETRY_MS).unref();
@@ -112,17 +114,35 @@ export class KubeSource implements LeaseSource {
     this.onChange('config');
   }
 
+  private async readConfig(client: KubeClient): Promise<NetworkConfig> {
+    const { configFile, options } = this;
+    if (configFile.needsCluster()) {
+      configFile.clusterNetworks = await readClusterNetworks(client, this.abort.signal);
+      options.log.info(
+        { networks: configFile.clusterNetworks },
+        'the pod networks are those that kubeadm was told',
+      );
+    }
+    return configFile.read();
+  }
+
+  private tellServer({ url, why, passedOver }: ServerChoice): void {
+    this.options.log.info({ url, why, passedOver }, 'the Kubernetes API is asked here');
+  }
+
   private async begin(): Promise<NetworkConfig> {
     const { client: clientOptions } = this.options;
-    const config = await this.eventually('no network configuration', () => this.configFile.read());
+    const client = await this.eventually('no Kubernetes configuration', () =>
+      KubeClient.open({ ...clientOptions, onServer: (choice) => this.tellServer(choice) }),
+    );
+    this.client = client;
+    this.addressesOfServers = new ServerAddresses(client.servers);
+    const config = await this.eventually('no network configuration', () => this.readConfig(client));
     this.current = config;
     this.configFile.watch(this.lookAtConfig);
-    const client = await this.eventually('no Kubernetes configuration', () => KubeClient.open(clientOptions));
     this.nodeName = await this.eventually('the name of this node is not known', () =>
       findNodeName(client, process.env, this.abort.signal),
     );
-    this.client = client;
-    this.addressesOfServers = new ServerAddresses([client.server]);
     this.nodes = new KubeNodes({
       log: this.options.log,
       nodeName: this.nodeName,

@@ -21,6 +21,8 @@ export interface InstallFlags {
   readonly cniConfName: string;
   readonly cniConf?: string;
   readonly cniExecutable?: string;
+  /** Leaves the configuration to the agent (`--install-cni-conf`), which writes it when pods can be wired. */
+  readonly executableOnly?: boolean;
   readonly cniSocket: string;
   /** Sets configurations aside that a runtime would use instead. */
   readonly replace?: boolean;
@@ -94,18 +96,24 @@ function installExecutable(source: string, directory: string): boolean {
   return true;
 }
 
-function readConflist(flags: InstallFlags): string {
-  if (flags.cniConf === undefined) return builtinConflist(flags.cniSocket);
-  const text = readFileSync(flags.cniConf, 'utf8');
+/** @throws TwillError `invalid` when it is no configuration */
+export function readConflist(path: string): string {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new TwillError('invalid', `the CNI configuration ${path} cannot be read`, cause);
+  }
   try {
     if (isObject(JSON.parse(text))) return text;
   } catch (cause) {
-    throw new TwillError('invalid', `${flags.cniConf} is not JSON`, cause);
+    throw new TwillError('invalid', `${path} is not JSON`, cause);
   }
-  throw new TwillError('invalid', `${flags.cniConf} is not a JSON object`);
+  throw new TwillError('invalid', `${path} is not a JSON object`);
 }
 
-function installConflist(text: string, directory: string, name: string): boolean {
+/** @returns false when it was there already */
+export function installConflist(text: string, directory: string, name: string): boolean {
   const target = join(directory, name);
   if (hasMode(target, CONFIGURATION_MODE) && holdsText(target, text)) return false;
   mkdirSync(directory, { recursive: true });
@@ -139,8 +147,10 @@ export function installCni(flags: InstallFlags): void {
   const say = (changed: boolean, path: string): boolean =>
     process.stdout.write(`${path}: ${changed ? 'installed' : 'unchanged'}\n`);
   try {
-    const conflist = readConflist(flags);
+    const { cniConf, cniSocket } = flags;
+    const conflist = cniConf === undefined ? builtinConflist(cniSocket) : readConflist(cniConf);
     say(installExecutable(flags.cniExecutable ?? findExecutable(), cniBinDir), join(cniBinDir, 'twill'));
+    if (flags.executableOnly === true) return;
     say(installConflist(conflist, cniConfDir, cniConfName), join(cniConfDir, cniConfName));
   } catch (error) {
     if (error instanceof TwillError) throw error;

@@ -46,7 +46,13 @@ const runFlags: readonly ProxyFlag[] = [
     name: 'master',
     kind: 'text',
     beside: true,
-    help: 'URL of the Kubernetes API, over what the kubeconfig says',
+    help: 'URL of the Kubernetes API, over what the kubeconfig says; several, separated by commas, are tried in turn',
+  },
+  {
+    name: 'kubelet-kubeconfig',
+    kind: 'list',
+    beside: true,
+    help: "kubeconfig of this node's kubelet: in a pod its server is asked before the API's Service address; nothing else of it is used; may repeat",
   },
   {
     name: 'hostname-override',

@@ -27,7 +27,7 @@ export class KubeServiceSource implements ServiceSource {
 
   constructor(options: KubeServicesOptions) {
     this.options = options;
-    this.description = `Kubernetes API at ${options.client.server}`;
+    this.description = `Kubernetes API at ${options.client.servers.join(' or ')}`;
   }
 
   async start(sink: ServiceSink): Promise<void> {

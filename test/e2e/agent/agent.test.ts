@@ -100,7 +100,9 @@ it('where it may not write settings, as in a container without privileges, it ne
     writeFileSync(join(node.programs, 'node'), script, { mode: 0o755 });
     await node.startAgent(healthFlags, false);
     await lab.waitFor('the reason', async () =>
-      /^503[\s\S]*cannot set sysctl net\/ipv4\/ip_forward=1: run privileged/.test((await readyz(node)).text),
+      /^503[\s\S]*cannot set sysctl net\/ipv4\/ip_forward=1: \/proc\/sys has to be writable/.test(
+        (await readyz(node)).text,
+      ),
     );
     node.namespace.sysctl({ 'net/ipv4/ip_forward': '1' });
     await node.agent!.stop();

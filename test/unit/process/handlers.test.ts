@@ -10,6 +10,7 @@ const known: Readonly<Record<string, string>> = {
   'src/kernel/netlink/socket.ts': 'settles a promise',
   'src/kernel/process.ts': 'settles a promise',
   'src/kernel/rules-changes.ts': 'polling catches and logs',
+  'src/kubernetes/client.ts': 'destroys a request, which tells it by an event that is handled',
   'src/leases/conflict-watch.ts': 'triggers a loop',
   'src/leases/etcd/renewal.ts': 'triggers a loop',
   'src/leases/etcd/streams.ts': 'settles a promise',

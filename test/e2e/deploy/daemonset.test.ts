@@ -1,0 +1,162 @@
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { type Deployment, startDeployment, stopDeployment } from '../../lab/deployment.ts';
+import { tokenOf } from '../../lab/kube-access.ts';
+import type { ApiObject } from '../../lab/kube-api.ts';
+import { podSpecOf, readManifests } from '../../lab/manifests.ts';
+import { servicePort } from '../../lab/place.ts';
+import type { Pod } from '../../lab/pod.ts';
+import type { PodRuntime } from '../../lab/pod-container.ts';
+import type { LabProcess } from '../../lab/process.ts';
+import { serviceObject, sliceObject } from '../../lab/service-fixtures.ts';
+import { kubeRequest } from '../leases/kube-nodes.ts';
+
+const manifests = readManifests('daemonset.yaml');
+const agentPod = podSpecOf(manifests, 'twill-agent');
+const proxyPod = podSpecOf(manifests, 'twill-proxy');
+const clusterIP = '10.96.0.10';
+
+describe('daemonset.yaml, unedited, on nodes that kubelets have just joined', () => {
+  let deployment: Deployment;
+  const agents: LabProcess[] = [];
+  const proxies: LabProcess[] = [];
+  const pods: Pod[] = [];
+
+  const configuration = (runtime: PodRuntime): string =>
+    join(runtime.hostPath('/etc/cni/net.d'), '10-twill.conflist');
+
+  before(async () => {
+    deployment = await startDeployment({ manifests, nodes: 2 });
+  });
+  after(() => stopDeployment(deployment));
+
+  it('the agents start: the API server is the kubelet’s, the network is kubeadm’s', async () => {
+    await Promise.all(
+      deployment.runtimes.map(async (runtime, index) => {
+        await runtime.initialize(agentPod);
+        assert.ok(existsSync(join(runtime.hostPath('/opt/cni/bin'), 'twill')));
+        // A kubelet says that its node is ready when this file is there.
+        assert.ok(!existsSync(configuration(runtime)));
+        const [container] = agentPod.containers;
+        const agent = await runtime.start(agentPod, container!);
+        agents[index] = agent;
+        await runtime.probe(container!, agent, 'startupProbe');
+        await runtime.probe(container!, agent, 'readinessProbe');
+        await runtime.probe(container!, agent, 'livenessProbe');
+        assert.ok(existsSync(configuration(runtime)));
+      }),
+    );
+    assert.match(
+      agents[0]!.log(),
+      new RegExp(
+        `"url":"${deployment.api.url}","why":"server of '/etc/kubernetes/kubelet.conf' in /run/twill-api/kubeconfig"`,
+      ),
+    );
+    assert.match(agents[0]!.log(), /"networks":\["10\.244\.0\.0\/16"\]/);
+  });
+
+  it('the configuration that the runtime gets is the ConfigMap’s, and a pod can be wired as soon as it is there', async () => {
+    const { lab, runtimes } = deployment;
+    for (const [index, node] of lab.nodes.entries()) {
+      const runtime = runtimes[index]!;
+      const list = JSON.parse(readFileSync(configuration(runtime), 'utf8')) as { plugins: object[] };
+      assert.deepEqual(list.plugins, [
+        { type: 'twill', capabilities: { portMappings: true, bandwidth: true } },
+      ]);
+      const socket = join(runtime.hostPath('/run/twill'), 'cni.sock');
+      const pod = await node.addPod(`pod${index}`, { socket });
+      await pod.serve();
+      pods.push(pod);
+    }
+    const [near, far] = pods as [Pod, Pod];
+    assert.match(near.ipv4, /^10\.244\.1\./);
+    const answer = await lab.waitFor('an answer across nodes', () =>
+      near.probe.ask({ protocol: 'tcp', address: far.ipv4, port: servicePort, timeoutMs: 1000 }),
+    );
+    assert.equal(answer.client, near.ipv4);
+  });
+
+  it('the proxies start the same way and serve, on 127.0.0.1 of the nodes, too', async () => {
+    const { lab, api, runtimes } = deployment;
+    const ports = [{ name: 'http', port: 80, nodePort: 30080 }];
+    api.put(serviceObject('default/web', { type: 'NodePort', clusterIP, ports }) as unknown as ApiObject);
+    const endpoints = [{ ip: pods[1]!.ipv4, node: 'node2' }];
+    const target = [{ name: 'http', port: servicePort, protocol: 'TCP' }];
+    api.put(sliceObject('default/web', target, endpoints) as unknown as ApiObject);
+    await Promise.all(
+      runtimes.map(async (runtime, index) => {
+        await runtime.initialize(proxyPod);
+        const [container] = proxyPod.containers;
+        const proxy = await runtime.start(proxyPod, container!);
+        proxies[index] = proxy;
+        for (const kind of ['startupProbe', 'livenessProbe', 'readinessProbe'] as const)
+          await runtime.probe(container!, proxy, kind);
+      }),
+    );
+    const ask = (address: string, port: number, from: { probe: Pod['probe'] }) =>
+      lab.waitFor(`an answer from ${address}`, () =>
+        from.probe.ask({ protocol: 'tcp', address, port, timeoutMs: 1000 }),
+      );
+    assert.equal((await ask(clusterIP, 80, pods[0]!)).server, pods[1]!.name);
+    assert.equal((await ask('127.0.0.1', 30080, lab.nodes[0]!)).server, pods[1]!.name);
+    assert.equal((await ask(lab.nodes[0]!.ipv4, 30080, lab.client)).server, pods[1]!.name);
+  });
+
+  it('what is asked of the API is what is granted, neither more nor less', () => {
+    const { access } = deployment;
+    assert.deepEqual(access.refused, []);
+    assert.deepEqual(access.used(), access.granted());
+  });
+
+  it('an agent’s token changes only the Node that its pod is on, and of it only what the agent writes', async () => {
+    const { lab, api, access } = deployment;
+    const patch = async (token: string, node: string, body: object): Promise<string> => {
+      const { status, text } = await kubeRequest(
+        lab,
+        `${api.url}/api/v1/nodes/${node}/status`,
+        {
+          method: 'PATCH',
+          headers: {
+            authorization: `Bearer ${token}`,
+            'content-type': 'application/strategic-merge-patch+json',
+          },
+          body: JSON.stringify(body),
+        },
+        { NODE_TLS_REJECT_UNAUTHORIZED: '0' },
+      );
+      return `${status} ${status === 200 ? '' : (JSON.parse(text) as { message: string }).message}`;
+    };
+    const own = tokenOf('twill-agent', 'node1');
+    const annotation = { metadata: { annotations: { 'flannel.alpha.coreos.com/public-ip': '192.0.2.66' } } };
+    assert.match(await patch(own, 'node2', annotation), /^422 .*only the Node that it runs on/);
+    assert.match(await patch(own, 'node1', { metadata: { labels: { a: 'b' } } }), /^422 .*labels/);
+    assert.match(await patch(own, 'node1', { metadata: { annotations: { a: 'b' } } }), /^422 .*annotations/);
+    assert.match(
+      await patch(own, 'node1', { metadata: { annotations: { 'node.alpha/ttl': null } } }),
+      /^422 .*annotations/,
+    );
+    const ready = { status: { conditions: [{ type: 'Ready', status: 'True' }] } };
+    assert.match(await patch(own, 'node1', ready), /^422 .*NetworkUnavailable/);
+    assert.match(await patch(own, 'node1', { status: { capacity: { cpu: '9' } } }), /^422 /);
+    const before = access.refused.length;
+    assert.match(await patch(tokenOf('twill-proxy', 'node1'), 'node1', annotation), /^403 /);
+    access.refused.length = before;
+  });
+
+  it('SIGTERM ends them within the grace period, and the network stands', async () => {
+    for (const [pod, started] of [
+      [agentPod, agents],
+      [proxyPod, proxies],
+    ] as const) {
+      for (const one of started) {
+        await one.stop(pod.terminationGracePeriodSeconds! * 1000);
+        assert.equal(one.exitCode, 0, one.tail());
+      }
+    }
+    const answer = await pods[0]!.probe.ask({ protocol: 'tcp', address: clusterIP, port: 80 });
+    assert.equal(answer.server, pods[1]!.name);
+    for (const runtime of deployment.runtimes) assert.ok(existsSync(configuration(runtime)));
+  });
+});

@@ -1,0 +1,110 @@
+/** A cluster whose nodes run what a manifest says, beside an API server that grants what it says and no more. */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { stringify } from 'yaml';
+import { type Certificates, makeCertificates } from './certificates.ts';
+import { ManifestAccess, tokenOf } from './kube-access.ts';
+import { type ApiObject, KubeApi } from './kube-api.ts';
+import { Lab } from './lab.ts';
+import type { Manifest } from './manifests.ts';
+import type { LabNode } from './node.ts';
+import { PodRuntime } from './pod-container.ts';
+
+/** Where the API would be served by a proxy; nobody does at first. */
+const apiService = { host: '10.96.0.1', port: 443 };
+const apiAddress = '192.0.2.1';
+
+export interface Deployment {
+  readonly lab: Lab;
+  readonly api: KubeApi;
+  readonly access: ManifestAccess;
+  readonly runtimes: readonly PodRuntime[];
+  readonly certificates: Certificates;
+}
+
+/** A Node as kubelet and controllers of a cluster of kubeadm's make it. */
+export function nodeObject({ name, ipv4 }: LabNode, third: number): ApiObject {
+  return {
+    kind: 'Node',
+    metadata: { name, labels: { 'kubernetes.io/hostname': name }, annotations: { 'node.alpha/ttl': '0' } },
+    spec: { podCIDR: `10.244.${third}.0/24`, podCIDRs: [`10.244.${third}.0/24`] },
+    status: {
+      addresses: [{ type: 'InternalIP', address: ipv4 }],
+      capacity: { cpu: '2' },
+      conditions: [
+        { type: 'Ready', status: 'False', reason: 'KubeletNotReady' },
+        { type: 'NetworkUnavailable', status: 'True', reason: 'NoRouteCreated' },
+      ],
+    },
+  } as ApiObject;
+}
+
+const kubeadmConfig = {
+  kind: 'ConfigMap',
+  metadata: { namespace: 'kube-system', name: 'kubeadm-config' },
+  data: {
+    ClusterConfiguration: stringify({
+      kind: 'ClusterConfiguration',
+      networking: { dnsDomain: 'cluster.local', podSubnet: '10.244.0.0/16', serviceSubnet: '10.96.0.0/12' },
+    }),
+  },
+} as ApiObject;
+
+/** What kubeadm writes for a kubelet. Its credentials are worth nothing here: nobody but the kubelet may use them. */
+export function writeKubeletConfig(runtime: PodRuntime, server: string): void {
+  const path = runtime.hostPath('/etc/kubernetes/kubelet.conf');
+  mkdirSync(dirname(path), { recursive: true });
+  const config = {
+    apiVersion: 'v1',
+    kind: 'Config',
+    clusters: [{ name: 'default-cluster', cluster: { server, 'certificate-authority-data': 'bm9uZQ==' } }],
+    contexts: [{ name: 'default-context', context: { cluster: 'default-cluster', user: 'default-auth' } }],
+    'current-context': 'default-context',
+    users: [{ name: 'default-auth', user: { 'client-certificate': '/var/lib/kubelet/pki/none.pem' } }],
+  };
+  writeFileSync(path, stringify(config), { mode: 0o600 });
+}
+
+export interface DeploymentOptions {
+  readonly manifests: readonly Manifest[];
+  readonly nodes: number;
+  readonly imageRoot?: string;
+}
+
+/** Nodes that kubelets have just joined: no pod network, no proxy, no CNI configuration. */
+export async function startDeployment(options: DeploymentOptions): Promise<Deployment> {
+  const { manifests, nodes, imageRoot } = options;
+  const lab = await Lab.start({ nodes, underlay: 'ipv4', networkConfig: null });
+  try {
+    const directory = join(lab.dir, 'api');
+    mkdirSync(directory);
+    const certificates = await makeCertificates(directory, [apiAddress]);
+    const { server, ca } = certificates;
+    const tls = { cert: readFileSync(server.certificate), key: readFileSync(server.key) };
+    const api = await KubeApi.startInside(lab.underlay.path, apiAddress, tls);
+    const access = new ManifestAccess(manifests);
+    api.access = access;
+    api.put(kubeadmConfig);
+    const runtimes = lab.nodes.map((node, index) => {
+      api.put(nodeObject(node, index + 1));
+      const runtime = new PodRuntime({
+        node,
+        manifests,
+        ...(imageRoot === undefined ? {} : { imageRoot }),
+        serviceAccount: (name) => ({ token: tokenOf(name, node.name), ca: readFileSync(ca, 'utf8') }),
+        apiService,
+      });
+      writeKubeletConfig(runtime, api.url);
+      return runtime;
+    });
+    return { lab, api, access, runtimes, certificates };
+  } catch (error) {
+    await lab.stop();
+    throw error;
+  }
+}
+
+export async function stopDeployment({ lab, api }: Deployment): Promise<void> {
+  await api.stop();
+  await lab.stop();
+}

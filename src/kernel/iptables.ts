@@ -36,6 +36,8 @@ export interface Iptables {
   list(table: string, chain: string): Promise<string[] | undefined>;
   /** Whether a rule stands, also in a chain that cannot be printed. @param rule as printed, with `-A CHAIN` in front */
   has(table: string, rule: string): Promise<boolean>;
+  /** Whether program and kernel have the match with these options; asked without writing anything. */
+  understands(match: string): Promise<boolean>;
   /** The names of a table's chains, also of one that cannot be printed; undefined when there is no way to tell. */
   chains(table: string): Promise<string[] | undefined>;
   /**
@@ -119,6 +121,14 @@ class IptablesProgram implements Iptables {
     if (result.status === 0) return true;
     if (/matching rule|No chain\/target\/match|does not exist/.test(result.stderr)) return false;
     throw new TwillError('kernel', `${this.program} ${args.join(' ')} failed: ${result.stderr.trim()}`);
+  }
+
+  async understands(match: string): Promise<boolean> {
+    // Of a table that is short: asking for a rule reads the whole of it.
+    const args = ['-t', 'mangle', '-C', 'POSTROUTING', ...ruleWords(match), '-j', 'ACCEPT'];
+    const result = await run(...this.command(this.program, args)).catch(() => undefined);
+    if (result === undefined || /not supported|missing kernel module/.test(result.stderr)) return false;
+    return result.status === 0 || /matching rule/.test(result.stderr);
   }
 
   async chains(table: string): Promise<string[] | undefined> {

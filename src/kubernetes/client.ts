@@ -2,6 +2,7 @@ import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { request as httpsRequest, type RequestOptions } from 'node:https';
 import type { KubeConfig } from '@kubernetes/client-node/dist/config.js';
 import { describeError, TwillError } from '../model/error.ts';
+import { monotonicMs } from '../process/clock.ts';
 import { version } from '../process/version.ts';
 import { type KubeConfigOptions, type LoadedKubeConfig, loadKubeConfig } from './config.ts';
 import type { ApiServer } from './servers.ts';
@@ -88,8 +89,7 @@ export class KubeClient {
     query: Readonly<Record<string, string>>,
     signal: AbortSignal,
   ): Promise<unknown> {
-    const response = await this.open(path, query, signal);
-    const body = await text(response);
+    const body = await this.exchange(path, query, signal);
     try {
       return JSON.parse(body);
     } catch (cause) {
@@ -99,9 +99,27 @@ export class KubeClient {
 
   /** A strategic merge patch. @returns the object as it is then @throws like {@link getJson} */
   async patchJson(path: string, patch: object, signal: AbortSignal): Promise<unknown> {
-    const body = JSON.stringify(patch);
-    const response = await this.open(path, {}, signal, body);
-    return JSON.parse(await text(response));
+    return JSON.parse(await this.exchange(path, {}, signal, JSON.stringify(patch)));
+  }
+
+  /** @returns the answer's body */
+  private async exchange(
+    path: string,
+    query: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+    patch?: string,
+  ): Promise<string> {
+    const began = monotonicMs();
+    const response = await this.open(path, query, signal, patch);
+    const body = await text(response);
+    this.options.onExchange?.({
+      method: patch === undefined ? 'GET' : 'PATCH',
+      host: new URL(this.server).host,
+      seconds: (monotonicMs() - began) / 1000,
+      bytesSent: Buffer.byteLength(patch ?? ''),
+      bytesReceived: Buffer.byteLength(body),
+    });
+    return body;
   }
 
   /** Calls `take` with each line of the answer until the server ends it. @throws like {@link getJson} */

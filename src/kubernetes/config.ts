@@ -27,6 +27,18 @@ export interface KubeConfigOptions {
     readonly host: string;
     readonly code: string;
   }) => void;
+  /** Told of every answer that was read whole, which those of watches are not. */
+  readonly onExchange?: (exchange: Exchange) => void;
+}
+
+/** A request and its answer. */
+export interface Exchange {
+  readonly method: string;
+  readonly host: string;
+  readonly seconds: number;
+  /** Of the bodies. */
+  readonly bytesSent: number;
+  readonly bytesReceived: number;
 }
 
 export interface ServerChoice extends ApiServer {

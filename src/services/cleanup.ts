@@ -1,7 +1,9 @@
 import { type Iptables, type IptablesVariant, openIptables } from '../kernel/iptables.ts';
 import { kernelFamilies } from '../kernel/ipv6.ts';
+import { PacketCounters } from '../kernel/packet-counters.ts';
 import { ipv4 } from '../model/address.ts';
 import { isTwillError, TwillError } from '../model/error.ts';
+import { packetCounters } from './iptables/plan/counters.ts';
 import { renderRemoval } from './iptables/plan/document.ts';
 import { jumps, localnetJumps } from './iptables/plan/names.ts';
 import { readTable } from './iptables/standing-rules.ts';
@@ -18,6 +20,19 @@ async function setLocalnetBack(iptables: Iptables, print: (line: string) => void
     if (await closeLocalnet(iptables)) print('route_localnet set back to 0');
   } catch (error) {
     if (!isTwillError(error, 'missing-program', 'kernel')) throw error;
+  }
+}
+
+async function removeCounters(print: (line: string) => void): Promise<void> {
+  const counters = new PacketCounters();
+  try {
+    for (const name of Object.values(packetCounters))
+      if (await counters.remove(name)) print(`packet counter ${name} removed`);
+  } catch (error) {
+    // A kernel without counters.
+    if (!isTwillError(error, 'kernel')) throw error;
+  } finally {
+    counters.close();
   }
 }
 
@@ -48,6 +63,7 @@ export async function cleanUpProxy(print: (line: string) => void): Promise<void>
       }
     }
   }
+  await removeCounters(print);
   const { removed, left } = await removeLeftovers();
   for (const name of removed) print(`${name} removed`);
   if (left.length > 0) throw new TwillError('kernel', `not removed: ${left.join('; ')}`);

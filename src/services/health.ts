@@ -85,14 +85,24 @@ export function serviceState(state: ProxyState): ServiceState {
 }
 
 function metricsRoutes(state: ProxyState, metrics: ProxyMetrics, settings: ProxySettings): Routes {
+  const ping = (): HttpAnswer => {
+    metrics.pinged();
+    return { status: 200, body: 'ok' };
+  };
   const own: Routes = {
     '/metrics': async () => {
       state.proxy?.updateGauges();
       return { status: 200, body: await metrics.registry.metrics(), type: metrics.registry.contentType };
     },
     '/proxyMode': () => ({ status: 200, body: 'iptables' }),
+    '/metrics/slis': async () => ({
+      status: 200,
+      body: await metrics.slis.metrics(),
+      type: metrics.slis.contentType,
+    }),
     // That the server answers, no more: as there.
-    '/healthz': () => ({ status: 200, body: 'ok' }),
+    '/healthz': ping,
+    '/healthz/ping': ping,
   };
   return { ...own, ...zpages(settings, Object.keys(own)) };
 }

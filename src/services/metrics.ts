@@ -1,7 +1,10 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { Exchange } from '../kubernetes/config.ts';
 import type { Family } from '../model/address.ts';
 import { wallClockMs } from '../process/clock.ts';
 import { version } from '../process/version.ts';
+import { packetCounters } from './iptables/plan/counters.ts';
+import { type Table, tables } from './iptables/plan/names.ts';
 import type { DirtyServices, ServiceTracker } from './plan/tracker.ts';
 
 type PendingChanges = ServiceTracker['pending'];
@@ -14,10 +17,27 @@ const programmingBuckets = [
   ...Array.from({ length: 12 }, (_, index) => 60 + 5 * index),
   ...Array.from({ length: 7 }, (_, index) => 120 + 30 * index),
 ];
+/** Likewise client-go's (k8s.io/component-base/metrics/prometheus/restclient). */
+const requestBuckets = [0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60];
+const sizeBuckets = [64, 256, 512, 1024, 4096, 16_384, 65_536, 262_144, 2 ** 20, 2 ** 22, 2 ** 24];
 
 /** The proxy's metrics; names that start with kubeproxy_ are kube-proxy's own, so that dashboards keep working. */
 export class ProxyMetrics {
   readonly registry = new Registry();
+  /** What Kubernetes' components tell of their health checks at `/metrics/slis`. */
+  readonly slis = new Registry();
+  private readonly healthcheck = new Gauge({
+    name: 'kubernetes_healthcheck',
+    help: 'Outcome of a health check',
+    labelNames: ['name', 'type'],
+    registers: [this.slis],
+  });
+  private readonly healthchecks = new Counter({
+    name: 'kubernetes_healthchecks_total',
+    help: 'Outcomes of health checks',
+    labelNames: ['name', 'status', 'type'],
+    registers: [this.slis],
+  });
   readonly sync = this.histogram('sync_proxy_rules_duration_seconds', 'Time to write rules', ['ip_family']);
   readonly fullSync = this.histogram(
     'sync_full_proxy_rules_duration_seconds',
@@ -46,21 +66,23 @@ export class ProxyMetrics {
   );
   readonly endpointChanges = this.counter(
     'sync_proxy_rules_endpoint_changes_total',
-    'Changes of EndpointSlices',
-    ['ip_family'],
+    'Changes of EndpointSlices of the families that are served',
+    [],
   );
   readonly endpointChangesPending = this.gauge(
     'sync_proxy_rules_endpoint_changes_pending',
     'Changes of EndpointSlices not in the rules yet',
-    ['ip_family'],
+    [],
   );
-  readonly serviceChanges = this.counter('sync_proxy_rules_service_changes_total', 'Changes of Services', [
-    'ip_family',
-  ]);
+  readonly serviceChanges = this.counter(
+    'sync_proxy_rules_service_changes_total',
+    'Changes of Services, counted in each family that is served',
+    [],
+  );
   readonly serviceChangesPending = this.gauge(
     'sync_proxy_rules_service_changes_pending',
     'Changes of Services not in the rules yet',
-    ['ip_family'],
+    [],
   );
   readonly noLocalEndpoints = this.gauge(
     'sync_proxy_rules_no_local_endpoints_total',
@@ -78,6 +100,10 @@ export class ProxyMetrics {
     ['ip_family'],
   );
   readonly rules = this.gauge('sync_proxy_rules_iptables_total', 'Rules that stand', ['ip_family', 'table']);
+  readonly lastRules = this.gauge('sync_proxy_rules_iptables_last', 'Rules that the last sync has written', [
+    'ip_family',
+    'table',
+  ]);
   readonly healthz = this.counter('proxy_healthz_total', 'Answers of /healthz by status', ['code']);
   readonly livez = this.counter('proxy_livez_total', 'Answers of /livez by status', ['code']);
   readonly skipped = new Counter({
@@ -102,6 +128,13 @@ export class ProxyMetrics {
     labelNames: ['code', 'method', 'host'],
     registers: [this.registry],
   });
+  private readonly requestSeconds = this.ofRequests(
+    'request_duration_seconds',
+    'Time from a request to the end of its answer; watches have none',
+    requestBuckets,
+  );
+  private readonly requestBytes = this.ofRequests('request_size_bytes', 'Bytes of requests', sizeBuckets);
+  private readonly responseBytes = this.ofRequests('response_size_bytes', 'Bytes of answers', sizeBuckets);
   readonly refused = new Gauge({
     name: 'twill_proxy_services_refused',
     help: 'Services without rules because the kernel refused them',
@@ -110,17 +143,26 @@ export class ProxyMetrics {
   });
 
   /** Changes wait to be written. */
-  queued({ kubeName }: Family, pending: PendingChanges): void {
+  queued({ kubeName }: Family): void {
     this.lastQueued.set({ ip_family: kubeName }, wallClockMs() / 1000);
-    this.setPending(kubeName, pending);
   }
 
-  /** Changes are written. @param pending those that came meanwhile */
-  written({ kubeName }: Family, changes: DirtyServices, pending: PendingChanges): void {
+  /** Changes that concern a family are taken up, whatever comes of it. */
+  seen({ kubeName }: Family, changes: DirtyServices): void {
+    this.endpointChanges.inc(changes.endpointChanges[kubeName] ?? 0);
+    this.serviceChanges.inc(changes.serviceChanges);
+  }
+
+  /** Changes that wait. @param served families, as Kubernetes names them */
+  setPending(pending: PendingChanges, served: readonly string[]): void {
+    const slices = served.map((name) => pending.endpointChanges[name] ?? 0);
+    this.endpointChangesPending.set(slices.reduce((sum, count) => sum + count, 0));
+    this.serviceChangesPending.set(pending.serviceChanges);
+  }
+
+  /** Changes are written. */
+  written({ kubeName }: Family, changes: DirtyServices): void {
     const labels = { ip_family: kubeName };
-    this.endpointChanges.inc(labels, changes.endpointChanges[kubeName] ?? 0);
-    this.serviceChanges.inc(labels, changes.serviceChanges);
-    this.setPending(kubeName, pending);
     const now = wallClockMs();
     for (const { family, at } of changes.triggers)
       if (family.kubeName === kubeName) this.programming.observe(labels, Math.max(0, now - at) / 1000);
@@ -128,7 +170,14 @@ export class ProxyMetrics {
 
   /** Rules of a family could not be written. @param full all of them, not only those that changed */
   failed({ kubeName }: Family, full: boolean): void {
-    (full ? this.restoreFailures : this.partialRestoreFailures).inc({ ip_family: kubeName });
+    this.restoreFailures.inc({ ip_family: kubeName });
+    if (!full) this.partialRestoreFailures.inc({ ip_family: kubeName });
+  }
+
+  /** `/healthz` of the server of metrics was asked: it answers, that is all it says. */
+  pinged(): void {
+    this.healthcheck.set({ name: 'ping', type: 'healthz' }, 1);
+    this.healthchecks.inc({ name: 'ping', type: 'healthz', status: 'success' });
   }
 
   /**
@@ -150,21 +199,71 @@ export class ProxyMetrics {
     }).set(build, 1);
   }
 
+  /** A request to the Kubernetes API was answered. */
+  exchanged({ method, host, seconds, bytesSent, bytesReceived }: Exchange): void {
+    const labels = { verb: method, host };
+    this.requestSeconds.observe(labels, seconds);
+    this.requestBytes.observe(labels, bytesSent);
+    this.responseBytes.observe(labels, bytesReceived);
+  }
+
+  /**
+   * Shows what rules count in the kernel, of both families together; the second call changes nothing.
+   * @param read tells what a counter has counted; undefined when there is none
+   */
+  countPackets(read: (name: string) => Promise<number | undefined>): void {
+    const show = (name: string, help: string, counter: string): void => {
+      const registers = [this.registry];
+      new Counter({
+        name: `kubeproxy_iptables_${name}`,
+        help,
+        registers,
+        async collect() {
+          const packets = await read(counter).catch(() => undefined);
+          this.reset();
+          this.inc(packets ?? 0);
+        },
+      });
+    };
+    if (this.registry.getSingleMetric('kubeproxy_iptables_ct_state_invalid_dropped_packets_total')) return;
+    show(
+      'ct_state_invalid_dropped_packets_total',
+      'Packets dropped because connection tracking takes them for part of no connection',
+      packetCounters.invalidDropped,
+    );
+    show(
+      'localhost_nodeports_accepted_packets_total',
+      'First packets of connections to node ports at a loopback address',
+      packetCounters.localhostNodePorts,
+    );
+  }
+
   /** The rules of a family stand. */
   synced(
     { kubeName }: Family,
-    sync: { readonly full: boolean; readonly seconds: number; readonly refused: number },
+    sync: {
+      readonly full: boolean;
+      readonly rules: Readonly<Record<Table, number>>;
+      readonly seconds: number;
+      readonly refused: number;
+    },
   ): void {
     const labels = { ip_family: kubeName };
     this.sync.observe(labels, sync.seconds);
     (sync.full ? this.fullSync : this.partialSync).observe(labels, sync.seconds);
     this.lastSync.set(labels, wallClockMs() / 1000);
     this.refused.set(labels, sync.refused);
+    for (const table of tables) this.lastRules.set({ ...labels, table }, sync.rules[table]);
   }
 
-  private setPending(ip_family: string, pending: PendingChanges): void {
-    this.endpointChangesPending.set({ ip_family }, pending.endpointChanges[ip_family] ?? 0);
-    this.serviceChangesPending.set({ ip_family }, pending.serviceChanges);
+  private ofRequests(name: string, help: string, bounds: number[]): Histogram<'verb' | 'host'> {
+    return new Histogram({
+      name: `rest_client_${name}`,
+      help,
+      labelNames: ['verb', 'host'],
+      buckets: bounds,
+      registers: [this.registry],
+    });
   }
 
   private histogram<T extends string>(name: string, help: string, labelNames: T[]): Histogram<T> {

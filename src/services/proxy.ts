@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Conntrack } from '../kernel/conntrack.ts';
 import { detectVariant, openIptables } from '../kernel/iptables.ts';
 import { kernelFamilies } from '../kernel/ipv6.ts';
+import { PacketCounters } from '../kernel/packet-counters.ts';
 import { openRulesStamp } from '../kernel/rules-stamp.ts';
 import { readSysctl } from '../kernel/sysctl.ts';
 import { type Family, ipv4, ipv6, parseAddress } from '../model/address.ts';
@@ -17,7 +18,8 @@ import { tuneConntrack } from './conntrack-tuning.ts';
 import { ProxyFlows } from './flows.ts';
 import { ProxyServers, type ProxyState, serviceState } from './health.ts';
 import { serveInspection } from './inspection.ts';
-import type { RenderOptions } from './iptables/plan/options.ts';
+import { optionalMatches } from './iptables/optional-matches.ts';
+import type { OptionalMatch, RenderOptions } from './iptables/plan/options.ts';
 import { ProxyRules, sha256 } from './iptables/rules.ts';
 import { ProxyLocalnet } from './localnet.ts';
 import { ProxyMetrics } from './metrics.ts';
@@ -41,9 +43,16 @@ function nodeAddresses(family: Family, own: readonly string[], facts: NodeFacts 
   return named.length > 0 ? named : own.filter((text) => !isLinkLocal(text));
 }
 
+/** One family's part of the kernel. */
+interface Place {
+  readonly family: Family;
+  readonly localnet: ProxyLocalnet | undefined;
+  readonly matches: ReadonlySet<OptionalMatch>;
+}
+
 function renderOptions(
   { config, addresses }: Setting,
-  { family, localnet }: { readonly family: Family; readonly localnet: ProxyLocalnet | undefined },
+  { family, localnet, matches }: Place,
   facts: NodeFacts | undefined,
 ): RenderOptions {
   const own = addresses.of(family);
@@ -58,6 +67,7 @@ function renderOptions(
     nodePortAddresses: onLoopback ? serving : serving?.filter((text) => !isLoopback(text)),
     tolerateInvalid: (readSysctl('net/netfilter/nf_conntrack_tcp_be_liberal') ?? '0') !== '0',
     nodeAddresses: nodeAddresses(family, own, facts),
+    matches,
     sha256,
   };
 }
@@ -66,19 +76,22 @@ interface Setting {
   readonly config: ProxyConfig;
   readonly metrics: ProxyMetrics;
   readonly addresses: NodeAddresses;
+  readonly counters: PacketCounters;
   readonly log: Log;
 }
 
 async function openFamily(family: Family, setting: Setting): Promise<ServedFamily> {
-  const { config, metrics, addresses, log } = setting;
+  const { config, metrics, addresses, counters, log } = setting;
   const { variant, why } = await detectVariant(family);
   const iptables = openIptables(family, variant);
   // A kernel without NAT for this family says so here, not at every sync.
   await iptables.list('nat', 'POSTROUTING');
-  log.info({ family: family.name, variant, why }, 'iptables');
+  const matches = await optionalMatches(iptables, counters);
+  if (matches.has('nfacct')) metrics.countPackets((name) => counters.read(name));
+  log.info({ family: family.name, variant, why, matches: [...matches] }, 'iptables');
   const localnet =
     family === ipv4 ? await ProxyLocalnet.open(iptables, config.localhostNodePorts, log) : undefined;
-  const place = { family, localnet };
+  const place = { family, localnet, matches };
   let render = renderOptions(setting, place, undefined);
   const flows: ProxyFlows = new ProxyFlows({
     family,
@@ -140,6 +153,7 @@ async function openSource({
     onServer: ({ url, why, passedOver }) =>
       log.info({ url, why, passedOver }, 'the Kubernetes API is asked here'),
     onRequest: (request) => metrics.requests.inc(request),
+    onExchange: (exchange) => metrics.exchanged(exchange),
   });
   return new KubeServiceSource({ client, nodeName: config.nodeName, log });
 }
@@ -232,8 +246,12 @@ export async function runProxy(config: ProxyConfig, settings: ProxySettings): Pr
       if (signal.aborted) return;
       servers.serveMetrics();
       const addresses = await NodeAddresses.open(log);
-      closers.push(() => addresses.close());
-      await startProxy({ config, metrics, addresses, log }, state, closers);
+      const counters = new PacketCounters();
+      closers.push(() => {
+        addresses.close();
+        counters.close();
+      });
+      await startProxy({ config, metrics, addresses, counters, log }, state, closers);
     };
     const ends = [start().then(() => aborted(signal)), servers.refused];
     await Promise.race(file === undefined ? ends : [...ends, file.changed]);

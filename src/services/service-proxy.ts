@@ -187,6 +187,8 @@ export class ServiceProxy {
 
   /** Brings gauges up to date that are costly to keep so; called when metrics are read. */
   updateGauges(): void {
+    const served = this.options.families.map(({ rules }) => rules.family.kubeName);
+    this.metrics.setPending(this.input.tracker.pending, served);
     for (const { rules } of this.options.families) {
       const ip_family = rules.family.kubeName;
       const counts = rules.ruleCounts;
@@ -224,8 +226,7 @@ export class ServiceProxy {
   }
 
   private changed(reason: string): void {
-    for (const { rules } of this.options.families)
-      this.metrics.queued(rules.family, this.input.tracker.pending);
+    for (const { rules } of this.options.families) this.metrics.queued(rules.family);
     this.rulesQueued();
     this.loop.trigger(reason);
   }
@@ -252,6 +253,7 @@ export class ServiceProxy {
     this.fullWanted = false;
     this.reconfigure = false;
     const dirty = tracker.takeDirty();
+    for (const { rules } of this.options.families) this.metrics.seen(rules.family, dirty);
     // What a failed sync had taken is in the rules' desired state already: only writing it is repeated.
     const states: States = [...dirty.keys].map((key) => [key, tracker.state(key)] as const);
     this.healthPorts.update(
@@ -267,7 +269,7 @@ export class ServiceProxy {
     for (const family of this.options.families) {
       try {
         results.push(await this.syncFamily(family, states, full));
-        this.metrics.written(family.rules.family, dirty, tracker.pending);
+        this.metrics.written(family.rules.family, dirty);
         this.rulesWritten(family);
       } catch (error) {
         this.rulesQueued([family]);
@@ -337,7 +339,7 @@ export class ServiceProxy {
     family.localnet?.follow(rules.hasNodePorts);
     const ms = monotonicMs() - start;
     const seconds = ms / 1000;
-    this.metrics.synced(rules.family, { full: result.full, seconds, refused: rules.refusals.size });
+    this.metrics.synced(rules.family, { ...result, seconds, refused: rules.refusals.size });
     const fields = { family: rules.family.name, ...result, services: states.length, ms: Math.round(ms) };
     this.log[result.bytes > 0 && result.full ? 'info' : 'debug'](fields, 'rules in sync');
     return result;

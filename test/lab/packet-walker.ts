@@ -19,12 +19,16 @@ interface State {
   mark: number;
   translated: boolean;
   masqueraded: boolean;
+  /** Where it was sent to. */
+  readonly original: string;
 }
 
 interface World {
   readonly rules: SimulatedIptables;
   /** The node's own addresses. */
   readonly local: ReadonlySet<string>;
+  /** The policy of FORWARD; ACCEPT unless given. */
+  readonly forwards?: 'ACCEPT' | 'DROP';
 }
 
 /** What a chain leads to: a verdict, or falling off its end (undefined). */
@@ -45,28 +49,65 @@ function numberOf(address: string): bigint {
   return value;
 }
 
-/** The bits of a mask written as a length or as an address (IPv4 only). */
-function maskOf(mask: string): bigint {
-  return /^\d+$/.test(mask) ? (0xffffffffn << BigInt(32 - Number(mask))) & 0xffffffffn : numberOf(mask);
+/** The bits of a mask written as a length or as an address. */
+function maskOf(mask: string, bits: number): bigint {
+  const all = (1n << BigInt(bits)) - 1n;
+  return /^\d+$/.test(mask) ? (all << BigInt(bits - Number(mask))) & all : numberOf(mask);
 }
 
-function inNetwork(address: string, network: string): boolean {
-  const slash = network.indexOf('/');
-  const bits = maskOf(network.slice(slash + 1));
-  return (numberOf(address) & bits) === (numberOf(network.slice(0, slash)) & bits);
+interface Network {
+  readonly bits: bigint;
+  readonly value: bigint;
+  readonly v6: boolean;
+}
+
+/** Likewise of networks. */
+const networks = new Map<string, Network>();
+
+function networkOf(text: string): Network {
+  let network = networks.get(text);
+  if (network === undefined) {
+    const slash = text.indexOf('/');
+    const v6 = text.includes(':');
+    const bits = maskOf(text.slice(slash + 1), v6 ? 128 : 32);
+    network = { bits, value: numberOf(text.slice(0, slash)) & bits, v6 };
+    networks.set(text, network);
+  }
+  return network;
+}
+
+export function inNetwork(address: string, network: string): boolean {
+  // Most rules are about one address.
+  if (network.endsWith('/32') || network.endsWith('/128')) return network.startsWith(`${address}/`);
+  const { bits, value, v6 } = networkOf(network);
+  return address.includes(':') === v6 && (numberOf(address) & bits) === value;
+}
+
+/** The words of the rules seen so far. */
+const wordsOf = new Map<string, readonly string[]>();
+const MOST_RULES = 20_000;
+
+function ruleWords(rule: string): readonly string[] {
+  let words = wordsOf.get(rule);
+  if (words === undefined) {
+    if (wordsOf.size >= MOST_RULES) wordsOf.clear();
+    words = rule.match(/"[^"]*"|\S+/g) ?? [];
+    wordsOf.set(rule, words);
+  }
+  return words;
 }
 
 /** 'maybe' where chance or history decides: both ways are walked. */
 type Match = boolean | 'maybe';
 
 class RuleMatch {
-  private readonly words: string[];
+  private readonly words: readonly string[];
   private at = 0;
   target: string | undefined;
   argument = '';
 
   constructor(rule: string) {
-    this.words = rule.match(/"[^"]*"|\S+/g) ?? [];
+    this.words = ruleWords(rule);
   }
 
   matches(state: State, world: World): Match {
@@ -76,8 +117,8 @@ class RuleMatch {
       if (negated) this.at++;
       const found = this.one(state, world);
       const match = found === 'maybe' ? found : found !== negated;
-      if (match === false) result = false;
-      else if (match === 'maybe' && result !== false) result = 'maybe';
+      if (match === false) return false;
+      if (match === 'maybe') result = 'maybe';
     }
     return result;
   }
@@ -94,6 +135,17 @@ class RuleMatch {
         return inNetwork(packet.source, this.next());
       case '-d':
         return inNetwork(packet.destination, this.next());
+      case '-i':
+        return this.next() === 'lo' && packet.fromNode;
+      case '--bytecode':
+        // The only program there is compares source and destination.
+        this.next();
+        return packet.source === packet.destination;
+      case '--nfacct-name':
+        this.next();
+        return true;
+      case '--ctorigdst':
+        return inNetwork(state.original, this.next());
       case '-p':
         return packet.protocol === this.next();
       case '--dport': {
@@ -205,7 +257,8 @@ function walkChain(chain: string, start: State, table: SimulatedTable, world: Wo
 export function walk(packet: Packet, world: World): Ending[] {
   const { nat, filter } = world.rules.tables as { nat: SimulatedTable; filter: SimulatedTable };
   const endings = new Set<Ending>();
-  const start: State = { packet, mark: 0, translated: false, masqueraded: false };
+  const original = packet.destination;
+  const start: State = { packet, mark: 0, translated: false, masqueraded: false, original };
   for (const { state } of walkChain(packet.fromNode ? 'OUTPUT' : 'PREROUTING', start, nat, world)) {
     const local = world.local.has(state.packet.destination);
     // What the node sends to itself leaves by the loopback device and comes in again.
@@ -214,11 +267,13 @@ export function walk(packet: Packet, world: World): Ending[] {
       ...(local ? ['INPUT'] : packet.fromNode ? [] : ['FORWARD']),
     ];
     const outcomes = hooks.flatMap((hook) => walkChain(hook, state, filter, world));
-    for (const filtered of outcomes) {
-      if (filtered.verdict === 'drop') endings.add('dropped');
-      else if (filtered.verdict === 'reject') endings.add('rejected');
+    // The first hook that says no is the last it comes to.
+    const refused = outcomes.find(({ verdict }) => verdict === 'drop' || verdict === 'reject');
+    const unsaid = hooks.at(-1) === 'FORWARD' && outcomes.every(({ verdict }) => verdict === undefined);
+    if (refused !== undefined || (unsaid && world.forwards === 'DROP')) {
+      endings.add(refused?.verdict === 'reject' ? 'rejected' : 'dropped');
+      continue;
     }
-    if (outcomes.some(({ verdict }) => verdict === 'drop' || verdict === 'reject')) continue;
     for (const last of walkChain('POSTROUTING', state, nat, world)) {
       const { destination: to, port } = last.state.packet;
       endings.add(`${to}:${port}${last.state.masqueraded ? ' masqueraded' : ''}`);

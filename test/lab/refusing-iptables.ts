@@ -32,6 +32,10 @@ export class RefusingIptables implements Iptables {
     return (await this.list(table, rule.split(' ')[1]!))?.includes(rule) === true;
   }
 
+  understands(): Promise<boolean> {
+    return Promise.resolve(true);
+  }
+
   chains(table: string): Promise<string[]> {
     return Promise.resolve([...this.rules.tables[table]!.keys()]);
   }

@@ -1,11 +1,9 @@
-/**
- * A small world of Services that changes at random, and what ought to become of a packet in it, said directly from the
- * Kubernetes API's description and by other means than the proxy's.
- */
+/** A small world of Services that changes at random, and what kube-proxy would make of a packet in it. */
 
 import { parseEndpointSlice, parseService } from '../../src/services/plan/parse.ts';
 import type { EndpointSlice, Service } from '../../src/services/plan/service.ts';
-import type { Ending, Packet } from './packet-walker.ts';
+import { type ApiState, kubeProxyEndings, type NodeSetting } from './kube-proxy-reading.ts';
+import { type Ending, inNetwork, type Packet } from './packet-walker.ts';
 import { seeded } from './random.ts';
 import { type EndpointSpec, serviceObject, sliceObject } from './service-fixtures.ts';
 
@@ -13,16 +11,20 @@ export const nodeName = 'node-a';
 export const nodeAddress = '192.0.2.1';
 export const outsider = '198.51.100.9';
 
+const node: NodeSetting = {
+  name: nodeName,
+  address: nodeAddress,
+  local: new Set([nodeAddress, '127.0.0.1']),
+  isPod: (address) => address.startsWith('10.244.'),
+  contains: (network, address) => inNetwork(address, network),
+};
+
 interface ModelService {
-  readonly spec: Record<string, unknown>;
-  readonly ingress: readonly string[];
+  readonly object: Record<string, unknown>;
   readonly clusterIP: string;
   readonly externalIP: string | undefined;
   readonly loadBalancerIP: string | undefined;
-  readonly ranges: boolean;
   readonly nodePort: number;
-  readonly externalLocal: boolean;
-  readonly internalLocal: boolean;
   readonly protocol: 'TCP' | 'UDP' | 'SCTP';
 }
 
@@ -36,7 +38,7 @@ export class ServiceModel {
   private readonly random: (below: number) => number;
   private readonly count: number;
   private readonly services = new Map<number, ModelService>();
-  private readonly slices = new Map<string, readonly EndpointSpec[]>();
+  private readonly slices = new Map<string, Record<string, unknown>>();
 
   constructor(count: number, seed: number) {
     this.count = count;
@@ -65,7 +67,7 @@ export class ServiceModel {
     const target = targets[this.random(targets.length)]!;
     const protocol = service.protocol.toLowerCase() as Packet['protocol'];
     const packet: Packet = { ...target, source, protocol, fromNode: source === nodeAddress };
-    return { packet, endings: this.endings(index, packet) };
+    return { packet, endings: kubeProxyEndings(this.states(index), node, packet) };
   }
 
   private changeService(index: number): ModelChange {
@@ -76,12 +78,7 @@ export class ServiceModel {
     }
     const service = this.makeService(index);
     this.services.set(index, service);
-    const status = { status: { loadBalancer: { ingress: service.ingress.map((ip) => ({ ip })) } } };
-    return {
-      kind: 'service',
-      key: name,
-      value: parseService(serviceObject(name, service.spec, status)).value,
-    };
+    return { kind: 'service', key: name, value: parseService(service.object).value };
   }
 
   private makeService(index: number): ModelService {
@@ -104,19 +101,9 @@ export class ServiceModel {
       sessionAffinity: this.random(6) === 0 ? 'ClientIP' : 'None',
       loadBalancerSourceRanges: ranges ? ['198.51.100.0/24'] : [],
     };
-    const ingress = loadBalancerIP === undefined ? [] : [loadBalancerIP];
-    return {
-      spec,
-      ingress,
-      clusterIP,
-      externalIP,
-      loadBalancerIP,
-      ranges,
-      nodePort,
-      externalLocal,
-      internalLocal,
-      protocol,
-    };
+    const ingress = loadBalancerIP === undefined ? [] : [{ ip: loadBalancerIP }];
+    const object = serviceObject(`model/svc-${index}`, spec, { status: { loadBalancer: { ingress } } });
+    return { object, clusterIP, externalIP, loadBalancerIP, nodePort, protocol };
   }
 
   private changeSlice(index: number): ModelChange {
@@ -128,9 +115,9 @@ export class ServiceModel {
       return { kind: 'slice', key, value: undefined };
     }
     const endpoints = Array.from({ length: this.random(5) }, () => this.makeEndpoint());
-    this.slices.set(name, endpoints);
     const protocol = (['TCP', 'UDP', 'SCTP'] as const)[index % 3]!;
     const raw = sliceObject(name, [{ name: 'p', port: 8080, protocol }], endpoints);
+    this.slices.set(name, raw);
     return { kind: 'slice', key, value: parseEndpointSlice(raw)!.value };
   }
 
@@ -147,40 +134,12 @@ export class ServiceModel {
     return { ip, node, ...states[this.random(states.length)] };
   }
 
-  private usable(index: number, localOnly: boolean): string[] {
-    const all = sliceNames.flatMap((suffix) => this.slices.get(`model/svc-${index}/${suffix}`) ?? []);
-    const near = all.filter((endpoint) => !localOnly || endpoint.node === nodeName);
-    // Where two have one address, the one that ends does not count.
-    const steady = new Set(near.filter((endpoint) => endpoint.terminating !== true).map(({ ip }) => ip));
-    const ready = near.filter((endpoint) => endpoint.ready !== false);
-    const draining = near.filter((endpoint) => endpoint.terminating === true && !steady.has(endpoint.ip));
-    return [...new Set((ready.length > 0 ? ready : draining).map((endpoint) => endpoint.ip))];
-  }
-
-  private endings(index: number, packet: Packet): Ending[] {
+  /** The Service as the API shows it; nothing when it is not there. */
+  private states(index: number): ApiState[] {
     const service = this.services.get(index);
-    const { source, destination } = packet;
-    const untouched = `${destination}:${packet.port}`;
-    const served =
-      service !== undefined &&
-      (destination === service.clusterIP ||
-        destination === service.externalIP ||
-        destination === service.loadBalancerIP ||
-        (destination === nodeAddress && packet.port === service.nodePort));
-    if (!served) return [untouched];
-    const anywhere = this.usable(index, false);
-    const fromPod = source.startsWith('10.244.');
-    const internal = destination === service.clusterIP;
-    // As with kube-proxy, what the node itself sends to somebody's external address is refused there, not here.
-    const elsewhere = source === nodeAddress && !internal && destination !== nodeAddress;
-    if (anywhere.length === 0) return [elsewhere ? untouched : 'rejected'];
-    if (destination === service.loadBalancerIP && service.ranges && source !== outsider) return ['dropped'];
-    const inside = fromPod || source === nodeAddress;
-    const local = internal ? service.internalLocal : service.externalLocal && !inside;
-    const backends = local ? this.usable(index, true) : anywhere;
-    if (backends.length === 0) return ['dropped'];
-    const keepsSource = internal ? fromPod : service.externalLocal && source !== nodeAddress;
-    return backends.map((ip) => `${ip}:8080${keepsSource && ip !== source ? '' : ' masqueraded'}`).sort();
+    if (service === undefined) return [];
+    const slices = sliceNames.flatMap((suffix) => this.slices.get(`model/svc-${index}/${suffix}`) ?? []);
+    return [{ service: service.object, slices } as unknown as ApiState];
   }
 }
 

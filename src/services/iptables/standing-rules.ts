@@ -1,5 +1,6 @@
 import type { Iptables } from '../../kernel/iptables.ts';
 import { describeError, isTwillError } from '../../model/error.ts';
+import { asWritten } from './plan/counters.ts';
 import { compareJumps, type InstalledTable, type JumpChanges, parseSaved } from './plan/document.ts';
 import { isOwnChain, type Jump, jumps, localnetJumps, retiredJumps, type Table } from './plan/names.ts';
 import type { Chains } from './plan/ruleset.ts';
@@ -23,7 +24,7 @@ async function stillStand(iptables: Iptables, table: string, known: Chains): Pro
   for (const [name, text] of known) {
     if (many.test(name)) continue;
     const lines = await iptables.list(table, name);
-    if (lines?.filter((line) => line.startsWith('-A ')).join('\n') !== text) return false;
+    if (asWritten(lines?.filter((line) => line.startsWith('-A ')).join('\n') ?? '') !== text) return false;
   }
   return true;
 }

@@ -6,29 +6,88 @@ import { parseEndpointSlice } from '../../../src/services/plan/parse.ts';
 import { ServiceTracker } from '../../../src/services/plan/tracker.ts';
 import { sliceObject } from '../../lab/service-fixtures.ts';
 
-test('kube-proxy’s metrics have the names dashboards use', async () => {
-  const text = await new ProxyMetrics().registry.metrics();
-  const names = [
-    'sync_proxy_rules_duration_seconds',
-    'sync_full_proxy_rules_duration_seconds',
-    'sync_partial_proxy_rules_duration_seconds',
-    'network_programming_duration_seconds',
-    'sync_proxy_rules_last_timestamp_seconds',
-    'sync_proxy_rules_last_queued_timestamp_seconds',
-    'sync_proxy_rules_endpoint_changes_total',
-    'sync_proxy_rules_endpoint_changes_pending',
-    'sync_proxy_rules_service_changes_total',
-    'sync_proxy_rules_service_changes_pending',
-    'sync_proxy_rules_no_local_endpoints_total',
-    'sync_proxy_rules_iptables_restore_failures_total',
-    'sync_proxy_rules_iptables_partial_restore_failures_total',
-    'sync_proxy_rules_iptables_total',
-    'conntrack_reconciler_deleted_entries_total',
-    'conntrack_reconciler_sync_duration_seconds',
-    'proxy_healthz_total',
-    'proxy_livez_total',
-  ];
-  for (const name of names) assert.match(text, new RegExp(`^# TYPE kubeproxy_${name} `, 'm'));
+/**
+ * kube-proxy's own metrics in mode iptables and their labels, from the reference of release 1.36
+ * (https://kubernetes.io/docs/reference/instrumentation/metrics/).
+ */
+const kubeProxys: readonly (readonly [name: string, type: string, ...labels: string[]])[] = [
+  ['conntrack_reconciler_deleted_entries_total', 'counter', 'ip_family'],
+  ['conntrack_reconciler_sync_duration_seconds', 'histogram', 'ip_family'],
+  ['iptables_ct_state_invalid_dropped_packets_total', 'counter'],
+  ['iptables_localhost_nodeports_accepted_packets_total', 'counter'],
+  ['network_programming_duration_seconds', 'histogram', 'ip_family'],
+  ['proxy_healthz_total', 'counter', 'code'],
+  ['proxy_livez_total', 'counter', 'code'],
+  ['sync_full_proxy_rules_duration_seconds', 'histogram', 'ip_family'],
+  ['sync_partial_proxy_rules_duration_seconds', 'histogram', 'ip_family'],
+  ['sync_proxy_rules_duration_seconds', 'histogram', 'ip_family'],
+  ['sync_proxy_rules_endpoint_changes_pending', 'gauge'],
+  ['sync_proxy_rules_endpoint_changes_total', 'counter'],
+  ['sync_proxy_rules_iptables_last', 'gauge', 'ip_family', 'table'],
+  ['sync_proxy_rules_iptables_partial_restore_failures_total', 'counter', 'ip_family'],
+  ['sync_proxy_rules_iptables_restore_failures_total', 'counter', 'ip_family'],
+  ['sync_proxy_rules_iptables_total', 'gauge', 'ip_family', 'table'],
+  ['sync_proxy_rules_last_queued_timestamp_seconds', 'gauge', 'ip_family'],
+  ['sync_proxy_rules_last_timestamp_seconds', 'gauge', 'ip_family'],
+  ['sync_proxy_rules_no_local_endpoints_total', 'gauge', 'ip_family', 'traffic_policy'],
+  ['sync_proxy_rules_service_changes_pending', 'gauge'],
+  ['sync_proxy_rules_service_changes_total', 'counter'],
+];
+/** client-go's, of what is done here: there is no rate limiter, and nothing is resolved by itself. */
+const clientGos: typeof kubeProxys = [
+  ['request_duration_seconds', 'histogram', 'host', 'verb'],
+  ['request_size_bytes', 'histogram', 'host', 'verb'],
+  ['requests_total', 'counter', 'code', 'host', 'method'],
+  ['response_size_bytes', 'histogram', 'host', 'verb'],
+];
+
+async function described(metrics: ProxyMetrics, prefix: string): Promise<unknown[]> {
+  const all = metrics.registry.getMetricsAsArray() as unknown as readonly {
+    readonly name: string;
+    readonly type: string;
+    readonly labelNames?: readonly string[];
+  }[];
+  // The library knows names and labels, and tells the type in text alone.
+  const text = await metrics.registry.metrics();
+  return all
+    .filter(({ name }) => name.startsWith(prefix))
+    .map(({ name, labelNames = [] }) => [
+      name.slice(prefix.length),
+      new RegExp(`^# TYPE ${name} (.*)$`, 'm').exec(text)?.[1],
+      ...labelNames.filter((label) => label !== 'le').sort(),
+    ])
+    .sort();
+}
+
+test('kube-proxy’s metrics are all there, with its labels and no others', async () => {
+  const metrics = new ProxyMetrics();
+  for (const family of ['IPv4', 'IPv6']) {
+    const [count] = [family === 'IPv4' ? 3 : 5];
+    metrics.countPackets((name) => Promise.resolve(name === 'ct_state_invalid_dropped_pkts' ? count : 1));
+  }
+  assert.deepEqual(await described(metrics, 'kubeproxy_'), kubeProxys);
+  assert.deepEqual(await described(metrics, 'rest_client_'), clientGos);
+});
+
+test('packets that rules count are shown once for both families, and not where the kernel has no counters', async () => {
+  const metrics = new ProxyMetrics();
+  assert.doesNotMatch(await metrics.registry.metrics(), /packets_total/);
+  const read = (name: string) => Promise.resolve(name === 'localhost_nps_accepted_pkts' ? 7 : undefined);
+  metrics.countPackets(read);
+  metrics.countPackets(read);
+  const text = await metrics.registry.metrics();
+  assert.match(text, /^kubeproxy_iptables_localhost_nodeports_accepted_packets_total 7$/m);
+  assert.match(text, /^kubeproxy_iptables_ct_state_invalid_dropped_packets_total 0$/m);
+  assert.match(await metrics.registry.metrics(), /^kubeproxy_iptables_localhost_nodeports\S+ 7$/m);
+});
+
+test('a partial sync that fails counts as one, and as a failure', async () => {
+  const metrics = new ProxyMetrics();
+  metrics.failed(ipv4, true);
+  metrics.failed(ipv4, false);
+  const text = await metrics.registry.metrics();
+  assert.match(text, /^kubeproxy_sync_proxy_rules_iptables_restore_failures_total\{ip_family="IPv4"\} 2$/m);
+  assert.match(text, /_iptables_partial_restore_failures_total\{ip_family="IPv4"\} 1$/m);
 });
 
 test('what there is of the process and its build is told, too', async () => {
@@ -69,19 +128,23 @@ test('each change of endpoints after the start counts once, in the family of its
   change('ns/gone', '10.244.0.3', 104);
   tracker.apply({ kind: 'slice', key: 'ns/gone', value: undefined });
   const { pending } = tracker;
-  metrics.queued(ipv4, pending);
+  metrics.queued(ipv4);
+  metrics.setPending(pending, ['IPv4', 'IPv6']);
+  assert.match(await metrics.registry.metrics(), /^kubeproxy_sync_proxy_rules_endpoint_changes_pending 5$/m);
   assert.deepEqual(pending.endpointChanges, { IPv4: 5 });
   const dirty = tracker.takeDirty();
   assert.deepEqual(
     dirty.triggers.map(({ at }) => at / 1000),
     [101, 102],
   );
-  metrics.written(ipv4, dirty, tracker.pending);
-  metrics.written(ipv6, dirty, tracker.pending);
+  metrics.setPending(tracker.pending, ['IPv4', 'IPv6']);
+  for (const family of [ipv4, ipv6]) {
+    metrics.seen(family, dirty);
+    metrics.written(family, dirty);
+  }
   const text = await metrics.registry.metrics();
   assert.match(text, /^kubeproxy_network_programming_duration_seconds_count\{ip_family="IPv4"\} 2$/m);
   assert.doesNotMatch(text, /network_programming_duration_seconds_count\{ip_family="IPv6"\}/);
-  assert.match(text, /^kubeproxy_sync_proxy_rules_endpoint_changes_total\{ip_family="IPv4"\} 5$/m);
-  assert.match(text, /^kubeproxy_sync_proxy_rules_endpoint_changes_total\{ip_family="IPv6"\} 0$/m);
-  assert.match(text, /^kubeproxy_sync_proxy_rules_endpoint_changes_pending\{ip_family="IPv4"\} 0$/m);
+  assert.match(text, /^kubeproxy_sync_proxy_rules_endpoint_changes_total 5$/m);
+  assert.match(text, /^kubeproxy_sync_proxy_rules_endpoint_changes_pending 0$/m);
 });

@@ -1,4 +1,5 @@
 /** What stands and what should stand, to the one iptables-restore document that leads from the first to the second. */
+import { asWritten } from './counters.ts';
 import { isOwnChain, type Jump, type Table, tables } from './names.ts';
 import type { Chains } from './ruleset.ts';
 
@@ -10,6 +11,8 @@ export interface InstalledTable {
 }
 
 const tracked = new Set(['KUBE-FIREWALL']);
+/** Chains in which rules count. */
+const counting = new Set(['KUBE-FORWARD', 'KUBE-POSTROUTING']);
 const builtIn = new Set(['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING']);
 
 /** Reads what iptables-save printed for one table. */
@@ -31,7 +34,8 @@ export function parseSaved(text: string): InstalledTable {
         end = endOfChain(text, end, `-A ${name} `);
         const old = chains.get(name)!;
         const piece = text.slice(at, end);
-        chains.set(name, old === '' ? piece : `${old}\n${piece}`);
+        const rules = counting.has(name) ? asWritten(piece) : piece;
+        chains.set(name, old === '' ? rules : `${old}\n${rules}`);
       } else if (builtIn.has(name)) {
         const rules = others.get(name) ?? [];
         rules.push(text.slice(space + 1, end));

@@ -1,5 +1,8 @@
 import type { Sha256 } from './names.ts';
 
+/** Matches that not every kernel has. */
+export type OptionalMatch = 'bpf' | 'nfacct';
+
 export interface RenderOptions {
   readonly v6: boolean;
   /** Match for packets from pods of this cluster (`-s 10.244.0.0/16` or `-i cni0`); undefined when there is no way to tell. */
@@ -15,6 +18,8 @@ export interface RenderOptions {
   readonly tolerateInvalid: boolean;
   /** This node's own addresses, for source ranges that include it. */
   readonly nodeAddresses: readonly string[];
+  /** Those that iptables and the kernel have here. */
+  readonly matches: ReadonlySet<OptionalMatch>;
   readonly sha256: Sha256;
 }
 

@@ -1,5 +1,7 @@
+import { countedBy, packetCounters } from './counters.ts';
 import { GuardedAddresses, guardChain } from './guard-chain.ts';
-import { localnetChain, masqueradeMark, type Table } from './names.ts';
+import { hairpinActions, toItself } from './hairpin.ts';
+import { localnetChain, masqueradeMark, type Table, tables } from './names.ts';
 import { marksAtHead, type RenderOptions } from './options.ts';
 import { type Fragment, unmark } from './service-rules.ts';
 import { SharedChain } from './shared-chain.ts';
@@ -39,8 +41,10 @@ function localnetRules({ opensLocalnet }: RenderOptions): string {
 }
 
 function staticChains(options: RenderOptions): { table: Table; chain: string; text: string }[] {
+  const invalid = `-m conntrack --ctstate INVALID ${countedBy(packetCounters.invalidDropped, options)}-j DROP`;
+  const onLoopback = countedBy(packetCounters.localhostNodePorts, options);
   const forward = [
-    ...(options.tolerateInvalid ? [] : ['-m conntrack --ctstate INVALID -j DROP']),
+    ...(options.tolerateInvalid ? [] : [invalid]),
     `-m comment --comment "kubernetes forwarding rules" -m mark --mark ${mark} -j ACCEPT`,
     '-m comment --comment "kubernetes forwarding conntrack rule" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT',
     '-m conntrack --ctstate DNAT -j KUBE-HAIRPIN',
@@ -49,6 +53,10 @@ function staticChains(options: RenderOptions): { table: Table; chain: string; te
     // Only of what was sent on: a node that talks to itself without a Service keeps its address and port.
     '-m conntrack --ctstate DNAT -j KUBE-HAIRPIN',
     `-m mark ! --mark ${mark} -j RETURN`,
+    // Of what is marked only node ports were sent to there.
+    ...(onLoopback === '' || !options.localhostNodePorts
+      ? []
+      : [`-m conntrack --ctstate DNAT --ctorigdst 127.0.0.0/8 ${onLoopback}`.trimEnd()]),
     // Cleared, so that a packet that comes through the stack again is not masqueraded again.
     `-j MARK --set-xmark ${masqueradeMark}/0x0`,
     '-m comment --comment "kubernetes service traffic requiring SNAT" -j MASQUERADE --random-fully',
@@ -120,6 +128,11 @@ export class Ruleset {
     for (const { table, chain, text } of staticChains(options)) this.set(table, chain, text);
     const { head, tail } = servicesEnds(options);
     this.sharedChain('nat', 'KUBE-SERVICES').setEnds(head, tail);
+    const hairpin = options.matches.has('bpf') ? [`${toItself(options.v6)} `] : [];
+    for (const table of tables) {
+      const rules = hairpin.map((match) => match + hairpinActions[table]);
+      this.sharedChain(table, 'KUBE-HAIRPIN').setEnds(rules, []);
+    }
   }
 
   /** True when some Service has a node port with an endpoint behind it. */

@@ -5,15 +5,15 @@
  * - the Service chain holds the DNAT rules themselves, there is no chain per endpoint;
  * - whether a connection needs masquerading because it does not come from a pod is decided once, at the head of
  *   KUBE-SERVICES, not in each Service chain; chains of policy Local take the mark back;
- * - a pod that reaches itself is recognised after DNAT (source equals destination), which takes one rule per local
- *   endpoint address instead of one per endpoint and Service.
+ * - a pod that reaches itself is recognised after DNAT (source equals destination), which takes one rule for all.
  */
 
 import { parseAddress, parsePrefix, prefixContains } from '../../../model/address.ts';
 import { type Backend, isExternal, type ServicePortEntry } from '../../plan/table.ts';
 import { backendRules } from './backend-rules.ts';
 import { guardChain } from './guard-chain.ts';
-import { masqueradeMark, type ServiceChains, serviceChains } from './names.ts';
+import { hairpinActions } from './hairpin.ts';
+import { masqueradeMark, type ServiceChains, serviceChains, tables } from './names.ts';
 import { marksAtHead, type RenderOptions } from './options.ts';
 import { addressBucket, portBucket, type SharedRule } from './shared-chain.ts';
 
@@ -67,12 +67,13 @@ class FragmentBuilder {
   }
 
   /**
-   * Endpoints that may reach themselves through this node: those that are here, or of which nothing says that they are
-   * elsewhere; with policy Local all, since pods of other nodes come with their own addresses. Table filter accepts what
-   * is sent back, whatever the policy of FORWARD: kube-proxy does so by its mark.
+   * Where the kernel cannot compare addresses: endpoints that may reach themselves through this node, those that are here,
+   * or of which nothing says that they are elsewhere; with policy Local all, since pods of other nodes come with their own
+   * addresses.
    */
   private hairpins(): void {
-    const { entry } = this;
+    const { entry, options } = this;
+    if (options.matches.has('bpf')) return;
     const comeHere = entry.externalLocal && isExternal(entry);
     const all = [...entry.clusterBackends, ...entry.localBackends].filter(
       ({ local, placeless }) => local || placeless === true || comeHere,
@@ -81,13 +82,12 @@ class FragmentBuilder {
       const host = address + this.hostBits;
       const rule = {
         chain: 'KUBE-HAIRPIN',
-        bucket: addressBucket(address, this.options.v6),
+        bucket: addressBucket(address, options.v6),
         class: 0,
         match: `-s ${host} -d ${host}`,
         comment: '',
       };
-      this.shared.push({ ...rule, table: 'nat', action: '-j MASQUERADE --random-fully' });
-      this.shared.push({ ...rule, table: 'filter', action: '-j ACCEPT' });
+      for (const table of tables) this.shared.push({ ...rule, table, action: hairpinActions[table] });
     }
   }
 

@@ -1,0 +1,130 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { type Family, ipv4, ipv6 } from '../../../../src/model/address.ts';
+import { renderDocument, tableChange } from '../../../../src/services/iptables/plan/document.ts';
+import { jumps, localnetJumps, tables } from '../../../../src/services/iptables/plan/names.ts';
+import type { OptionalMatch } from '../../../../src/services/iptables/plan/options.ts';
+import { Ruleset } from '../../../../src/services/iptables/plan/ruleset.ts';
+import { renderServicePort } from '../../../../src/services/iptables/plan/service-rules.ts';
+import { serviceEntries } from '../../../../src/services/plan/table.ts';
+import { facts } from '../../../lab/kube-proxy-facts.ts';
+import { type ApiState, kubeProxyEndings, type NodeSetting } from '../../../lab/kube-proxy-reading.ts';
+import { type Packet, walk } from '../../../lab/packet-walker.ts';
+import { renderOptionsFor, serviceObject, sliceObject, stateOf } from '../../../lab/service-fixtures.ts';
+import {
+  type Addresses,
+  addressesOf,
+  manners,
+  nodeIn,
+  packetsIn,
+  type WorldState,
+  worldStates,
+} from '../../../lab/service-world.ts';
+import { SimulatedIptables } from '../../../lab/simulated-iptables.ts';
+
+interface Setting {
+  readonly family: Family;
+  readonly at: Addresses;
+  readonly node: NodeSetting;
+  readonly matches: ReadonlySet<OptionalMatch>;
+}
+
+function rulesFor(state: ApiState, { family, at, node, matches }: Setting): SimulatedIptables {
+  const options = renderOptionsFor(family, {
+    fromPod: node.isPod === undefined ? undefined : `-s ${at.pods}`,
+    masqueradeAll: node.masqueradeAll === true,
+    localhostNodePorts: node.localhostNodePorts === true,
+    nodePortAddresses: node.nodePortAddresses,
+    nodeAddresses: [node.address],
+    matches,
+  });
+  const ruleset = new Ruleset(options);
+  const [key, parsed] = stateOf(
+    state.service as unknown as Record<string, unknown>,
+    ...(state.slices as unknown as Record<string, unknown>[]),
+  );
+  const entries = serviceEntries(parsed, family, node);
+  ruleset.setService(
+    key,
+    entries.map((entry) => renderServicePort(entry, options)),
+  );
+  ruleset.flush();
+  const wanted = options.localhostNodePorts ? [...localnetJumps, ...jumps] : jumps;
+  const rules = new SimulatedIptables();
+  rules.restore(
+    renderDocument(
+      tables.map((table) => {
+        const desired = ruleset.chains[table];
+        const missing = wanted.filter((jump) => jump.table === table);
+        return tableChange(
+          table,
+          desired.keys(),
+          { desired, installed: new Map() },
+          { missing, surplus: [] },
+        );
+      }),
+    ),
+  );
+  return rules;
+}
+
+/**
+ * Without the match that compares addresses, a pod of another node that sends to the cluster address here and is sent to
+ * itself is not seen.
+ */
+function isUnseenHairpin(state: WorldState, packet: Packet, { at, matches }: Setting): boolean {
+  if (matches.has('bpf') || packet.destination !== at.clusterIP) return false;
+  const endpoints = state.slices.flatMap((slice) => slice.endpoints ?? []);
+  return endpoints.some(({ addresses, nodeName }) => addresses[0] === packet.source && nodeName === 'node-b');
+}
+
+/** Of each manner but the usual one some of the states, each state in some manner: all would take minutes. */
+function statesIn(index: number, states: readonly WorldState[], all: boolean): readonly WorldState[] {
+  return all && index === 0 ? states : states.filter((_, number) => number % manners.length === index);
+}
+
+describe('what kube-proxy’s own tests state holds of our reading of it, and of the rules', () => {
+  const at = addressesOf.ipv4;
+  for (const { what, spec, endpoints, packet: part, endings, ...manner } of facts) {
+    test(what, () => {
+      const node = nodeIn({ what, ...manner }, at);
+      const packet: Packet = { ...part, protocol: 'tcp' };
+      const status = { loadBalancer: { ingress: [{ ip: at.balancer }] } };
+      const service = serviceObject('shop/web', spec, { status });
+      const slice = sliceObject('shop/web', [{ name: 'http', port: 8080, protocol: 'TCP' }], endpoints);
+      const state = { service, slices: [slice] } as unknown as ApiState;
+      assert.deepEqual(kubeProxyEndings([state], node, packet), endings, 'the reading');
+      const rules = rulesFor(state, { family: ipv4, at, node, matches: new Set(['bpf']) });
+      assert.deepEqual(walk(packet, { rules, local: node.local }), endings, 'the rules');
+    });
+  }
+});
+
+for (const family of [ipv4, ipv6]) {
+  const at = addressesOf[family.name];
+  const states = worldStates(at);
+  describe(`${states.length} states of a Service, ${family.kubeName}: packets end where kube-proxy's rules send them`, () => {
+    assert.ok(states.length >= 150);
+    for (const [index, manner] of manners.entries()) {
+      for (const matches of [['bpf', 'nfacct'], []] as const) {
+        test(`${manner.what}, ${matches.length > 0 ? 'with all matches' : 'with the usual matches'}`, () => {
+          const node = nodeIn(manner, at);
+          const setting: Setting = { family, at, node, matches: new Set(matches) };
+          const packets = packetsIn(node, at);
+          const wrong: string[] = [];
+          for (const state of statesIn(index, states, family === ipv4 && matches.length > 0)) {
+            const rules = rulesFor(state, setting);
+            for (const packet of packets) {
+              if (isUnseenHairpin(state, packet, setting)) continue;
+              const found = walk(packet, { rules, local: node.local, forwards: node.forwards ?? 'ACCEPT' });
+              const wanted = kubeProxyEndings([state], node, packet);
+              if (found.join() !== wanted.join())
+                wrong.push(`${state.what}: ${JSON.stringify(packet)} ends at ${found}, not ${wanted}`);
+            }
+          }
+          assert.deepEqual(wrong.slice(0, 10), [], `${wrong.length} differ`);
+        });
+      }
+    }
+  });
+}

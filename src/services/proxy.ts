@@ -47,7 +47,7 @@ function nodeAddresses(family: Family, own: readonly string[], facts: NodeFacts 
 interface Place {
   readonly family: Family;
   readonly localnet: ProxyLocalnet | undefined;
-  readonly matches: ReadonlySet<OptionalMatch>;
+  readonly matches: readonly OptionalMatch[];
 }
 
 function renderOptions(
@@ -87,8 +87,8 @@ async function openFamily(family: Family, setting: Setting): Promise<ServedFamil
   // A kernel without NAT for this family says so here, not at every sync.
   await iptables.list('nat', 'POSTROUTING');
   const matches = await optionalMatches(iptables, counters);
-  if (matches.has('nfacct')) metrics.countPackets((name) => counters.read(name));
-  log.info({ family: family.name, variant, why, matches: [...matches] }, 'iptables');
+  if (matches.includes('nfacct')) metrics.countPackets((name) => counters.read(name));
+  log.info({ family: family.name, variant, why, matches }, 'iptables');
   const localnet =
     family === ipv4 ? await ProxyLocalnet.open(iptables, config.localhostNodePorts, log) : undefined;
   const place = { family, localnet, matches };

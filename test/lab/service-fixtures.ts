@@ -83,7 +83,7 @@ export function renderOptionsFor(family: Family, change: Partial<RenderOptions> 
     nodePortAddresses: undefined,
     tolerateInvalid: false,
     nodeAddresses: [family === ipv6 ? 'fd00:192::1' : '192.0.2.1'],
-    matches: new Set(['bpf']),
+    matches: ['bpf'],
     sha256,
     ...change,
   };

@@ -13,20 +13,17 @@ async function canCount(iptables: Iptables, counters: PacketCounters): Promise<b
   } catch {
     return false;
   }
-  return iptables.understands(countedBy(names[0]!, { matches: new Set(['nfacct']) }));
+  return iptables.understands(countedBy(names[0]!, { matches: ['nfacct'] }));
 }
 
 /** Which matches rules may have here that not every kernel knows; what they need is made. */
 export async function optionalMatches(
   iptables: Iptables,
   counters: PacketCounters,
-): Promise<ReadonlySet<OptionalMatch>> {
+): Promise<readonly OptionalMatch[]> {
   const [compares, counts] = await Promise.all([
     iptables.understands(toItself(iptables.family === ipv6)),
     canCount(iptables, counters),
   ]);
-  return new Set<OptionalMatch>([
-    ...(compares ? ['bpf' as const] : []),
-    ...(counts ? ['nfacct' as const] : []),
-  ]);
+  return [...(compares ? ['bpf' as const] : []), ...(counts ? ['nfacct' as const] : [])];
 }

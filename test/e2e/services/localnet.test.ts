@@ -44,7 +44,13 @@ for (const variant of ['nft', 'legacy'] as const)
         assert.equal(await localnet(node), '0', 'no node port needs it');
         show();
         await services.lab.waitFor('routing to loopback', async () => (await localnet(node)) === '1');
+        const counted = async (): Promise<string | undefined> =>
+          /localhost_nodeports_accepted_packets_total (\d+)/.exec(
+            await services.get(node, 10_249, '/metrics'),
+          )?.[1];
+        assert.equal(await counted(), '0');
         assert.equal(await connects(node, 30_080), true, 'the node itself reaches the node port');
+        await services.lab.waitFor('the count', async () => (await counted()) === '1');
         assert.equal(await connects(node, 32_000), true, 'and the health check port');
         const neighbour = await services.addPod(node, 'neighbour');
         await prepareLoopbackAttack(neighbour);

@@ -77,6 +77,8 @@ for (const variant of ['nft', 'legacy'] as const) {
         await reset();
         const rules = await node1.exec(`iptables-${variant}`, ['-nvxL', 'KUBE-FORWARD']);
         assert.match(rules, /^ *1 .* DROP .*ctstate INVALID/m);
+        const metrics = await services.get(node1, 10_249, '/metrics');
+        assert.match(metrics, /^kubeproxy_iptables_ct_state_invalid_dropped_packets_total 1$/m);
         assert.equal(await arrived(), 1);
         for (const node of [node1, node2]) {
           await node.proxy!.stop();

@@ -142,6 +142,24 @@ test('lists again when the server has forgotten its place (410), and drops what 
   });
 });
 
+test('a label says that a Service is for another proxy, another that a slice is of a headless one; neither means the other', async () => {
+  await withSource(async ({ api, tracker }) => {
+    const labelled = (object: ApiObject, label: string): ApiObject => {
+      const { labels, ...metadata } = object.metadata as ApiObject['metadata'] & { labels?: object };
+      const changed = { ...metadata, labels: { ...labels, [`service.kubernetes.io/${label}`]: 'x' } };
+      return { ...object, metadata: changed };
+    };
+    api.put(labelled(service('headless', '10.96.0.3'), 'headless'));
+    api.put(labelled(service('foreign', '10.96.0.4'), 'service-proxy-name'));
+    api.put(labelled(slice('headless', '10.244.0.3'), 'service-proxy-name'));
+    api.put(labelled(slice('foreign', '10.244.0.4'), 'headless'));
+    await waitFor('what is ours', () => tracker.state('ns/headless').slices.length === 1);
+    assert.equal(tracker.state('ns/headless').service?.clusterIPs[0], '10.96.0.3');
+    const { service: other, slices } = tracker.state('ns/foreign');
+    assert.deepEqual([other, slices], [undefined, []]);
+  });
+});
+
 test('keeps trying while the server refuses, and reads a rotated token', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'twill-kube-'));
   const api = await KubeApi.start();

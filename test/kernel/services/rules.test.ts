@@ -2,7 +2,11 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import pino from 'pino';
 import { type IptablesVariant, openIptables } from '../../../src/kernel/iptables.ts';
+import { inNetns } from '../../../src/kernel/netns.ts';
+import { PacketCounters } from '../../../src/kernel/packet-counters.ts';
 import { type Family, ipv4, ipv6 } from '../../../src/model/address.ts';
+import { optionalMatches } from '../../../src/services/iptables/optional-matches.ts';
+import type { OptionalMatch } from '../../../src/services/iptables/plan/options.ts';
 import { FLAT_LIMIT } from '../../../src/services/iptables/plan/shared-chain.ts';
 import { ProxyRules } from '../../../src/services/iptables/rules.ts';
 import { twillProgram } from '../../lab/files.ts';
@@ -14,11 +18,16 @@ const log = pino({ level: 'silent' });
 const variants: readonly IptablesVariant[] = ['nft', 'legacy'];
 type State = ReturnType<typeof stateOf>;
 
-function makeRules(namespace: Namespace, family: Family, variant: IptablesVariant): ProxyRules {
+function makeRules(
+  namespace: Namespace,
+  family: Family,
+  variant: IptablesVariant,
+  matches?: readonly OptionalMatch[],
+): ProxyRules {
   return new ProxyRules({
     family,
     iptables: openIptables(family, variant, namespace.name),
-    render: renderOptionsFor(family),
+    render: renderOptionsFor(family, matches && { matches }),
     node: { name: 'node-a', zone: 'zone-a' },
     log,
   });
@@ -56,13 +65,20 @@ for (const variant of variants) {
     for (const family of [ipv4, ipv6]) {
       test(`takes every kind of Service in ${family.kubeName} and prints it as it was written`, async () => {
         await withNamespace('rules', async (namespace) => {
+          const counters = inNetns(namespace.path, () => new PacketCounters());
+          const iptables = openIptables(family, variant, namespace.name);
+          const matches = await optionalMatches(iptables, counters);
+          assert.deepEqual(matches, ['bpf', 'nfacct']);
           for (const { name, states } of serviceCases) {
-            const rules = makeRules(namespace, family, variant);
-            await rules.sync(states, true);
-            assert.deepEqual([...rules.refusals], [], name);
-            const again = await makeRules(namespace, family, variant).sync(states, true);
-            assert.equal(again.bytes, 0, `${name}: a new proxy finds nothing to change`);
+            for (const used of [matches, []]) {
+              const rules = makeRules(namespace, family, variant, used);
+              await rules.sync(states, true);
+              assert.deepEqual([...rules.refusals], [], name);
+              const again = await makeRules(namespace, family, variant, used).sync(states, true);
+              assert.equal(again.bytes, 0, `${name}: a new proxy finds nothing to change`);
+            }
           }
+          counters.close();
         });
       });
     }
@@ -82,8 +98,8 @@ for (const variant of variants) {
         );
         const result = await rules.sync([changed], false);
         assert.equal(result.full, false);
-        // The Service's own chain, and in each table the one for pods of this node that reach themselves.
-        assert.equal(result.chainsWritten, 3);
+        // The Service's own chain.
+        assert.equal(result.chainsWritten, 1);
         const incremental = await standing(namespace, ipv4, variant);
         await withNamespace('fresh', async (fresh) => {
           const all = states.map((state) => (state[0] === name ? changed : state));
@@ -145,6 +161,36 @@ for (const variant of variants) {
     });
   });
 }
+
+test('packet counters are made once, count, and stay while a rule counts with them', async () => {
+  await withNamespace('count', async (node) => {
+    const counters = inNetns(node.path, () => new PacketCounters());
+    assert.equal(await counters.read('some'), undefined);
+    await counters.ensure('some');
+    await counters.ensure('some');
+    assert.equal(await counters.read('some'), 0);
+    const rule = ['-p', 'udp', '--dport', '9', '-m', 'nfacct', '--nfacct-name', 'some'];
+    await node.exec('iptables-nft', ['-A', 'INPUT', ...rule]);
+    await node.exec('bash', ['-c', 'for n in 1 2 3; do echo x >/dev/udp/127.0.0.1/9; done; true']);
+    assert.equal(await counters.read('some'), 3);
+    assert.equal(await counters.remove('some'), false);
+    await node.exec('iptables-nft', ['-D', 'INPUT', ...rule]);
+    assert.equal(await counters.remove('some'), true);
+    assert.equal(await counters.remove('some'), false);
+    counters.close();
+  });
+});
+
+test('a match that the kernel, or iptables, has not is not used', async () => {
+  await withNamespace('matches', async (node) => {
+    for (const variant of variants) {
+      const iptables = openIptables(ipv4, variant, node.name);
+      assert.equal(await iptables.understands('-m ipvs --ipvs'), false);
+      assert.equal(await iptables.understands('-m nonsense'), false);
+      assert.equal(await iptables.understands('-m mark --mark 0x1'), true);
+    }
+  });
+});
 
 test('--cleanup removes what the proxy and a kube-proxy made, and nothing else', async () => {
   await withNamespace('cleanup', async (namespace) => {

@@ -10,7 +10,7 @@ export const packetCounters = {
 
 /** Counts what a rule matches; empty where the kernel cannot. @returns with a space behind it */
 export function countedBy(counter: string, { matches }: Pick<RenderOptions, 'matches'>): string {
-  return matches.has('nfacct') ? `-m nfacct --nfacct-name ${counter} ` : '';
+  return matches.includes('nfacct') ? `-m nfacct --nfacct-name ${counter} ` : '';
 }
 
 /** iptables prints two spaces where it reads one; as {@link countedBy} writes it. */

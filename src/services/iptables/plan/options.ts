@@ -19,7 +19,7 @@ export interface RenderOptions {
   /** This node's own addresses, for source ranges that include it. */
   readonly nodeAddresses: readonly string[];
   /** Those that iptables and the kernel have here. */
-  readonly matches: ReadonlySet<OptionalMatch>;
+  readonly matches: readonly OptionalMatch[];
   readonly sha256: Sha256;
 }
 

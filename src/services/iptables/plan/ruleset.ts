@@ -128,7 +128,7 @@ export class Ruleset {
     for (const { table, chain, text } of staticChains(options)) this.set(table, chain, text);
     const { head, tail } = servicesEnds(options);
     this.sharedChain('nat', 'KUBE-SERVICES').setEnds(head, tail);
-    const hairpin = options.matches.has('bpf') ? [`${toItself(options.v6)} `] : [];
+    const hairpin = options.matches.includes('bpf') ? [`${toItself(options.v6)} `] : [];
     for (const table of tables) {
       const rules = hairpin.map((match) => match + hairpinActions[table]);
       this.sharedChain(table, 'KUBE-HAIRPIN').setEnds(rules, []);

@@ -73,7 +73,7 @@ class FragmentBuilder {
    */
   private hairpins(): void {
     const { entry, options } = this;
-    if (options.matches.has('bpf')) return;
+    if (options.matches.includes('bpf')) return;
     const comeHere = entry.externalLocal && isExternal(entry);
     const all = [...entry.clusterBackends, ...entry.localBackends].filter(
       ({ local, placeless }) => local || placeless === true || comeHere,

@@ -26,7 +26,7 @@ interface Setting {
   readonly family: Family;
   readonly at: Addresses;
   readonly node: NodeSetting;
-  readonly matches: ReadonlySet<OptionalMatch>;
+  readonly matches: readonly OptionalMatch[];
 }
 
 function rulesFor(state: ApiState, { family, at, node, matches }: Setting): SimulatedIptables {
@@ -73,7 +73,7 @@ function rulesFor(state: ApiState, { family, at, node, matches }: Setting): Simu
  * itself is not seen.
  */
 function isUnseenHairpin(state: WorldState, packet: Packet, { at, matches }: Setting): boolean {
-  if (matches.has('bpf') || packet.destination !== at.clusterIP) return false;
+  if (matches.includes('bpf') || packet.destination !== at.clusterIP) return false;
   const endpoints = state.slices.flatMap((slice) => slice.endpoints ?? []);
   return endpoints.some(({ addresses, nodeName }) => addresses[0] === packet.source && nodeName === 'node-b');
 }
@@ -94,7 +94,7 @@ describe('what kube-proxy’s own tests state holds of our reading of it, and of
       const slice = sliceObject('shop/web', [{ name: 'http', port: 8080, protocol: 'TCP' }], endpoints);
       const state = { service, slices: [slice] } as unknown as ApiState;
       assert.deepEqual(kubeProxyEndings([state], node, packet), endings, 'the reading');
-      const rules = rulesFor(state, { family: ipv4, at, node, matches: new Set(['bpf']) });
+      const rules = rulesFor(state, { family: ipv4, at, node, matches: ['bpf'] });
       assert.deepEqual(walk(packet, { rules, local: node.local }), endings, 'the rules');
     });
   }
@@ -109,7 +109,7 @@ for (const family of [ipv4, ipv6]) {
       for (const matches of [['bpf', 'nfacct'], []] as const) {
         test(`${manner.what}, ${matches.length > 0 ? 'with all matches' : 'with the usual matches'}`, () => {
           const node = nodeIn(manner, at);
-          const setting: Setting = { family, at, node, matches: new Set(matches) };
+          const setting: Setting = { family, at, node, matches };
           const packets = packetsIn(node, at);
           const wrong: string[] = [];
           for (const state of statesIn(index, states, family === ipv4 && matches.length > 0)) {

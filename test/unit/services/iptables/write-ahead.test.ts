@@ -32,7 +32,7 @@ function rulesOver(iptables: RefusingIptables): ProxyRules {
   return new ProxyRules({
     family: ipv4,
     iptables,
-    render: renderOptionsFor(ipv4, { matches: new Set() }),
+    render: renderOptionsFor(ipv4, { matches: [] }),
     node: { name: 'node-a' },
     log: pino({ level: 'silent' }),
   });

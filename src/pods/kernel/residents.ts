@@ -1,3 +1,4 @@
+import { findNamespaces } from '../../kernel/find-namespaces.ts';
 import { kernelFamilies } from '../../kernel/ipv6.ts';
 import { listAddresses } from '../../kernel/netlink/addresses.ts';
 import { type Link, listLinks } from '../../kernel/netlink/links.ts';
@@ -7,7 +8,6 @@ import { RtSocket } from '../../kernel/netlink/socket.ts';
 import { closeNetns, inNetns, type Netns } from '../../kernel/netns.ts';
 import { families } from '../../model/address.ts';
 import type { Inside, Resident } from '../plan/resident.ts';
-import { findNamespaces } from './find-namespaces.ts';
 
 const RT_SCOPE_LINK = 253;
 

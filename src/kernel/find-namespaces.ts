@@ -1,8 +1,8 @@
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { netnsNumber } from '../../kernel/netlink/netns-ids.ts';
-import type { RtSocket } from '../../kernel/netlink/socket.ts';
-import { closeNetns, type Netns, openNetns } from '../../kernel/netns.ts';
+import { netnsNumber } from './netlink/netns-ids.ts';
+import type { RtSocket } from './netlink/socket.ts';
+import { closeNetns, type Netns, openNetns } from './netns.ts';
 
 /** Where container runtimes keep the namespaces of pods. */
 const folders = ['/run/netns', '/var/run/netns', '/run/docker/netns'];

@@ -5,6 +5,7 @@ import { addFindApiServerCommand } from './commands/find-api-server.ts';
 import { addInstallCniCommand } from './commands/install-cni.ts';
 import { addPodsCommand } from './commands/pods.ts';
 import { addProxyCommand } from './commands/proxy.ts';
+import { addTraceCommand } from './commands/trace.ts';
 import { describeError } from './model/error.ts';
 import { writeStandardError } from './process/standard-error.ts';
 import { version } from './process/version.ts';
@@ -22,6 +23,7 @@ addProxyCommand(program);
 addInstallCniCommand(program);
 addFindApiServerCommand(program);
 addPodsCommand(program);
+addTraceCommand(program);
 
 /** Commands whose flags are spelled as Go programs take them. */
 const goArguments: Readonly<Record<string, (args: readonly string[]) => string[]>> = {

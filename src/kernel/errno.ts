@@ -30,9 +30,21 @@ export function errnoName(errno: number): string {
   return names.get(errno) ?? `errno ${errno}`;
 }
 
+/** A refusal by the kernel that tells what it said: where several have one code and mean different things. */
+export class KernelRefusal extends TwillError {
+  /** Symbolic name, e.g. `EHOSTUNREACH`. */
+  readonly errno: string;
+
+  constructor(code: ErrorCode, message: string, errno: string) {
+    super(code, message);
+    this.errno = errno;
+  }
+}
+
 /** The error for a kernel refusal: `what` says what was being done, as in "add route 10.244.7.0/24". */
-export function kernelError(what: string, errno: number): TwillError {
+export function kernelError(what: string, errno: number): KernelRefusal {
   const name = errnoName(errno);
   const hint = advice[name];
-  return new TwillError(codes[name] ?? 'kernel', `${what}: ${name}${hint === undefined ? '' : ` (${hint})`}`);
+  const message = `${what}: ${name}${hint === undefined ? '' : ` (${hint})`}`;
+  return new KernelRefusal(codes[name] ?? 'kernel', message, name);
 }

@@ -32,6 +32,9 @@ export interface Link {
   readonly vxlan: VxlanParameters | undefined;
   /** Hairpin mode of a bridge port; undefined when the device is not one. */
   readonly hairpin: boolean | undefined;
+  /** Of a bridge port: it forwards (BR_STATE_FORWARDING), and it is kept from other isolated ones. */
+  readonly forwarding?: boolean | undefined;
+  readonly isolated?: boolean | undefined;
 }
 
 /** struct ifinfomsg: family, type 0, index, flags and the mask of flags to change. */
@@ -56,6 +59,8 @@ function parseVxlan(data: Buffer): VxlanParameters {
     gbp: attributes.has(nl.IFLA_VXLAN_GBP),
   };
 }
+
+const BR_STATE_FORWARDING = 3;
 
 /** Reads RTM_NEWLINK or RTM_DELLINK; undefined for other messages and for the bridge's own per-port notices. */
 export function parseLink(message: Message): Link | undefined {
@@ -85,6 +90,8 @@ export function parseLink(message: Message): Link | undefined {
     vxlan: kind === 'vxlan' && data !== undefined ? parseVxlan(data) : undefined,
     hairpin:
       port?.get(nl.IFLA_BRPORT_MODE) === undefined ? undefined : port.get(nl.IFLA_BRPORT_MODE)?.[0] === 1,
+    forwarding: port && port.get(nl.IFLA_BRPORT_STATE)?.[0] === BR_STATE_FORWARDING,
+    isolated: port && port.get(nl.IFLA_BRPORT_ISOLATED)?.[0] === 1,
   };
 }
 

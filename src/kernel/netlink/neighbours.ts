@@ -1,4 +1,5 @@
 import { type Address, addressFromBytes, type Family, macFromBytes } from '../../model/address.ts';
+import { isTwillError } from '../../model/error.ts';
 import { type Message, type MessageWriter, parseAttributes } from './codec.ts';
 import * as nl from './constants.ts';
 import type { Change, RtSocket } from './socket.ts';
@@ -179,5 +180,43 @@ export function deleteFdb(device: number, mac: string, destination: Address | un
   return {
     what: `delete forwarding of ${mac} to ${destination?.text ?? 'nowhere'}`,
     write: (to) => writeFdb(to, nl.RTM_DELNEIGH, 0, plan),
+  };
+}
+
+/** Where a frame to a MAC address goes: out of a port of a bridge, or by a VXLAN device to a destination. */
+export interface Forwarding {
+  /** Interface index of the port, or of the VXLAN device itself. */
+  readonly device: number;
+  readonly destination: Address | undefined;
+}
+
+/**
+ * Asks for one forwarding entry (rtnl_fdb_get, kernel 5.0 and later).
+ * @param of the bridge or the VXLAN device
+ * @returns undefined where there is none
+ */
+export async function findForwarding(
+  socket: RtSocket,
+  of: { readonly index: number; readonly isBridge: boolean },
+  mac: string,
+): Promise<Forwarding | undefined> {
+  const write = (to: MessageWriter): void => {
+    const flags = of.isBridge ? nl.NTF_MASTER : nl.NTF_SELF;
+    to.message(nl.RTM_GETNEIGH)
+      .struct(ndmsg(nl.AF_BRIDGE, of.isBridge ? 0 : of.index, 0, flags))
+      .mac(nl.NDA_LLADDR, mac);
+    if (of.isBridge) to.u32(nl.NDA_MASTER, of.index);
+  };
+  let payload: Buffer;
+  try {
+    ({ payload } = await socket.ask({ what: `look up where ${mac} is`, write }));
+  } catch (error) {
+    if (isTwillError(error, 'not-found')) return undefined;
+    throw error;
+  }
+  const destination = parseAttributes(payload, 12).get(nl.NDA_DST);
+  return {
+    device: payload.readInt32LE(4),
+    destination: destination === undefined ? undefined : addressFromBytes(destination),
   };
 }

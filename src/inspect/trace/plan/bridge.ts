@@ -22,13 +22,20 @@ export function* resolveOnBridge(
     const text = `${address} is ${entry.mac} on ${bridge.name} (${entry.state})`;
     return { mac: entry.mac, state: step(state, space, 'neighbour', text, { device: bridge.name }) };
   }
-  const residents = yield* ask('residents', space.id, { bridge: bridge.name });
-  const owners = residents.filter((one) => one.addresses.includes(address));
+  const all = (yield* ask('residents', space.id, {})).filter((one) => one.addresses.includes(address));
+  const owners = all.filter((one) => one.bridge === bridge.name);
   const owner = owners.find(({ up }) => up) ?? owners[0];
   if (owner !== undefined) {
     const text = `${address} is ${owner.mac}: asked for on ${bridge.name}, ${owner.port} answers`;
     return { mac: owner.mac, state: step(state, space, 'neighbour', text, { device: bridge.name }) };
   }
+  if (all[0] !== undefined)
+    return died(
+      space,
+      state,
+      `the pod with ${address} is behind ${all[0].port}, which is no port of ${bridge.name}`,
+      `ip link set ${all[0].port} master ${bridge.name}`,
+    );
   return died(
     space,
     state,
@@ -41,8 +48,8 @@ export function* resolveOnBridge(
 function* portTo(space: Space, bridge: Device, mac: string): Asking<string | undefined> {
   const entry = yield* ask('forwarding', space.id, { device: bridge.name, mac });
   if (entry?.port !== undefined && entry.port !== bridge.name) return entry.port;
-  const residents: readonly Resident[] = yield* ask('residents', space.id, { bridge: bridge.name });
-  return residents.find((one) => one.mac === mac)?.port;
+  const residents: readonly Resident[] = yield* ask('residents', space.id, {});
+  return residents.find((one) => one.mac === mac && one.bridge === bridge.name)?.port;
 }
 
 /** A frame of the node itself, or one that was bridged, leaves by the port that leads to `mac`. */

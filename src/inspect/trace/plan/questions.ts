@@ -63,9 +63,12 @@ export interface Neighbour {
   readonly state: string;
 }
 
-/** Somebody behind a port of a bridge. */
+/** Somebody behind a device of the node. */
 export interface Resident {
+  /** The node's device. */
   readonly port: string;
+  /** The bridge that it is a port of. */
+  readonly bridge: string | undefined;
   readonly space: string;
   readonly device: string;
   readonly mac: string;
@@ -107,7 +110,8 @@ export interface Asked {
       | { readonly destination: string | undefined; readonly port: string | undefined }
       | undefined;
   };
-  readonly residents: { readonly about: { readonly bridge: string }; readonly answer: readonly Resident[] };
+  /** Everybody behind the node's devices, on whichever bridge. */
+  readonly residents: { readonly about: object; readonly answer: readonly Resident[] };
   readonly peer: { readonly about: { readonly device: string }; readonly answer: Peer | undefined };
   /** Whether somebody listens; undefined where it cannot be told. */
   readonly listener: {

@@ -10,7 +10,7 @@ const meanings: Readonly<Record<string, string>> = {
   ENETUNREACH: 'no route',
 };
 
-export function* explainOutput(space: Space, state: State, { refused }: RouteRefused): Asking<Ending> {
+export function explainOutput(space: Space, state: State, { refused }: RouteRefused): Ending {
   const { destination, family } = state.packet;
   const flag = family.name === 'ipv4' ? '' : ' -6';
   const why = meanings[refused] ?? refused;

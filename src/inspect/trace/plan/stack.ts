@@ -111,7 +111,7 @@ export function* throughHook(
 export function* output(ways: Ways, spaceId: string, start: State): Asking<Ending[]> {
   const space = yield* spaceOf(spaceId);
   const route = yield* routeFor(spaceId, start.packet);
-  if (isRefused(route)) return [yield* explainOutput(space, start, route)];
+  if (isRefused(route)) return [explainOutput(space, start, route)];
   const { packet } = start;
   const source = packet.source === '' ? (route.source ?? '') : packet.source;
   const outDevice = route.device;
@@ -126,7 +126,7 @@ export function* output(ways: Ways, spaceId: string, start: State): Asking<Endin
     const isSame = state.packet.destination === packet.destination && state.packet.mark === packet.mark;
     if (isSame) return yield* leave(ways, space, state, route);
     const again = yield* routeFor(spaceId, state.packet);
-    if (isRefused(again)) return [yield* explainOutput(space, state, again)];
+    if (isRefused(again)) return [explainOutput(space, state, again)];
     return yield* leave(ways, space, stepRoute(space, state, again), again);
   });
 }

@@ -5,7 +5,7 @@ import { deviceOf, died, type Ending, isRefused, routeFor, spaceOf, step, type W
 import { endText, type Packet, type Protocol } from './packet.ts';
 import { type Asking, ask } from './questions.ts';
 import { input, output, throughHook } from './stack.ts';
-import { begin, innermost, type State, withPacket } from './state.ts';
+import { begin, innermost, type State } from './state.ts';
 import { unwrap } from './tunnel.ts';
 import { transmit } from './wire.ts';
 
@@ -27,6 +27,8 @@ export interface TraceRequest {
   readonly from: Sender;
   readonly destination: string;
   readonly port: number | undefined;
+  /** The destination is nobody's own: whoever does not translate it sends it nowhere. */
+  readonly isVirtual?: boolean;
 }
 
 /** One way there, and the ways of the answer. */
@@ -147,14 +149,43 @@ function* recognised(ending: Ending, { destination, port, from }: TraceRequest):
   return ending;
 }
 
+/** What a walk has found. */
+export interface Walked {
+  /** The source that the packet had when it was sent; empty where there is no route that would give it one. */
+  readonly source: string;
+  readonly ways: readonly Way[];
+}
+
+/** The source that the kernel gives a packet whose sender has named none. */
+function* sourceOf({ from }: TraceRequest, packet: Packet): Asking<string> {
+  if (packet.source !== '' || from.kind !== 'inside') return packet.source;
+  const route = yield* routeFor(from.space, packet);
+  return isRefused(route) ? '' : (route.source ?? '');
+}
+
+/** What still goes to a Service's own address when it has left is nobody's. */
+function* translated(ending: Ending, { destination, isVirtual }: TraceRequest): Asking<Ending> {
+  if (isVirtual !== true || ending.result !== 'left' || innermost(ending.state).destination !== destination)
+    return ending;
+  return died(
+    yield* spaceOf(ending.space),
+    ending.state,
+    `no rule has translated ${destination}, which is a Service's: it ${ending.reason} and is nobody's there`,
+    'is the proxy running, and do its rules stand? twill diff',
+  );
+}
+
 /** Every way of a packet, with the way back of each that arrives. */
-export function* walk(request: TraceRequest): Asking<Way[]> {
+export function* walk(request: TraceRequest): Asking<Walked> {
   const { from } = request;
-  const start = begin(firstPacket(request));
-  const endings =
-    from.kind === 'inside' ? yield* ways.output(from.space, start) : yield* arrive(withPacket(start, {}));
+  const first = firstPacket(request);
+  const source = yield* sourceOf(request, first);
+  const start = begin({ ...first, source });
+  const endings = from.kind === 'inside' ? yield* ways.output(from.space, start) : yield* arrive(start);
   const found: Way[] = [];
-  for (const there of endings)
+  for (const ending of endings) {
+    const there = yield* translated(ending, request);
     found.push({ there, back: there.result === 'died' ? [] : yield* back(there, request) });
-  return found;
+  }
+  return { source, ways: found };
 }

@@ -106,8 +106,10 @@ function* whoHas(
   // The kernel answers for any address of its own, whichever device has it.
   if (space.devices.some(({ addresses }) => addresses.some((one) => one.address === address)))
     return { mac: bridge.mac, who: bridge.name };
-  const residents = yield* ask('residents', space.id, { bridge: bridge.name });
-  const resident = residents.find((one) => one.up && one.addresses.includes(address));
+  const residents = yield* ask('residents', space.id, {});
+  const resident = residents.find(
+    (one) => one.up && one.bridge === bridge.name && one.addresses.includes(address),
+  );
   return resident && { mac: resident.mac, who: resident.port };
 }
 

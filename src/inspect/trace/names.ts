@@ -1,0 +1,79 @@
+import { kernelFamilies } from '../../kernel/ipv6.ts';
+import { parseAddress } from '../../model/address.ts';
+import { describeError } from '../../model/error.ts';
+import type { ServiceRow } from '../../services/plan/row.ts';
+import { ask } from '../client.ts';
+import { knownPods } from '../pod-records.ts';
+import { agentState } from '../states.ts';
+import type { Protocol } from './plan/packet.ts';
+import { type ServiceAddress, servicesOfRules } from './plan/service-names.ts';
+import type { NamedPod, Names } from './plan/targets.ts';
+import { readRules } from './rules.ts';
+
+function addressesOf(rows: readonly ServiceRow[]): ServiceAddress[] {
+  return rows.flatMap(({ name, clusterIPs, externalIPs, loadBalancerIPs, ports }) => {
+    const kinds = [
+      ['cluster IP', clusterIPs],
+      ['external IP', externalIPs],
+      ['loadbalancer IP', loadBalancerIPs],
+    ] as const;
+    return kinds.flatMap(([kind, addresses]) =>
+      addresses.flatMap((address) =>
+        ports.map((port) => ({
+          service: name,
+          portName: port.name,
+          address: parseAddress(address).text,
+          port: port.port,
+          protocol: port.protocol.toLowerCase() as Protocol,
+          kind,
+        })),
+      ),
+    );
+  });
+}
+
+/** The proxy's Services; those that rules tell while it does not answer. */
+async function services(socket: string, notes: string[]): Promise<ServiceAddress[]> {
+  try {
+    const answer = JSON.parse(await ask('proxy', socket, { inspect: 'services' })) as {
+      services: ServiceRow[];
+    };
+    return addressesOf(answer.services);
+  } catch (error) {
+    const found = (await Promise.all(kernelFamilies().map((family) => readRules(undefined, family)))).flatMap(
+      servicesOfRules,
+    );
+    if (found.length > 0) notes.push(`${describeError(error)}: names of Services are those of the rules`);
+    return found;
+  }
+}
+
+async function pods(socket: string, notes: string[]): Promise<NamedPod[]> {
+  try {
+    const { pods: records, why } = await knownPods(socket);
+    if (why !== undefined) notes.push(`${why}: names of pods are those of its records`);
+    return records.map(({ pod, containerId, netns, addresses }) => ({
+      pod,
+      containerId,
+      netns,
+      addresses: addresses.map(({ address }) => address.slice(0, address.indexOf('/'))),
+    }));
+  } catch (error) {
+    notes.push(`${describeError(error)}: pods are known by their addresses only`);
+    return [];
+  }
+}
+
+/** Who can be named on this node, from whoever knows it. */
+export async function readNames(flags: {
+  readonly socket: string;
+  readonly proxySocket: string;
+}): Promise<Names & { readonly notes: string[] }> {
+  const notes: string[] = [];
+  const [named, ways, agent] = await Promise.all([
+    pods(flags.socket, notes),
+    services(flags.proxySocket, notes),
+    agentState(flags.socket).catch(() => undefined),
+  ]);
+  return { node: agent?.state?.node, pods: named, services: ways, notes };
+}

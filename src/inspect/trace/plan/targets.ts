@@ -1,0 +1,133 @@
+/** What people write for FROM and TO, and what they mean by it. */
+import { tryParseAddress } from '../../../model/address.ts';
+import { TwillError } from '../../../model/error.ts';
+import type { Protocol } from './packet.ts';
+import type { ServiceAddress } from './service-names.ts';
+
+/** A pod that can be named. */
+export interface NamedPod {
+  /** `namespace/name`, where the runtime said so. */
+  readonly pod: string | undefined;
+  readonly containerId: string;
+  readonly netns: string;
+  readonly addresses: readonly string[];
+}
+
+export interface Names {
+  /** The node's own name; undefined where nobody says so. */
+  readonly node: string | undefined;
+  readonly pods: readonly NamedPod[];
+  readonly services: readonly ServiceAddress[];
+}
+
+/** A name with what stands behind its colon. */
+export interface Written {
+  readonly name: string;
+  readonly port: string | undefined;
+}
+
+export type Target =
+  | { readonly kind: 'address'; readonly address: string }
+  | { readonly kind: 'outside' }
+  | { readonly kind: 'node' }
+  | { readonly kind: 'pod'; readonly pod: NamedPod }
+  | { readonly kind: 'service'; readonly service: string; readonly ways: readonly ServiceAddress[] };
+
+/** Takes `10.0.0.1:80`, `[fd00::1]:80`, `fd00::1`, `shop/web:http`, `outside` apart. */
+export function splitTarget(text: string): Written {
+  const bracketed = /^\[([^\]]+)\](?::(.+))?$/.exec(text);
+  if (bracketed !== null) return { name: bracketed[1]!, port: bracketed[2] };
+  if (tryParseAddress(text) !== undefined) return { name: text, port: undefined };
+  const colon = text.lastIndexOf(':');
+  return colon < 0
+    ? { name: text, port: undefined }
+    : { name: text.slice(0, colon), port: text.slice(colon + 1) };
+}
+
+const SHORTEST_ID = 4;
+
+function podsNamed(name: string, { pods }: Names): NamedPod[] {
+  const byName = pods.filter(({ pod }) => pod === name);
+  if (byName.length > 0 || name.length < SHORTEST_ID) return byName;
+  return pods.filter(({ containerId }) => containerId.startsWith(name));
+}
+
+function known({ pods, services, node }: Names): string {
+  const names = [
+    ...pods.map(({ pod, containerId }) => pod ?? containerId.slice(0, 13)),
+    ...new Set(services.map(({ service }) => service)),
+  ];
+  const most = 8;
+  const shown = names.slice(0, most).join(', ');
+  const more = names.length > most ? `, and ${names.length - most} more` : '';
+  return `known here: ${node ?? 'node'}, outside, any address${shown === '' ? '' : `, ${shown}`}${more}`;
+}
+
+/**
+ * What a name stands for. A pod is meant before a Service of the same name where a packet comes from, and after it where
+ * one goes to; `pod/` or `svc/` in front says which.
+ * @throws TwillError `invalid` for a name that is nobody's, or several pods'
+ */
+export function findTarget(written: string, names: Names, side: 'from' | 'to'): Target {
+  if (written === 'outside') return { kind: 'outside' };
+  if (written === 'node' || written === names.node) return { kind: 'node' };
+  const address = tryParseAddress(written);
+  if (address !== undefined) return { kind: 'address', address: address.text };
+  const prefix = /^(pod|svc)\/(.+\/.+|[^/]+)$/.exec(written);
+  const name = prefix?.[2] ?? written;
+  const pods = prefix?.[1] === 'svc' ? [] : podsNamed(name, names);
+  const ways = prefix?.[1] === 'pod' ? [] : names.services.filter(({ service }) => service === name);
+  if (pods.length > 1)
+    throw new TwillError(
+      'invalid',
+      `'${written}' may be ${pods.length} pods: write more of the container's id`,
+    );
+  if (side === 'to' && ways.length > 0) return { kind: 'service', service: name, ways };
+  if (pods[0] !== undefined) return { kind: 'pod', pod: pods[0] };
+  if (ways.length > 0)
+    throw new TwillError(
+      'invalid',
+      `'${written}' is a Service: nothing is sent from it. Name a pod, a node or an address`,
+    );
+  throw new TwillError(
+    'invalid',
+    `'${written}' is no pod, Service or address that is known on this node; ${known(names)}`,
+  );
+}
+
+/** @throws TwillError `invalid` */
+export function portNumber(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const port = /^\d{1,5}$/.test(text) ? Number(text) : 0;
+  if (port < 1 || port > 65_535) throw new TwillError('invalid', `'${text}' is not a port from 1 to 65535`);
+  return port;
+}
+
+/**
+ * The address and port of a Service that are meant: its cluster address, and the port by its number or name.
+ * @throws TwillError `invalid` where it is not clear
+ */
+export function servicePort(
+  ways: readonly ServiceAddress[],
+  port: string | undefined,
+  protocol: Protocol | undefined,
+  isWanted: (address: string) => boolean,
+): ServiceAddress {
+  const near = ways.filter(({ address }) => isWanted(address));
+  const pool = near.length > 0 ? near : ways;
+  const cluster = pool.filter(({ kind }) => kind === 'cluster IP');
+  const candidates = (cluster.length > 0 ? cluster : pool).filter(
+    (way) => protocol === undefined || way.protocol === protocol,
+  );
+  const fitting = candidates.filter(
+    (way) => port === undefined || way.portName === port || String(way.port) === port,
+  );
+  const ports = new Set(fitting.map((way) => way.port));
+  const [first] = fitting;
+  if (first !== undefined && ports.size === 1) return fitting.find((way) => way.protocol === 'tcp') ?? first;
+  const list = [
+    ...new Set(ways.map((way) => `${way.port}/${way.protocol}${way.portName && ` (${way.portName})`}`)),
+  ];
+  const what = first === undefined ? 'it has no such port' : 'say which port is meant';
+  throw new TwillError('invalid', `Service ${ways[0]!.service}: ${what}; ports: ${list.join(', ')}`);
+}

@@ -1,4 +1,4 @@
-import { encodeState } from '../inspect/plan/codec.ts';
+import { encodeStatePieces } from '../inspect/plan/codec.ts';
 import { stateFile } from '../inspect/plan/state-file.ts';
 import type { Log } from '../process/log.ts';
 import { keepState } from '../process/state-keeper.ts';
@@ -43,6 +43,6 @@ export function keepAgentState(socketPath: string, subject: () => StateSubject, 
     file: stateFile(socketPath, 'agent'),
     log,
     print,
-    text: () => encodeState(agentState(subject())),
+    pieces: () => encodeStatePieces(agentState(subject())),
   });
 }

@@ -11,7 +11,8 @@ export interface StateKeeperOptions {
   readonly log: Log;
   /** Changes with what is to be written down: cheap, it is asked for every second. */
   readonly print: () => string;
-  readonly text: () => string;
+  /** What to write down, in order. */
+  readonly pieces: () => Iterable<Uint8Array>;
 }
 
 const LOOK_MS = 1000;
@@ -23,7 +24,7 @@ const WRITE_MS = 10_000;
  * a line in the log.
  * @returns writes the last state, and ends
  */
-export function keepState({ file, log, print, text }: StateKeeperOptions): () => void {
+export function keepState({ file, log, print, pieces }: StateKeeperOptions): () => void {
   let written: string | undefined;
   let at = Number.NEGATIVE_INFINITY;
   let said = false;
@@ -32,7 +33,7 @@ export function keepState({ file, log, print, text }: StateKeeperOptions): () =>
     at = monotonicMs();
     try {
       mkdirSync(dirname(file), { recursive: true, mode: 0o755 });
-      replaceFile(file, text(), { mode: 0o600 });
+      replaceFile(file, pieces(), { mode: 0o600 });
     } catch (error) {
       if (!said) log.warn({ file, error: describeError(error) }, 'the state is not written down');
       said = true;

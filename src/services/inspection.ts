@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { encodeState } from '../inspect/plan/codec.ts';
+import { encodeState, encodeStatePieces } from '../inspect/plan/codec.ts';
 import { loopState } from '../inspect/plan/loop-state.ts';
 import { type ProxyState as InspectedProxy, STATE_VERSION } from '../inspect/plan/state.ts';
 import { stateFile } from '../inspect/plan/state-file.ts';
@@ -142,7 +142,7 @@ export function serveInspection(options: InspectionOptions): () => Promise<void>
       }));
       return JSON.stringify([proxy?.ready, proxy?.view, rendering]);
     },
-    text: () => encodeState(proxyState(options)),
+    pieces: () => encodeStatePieces(proxyState(options)),
   });
   return async () => {
     stopped = true;

@@ -10,7 +10,10 @@ const SIGN = '@';
 const isFamily = (value: object): value is Family => families.some((family) => family === value);
 /** An address or a prefix. */
 const isPlace = (value: object): value is { readonly text: string } =>
-  'text' in value && 'family' in value && typeof value.text === 'string';
+  'text' in value &&
+  'family' in value &&
+  typeof value.text === 'string' &&
+  (('value' in value && typeof value.value === 'bigint') || ('address' in value && 'length' in value));
 
 function encodeValue(_: string, value: unknown): unknown {
   if (typeof value === 'string') return value.startsWith(SIGN) ? `${SIGN}${value}` : value;
@@ -39,6 +42,34 @@ function decodeValue(_: string, value: unknown): unknown {
 }
 
 export const encodeState = (value: unknown): string => JSON.stringify(value, encodeValue);
+
+/** Entries of a list that make a piece. */
+const PIECE_ENTRIES = 200;
+
+/**
+ * What {@link encodeState} returns, in pieces: thousands of leases as one text would be the peak of a process's memory.
+ * Lists that are a property of the state are taken apart.
+ */
+export function* encodeStatePieces(state: object): Generator<Uint8Array> {
+  const encoder = new TextEncoder();
+  let before = '{';
+  for (const [name, value] of Object.entries(state)) {
+    if (value === undefined) continue;
+    before += `${JSON.stringify(name)}:`;
+    if (Array.isArray(value) && value.length > PIECE_ENTRIES) {
+      for (let at = 0; at < value.length; at += PIECE_ENTRIES) {
+        const list = encodeState(value.slice(at, at + PIECE_ENTRIES)).slice(1, -1);
+        yield encoder.encode(`${before}${at === 0 ? '[' : ''}${list}`);
+        before = ',';
+      }
+      before = '],';
+    } else {
+      yield encoder.encode(`${before}${encodeState(value)}`);
+      before = ',';
+    }
+  }
+  yield encoder.encode(before === '{' ? '{}' : before === ',' ? '}' : ']}');
+}
 
 /** @throws SyntaxError, or TwillError `invalid`, for a text that {@link encodeState} has not made */
 export const decodeState = (text: string): unknown => JSON.parse(text, decodeValue);

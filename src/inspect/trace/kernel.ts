@@ -16,7 +16,7 @@ import {
   type RouteFound,
   type RouteRefused,
 } from './plan/questions.ts';
-import { readRules, runIn } from './rules.ts';
+import { readElement, readRules, runIn } from './rules.ts';
 import type { LookedSpace, Spaces } from './spaces.ts';
 
 type About<K extends Kind> = Asked[K]['about'];
@@ -93,7 +93,7 @@ export class Kernel {
     peer: async ({ id }, { device }) => await this.spaces.peer(id, device),
     listener: async ({ netns }, about) => isListening(netns, about),
     addressType: async (space, { address }) => await this.addressType(space, address),
-    element: async () => undefined,
+    element: async ({ netns }, { set, key }) => await readElement(netns, set, key),
     recent: async ({ netns }, { list }) => recentClients(netns, list),
     ipset: async ({ netns }, { name, entry }) => {
       const result = await runIn(netns, 'ipset', ['test', name, entry]);

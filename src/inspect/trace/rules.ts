@@ -2,8 +2,10 @@ import { inNetns, type Netns } from '../../kernel/netns.ts';
 import { type RunResult, run } from '../../kernel/process.ts';
 import type { Family } from '../../model/address.ts';
 import { isTwillError } from '../../model/error.ts';
+import type { SetElement } from './plan/chains.ts';
 import { iptablesChains, type RuleSet, ruleSet } from './plan/hooks.ts';
-import { parseSavedTables, unreadableTables } from './plan/iptables-rules.ts';
+import { parseSavedTables } from './plan/iptables-rules.ts';
+import { elementValue, type NftTable, parseNftTable } from './plan/nft-rules.ts';
 
 /** Runs a program in a namespace; one that is not installed, or refuses, has nothing to say. */
 export async function runIn(
@@ -22,21 +24,69 @@ export async function runIn(
   }
 }
 
+/** Tables that iptables-nft keeps; nft shows of their matches only that there are some. */
+const iptablesTables = new Set(['raw', 'mangle', 'nat', 'filter', 'security']);
+
+interface Tables {
+  readonly chains: NftTable['chains'];
+  readonly unread: readonly string[];
+}
+
+async function readNftTable(netns: Netns | undefined, family: string, name: string): Promise<Tables> {
+  const list = ['list', 'table', family, name];
+  const [document, print] = await Promise.all([
+    runIn(netns, 'nft', ['-j', '-t', ...list]),
+    runIn(netns, 'nft', ['-a', '-t', ...list]),
+  ]);
+  // One that goes meanwhile has nothing to say.
+  if (document?.status !== 0 || print === undefined) return { chains: [], unread: [] };
+  const { chains, elsewhere } = parseNftTable(family, name, document.stdout, print.stdout);
+  return { chains, unread: elsewhere.map((chain) => `chain ${chain} of nftables table ${family} ${name}`) };
+}
+
+/** @param printed names of those that iptables-nft has printed */
+async function readNft(
+  netns: Netns | undefined,
+  family: Family,
+  printed: ReadonlySet<string>,
+): Promise<Tables> {
+  const list = await runIn(netns, 'nft', ['-j', 'list', 'tables']);
+  if (list?.status !== 0) return { chains: [], unread: [] };
+  const items = (JSON.parse(list.stdout) as { nftables: { table?: { family: string; name: string } }[] })
+    .nftables;
+  const other = family.nft === 'ip' ? 'ip6' : 'ip';
+  const wanted = items.flatMap(({ table }) => {
+    if (table === undefined || table.family === other) return [];
+    const isPrinted =
+      table.family === family.nft && iptablesTables.has(table.name) && printed.has(table.name);
+    return isPrinted ? [] : [table];
+  });
+  const read = await Promise.all(wanted.map((table) => readNftTable(netns, table.family, table.name)));
+  return { chains: read.flatMap(({ chains }) => chains), unread: read.flatMap(({ unread }) => unread) };
+}
+
+/** The entry that a set or map has for a key. @param set `FAMILY TABLE NAME` */
+export async function readElement(
+  netns: Netns | undefined,
+  set: string,
+  key: readonly string[],
+): Promise<SetElement | undefined> {
+  const result = await runIn(netns, 'nft', ['get', 'element', ...set.split(' '), `{ ${key.join(' . ')} }`]);
+  return result?.status === 0 ? { value: elementValue(result.stdout) } : undefined;
+}
+
 /** Everything that stands in a namespace for a family. */
 export async function readRules(netns: Netns | undefined, family: Family): Promise<RuleSet> {
   const variants = ['nft', 'legacy'] as const;
   const saved = await Promise.all(
     variants.map((variant) => runIn(netns, `${family.iptables}-${variant}-save`, ['-c'])),
   );
-  const unread: string[] = [];
   const tables = saved.flatMap((result, index) => {
     const program = `iptables-${variants[index]!}` as const;
     if (result === undefined || result.status !== 0) return [];
-    for (const table of unreadableTables(result.stdout))
-      unread.push(
-        `${program} cannot print table ${table} (${family.name}): somebody wrote rules into it with nft`,
-      );
     return parseSavedTables(result.stdout, program);
   });
-  return ruleSet(iptablesChains(tables), unread);
+  const printed = new Set(tables.filter(({ program }) => program === 'iptables-nft').map(({ name }) => name));
+  const nft = await readNft(netns, family, printed);
+  return ruleSet([...iptablesChains(tables), ...nft.chains], nft.unread);
 }

@@ -30,10 +30,10 @@ export interface Surroundings {
   ipset(name: string, entry: string): boolean | undefined;
 }
 
-/** What a map leads to is nft's own JSON. */
+/** An element of nft's sets and maps. */
 export interface SetElement {
-  readonly value?: unknown;
-  readonly comment?: string;
+  /** What a map leads to, as nft prints it. */
+  readonly value: string | undefined;
 }
 
 export type Statement = (state: State, surroundings: Surroundings) => readonly Effect[];

@@ -115,8 +115,3 @@ export function parseSavedTables(text: string, program: SavedTable['program']): 
   }
   return tables;
 }
-
-/** Tables that iptables-nft could not print, since somebody wrote rules into them with nft. */
-export function unreadableTables(text: string): string[] {
-  return Array.from(text.matchAll(/^# Table `(\w+)' is incompatible/gm), ([, name]) => name!);
-}

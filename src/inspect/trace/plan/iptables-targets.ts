@@ -61,7 +61,7 @@ function translationOf(text: string): { address?: string; last?: string; port?: 
 /** How many addresses of a range are told one by one. */
 const MOST_ADDRESSES = 32n;
 
-function destinations(first: string, last: string | undefined): string[] {
+export function destinations(first: string, last: string | undefined): string[] {
   if (last === undefined || first.includes(':')) return [first];
   const [low, high] = [addressValue(first), addressValue(last)];
   if (high < low || high - low >= MOST_ADDRESSES) return [first];
@@ -134,7 +134,7 @@ function redirect(words: readonly string[]): Statement {
   };
 }
 
-const notrack: Statement = (state) =>
+export const notrack: Statement = (state) =>
   onward(
     withPacket(state, {
       tracking: {

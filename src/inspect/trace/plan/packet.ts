@@ -27,6 +27,8 @@ export interface Packet extends Ends {
   readonly family: Family;
   readonly protocol: Protocol;
   readonly mark: number;
+  /** The priority that rules may keep a number in (skb->priority); 0 where it is absent. */
+  readonly priority?: number;
   /** Undefined before connection tracking has seen it. */
   readonly tracking: Tracking | undefined;
   readonly inDevice?: string | undefined;

@@ -45,6 +45,15 @@ function trimToken(options: RequestOptions): void {
   if (typeof headers.Authorization === 'string') headers.Authorization = headers.Authorization.trim();
 }
 
+/** One request. */
+interface Call {
+  readonly path: string;
+  readonly query: Readonly<Record<string, string>>;
+  readonly signal: AbortSignal;
+  readonly patch?: string;
+  readonly accept?: string | undefined;
+}
+
 /**
  * Reads from (and patches objects of) a Kubernetes API server over node's own HTTP client with the library's
  * credentials: service account tokens that rotate, kubeconfig certificates, exec plugins. Credentials are asked for anew
@@ -83,13 +92,14 @@ export class KubeClient {
     return new KubeClient(options, await loadKubeConfig(options));
   }
 
-  /** @throws TwillError by status: `permission`, `not-found`, `conflict` (410, expired); `unavailable` otherwise */
+  /** @param accept media types, JSON unless given @throws TwillError by status: `permission`, `not-found`, `conflict` (410, expired); `unavailable` otherwise */
   async getJson(
     path: string,
     query: Readonly<Record<string, string>>,
     signal: AbortSignal,
+    accept?: string,
   ): Promise<unknown> {
-    const body = await this.exchange(path, query, signal);
+    const body = await this.exchange({ path, query, signal, accept });
     try {
       return JSON.parse(body);
     } catch (cause) {
@@ -99,18 +109,14 @@ export class KubeClient {
 
   /** A strategic merge patch. @returns the object as it is then @throws like {@link getJson} */
   async patchJson(path: string, patch: object, signal: AbortSignal): Promise<unknown> {
-    return JSON.parse(await this.exchange(path, {}, signal, JSON.stringify(patch)));
+    return JSON.parse(await this.exchange({ path, query: {}, signal, patch: JSON.stringify(patch) }));
   }
 
   /** @returns the answer's body */
-  private async exchange(
-    path: string,
-    query: Readonly<Record<string, string>>,
-    signal: AbortSignal,
-    patch?: string,
-  ): Promise<string> {
+  private async exchange(call: Call): Promise<string> {
+    const { patch } = call;
     const began = monotonicMs();
-    const response = await this.open(path, query, signal, patch);
+    const response = await this.open(call);
     const body = await text(response);
     this.options.onExchange?.({
       method: patch === undefined ? 'GET' : 'PATCH',
@@ -129,7 +135,7 @@ export class KubeClient {
     signal: AbortSignal,
     take: (line: string) => void,
   ): Promise<void> {
-    const response = await this.open(path, query, signal);
+    const response = await this.open({ path, query, signal });
     let rest: Buffer[] = [];
     try {
       for await (const data of response) {
@@ -151,12 +157,8 @@ export class KubeClient {
   }
 
   /** The answer once it has begun with a status below 300. */
-  private async open(
-    path: string,
-    query: Readonly<Record<string, string>>,
-    signal: AbortSignal,
-    patch?: string,
-  ): Promise<IncomingMessage> {
+  private async open(call: Call): Promise<IncomingMessage> {
+    const { path, query, signal } = call;
     const rest = `${path}?${new URLSearchParams(query)}`;
     const { servers, problems } = this.loaded;
     const begin = Math.max(
@@ -167,7 +169,7 @@ export class KubeClient {
     const failures: TwillError[] = [];
     for (const server of inTurn) {
       try {
-        const response = await this.ask(new URL(`${server.url}${rest}`), signal, patch);
+        const response = await this.ask(new URL(`${server.url}${rest}`), call);
         this.chosen(server, [...problems, ...failures.map(({ message }) => message)]);
         return await this.checked(response, path);
       } catch (error) {
@@ -187,12 +189,12 @@ export class KubeClient {
   }
 
   /** The answer once it has begun, whatever its status. @throws ConnectionFailure when none does */
-  private async ask(url: URL, signal: AbortSignal, patch: string | undefined): Promise<IncomingMessage> {
+  private async ask(url: URL, { signal, patch, accept }: Call): Promise<IncomingMessage> {
     const { config, headers } = this.loaded;
     const options: RequestOptions = {
       method: patch === undefined ? 'GET' : 'PATCH',
       headers: {
-        accept: 'application/json',
+        accept: accept ?? 'application/json',
         'user-agent': `twill/${version}`,
         ...headers,
         ...(patch === undefined ? {} : { 'content-type': 'application/strategic-merge-patch+json' }),

@@ -33,6 +33,11 @@ const REQUEST_TIMEOUT_MS = 10_000;
 const CHECK_MS = 1000;
 /** A reader that takes nothing for so long holds an answer in memory. */
 const IDLE_TIMEOUT_MS = 30_000;
+/**
+ * Who asks each few seconds, or once a minute, may do so over one connection: closed at the wrong moment it costs an answer,
+ * which a load balancer takes for a sick node. There are few of them, and who asks anew comes first.
+ */
+const KEEP_ALIVE_MS = 75_000;
 
 /**
  * What `listen` is told; without a host Node listens on `::`, and on `0.0.0.0` where that is refused.
@@ -102,6 +107,7 @@ export function makeHttpServer(
     }
   });
   server.timeout = IDLE_TIMEOUT_MS;
+  server.keepAliveTimeout = KEEP_ALIVE_MS;
   server.on('connection', (socket) => connections.add(socket));
   return server;
 }

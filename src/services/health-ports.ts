@@ -1,6 +1,7 @@
 import type { RequestListener, Server } from 'node:http';
 import { type Family, ipv4, ipv6 } from '../model/address.ts';
 import { describeError } from '../model/error.ts';
+import { descriptorLimit } from '../process/descriptors.ts';
 import { Connections, listenAt, makeHttpServer } from '../process/http.ts';
 import type { Log } from '../process/log.ts';
 import { isLinkLocal } from './plan/nodeport-addresses.ts';
@@ -48,7 +49,7 @@ const everywhere = '';
 export function listenHosts(
   families: readonly { readonly family: Family; readonly addresses: readonly string[] | undefined }[],
 ): string[] {
-  if (families.every(({ addresses }) => addresses === undefined)) return [everywhere];
+  if (families.length > 1 && families.every(({ addresses }) => addresses === undefined)) return [everywhere];
   return families.flatMap(({ family, addresses }) => {
     if (addresses === undefined) return family === ipv6 ? ['::'] : ['0.0.0.0'];
     return addresses.filter((address) => !isLinkLocal(address));
@@ -75,8 +76,8 @@ function familyOf(address = ''): Family {
 export class HealthPorts {
   private readonly ports = new Map<string, HealthPort>();
   private hosts: readonly string[] = [everywhere];
-  /** Of all ports together: there may be hundreds. */
-  private readonly connections = new Connections();
+  /** Of all ports together: there may be hundreds, all asked at once by several load balancers. */
+  private readonly connections = new Connections(mostConnections());
   private readonly healthy: () => boolean;
   private readonly log: Log;
 
@@ -168,9 +169,18 @@ export class HealthPorts {
   }
 }
 
+const LONGEST_QUEUE = 2048;
+
+/** No more than half of the descriptors that the process may have: the rules need some, too. */
+function mostConnections(): number {
+  return Math.max(100, Math.min(LONGEST_QUEUE, Math.floor(descriptorLimit() / 2)));
+}
+
 function close({ server, timer }: Listener): void {
   clearTimeout(timer);
   server.removeAllListeners('error').on('error', () => {});
+  // One that was told to listen and has not begun yet begins all the same.
+  server.once('listening', () => server.close());
   server.close();
   server.closeAllConnections();
 }

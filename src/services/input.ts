@@ -49,6 +49,7 @@ export class ProxyInput implements ServiceSink {
   private readonly listed = new Set<ObjectKind>();
   private readonly limiter = new LogLimiter();
   private known: NodeFacts | undefined;
+  private alike: readonly string[] = [];
   private nodeListed = false;
   private asked = false;
   private timer: NodeJS.Timeout | undefined;
@@ -81,6 +82,19 @@ export class ProxyInput implements ServiceSink {
     return this.asked && this.known === undefined;
   }
 
+  nodeUnknown(like: readonly string[]): void {
+    this.alike = like.map(printable);
+    const { nodeName } = this.options;
+    this.options.log.error({ node: nodeName, like: this.alike }, 'no Node has this name');
+  }
+
+  /** What is wrong with this node's name, and what to do; undefined when a Node has it. */
+  get nodeProblem(): string | undefined {
+    if (!this.nodeMissing) return undefined;
+    const like = this.alike.length === 0 ? '' : `; names like it: ${this.alike.join(', ')}`;
+    return `no Node is called '${this.options.nodeName}', so no endpoint counts as here${like}: --hostname-override says the name`;
+  }
+
   /** What the first rules wait for; undefined when it is there. */
   get waitingFor(): string | undefined {
     const lists = { service: 'Services', slice: 'EndpointSlices' } as const;
@@ -90,6 +104,8 @@ export class ProxyInput implements ServiceSink {
     if (this.nodeListed) return undefined;
     const node = `the Node '${this.options.nodeName}'`;
     const missing = this.options.needs.filter((part) => !this.known?.[part].length);
+    const problem = this.nodeProblem;
+    if (problem !== undefined) return `${node}: ${problem}`;
     return this.known === undefined || missing.length === 0 ? node : `${missing.join(' and ')} of ${node}`;
   }
 

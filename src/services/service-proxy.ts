@@ -174,7 +174,9 @@ export class ServiceProxy {
     const unreadable = this.options.families
       .flatMap(({ rules }) => rules.unreadable)
       .map((detail): Check => ({ name: 'rules', state: 'warning', detail }));
-    return [...unreadable, ...contestedChecks(this.contest, monotonicMs())];
+    const problem = this.options.config.manifests === undefined ? this.input.nodeProblem : undefined;
+    const node: Check[] = problem === undefined ? [] : [{ name: 'node', state: 'warning', detail: problem }];
+    return [...node, ...unreadable, ...contestedChecks(this.contest, monotonicMs())];
   }
 
   /** The node's addresses changed: rules that name them are made anew. */

@@ -38,6 +38,7 @@ export interface ApiAccess {
 interface LoggedEvent {
   readonly version: number;
   readonly path: string;
+  readonly name: string;
   readonly line: string;
 }
 
@@ -47,6 +48,13 @@ const namespaced = /^\/api\/v1\/namespaces\/([^/]+)\/([^/]+)\/([^/]+)$/;
 interface Watcher {
   readonly path: string;
   readonly response: ServerResponse;
+  readonly url: URL;
+}
+
+/** By the one selector of fields that is asked with. */
+function isSelected(name: string, url: URL): boolean {
+  const [, wanted] = /^metadata\.name=(.*)$/.exec(url.searchParams.get('fieldSelector') ?? '') ?? [];
+  return wanted === undefined || wanted === name;
 }
 
 /**
@@ -179,12 +187,14 @@ export class KubeApi {
 
   private record(path: string, type: string, object: ApiObject): void {
     const line = `${JSON.stringify({ type, object })}\n`;
-    this.history.push({ version: this.version, path, line });
+    const { name } = object.metadata;
+    this.history.push({ version: this.version, path, name, line });
     if (this.history.length > 20_000) {
       this.forgotten = this.history[9_999]!.version;
       this.history = this.history.slice(10_000);
     }
-    for (const watcher of this.watchers) if (watcher.path === path) watcher.response.write(line);
+    for (const watcher of this.watchers)
+      if (watcher.path === path && isSelected(name, watcher.url)) watcher.response.write(line);
   }
 
   private answer(request: IncomingMessage, response: ServerResponse): void {
@@ -259,7 +269,9 @@ export class KubeApi {
   private list(url: URL, response: ServerResponse): void {
     const limit = Number(url.searchParams.get('limit') ?? 0) || Number.POSITIVE_INFINITY;
     const from = Number(url.searchParams.get('continue') ?? 0);
-    const all = [...this.collection(url.pathname).values()];
+    const all = [...this.collection(url.pathname).values()].filter(({ metadata: { name } }) =>
+      isSelected(name, url),
+    );
     const items = all.slice(from, from + limit);
     const metadata: Record<string, unknown> = { resourceVersion: String(this.version) };
     if (from + items.length < all.length) metadata.continue = String(from + items.length);
@@ -280,9 +292,10 @@ export class KubeApi {
       return;
     }
     for (const event of this.history) {
-      if (event.version > since && event.path === url.pathname) response.write(event.line);
+      if (event.version > since && event.path === url.pathname && isSelected(event.name, url))
+        response.write(event.line);
     }
-    const watcher = { path: url.pathname, response };
+    const watcher = { path: url.pathname, response, url };
     this.watchers.push(watcher);
     response.on('close', () => {
       this.watchers = this.watchers.filter((other) => other !== watcher);

@@ -21,5 +21,6 @@ await source.start({
     print();
   },
   node: () => {},
+  nodeUnknown: () => {},
   skipped: () => {},
 });

@@ -1,7 +1,7 @@
 import { TwillError } from '../../model/error.ts';
 import { goField } from '../../model/go-json.ts';
+import { meantName } from '../../model/spelling.ts';
 import { conditionsProblem } from '../plan/conditions.ts';
-import { meantName } from '../plan/spelling.ts';
 import { fieldNames, isObject, type Parsed } from './schema.ts';
 
 type Json = Readonly<Record<string, unknown>>;

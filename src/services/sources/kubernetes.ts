@@ -1,6 +1,7 @@
 import type { KubeClient } from '../../kubernetes/client.ts';
 import { type KubeObject, KubeWatch } from '../../kubernetes/watch.ts';
 import { describeError } from '../../model/error.ts';
+import { likeHosts } from '../../model/spelling.ts';
 import type { Log } from '../../process/log.ts';
 import { parseNode } from '../plan/node-parse.ts';
 import {
@@ -19,10 +20,22 @@ export interface KubeServicesOptions {
   readonly log: Log;
 }
 
+/** Names are asked for, not the Nodes, which are large, and no more than this many. */
+const MOST_NODES = 5000;
+const namesOnly = 'application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1, application/json';
+
+async function nodeNames(client: KubeClient, signal: AbortSignal): Promise<string[]> {
+  const query = { limit: String(MOST_NODES) };
+  const answer = await client.getJson('/api/v1/nodes', query, signal, namesOnly);
+  const { items } = answer as { readonly items?: readonly KubeObject[] | null };
+  return (items ?? []).flatMap(({ metadata }) => metadata?.name ?? []);
+}
+
 /** Services, EndpointSlices and facts of this node from the Kubernetes API. */
 export class KubeServiceSource implements ServiceSource {
   readonly description: string;
   private readonly options: KubeServicesOptions;
+  private readonly ending = new AbortController();
   private watches: readonly { start(): void; stop(): Promise<void> }[] = [];
 
   constructor(options: KubeServicesOptions) {
@@ -46,6 +59,7 @@ export class KubeServiceSource implements ServiceSource {
   }
 
   async stop(): Promise<void> {
+    this.ending.abort();
     await Promise.all(this.watches.map((watch) => watch.stop()));
   }
 
@@ -81,6 +95,18 @@ export class KubeServiceSource implements ServiceSource {
     });
   }
 
+  /** Never throws: a server that does not let us list Nodes leaves us without the names. */
+  private async nameLikeNodes(sink: ServiceSink): Promise<void> {
+    const { client, nodeName, log } = this.options;
+    let names: readonly string[] = [];
+    try {
+      names = await nodeNames(client, this.ending.signal);
+    } catch (error) {
+      log.debug({ error: describeError(error) }, 'the names of the Nodes are not known');
+    }
+    if (!this.ending.signal.aborted) sink.nodeUnknown(likeHosts(nodeName, names));
+  }
+
   private watchNode(sink: ServiceSink): KubeWatch<NodeFacts> {
     const { client, log, nodeName } = this.options;
     let known: NodeFacts | undefined;
@@ -95,7 +121,10 @@ export class KubeServiceSource implements ServiceSource {
       path: '/api/v1/nodes',
       query: { fieldSelector: `metadata.name=${nodeName}` },
       parse: parseNode,
-      onList: ([facts]) => take(facts),
+      onList: ([facts]) => {
+        take(facts);
+        if (facts === undefined) void this.nameLikeNodes(sink);
+      },
       onChange: (_key, facts) => take(facts),
     });
   }

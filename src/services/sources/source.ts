@@ -10,6 +10,8 @@ export interface ServiceSink {
   change(change: ObjectChange): void;
   /** What is known of this node; undefined when it is not among the nodes. */
   node(facts: NodeFacts | undefined): void;
+  /** This node's name is none of a Node. @param like names of Nodes that are like it */
+  nodeUnknown(like: readonly string[]): void;
   /** An object, or part of one, that was left out. @param where file or object name */
   skipped(where: string, problem: string): void;
 }

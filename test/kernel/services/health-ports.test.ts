@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { type AddressInfo, createServer } from 'node:net';
+import { Agent, get, type IncomingMessage } from 'node:http';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { test } from 'node:test';
 import pino from 'pino';
 import { ipv4, ipv6 } from '../../../src/model/address.ts';
@@ -118,7 +119,7 @@ test('a family all of whose addresses serve is listened on as a whole', () => {
   assert.equal(of(['192.0.2.1'], undefined), '192.0.2.1 ::');
   assert.equal(of(undefined, ['2001:db8::1', 'fe80::1']), '0.0.0.0 2001:db8::1');
   assert.equal(of([], []), '');
-  assert.deepEqual(listenHosts([{ family: ipv4, addresses: undefined }]), ['']);
+  assert.deepEqual(listenHosts([{ family: ipv4, addresses: undefined }]), ['0.0.0.0']);
   assert.deepEqual(listenHosts([{ family: ipv4, addresses: [] }]), []);
 });
 
@@ -145,6 +146,83 @@ test('a port answers in the families of its Service, each with its own count', a
     await waitFor('IPv6 alone', async () => (await answers(port, '127.0.0.1', '[::1]')) === '[::1]');
     assert.deepEqual(said, [], 'a port that is ours already is no trouble');
   } finally {
+    ports.stop();
+  }
+});
+
+/** What comes of a request over a connection of its own, begun with all others. */
+function ask(port: number, host: string): Promise<string> {
+  return new Promise((resolve) => {
+    let text = '';
+    connect(port, host)
+      .on('connect', function (this: Socket) {
+        this.end('GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n');
+      })
+      .on('data', (data) => {
+        text += String(data);
+      })
+      .on('end', () => resolve(/"name":"([^"]*)"/.exec(text)?.[1] ?? 'nothing'))
+      .on('error', (error: NodeJS.ErrnoException) => resolve(String(error.code)));
+  });
+}
+
+test('hundreds of ports are asked at once, in both families, and each answers; ports that move in a circle, too', async () => {
+  const ports = new HealthPorts(() => true, pino({ level: 'silent' }));
+  try {
+    const free = await Promise.all(Array.from({ length: 300 }, () => held()));
+    await Promise.all(free.map(({ release }) => release()));
+    const all = free.map(({ port }, index) => ({ ...web(port, 1), service: `shop/s${index}` }));
+    for (const wanted of [all, all.map((one, index) => ({ ...one, port: all.at(index - 1)!.port }))]) {
+      ports.update(wanted);
+      const hosts = ['127.0.0.1', '::1'];
+      const names = (): Promise<string[]> =>
+        Promise.all(wanted.flatMap(({ port }) => hosts.map((host) => ask(port, host))));
+      await waitFor('the last one', async () => (await ask(wanted.at(-1)!.port, '::1')) === 's299');
+      const expected = wanted.flatMap(({ service }) => hosts.map(() => service.slice(5)));
+      assert.deepEqual(await names(), expected);
+    }
+  } finally {
+    ports.stop();
+  }
+});
+
+test('a port that is given up before it was listened on, and comes back, is that of the Service that came back', async () => {
+  const ports = new HealthPorts(() => true, pino({ level: 'silent' }));
+  try {
+    const { port, release } = await held();
+    await release();
+    ports.listenOn(['127.0.0.1', '::1']);
+    ports.update([web(port, 1)]);
+    ports.update([web(0, 0)]);
+    ports.update([{ ...web(port, 1), service: 'shop/other' }]);
+    await waitFor('the other one', async () => (await ask(port, '127.0.0.1')) === 'other');
+    assert.equal(await ask(port, '::1'), 'other');
+    ports.update([{ ...web(0, 0), service: 'shop/other' }]);
+    assert.equal(await ask(port, '127.0.0.1'), 'ECONNREFUSED');
+  } finally {
+    ports.stop();
+  }
+});
+
+test('a client may ask again over one connection after a pause', async () => {
+  const ports = new HealthPorts(() => true, pino({ level: 'silent' }));
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  try {
+    const { port, release } = await held();
+    await release();
+    ports.update([web(port, 1)]);
+    const keepAlive = await waitFor('an answer', async () => {
+      const [response] = (await once(get({ port, host: '127.0.0.1', agent }), 'response')) as [
+        IncomingMessage,
+      ];
+      response.resume();
+      await once(response, 'end');
+      return response.headers['keep-alive'];
+    });
+    // Longer than load balancers and Prometheus pause.
+    assert.equal(keepAlive, 'timeout=75');
+  } finally {
+    agent.destroy();
     ports.stop();
   }
 });

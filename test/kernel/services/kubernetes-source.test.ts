@@ -31,6 +31,8 @@ interface Watched {
   readonly skipped: string[];
   readonly zones: (string | undefined)[];
   readonly facts: (NodeFacts | undefined)[];
+  /** What it was told about a name that no Node has. */
+  readonly unknown: (readonly string[])[];
   readonly listCount: () => number;
   readonly services: () => string[];
 }
@@ -45,6 +47,7 @@ async function withSource(
   const skipped: string[] = [];
   const zones: (string | undefined)[] = [];
   const facts: (NodeFacts | undefined)[] = [];
+  const unknown: (readonly string[])[] = [];
   const client = await KubeClient.open(kubeconfig === undefined ? { master: server.url } : { kubeconfig });
   const source = new KubeServiceSource({ client, nodeName: 'node-a', log });
   await source.start({
@@ -54,6 +57,7 @@ async function withSource(
       zones.push(seen?.zone);
       facts.push(seen);
     },
+    nodeUnknown: (like) => unknown.push(like),
     skipped: (where, problem) => skipped.push(`${where}: ${problem}`),
   });
   try {
@@ -63,6 +67,7 @@ async function withSource(
       skipped,
       zones,
       facts,
+      unknown,
       listCount: () => server.requests.filter((url) => /services\?.*limit=/.test(url)).length,
       services: () => [...tracker.keys()].sort(),
     });
@@ -266,6 +271,24 @@ test('waits longer and longer when a watch fails again and again', async () => {
     const passed = monotonicMs() - start;
     assert.ok(passed >= 1490, `five requests within ${passed} ms`);
   });
+});
+
+test('a name that no Node has is told with the names like it, once for each list', async () => {
+  const api = await KubeApi.start();
+  const names = ['node-a.example.com', 'node-b', 'mode-a', 'node-ab.example.com', 'worker', 'node'];
+  for (const name of names) api.put({ kind: 'Node', metadata: { name } });
+  await withSource(
+    async ({ unknown, facts }) => {
+      await waitFor('word of it', () => unknown.length === 1);
+      assert.deepEqual(unknown, [['node-a.example.com', 'mode-a', 'node-ab.example.com', 'node-b']]);
+      assert.deepEqual(facts, [undefined]);
+      api.put({ kind: 'Node', metadata: { name: 'node-a' } });
+      await waitFor('the Node', () => facts.at(-1) !== undefined);
+      assert.equal(unknown.length, 1);
+    },
+    undefined,
+    api,
+  );
 });
 
 test('a Node that is deleted is one that goes; what was known of it stays until it is there again', async () => {

@@ -76,7 +76,7 @@ test('health, configuration, flags and status are shown as kube-proxy shows them
     assert.match(await httpAnswer(node, 10_249, '/flagz'), /^cluster-cidr=10\.244\.0\.0\/16$/m);
     assert.match(
       await httpAnswer(node, 10_249, '/statusz'),
-      /^Paths: \/configz \/flagz \/healthz \/metrics /m,
+      /^Paths: \/configz \/flagz \/healthz \/healthz\/ping \/metrics \/metrics\/slis \/proxyMode \/statusz$/m,
     );
     const accept = 'Accept: application/json;v=v1beta1;g=config.k8s.io;as=Flagz\r\nConnection: close\r\n\r\n';
     const flagz = await sendRaw(node, 10_249, `GET /flagz HTTP/1.1\r\nHost: x\r\n${accept}`);
@@ -88,11 +88,19 @@ test('health, configuration, flags and status are shown as kube-proxy shows them
 test('a node whose name matches no Node is not for load balancers, and not for restarting either', async () => {
   await withNamespace('servers', async (node) => {
     const api = await NamespacedKubeApi.start(node);
+    api.send({ put: [{ kind: 'Node', metadata: { name: 'node1.example.com' } }] });
     const proxy = startProxy(node, [`--master=${api.url}`, '--hostname-override=node1']);
     await waitFor('503', async () => (await httpStatus(node, 10_256, '/healthz')) === 503, {
       explain: proxy.text,
     });
     assert.equal(await httpStatus(node, 10_256, '/livez'), 200);
+    const problem =
+      /no Node is called 'node1', so no endpoint counts as here; names like it: node1\.example\.com: --hostname-override/;
+    await waitFor('word of it', async () => problem.test(await httpAnswer(node, 10_256, '/readyz')));
+    await waitFor('rules all the same', async () => (await httpStatus(node, 10_256, '/readyz')) === 200);
+    assert.match(await httpAnswer(node, 10_256, '/readyz'), problem);
+    const [line] = proxy.warnings().filter(({ msg }) => msg === 'no Node has this name');
+    assert.equal(line?.level, 50);
     api.send({ put: [{ kind: 'Node', metadata: { name: 'node1' } }] });
     const metrics = await httpAnswer(node, 10_249, '/metrics');
     const { host } = new URL(api.url);
@@ -101,6 +109,16 @@ test('a node whose name matches no Node is not for load balancers, and not for r
       new RegExp(`^rest_client_requests_total{method="GET",host="${host}",code="200"} `, 'm'),
     );
     await waitFor('200', async () => (await httpStatus(node, 10_256, '/healthz')) === 200);
+    assert.doesNotMatch(await httpAnswer(node, 10_256, '/readyz'), problem);
+    const slis = await httpAnswer(node, 10_249, '/healthz/ping').then(() =>
+      httpAnswer(node, 10_249, '/metrics/slis'),
+    );
+    assert.match(slis, /^kubernetes_healthcheck\{name="ping",type="healthz"\} 1$/m);
+    assert.match(slis, /^kubernetes_healthchecks_total\{name="ping",type="healthz",status="success"\} 1$/m);
+    assert.match(
+      await httpAnswer(node, 10_249, '/metrics'),
+      new RegExp(`^rest_client_request_duration_seconds_count\\{verb="GET",host="${host}"\\} `, 'm'),
+    );
     proxy.child.kill();
     await once(proxy.child, 'exit');
   });

@@ -1,4 +1,4 @@
-import { foldName } from '../../model/go-json.ts';
+import { foldName } from './go-json.ts';
 
 /** Whether one letter more, less, other or changed with its neighbour makes one text of the other. */
 function isOneEdit(a: string, b: string): boolean {
@@ -17,4 +17,21 @@ export function meantName(name: string, known: readonly string[]): string | unde
   const folded = foldName(name);
   if (known.some((one) => foldName(one) === folded)) return undefined;
   return known.find((one) => isOneEdit(folded, foldName(one)));
+}
+
+const MOST_NAMES = 5;
+
+/** A host's name without its domain. */
+function host(name: string): string {
+  return name.toLowerCase().split('.')[0]!;
+}
+
+/**
+ * Names of hosts that may be meant by one that is none of them: with another domain, in another case, one letter off.
+ * @returns a few, those first that differ least
+ */
+export function likeHosts(name: string, known: readonly string[]): string[] {
+  const same = known.filter((one) => host(one) === host(name)).sort();
+  const near = known.filter((one) => isOneEdit(host(one), host(name))).sort();
+  return [...same, ...near].slice(0, MOST_NAMES);
 }

@@ -23,9 +23,18 @@ export async function removeNftTable(family: { readonly nft: string }, name: str
   throw new TwillError('kernel', `nft delete table ${family.nft} ${name} failed: ${result.stderr.trim()}`);
 }
 
-/** Applies a document in one transaction. @throws TwillError `invalid` with nft's message, `missing-program` */
-export async function applyNft(document: string): Promise<void> {
-  const result = await run('nft', ['-f', '-'], { input: document });
+/**
+ * Applies a document in one transaction.
+ * @param how `check`: only asks whether it could be; `netns`: name of a network namespace, of a test
+ * @throws TwillError `invalid` with nft's message, `missing-program`
+ */
+export async function applyNft(
+  document: string,
+  { netns, check = false }: { readonly netns?: string | undefined; readonly check?: boolean } = {},
+): Promise<void> {
+  const command = ['nft', ...(check ? ['-c'] : []), '-f', '-'];
+  const [program, ...args] = netns === undefined ? command : ['ip', 'netns', 'exec', netns, ...command];
+  const result = await run(program!, args, { input: document });
   if (result.status === 0) return;
   const detail = result.stderr.trim();
   const code = /Operation not permitted/.test(detail) ? 'permission' : 'invalid';

@@ -11,9 +11,11 @@ import {
 import { type BindAddress, parseBindAddress } from '../process/bind-address.ts';
 import type { FlagReader } from '../process/flag-reader.ts';
 import { type LogFormat, type LogLevel, logLevels } from '../process/log.ts';
+import type { ProxyMode } from './family-rules.ts';
 import type { ConntrackWishes } from './plan/conntrack-settings.ts';
 import { proxyFlags } from './plan/flags.ts';
 import { type NodePortAddresses, servesLoopback } from './plan/nodeport-addresses.ts';
+import type { PodSource } from './plan/pod-source.ts';
 import type { ProxyFlag } from './plan/proxy-flag.ts';
 import type { NodeFacts } from './plan/service.ts';
 
@@ -26,6 +28,7 @@ export type LocalDetection =
   | { readonly kind: 'none' };
 
 export interface ProxyConfig {
+  readonly mode: ProxyMode;
   readonly manifests: string | undefined;
   readonly kubeconfig: string | undefined;
   readonly master: string | undefined;
@@ -94,28 +97,37 @@ function localDetection(read: FlagReader): LocalDetection {
 }
 
 /**
- * iptables match for packets from this cluster's pods; undefined where they cannot be told from others.
+ * Where packets from this cluster's pods come from; undefined where they cannot be told from others.
  * @param facts what is known of this node
  */
-export function fromPodMatch(
+export function podSource(
   detection: LocalDetection,
   family: Family,
   facts: NodeFacts | undefined,
-): string | undefined {
-  if (detection.kind === 'interface') return `-i ${detection.name}`;
+): PodSource | undefined {
+  if (detection.kind === 'interface') return { device: detection.name };
   if (detection.kind === 'none') return undefined;
   const networks = detection.kind === 'cidr' ? detection.prefixes : (facts?.podCIDRs ?? []).map(parsePrefix);
   const prefix = networks.find((candidate) => candidate.family === family);
-  return prefix === undefined ? undefined : `-s ${prefix.text}`;
+  return prefix && { network: prefix.text };
 }
 
-function nodePortAddresses(read: FlagReader): NodePortAddresses {
+/** iptables match for packets from this cluster's pods. */
+export function fromPodMatch(...of: Parameters<typeof podSource>): string | undefined {
+  const source = podSource(...of);
+  if (source === undefined) return undefined;
+  return 'network' in source ? `-s ${source.network}` : `-i ${source.device}`;
+}
+
+/** In mode nftables kube-proxy takes the node's primary addresses unless told otherwise; files have no Node to name them. */
+function nodePortAddresses(read: FlagReader, mode: ProxyMode): NodePortAddresses {
   const given = read.items('nodeport-addresses');
   if (given.length === 1 && given[0] === 'primary') return 'primary';
   if (given.includes('primary'))
     throw read.refuse('nodeport-addresses', "has both 'primary' and networks: give one of them");
   const networks = read.read('nodeport-addresses', () => prefixes(given));
-  return networks.length === 0 ? undefined : networks;
+  if (networks.length > 0) return networks;
+  return mode === 'nftables' && read.text('manifests') === undefined ? 'primary' : undefined;
 }
 
 function bindAddress(read: FlagReader): Address {
@@ -202,9 +214,6 @@ function logFormat(read: FlagReader): LogFormat {
 
 /** What is served in no way here, and what to do without it. */
 function refuseUnserved(read: FlagReader): void {
-  const mode = read.must('proxy-mode');
-  if (mode !== 'iptables')
-    throw read.refuse('proxy-mode', `is '${mode}', not iptables, which is the mode there is: leave it out`);
   if (read.boolean('profiling'))
     throw read.refuse(
       'profiling',
@@ -235,10 +244,12 @@ function checkIdle(read: FlagReader, flags: readonly ProxyFlag[]): void {
 export function proxyConfig(read: FlagReader): ProxyConfig {
   refuseUnserved(read);
   checkIdle(read, proxyFlags);
-  const nodePorts = nodePortAddresses(read);
+  const mode = read.oneOf('proxy-mode', ['iptables', 'nftables'] as const);
+  const nodePorts = nodePortAddresses(read, mode);
   const node = bindAddress(read);
   const told = ['0.0.0.0', '::'].includes(node.text) ? undefined : node;
   return {
+    mode,
     manifests: read.text('manifests'),
     kubeconfig: read.text('kubeconfig'),
     master: read.text('master'),
@@ -248,7 +259,8 @@ export function proxyConfig(read: FlagReader): ProxyConfig {
     localDetection: localDetection(read),
     masqueradeAll: read.boolean('masquerade-all'),
     nodePortAddresses: nodePorts,
-    localhostNodePorts: read.boolean('iptables-localhost-nodeports') && servesLoopback(nodePorts),
+    localhostNodePorts:
+      mode === 'iptables' && read.boolean('iptables-localhost-nodeports') && servesLoopback(nodePorts),
     ...periods(read),
     conntrack: conntrackWishes(read),
     oomScoreAdj: read.integer('oom-score-adj', -1000, 1000),

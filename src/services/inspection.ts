@@ -11,6 +11,7 @@ import { type AskedQuestion, serveQuestions } from '../process/question-server.t
 import { keepState } from '../process/state-keeper.ts';
 import { version } from '../process/version.ts';
 import type { ProxyConfig } from './config.ts';
+import type { FamilyRules } from './family-rules.ts';
 import type { ProxyState } from './health.ts';
 import { serviceRow } from './plan/row.ts';
 import type { ServiceProxy } from './service-proxy.ts';
@@ -24,6 +25,18 @@ export interface InspectionOptions {
 
 let mark: Mark | undefined;
 
+function familyState(
+  rules: FamilyRules,
+  health: ReturnType<ServiceProxy['familyHealth']> | undefined,
+): Pick<InspectedProxy['families'][number], 'family' | 'sinceWrittenSeconds' | 'refused'> {
+  const since = health?.get(rules.family.kubeName)?.sinceMs;
+  return {
+    family: rules.family.name,
+    sinceWrittenSeconds: since === undefined ? undefined : Math.round(since / 1000),
+    refused: [...rules.refusals].map(([name, reason]) => ({ name, reason })),
+  };
+}
+
 /** What the proxy says of itself. */
 function proxyState({ config, state: { proxy, waitingFor } }: InspectionOptions): InspectedProxy {
   const health = proxy?.familyHealth();
@@ -35,24 +48,20 @@ function proxyState({ config, state: { proxy, waitingFor } }: InspectionOptions)
     process: { ...mark, version },
     node: config.nodeName,
     loops: proxy === undefined ? [] : [loopState(proxy.loop.status(), (ms) => isoTime(ms))],
-    mode: 'iptables',
+    mode: config.mode,
     source: proxy?.source ?? 'none yet',
     ready: proxy?.ready ?? false,
     healthy: proxy?.healthy ?? true,
     waitingFor: proxy === undefined ? waitingFor : proxy.waitingFor,
     services: proxy?.tracker.serviceCount ?? 0,
-    families: (proxy?.families ?? []).map((served) => {
-      const { rules } = served;
-      const since = health?.get(rules.family.kubeName)?.sinceMs;
-      const { sha256: _, ...render } = rules.rendering;
-      return {
-        family: rules.family.name,
-        variant: rules.variant,
-        render,
-        sinceWrittenSeconds: since === undefined ? undefined : Math.round(since / 1000),
-        refused: [...rules.refusals].map(([name, reason]) => ({ name, reason })),
-      };
+    families: (proxy?.families ?? []).flatMap(({ iptables }) => {
+      if (iptables === undefined) return [];
+      const { sha256: _, ...render } = iptables.rendering;
+      return { ...familyState(iptables, health), variant: iptables.variant, render };
     }),
+    nftables: (proxy?.families ?? [])
+      .filter(({ rules }) => rules.mode === 'nftables')
+      .map(({ rules }) => ({ ...familyState(rules, health), elements: rules.ruleCounts })),
     warnings: proxy?.warnings() ?? [],
     settings: {
       manifests: config.manifests === undefined ? undefined : resolve(config.manifests),
@@ -75,7 +84,7 @@ function listServices(proxy: ServiceProxy | undefined): string {
 
 function listRules(proxy: ServiceProxy | undefined, family: unknown): string {
   const served = proxy?.families.find(({ rules }) => rules.family.name === family);
-  const chains = served?.rules.desired;
+  const chains = served?.iptables?.desired;
   const answer = chains && { filter: [...chains.filter], nat: [...chains.nat] };
   return JSON.stringify({ version: STATE_VERSION, chains: answer ?? null });
 }
@@ -136,9 +145,9 @@ export function serveInspection(options: InspectionOptions): () => Promise<void>
     log,
     print: () => {
       const { proxy } = state;
-      const rendering = proxy?.families.map(({ rules: { rendering, variant } }) => ({
-        ...rendering,
-        variant,
+      const rendering = proxy?.families.map(({ iptables }) => ({
+        ...iptables?.rendering,
+        variant: iptables?.variant,
       }));
       return JSON.stringify([proxy?.ready, proxy?.view, rendering]);
     },

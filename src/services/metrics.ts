@@ -3,8 +3,8 @@ import type { Exchange } from '../kubernetes/config.ts';
 import type { Family } from '../model/address.ts';
 import { wallClockMs } from '../process/clock.ts';
 import { version } from '../process/version.ts';
+import type { FamilyRules, SyncResult } from './family-rules.ts';
 import { packetCounters } from './iptables/plan/counters.ts';
-import { type Table, tables } from './iptables/plan/names.ts';
 import type { DirtyServices, ServiceTracker } from './plan/tracker.ts';
 
 type PendingChanges = ServiceTracker['pending'];
@@ -104,6 +104,17 @@ export class ProxyMetrics {
     'ip_family',
     'table',
   ]);
+  readonly nftablesFailures = this.counter(
+    'sync_proxy_rules_nftables_sync_failures_total',
+    'Changes of the nftables table that failed, after which all is compared',
+    ['ip_family'],
+  );
+  readonly elements = new Gauge({
+    name: 'twill_proxy_nftables_elements',
+    help: 'Elements that stand in the sets and maps of the nftables table',
+    labelNames: ['ip_family', 'set'],
+    registers: [this.registry],
+  });
   readonly healthz = this.counter('proxy_healthz_total', 'Answers of /healthz by status', ['code']);
   readonly livez = this.counter('proxy_livez_total', 'Answers of /livez by status', ['code']);
   readonly skipped = new Counter({
@@ -169,9 +180,22 @@ export class ProxyMetrics {
   }
 
   /** Rules of a family could not be written. @param full all of them, not only those that changed */
-  failed({ kubeName }: Family, full: boolean): void {
-    this.restoreFailures.inc({ ip_family: kubeName });
-    if (!full) this.partialRestoreFailures.inc({ ip_family: kubeName });
+  failed({ family, mode }: Pick<FamilyRules, 'family' | 'mode'>, full: boolean): void {
+    const labels = { ip_family: family.kubeName };
+    if (mode === 'nftables') this.nftablesFailures.inc(labels);
+    else {
+      this.restoreFailures.inc(labels);
+      if (!full) this.partialRestoreFailures.inc(labels);
+    }
+  }
+
+  /** How much should stand. */
+  counted({ family, mode, ruleCounts }: Pick<FamilyRules, 'family' | 'mode' | 'ruleCounts'>): void {
+    const ip_family = family.kubeName;
+    for (const [name, count] of Object.entries(ruleCounts)) {
+      if (mode === 'iptables') this.rules.set({ ip_family, table: name }, count);
+      else this.elements.set({ ip_family, set: name }, count);
+    }
   }
 
   /** `/healthz` of the server of metrics was asked: it answers, that is all it says. */
@@ -243,7 +267,7 @@ export class ProxyMetrics {
     { kubeName }: Family,
     sync: {
       readonly full: boolean;
-      readonly rules: Readonly<Record<Table, number>>;
+      readonly rules?: SyncResult['rules'];
       readonly seconds: number;
       readonly refused: number;
     },
@@ -253,7 +277,8 @@ export class ProxyMetrics {
     (sync.full ? this.fullSync : this.partialSync).observe(labels, sync.seconds);
     this.lastSync.set(labels, wallClockMs() / 1000);
     this.refused.set(labels, sync.refused);
-    for (const table of tables) this.lastRules.set({ ...labels, table }, sync.rules[table]);
+    for (const [table, count] of Object.entries(sync.rules ?? {}))
+      this.lastRules.set({ ...labels, table }, count);
   }
 
   private ofRequests(name: string, help: string, bounds: number[]): Histogram<'verb' | 'host'> {

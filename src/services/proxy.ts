@@ -6,7 +6,7 @@ import { kernelFamilies } from '../kernel/ipv6.ts';
 import { PacketCounters } from '../kernel/packet-counters.ts';
 import { openRulesStamp } from '../kernel/rules-stamp.ts';
 import { readSysctl } from '../kernel/sysctl.ts';
-import { type Family, ipv4, ipv6, parseAddress } from '../model/address.ts';
+import { type Family, ipv4, ipv6 } from '../model/address.ts';
 import { describeError, TwillError } from '../model/error.ts';
 import { aborted, type Closer, runUntilSignal } from '../process/ending.ts';
 import { guarded } from '../process/guarded.ts';
@@ -25,7 +25,7 @@ import { ProxyLocalnet } from './localnet.ts';
 import { ProxyMetrics } from './metrics.ts';
 import { NodeAddresses } from './node-addresses.ts';
 import { findKubeProxy, findOtherProxy } from './other-proxy.ts';
-import { isLinkLocal, isLoopback, nodePortAddresses } from './plan/nodeport-addresses.ts';
+import { isLoopback, nodePortAddresses, ownAddresses } from './plan/nodeport-addresses.ts';
 import type { NodeFacts } from './plan/service.ts';
 import { standingDestinations } from './plan/stale-flows.ts';
 import { removeLeftovers } from './predecessor.ts';
@@ -35,13 +35,6 @@ import { ManifestSource } from './sources/manifests.ts';
 import type { ServiceSource } from './sources/source.ts';
 
 const OTHER_PROXY_POLL_MS = 2000;
-
-/** The node as its Node names it; all its addresses while that is not known. */
-function nodeAddresses(family: Family, own: readonly string[], facts: NodeFacts | undefined): string[] {
-  const named = (facts?.addresses ?? []).filter((text) => parseAddress(text).family === family);
-  // Link-local ones come and go with the interfaces of pods.
-  return named.length > 0 ? named : own.filter((text) => !isLinkLocal(text));
-}
 
 /** One family's part of the kernel. */
 interface Place {
@@ -66,7 +59,7 @@ function renderOptions(
     opensLocalnet: localnet?.opens === true,
     nodePortAddresses: onLoopback ? serving : serving?.filter((text) => !isLoopback(text)),
     tolerateInvalid: (readSysctl('net/netfilter/nf_conntrack_tcp_be_liberal') ?? '0') !== '0',
-    nodeAddresses: nodeAddresses(family, own, facts),
+    nodeAddresses: ownAddresses(family, own, facts),
     matches,
     sha256,
   };
@@ -80,7 +73,7 @@ interface Setting {
   readonly log: Log;
 }
 
-async function openFamily(family: Family, setting: Setting): Promise<ServedFamily> {
+async function openIptablesFamily(family: Family, setting: Setting): Promise<ServedFamily> {
   const { config, metrics, addresses, counters, log } = setting;
   const { variant, why } = await detectVariant(family);
   const iptables = openIptables(family, variant);
@@ -114,15 +107,23 @@ async function openFamily(family: Family, setting: Setting): Promise<ServedFamil
   return {
     rules,
     flows,
+    iptables: rules,
     localnet,
     stamp: openRulesStamp(family, variant),
-    renderOptions: (facts) => {
+    configure: (facts) => {
       render = renderOptions(setting, place, facts);
-      return render;
+      return rules.configure(render);
     },
     nodePortAddresses: (facts) =>
       nodePortAddresses(config.nodePortAddresses, family, addresses.of(family), facts),
   };
+}
+
+async function openFamily(family: Family, setting: Setting): Promise<ServedFamily> {
+  if (setting.config.mode === 'iptables') return openIptablesFamily(family, setting);
+  // Loaded where it is needed.
+  const { openNftFamily } = await import('./nftables/family.ts');
+  return openNftFamily(family, setting);
 }
 
 async function openFamilies(setting: Setting): Promise<ServedFamily[]> {

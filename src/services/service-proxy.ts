@@ -7,12 +7,11 @@ import { monotonicMs } from '../process/clock.ts';
 import { type Log, LogLimiter } from '../process/log.ts';
 import { ReconcileLoop } from '../process/loop.ts';
 import type { ProxyConfig } from './config.ts';
+import type { FamilyRules, SyncResult } from './family-rules.ts';
 import type { ProxyFlows } from './flows.ts';
 import { HealthPorts, listenHosts } from './health-ports.ts';
 import { ProxyInput } from './input.ts';
-import { tables } from './iptables/plan/names.ts';
-import type { RenderOptions } from './iptables/plan/options.ts';
-import type { ProxyRules, SyncResult } from './iptables/rules.ts';
+import type { ProxyRules } from './iptables/rules.ts';
 import type { ProxyLocalnet } from './localnet.ts';
 import type { ProxyMetrics } from './metrics.ts';
 import { RulesHealth } from './plan/health.ts';
@@ -24,13 +23,18 @@ import { ProxyWatch } from './watch.ts';
 
 /** One family that is served. */
 export interface ServedFamily {
-  readonly rules: ProxyRules;
+  readonly rules: FamilyRules;
   readonly flows: ProxyFlows;
+  /** The same as `rules` in mode iptables, for those who want to read them. */
+  readonly iptables: ProxyRules | undefined;
   readonly stamp: RulesStamp;
   /** Where node ports may answer on loopback: IPv4. */
   readonly localnet: ProxyLocalnet | undefined;
-  /** What rules depend on besides Services, as it is now. */
-  readonly renderOptions: (facts: NodeFacts | undefined) => RenderOptions;
+  /**
+   * Takes up what rules depend on besides Services, as it is now.
+   * @returns Services whose rules depend on what changed
+   */
+  readonly configure: (facts: NodeFacts | undefined) => readonly string[];
   /** This node's addresses that serve node ports and health check ports, as they are now; undefined for all. */
   readonly nodePortAddresses: (facts: NodeFacts | undefined) => readonly string[] | undefined;
 }
@@ -193,8 +197,7 @@ export class ServiceProxy {
     this.metrics.setPending(this.input.tracker.pending, served);
     for (const { rules } of this.options.families) {
       const ip_family = rules.family.kubeName;
-      const counts = rules.ruleCounts;
-      for (const table of tables) this.metrics.rules.set({ ip_family, table }, counts[table]);
+      this.metrics.counted(rules);
       for (const [traffic_policy, count] of Object.entries(rules.withoutLocalEndpoints)) {
         this.metrics.noLocalEndpoints.set({ ip_family, traffic_policy }, count);
       }
@@ -275,7 +278,7 @@ export class ServiceProxy {
         this.rulesWritten(family);
       } catch (error) {
         this.rulesQueued([family]);
-        this.metrics.failed(family.rules.family, full);
+        this.metrics.failed(family.rules, full);
         errors.push(error);
         results.push(undefined);
       }
@@ -292,9 +295,7 @@ export class ServiceProxy {
   /** Takes up what depends on the node's addresses and its Node object. */
   private configure(facts: NodeFacts | undefined): void {
     const { families } = this.options;
-    for (const { rules, renderOptions } of families) {
-      for (const key of rules.configure(renderOptions(facts))) this.input.tracker.touch(key);
-    }
+    for (const { configure } of families) for (const key of configure(facts)) this.input.tracker.touch(key);
     this.healthPorts.listenOn(
       listenHosts(
         families.map(({ rules: { family }, nodePortAddresses }) => ({

@@ -3,6 +3,7 @@
 import { type Family, ipv6 } from '../../src/model/address.ts';
 import type { RenderOptions } from '../../src/services/iptables/plan/options.ts';
 import { sha256 } from '../../src/services/iptables/rules.ts';
+import type { RenderOptions as NftOptions } from '../../src/services/nftables/plan/options.ts';
 import { parseEndpointSlice, parseService } from '../../src/services/plan/parse.ts';
 import { type EndpointSlice, objectKey, type Service } from '../../src/services/plan/service.ts';
 import type { ServiceState } from '../../src/services/plan/tracker.ts';
@@ -85,6 +86,18 @@ export function renderOptionsFor(family: Family, change: Partial<RenderOptions> 
     nodeAddresses: [family === ipv6 ? 'fd00:192::1' : '192.0.2.1'],
     matches: ['bpf'],
     sha256,
+    ...change,
+  };
+}
+
+/** The same for the nftables renderer. */
+export function nftOptionsFor(family: Family, change: Partial<NftOptions> = {}): NftOptions {
+  return {
+    v6: family === ipv6,
+    fromPod: { network: family === ipv6 ? 'fd00:244::/56' : '10.244.0.0/16' },
+    masqueradeAll: false,
+    nodePortAddresses: [family === ipv6 ? 'fd00:192::1' : '192.0.2.1'],
+    nodeAddresses: [family === ipv6 ? 'fd00:192::1' : '192.0.2.1'],
     ...change,
   };
 }

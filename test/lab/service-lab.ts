@@ -5,6 +5,14 @@ import { Namespace } from './namespace.ts';
 import type { LabNode } from './node.ts';
 import { Place } from './place.ts';
 
+/** What a proxy writes its rules with. */
+export type RulesKind = IptablesVariant | 'nftables';
+
+/** What `twill proxy` is told. */
+export function modeFlags(kind: RulesKind): string[] {
+  return kind === 'nftables' ? ['--proxy-mode=nftables'] : [];
+}
+
 export interface ServiceLabOptions {
   readonly nodes?: number;
   readonly variant?: IptablesVariant;

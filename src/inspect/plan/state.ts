@@ -117,6 +117,14 @@ export interface ProxyState extends State {
     /** Services that the kernel refused, with its reason. */
     readonly refused: readonly { readonly name: string; readonly reason: string }[];
   }[];
+  /** The families that are served with nftables: `families` has those of iptables. */
+  readonly nftables: readonly {
+    readonly family: Family['name'];
+    readonly sinceWrittenSeconds: number | undefined;
+    readonly refused: readonly { readonly name: string; readonly reason: string }[];
+    /** How many elements should stand, by set. */
+    readonly elements: Readonly<Record<string, number>>;
+  }[];
   readonly warnings: readonly Check[];
   /** Where Services come from. */
   readonly settings: {

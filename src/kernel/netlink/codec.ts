@@ -145,6 +145,14 @@ export class MessageWriter {
     return this.bytes(type, Buffer.from(`${value}\0`));
   }
 
+  /** The bytes of a string of one character a byte. */
+  latin1(type: number, value: string): this {
+    const at = this.attribute(type, value.length);
+    const { buffer } = this;
+    for (let index = 0; index < value.length; index++) buffer[at + index] = value.charCodeAt(index);
+    return this;
+  }
+
   /** Opens a nested attribute; everything until `end` is inside it. */
   begin(type: number): this {
     const at = this.reserve(4);

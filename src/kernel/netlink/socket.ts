@@ -21,6 +21,8 @@ import { openGuarded } from './overrun.ts';
 const BATCH = 200;
 const DUMP_RETRIES = 5;
 const REPLY_TIMEOUT_MS = 10_000;
+/** A transaction of more bytes keeps the kernel busy for long. */
+const ASIDE_BYTES = 16_384;
 
 /** One message to the kernel, and words for the error if it is refused. */
 export interface Change {
@@ -139,6 +141,32 @@ export class RtSocket {
   }
 
   /**
+   * Sends messages of which the kernel takes all or none, in one system call.
+   * @param count of messages; the last but one is to ask for an acknowledgement
+   * @returns their length in bytes @throws TwillError by the errno of the first refusal
+   */
+  async transaction(what: string, count: number, write: (to: MessageWriter) => void): Promise<number> {
+    const first = this.nextSeq(count);
+    const writer = new MessageWriter(NLM_F_REQUEST, 4096).reset(first);
+    write(writer);
+    const data = writer.finish();
+    let refused = 0;
+    await this.converse(data, {
+      first,
+      last: first + count - 1,
+      aside: data.length > ASIDE_BYTES,
+      what: () => what,
+      onMessage: (message, finish) => {
+        if (refused === 0) refused = errnoOf(message) ?? 0;
+        // The first says that none were taken, without one for each.
+        if (message.seq === first || message.seq === first + count - 2) finish();
+      },
+    });
+    if (refused !== 0) throw kernelError(what, refused);
+    return data.length;
+  }
+
+  /**
    * Sends changes in few system calls, in order; a refused one does not stop the others.
    * @returns per change undefined or the kernel's refusal
    */
@@ -203,7 +231,11 @@ export class RtSocket {
       const pending: Pending = {
         first,
         last,
-        onMessage: (message) => onMessage(message, finish),
+        onMessage: (message) => {
+          // A long list is waited for as long as it comes.
+          timer.refresh();
+          onMessage(message, finish);
+        },
         fail: finish,
       };
       if (!this.expect(pending)) return;

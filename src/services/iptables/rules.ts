@@ -1,9 +1,9 @@
 import { hash } from 'node:crypto';
 import type { Iptables } from '../../kernel/iptables.ts';
-import type { Written } from '../../kernel/rules-stamp.ts';
 import type { Family } from '../../model/address.ts';
 import { describeError, isTwillError } from '../../model/error.ts';
 import type { Log } from '../../process/log.ts';
+import type { FamilyRules, SyncResult } from '../family-rules.ts';
 import { type MissingCounts, MissingLocal } from '../plan/missing-local.ts';
 import { type NodeView, type ServicePortEntry, serviceEntries } from '../plan/table.ts';
 import type { ServiceState } from '../plan/tracker.ts';
@@ -39,10 +39,7 @@ export interface ProxyRulesOptions {
 }
 
 /** What one sync wrote. */
-export interface SyncResult extends Written, Readonly<Tally> {
-  /** The kernel's rules were read and compared, not only the changed chains written. */
-  readonly full: boolean;
-}
+export type IptablesSync = SyncResult & Readonly<Tally>;
 
 const MAX_REFUSALS_PER_SYNC = 50;
 /** Above twice as many rules a change is several transactions; with legacy each of them would rewrite the whole table. */
@@ -65,7 +62,8 @@ function refusedLine(document: string, error: Error): string | undefined {
  * writes only the chains that changed; the first one, and any asked to be full, reads the kernel's rules and takes over
  * what stands.
  */
-export class ProxyRules {
+export class ProxyRules implements FamilyRules {
+  readonly mode = 'iptables';
   readonly family: Family;
   private readonly options: ProxyRulesOptions;
   private readonly ruleset: Ruleset;
@@ -176,7 +174,7 @@ export class ProxyRules {
   async sync(
     states: readonly (readonly [key: string, state: ServiceState])[],
     full: boolean,
-  ): Promise<SyncResult> {
+  ): Promise<IptablesSync> {
     const readKernel = full || this.installed === undefined;
     const tally = newTally();
     const { iptables } = this.options;

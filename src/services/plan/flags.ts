@@ -84,7 +84,7 @@ const ruleFlags: readonly ProxyFlag[] = [
     kind: 'text',
     standard: 'iptables',
     field: 'mode',
-    help: 'how rules are programmed: iptables',
+    help: 'how rules are programmed: iptables or nftables',
   },
   {
     name: 'cluster-cidr',

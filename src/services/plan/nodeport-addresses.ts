@@ -40,6 +40,13 @@ export function nodePortAddresses(
   return named && all.filter((text) => named.some((prefix) => prefixContains(prefix, parseAddress(text))));
 }
 
+/** This node's addresses as its Node names them; all it has while that is not known. @param own canonical */
+export function ownAddresses(family: Family, own: readonly string[], facts: NodeFacts | undefined): string[] {
+  const named = (facts?.addresses ?? []).filter((text) => parseAddress(text).family === family);
+  // Link-local ones come and go with the interfaces of pods.
+  return named.length > 0 ? named : own.filter((text) => !isLinkLocal(text));
+}
+
 /** True for an address of a loopback interface. */
 export function isLoopback(text: string): boolean {
   return text.startsWith('127.') || text === '::1';

@@ -24,11 +24,13 @@ type Owners = ReadonlyMap<string, Backends>;
 
 const nobody: Owners = new Map();
 
-function portKey(protocol: Protocol, port: number): string {
+/** A node port, as {@link FlowTable} knows it. */
+export function portKey(protocol: Protocol, port: number): string {
   return `${protocol} ${port}`;
 }
 
-function addressKey(protocol: Protocol, address: string, port: number): string {
+/** An address and port, as {@link FlowTable} knows it. */
+export function addressKey(protocol: Protocol, address: string, port: number): string {
   return `${protocol} ${address} ${port}`;
 }
 

@@ -1,9 +1,18 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { type Family, ipv4, ipv6 } from '../../../src/model/address.ts';
+import { tableName } from '../../../src/services/nftables/plan/names.ts';
 import type { LabNode } from '../../lab/node.ts';
 import type { Place } from '../../lab/place.ts';
 import { type EndpointSpec, serviceObject, sliceObject } from '../../lab/service-fixtures.ts';
-import { httpGet, podNetwork, type ServiceLab, withServiceLab } from '../../lab/service-lab.ts';
+import {
+  httpGet,
+  modeFlags,
+  podNetwork,
+  type RulesKind,
+  type ServiceLab,
+  withServiceLab,
+} from '../../lab/service-lab.ts';
 
 const ports = [{ name: 'http', port: 8080, protocol: 'TCP' }];
 const spec = { clusterIP: '10.96.0.10', ports: [{ name: 'http', port: 80, protocol: 'TCP' }] };
@@ -14,6 +23,7 @@ const nodePortSpec = {
 };
 
 interface Cluster {
+  readonly kind: RulesKind;
   readonly services: ServiceLab;
   readonly node1: LabNode;
   readonly node2: LabNode;
@@ -26,14 +36,12 @@ interface Cluster {
   readonly client: Place;
 }
 
-async function withCluster(
-  variant: 'nft' | 'legacy',
-  work: (cluster: Cluster) => Promise<void>,
-): Promise<void> {
-  await withServiceLab({ nodes: 2, variant }, async (services) => {
+async function withCluster(kind: RulesKind, work: (cluster: Cluster) => Promise<void>): Promise<void> {
+  await withServiceLab({ nodes: 2, variant: kind === 'legacy' ? 'legacy' : 'nft' }, async (services) => {
     const [node1, node2] = services.lab.nodes as [LabNode, LabNode];
     await services.lab.underlay.ip(`route add 203.0.113.0/24 via ${node2.ipv4}`);
     await work({
+      kind,
       services,
       node1,
       node2,
@@ -46,27 +54,34 @@ async function withCluster(
   });
 }
 
+/** Whether the rules know a cluster address. */
+async function hasAddress(node: LabNode, family: Family, kind: RulesKind, address: string): Promise<boolean> {
+  if (kind !== 'nftables')
+    return (await node.exec(`${family.iptables}-${kind}-save`, [])).includes(`-d ${address}/`);
+  const listed = await node.namespace.run('nft', ['list', 'set', family.nft, tableName, 'cluster-ips']);
+  return new RegExp(`[ ,]${address}[ ,]`).test(listed.stdout);
+}
+
 let revision = 0;
 
 /** Writes the Service with its endpoints and waits until both proxies have it in their rules. */
 async function serve(
-  { services, node1, node2 }: Cluster,
+  { kind, services, node1, node2 }: Cluster,
   service: Record<string, unknown>,
   endpoints: readonly EndpointSpec[],
 ): Promise<void> {
   revision++;
   // A second Service comes with it: once its rule stands, so do the others of the same write.
   const marker = {
-    iptables: `10.97.${revision >> 8}.${revision & 255}`,
-    ip6tables: `fd00:97::${revision.toString(16)}`,
+    ipv4: `10.97.${revision >> 8}.${revision & 255}`,
+    ipv6: `fd00:97::${revision.toString(16)}`,
   };
   const other = serviceObject('shop/marker', { clusterIPs: Object.values(marker), ports: [{ port: 1 }] });
   services.write('web.yaml', service, sliceObject('shop/web', ports, endpoints), other);
   for (const node of [node1, node2]) {
-    const variant = /variant=(\w+)/.exec(node.proxy!.log())![1];
-    for (const [program, address] of Object.entries(marker)) {
-      await services.lab.waitFor(`the rules of ${node.name}`, async () =>
-        (await node.exec(`${program}-${variant}-save`, [])).includes(`-d ${address}/`),
+    for (const family of [ipv4, ipv6]) {
+      await services.lab.waitFor(`the rules of ${node.name}`, () =>
+        hasAddress(node, family, kind, marker[family.name]),
       );
     }
   }
@@ -94,16 +109,16 @@ async function failure(from: Place, address: string, port = 80): Promise<'refuse
   }
 }
 
-for (const variant of ['nft', 'legacy'] as const) {
-  describe(`with iptables-${variant}`, () => {
+for (const kind of ['nft', 'legacy', 'nftables'] as const) {
+  describe(kind === 'nftables' ? 'with nftables' : `with iptables-${kind}`, () => {
     test('traffic policies, sources and addresses are those of Kubernetes', async () => {
-      await withCluster(variant, async (cluster) => {
+      await withCluster(kind, async (cluster) => {
         const { services, node1, node2, a, b, caller1, caller2, client } = cluster;
         const both: EndpointSpec[] = [
           { ip: a.ipv4, node: 'node1' },
           { ip: b.ipv4, node: 'node2' },
         ];
-        await services.startProxies([`--cluster-cidr=${podNetwork.ipv4}`]);
+        await services.startProxies([...modeFlags(kind), `--cluster-cidr=${podNetwork.ipv4}`]);
 
         await serve(
           cluster,
@@ -111,7 +126,8 @@ for (const variant of ['nft', 'legacy'] as const) {
           both,
         );
         assert.equal(await servers(client, '203.0.113.77'), 'a,b', 'external address');
-        assert.equal(await servers(node1, '127.0.0.1', 30_080), 'a,b', 'node port on loopback');
+        if (kind !== 'nftables')
+          assert.equal(await servers(node1, '127.0.0.1', 30_080), 'a,b', 'node port on loopback');
         assert.equal(await source(caller1, spec.clusterIP), caller1.ipv4, 'a pod keeps its address');
         assert.notEqual(await source(client, node2.ipv4, 30_080), client.ipv4, 'policy Cluster masquerades');
 
@@ -182,30 +198,31 @@ for (const variant of ['nft', 'legacy'] as const) {
     });
 
     test('a node that is an endpoint itself reaches itself through the Service, and as itself without it', async () => {
-      await withCluster(variant, async (cluster) => {
+      await withCluster(kind, async (cluster) => {
         const { services, node1, client } = cluster;
         await node1.serve();
-        await services.startProxies([`--cluster-cidr=${podNetwork.ipv4}`]);
+        await services.startProxies([...modeFlags(kind), `--cluster-cidr=${podNetwork.ipv4}`]);
         await serve(cluster, serviceObject('shop/web', nodePortSpec), [{ ip: node1.ipv4, node: 'node1' }]);
         assert.equal(await servers(node1, spec.clusterIP), 'node1');
         assert.equal(await servers(client, node1.ipv4, 30_080), 'node1');
         const masqueraded = async (): Promise<number> => {
-          const rules = await node1.exec(`iptables-${variant}-save`, ['-c', '-t', 'nat']);
+          if (kind === 'nftables') return Number.NaN;
+          const rules = await node1.exec(`iptables-${kind}-save`, ['-c', '-t', 'nat']);
           return Number(new RegExp(`\\[(\\d+):\\d+\\] -A KUBE-HAIRPIN -s ${node1.ipv4}/32`).exec(rules)?.[1]);
         };
         const before = await masqueraded();
-        assert.ok(before > 0);
+        assert.ok(kind === 'nftables' || before > 0);
         assert.equal(await source(node1, node1.ipv4, 8080), node1.ipv4);
         assert.equal(await masqueraded(), before);
       });
     });
 
     test('session affinity holds, and forgets an endpoint that is not ready', async () => {
-      await withCluster(variant, async (cluster) => {
+      await withCluster(kind, async (cluster) => {
         const { services, a, b, caller1 } = cluster;
         const affine = serviceObject('shop/web', { ...spec, sessionAffinity: 'ClientIP' });
         const of = (pod: Place, node: string): EndpointSpec => ({ ip: pod.ipv4, node });
-        await services.startProxies([`--cluster-cidr=${podNetwork.ipv4}`]);
+        await services.startProxies([...modeFlags(kind), `--cluster-cidr=${podNetwork.ipv4}`]);
         await serve(cluster, affine, [of(a, 'node1'), of(b, 'node2')]);
         const first = await servers(caller1, spec.clusterIP, 80, 24);
         assert.match(first, /^[ab]$/, 'one client, one endpoint');
@@ -220,10 +237,13 @@ for (const variant of ['nft', 'legacy'] as const) {
     });
 
     test('IPv6 is served like IPv4', async () => {
-      await withCluster(variant, async (cluster) => {
+      await withCluster(kind, async (cluster) => {
         const { services, node2, a, b, caller1, client } = cluster;
         const dual = serviceObject('shop/web', { ...nodePortSpec, clusterIPs: ['10.96.0.10', 'fd00:96::a'] });
-        await services.startProxies([`--cluster-cidr=${podNetwork.ipv4},${podNetwork.ipv6}`]);
+        await services.startProxies([
+          ...modeFlags(kind),
+          `--cluster-cidr=${podNetwork.ipv4},${podNetwork.ipv6}`,
+        ]);
         services.write(
           'six.yaml',
           sliceObject('shop/web/six', ports, [

@@ -121,7 +121,7 @@ describe('a file that cannot be used is named, with what is wrong:', () => {
     'a field twice': [`${stringify(head)}mode: ""\nmode: iptables\n`, /unique/],
     'two documents': [`${stringify(head)}---\n${stringify(head)}`, /multiple documents/],
     nothing: ['', /it is no KubeProxyConfiguration/],
-    'another mode': [{ mode: 'ipvs' }, /mode in .*config\.conf is 'ipvs', not iptables/],
+    'another mode': [{ mode: 'ipvs' }, /mode in .*config\.conf is 'ipvs', not one of iptables, nftables/],
     'a minimum above the period': [
       { iptables: { syncPeriod: '1s', minSyncPeriod: '2s' } },
       /iptables\.minSyncPeriod in .* is longer than iptables\.syncPeriod in/,

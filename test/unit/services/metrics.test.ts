@@ -83,8 +83,8 @@ test('packets that rules count are shown once for both families, and not where t
 
 test('a partial sync that fails counts as one, and as a failure', async () => {
   const metrics = new ProxyMetrics();
-  metrics.failed(ipv4, true);
-  metrics.failed(ipv4, false);
+  metrics.failed({ family: ipv4, mode: 'iptables' }, true);
+  metrics.failed({ family: ipv4, mode: 'iptables' }, false);
   const text = await metrics.registry.metrics();
   assert.match(text, /^kubeproxy_sync_proxy_rules_iptables_restore_failures_total\{ip_family="IPv4"\} 2$/m);
   assert.match(text, /_iptables_partial_restore_failures_total\{ip_family="IPv4"\} 1$/m);

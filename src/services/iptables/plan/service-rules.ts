@@ -9,6 +9,7 @@
  */
 
 import { parseAddress, parsePrefix, prefixContains } from '../../../model/address.ts';
+import { hairpinAddresses, servesCluster, servesExternal } from '../../plan/reach.ts';
 import { type Backend, isExternal, type ServicePortEntry } from '../../plan/table.ts';
 import { backendRules } from './backend-rules.ts';
 import { guardChain } from './guard-chain.ts';
@@ -57,7 +58,7 @@ class FragmentBuilder {
       this.nodePort();
     }
     this.healthCheckPort();
-    const guarded = this.servesCluster() ? entry.clusterIP : undefined;
+    const guarded = servesCluster(this.entry) ? entry.clusterIP : undefined;
     return { chains: this.chains, shared: this.shared, guarded };
   }
 
@@ -66,19 +67,11 @@ class FragmentBuilder {
       this.chains.push([chain, backendRules(chain, backends, this.entry, this.options)]);
   }
 
-  /**
-   * Where the kernel cannot compare addresses: endpoints that may reach themselves through this node, those that are here,
-   * or of which nothing says that they are elsewhere; with policy Local all, since pods of other nodes come with their own
-   * addresses.
-   */
+  /** Where the kernel cannot compare addresses: endpoints that may reach themselves through this node. */
   private hairpins(): void {
     const { entry, options } = this;
     if (options.matches.includes('bpf')) return;
-    const comeHere = entry.externalLocal && isExternal(entry);
-    const all = [...entry.clusterBackends, ...entry.localBackends].filter(
-      ({ local, placeless }) => local || placeless === true || comeHere,
-    );
-    for (const address of new Set(all.map((backend) => backend.address))) {
+    for (const address of hairpinAddresses(entry)) {
       const host = address + this.hostBits;
       const rule = {
         chain: 'KUBE-HAIRPIN',
@@ -113,11 +106,6 @@ class FragmentBuilder {
     return { comment: 'has no endpoints', target: `-j REJECT --reject-with ${kind}` };
   }
 
-  private servesCluster(): boolean {
-    const { entry } = this;
-    return (entry.internalLocal ? entry.localBackends : entry.clusterBackends).length > 0;
-  }
-
   /** See {@link guardChain}. */
   private guard(): void {
     const { entry, protocol } = this;
@@ -134,7 +122,7 @@ class FragmentBuilder {
 
   private clusterIP(): void {
     const { entry, names } = this;
-    if (this.servesCluster()) {
+    if (servesCluster(this.entry)) {
       this.guard();
       const chain = entry.internalLocal ? names.local : names.cluster;
       const place = { table: 'nat', chain: 'KUBE-SERVICES', class: 0 } as const;
@@ -144,11 +132,6 @@ class FragmentBuilder {
       const place = { table: 'filter', chain: 'KUBE-SERVICES', class: 0 } as const;
       this.portRule(place, entry.clusterIP, comment, target);
     }
-  }
-
-  private servesExternal(): boolean {
-    const { entry } = this;
-    return (entry.externalLocal ? entry.localBackends : entry.clusterBackends).length > 0;
   }
 
   private externalChain(): void {
@@ -174,7 +157,7 @@ class FragmentBuilder {
         lines.push(`${append} ${route} -m addrtype --src-type LOCAL -j ${names.cluster}`);
       }
     }
-    if (this.servesExternal()) {
+    if (servesExternal(this.entry)) {
       lines.push(`${append} -j ${entry.externalLocal ? names.local : names.cluster}`);
     }
     this.chains.push([names.external, lines.join('\n')]);
@@ -200,7 +183,7 @@ class FragmentBuilder {
           const place = { table: 'nat', chain: 'KUBE-SERVICES', class: kind.class } as const;
           this.portRule(place, address, kind.what, `-j ${kind.chain}`);
         }
-        if (!this.servesExternal()) {
+        if (!servesExternal(this.entry)) {
           const { comment, target } = this.refusal();
           const place = { table: 'filter', chain: 'KUBE-EXTERNAL-SERVICES', class: kind.class } as const;
           this.portRule(place, address, comment, target);
@@ -252,7 +235,7 @@ class FragmentBuilder {
         action: `-m ${protocol} --dport ${entry.nodePort} -j ${names.external}`,
       });
     }
-    if (!this.servesExternal()) {
+    if (!servesExternal(this.entry)) {
       const { comment, target } = this.refusal();
       this.shared.push({
         ...common,

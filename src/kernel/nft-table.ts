@@ -1,0 +1,158 @@
+import type { Family } from '../model/address.ts';
+import { isTwillError } from '../model/error.ts';
+import type { ElementChange } from '../model/set-element.ts';
+import { NETLINK_NETFILTER } from './netlink/constants.ts';
+import {
+  BATCH_MESSAGES,
+  type ListedElement,
+  parseChain,
+  parseElements,
+  parseRule,
+  parseSetName,
+  type TableName,
+  writeBatch,
+  writeChainsRequest,
+  writeElementsRequest,
+  writeRulesRequest,
+  writeSetsRequest,
+} from './netlink/nftables.ts';
+import { type Change, RtSocket } from './netlink/socket.ts';
+import { inNetns } from './netns.ts';
+import { applyNft } from './nft.ts';
+
+/** A chain as it stands. */
+export interface ListedChain {
+  readonly name: string;
+  /** Where packets come in there, in the kernel's words. */
+  readonly hook: string;
+  /** The kernel's words for each rule. */
+  readonly rules: readonly Buffer[];
+}
+
+/**
+ * One nftables table: documents go through the `nft` program, elements of sets directly to the kernel, since starting a
+ * program takes longer than a thousand of these. Each call is one transaction.
+ */
+export interface NftTable {
+  readonly family: Family;
+  readonly name: string;
+  /** @throws TwillError `invalid` with nft's message, `missing-program`, `permission` */
+  apply(document: string): Promise<void>;
+  /** Whether nft and the kernel would take a document; nothing is changed. @throws as {@link apply} */
+  check(document: string): Promise<void>;
+  /** @returns how many bytes it took @throws TwillError by errno; nothing was changed then */
+  write(changes: readonly ElementChange[]): Promise<number>;
+  /** The names of its sets and maps; none where there is no such table. */
+  sets(): Promise<ReadonlySet<string>>;
+  /** @param reset told that listing begins, also anew */
+  elements(set: string, reset: () => void, onElement: (element: ListedElement) => void): Promise<void>;
+  chains(): Promise<readonly ListedChain[]>;
+  close(): void;
+}
+
+class KernelTable implements NftTable {
+  readonly family: Family;
+  readonly name: string;
+  private readonly table: TableName;
+  private readonly netns: string | undefined;
+  private readonly socket: RtSocket;
+
+  constructor(family: Family, name: string, netns: string | undefined) {
+    this.family = family;
+    this.name = name;
+    this.netns = netns;
+    this.table = { af: family.af, name };
+    const open = (): RtSocket => new RtSocket(NETLINK_NETFILTER);
+    this.socket = netns === undefined ? open() : inNetns(`/run/netns/${netns}`, open);
+  }
+
+  apply(document: string): Promise<void> {
+    return applyNft(document, { netns: this.netns });
+  }
+
+  check(document: string): Promise<void> {
+    return applyNft(document, { netns: this.netns, check: true });
+  }
+
+  async write(changes: readonly ElementChange[]): Promise<number> {
+    const what = `change elements of nftables table ${this.name}`;
+    const count = changes.length + BATCH_MESSAGES;
+    return await this.socket.transaction(what, count, (to) => writeBatch(to, this.table, changes));
+  }
+
+  async sets(): Promise<ReadonlySet<string>> {
+    let names = new Set<string>();
+    const request = this.request('sets', (to) => writeSetsRequest(to, this.table));
+    await this.dump(
+      request,
+      () => {
+        names = new Set();
+      },
+      (payload) => {
+        const name = parseSetName(payload, this.table);
+        if (name !== undefined) names.add(name);
+      },
+    );
+    return names;
+  }
+
+  async elements(set: string, reset: () => void, onElement: (element: ListedElement) => void): Promise<void> {
+    const request = this.request(`set ${set}`, (to) => writeElementsRequest(to, this.table, set));
+    await this.dump(request, reset, (payload) => {
+      for (const element of parseElements(payload)) onElement(element);
+    });
+  }
+
+  async chains(): Promise<readonly ListedChain[]> {
+    let chains = new Map<string, { name: string; hook: string; rules: Buffer[] }>();
+    await this.dump(
+      this.request('chains', (to) => writeChainsRequest(to, this.table)),
+      () => {
+        chains = new Map();
+      },
+      (payload) => {
+        const chain = parseChain(payload, this.table);
+        if (chain !== undefined) chains.set(chain.name, { ...chain, rules: [] });
+      },
+    );
+    if (chains.size === 0) return [];
+    await this.dump(
+      this.request('rules', (to) => writeRulesRequest(to, this.table)),
+      () => {
+        for (const chain of chains.values()) chain.rules = [];
+      },
+      (payload) => {
+        const rule = parseRule(payload, this.table);
+        if (rule !== undefined) chains.get(rule.chain)?.rules.push(Buffer.from(rule.bytes));
+      },
+    );
+    return [...chains.values()];
+  }
+
+  close(): void {
+    this.socket.close();
+  }
+
+  private request(what: string, write: Change['write']): Change {
+    return { what: `list ${what} of nftables table ${this.name}`, write };
+  }
+
+  /** Where there is no table, there is nothing in it. */
+  private async dump(
+    request: Change,
+    reset: () => void,
+    onPayload: (payload: Buffer) => void,
+  ): Promise<void> {
+    try {
+      await this.socket.dump(request, reset, ({ payload }) => onPayload(payload));
+    } catch (error) {
+      if (!isTwillError(error, 'not-found')) throw error;
+      reset();
+    }
+  }
+}
+
+/** @param netns name of a network namespace; the process's own when it is not given */
+export function openNftTable(family: Family, name: string, netns?: string): NftTable {
+  return new KernelTable(family, name, netns);
+}

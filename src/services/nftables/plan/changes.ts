@@ -1,0 +1,116 @@
+import type { ElementChange, SetElement } from '../../../model/set-element.ts';
+import { entrances, type Layout, layouts, type SetName, setNames } from './names.ts';
+import { packedBytes } from './pack.ts';
+import type { Elements } from './ruleset.ts';
+
+/** Elements in one message: its length has 16 bits. */
+const MESSAGE_ELEMENTS = 250;
+/** Elements in one transaction: others that write rules wait for it, and what is sent has to fit the send buffer. */
+const TRANSACTION_ELEMENTS = 1000;
+
+/** An element that is not there as it should be. */
+export interface Difference {
+  readonly set: SetName;
+  readonly key: string;
+  /** What is there; undefined for nothing. */
+  readonly was: string | undefined;
+  readonly wanted: string | undefined;
+}
+
+/** Words for an element, for those who list the table. */
+export type Comment = (set: SetName, key: string) => string | undefined;
+
+/** Compares the named elements. */
+export function* differences(
+  keys: ReadonlyMap<SetName, Iterable<string>>,
+  state: { readonly wanted: Elements; readonly installed: Elements },
+): Generator<Difference> {
+  for (const set of setNames) {
+    const [wanted, installed] = [state.wanted[set], state.installed[set]];
+    for (const key of keys.get(set) ?? []) {
+      const difference = { set, key, was: installed.get(key), wanted: wanted.get(key) };
+      if (difference.was !== difference.wanted) yield difference;
+    }
+  }
+}
+
+/** Compares everything. */
+export function* allDifferences(state: {
+  readonly wanted: Elements;
+  readonly installed: Elements;
+}): Generator<Difference> {
+  for (const set of setNames) {
+    const [all, installed] = [state.wanted[set], state.installed[set]];
+    for (const [key, wanted] of all) {
+      const was = installed.get(key);
+      if (was !== wanted) yield { set, key, was, wanted };
+    }
+    for (const [key, was] of installed) if (!all.has(key)) yield { set, key, was, wanted: undefined };
+  }
+}
+
+/**
+ * In which order differences are written where they do not fit one transaction: first what entrances lead to, then these,
+ * then what they led to. One element is replaced within a transaction.
+ */
+function phase({ set, wanted }: Difference): 0 | 1 | 2 {
+  if (entrances.has(set)) return 1;
+  return wanted === undefined ? 2 : 0;
+}
+
+/** The differences in transactions. */
+export function* inTransactions(all: Iterable<Difference>): Generator<readonly Difference[]> {
+  const phases: readonly [Difference[], Difference[], Difference[]] = [[], [], []];
+  for (const one of all) phases[phase(one)].push(one);
+  let portion: Difference[] = [];
+  for (const one of phases.flat()) {
+    portion.push(one);
+    if (portion.length < TRANSACTION_ELEMENTS) continue;
+    yield portion;
+    portion = [];
+  }
+  if (portion.length > 0) yield portion;
+}
+
+function split(set: SetName, key: string, v6: boolean): readonly [key: string, end: string | undefined] {
+  const layout: Layout = layouts[set];
+  if (layout.interval !== true) return [key, undefined];
+  const bytes = packedBytes(layout.key, v6);
+  const last = packedBytes(layout.key.slice(-1), v6);
+  return [key.slice(0, bytes), key.slice(0, bytes - last) + key.slice(bytes)];
+}
+
+/** The key of an element of which the kernel has told both ends, as {@link Elements} have it. */
+export function joinedKey(set: SetName, key: string, end: string | undefined, v6: boolean): string {
+  const layout: Layout = layouts[set];
+  if (layout.interval !== true) return key;
+  return key + (end ?? key).slice(-packedBytes(layout.key.slice(-1), v6));
+}
+
+/** One transaction as it is written: what goes or is replaced is deleted first. */
+export function elementChanges(
+  differences: readonly Difference[],
+  comment: Comment,
+  v6: boolean,
+): ElementChange[] {
+  const bySet = new Map<SetName, { gone: SetElement[]; come: SetElement[] }>();
+  for (const { set, key, was, wanted } of differences) {
+    let of = bySet.get(set);
+    if (of === undefined) {
+      of = { gone: [], come: [] };
+      bySet.set(set, of);
+    }
+    const [first, end] = split(set, key, v6);
+    if (was !== undefined) of.gone.push({ key: first, end });
+    if (wanted !== undefined) of.come.push({ key: first, end, data: wanted, comment: comment(set, key) });
+  }
+  const changes: ElementChange[] = [];
+  for (const deletes of [true, false]) {
+    for (const [set, { gone, come }] of bySet) {
+      const elements = deletes ? gone : come;
+      for (let at = 0; at < elements.length; at += MESSAGE_ELEMENTS)
+        changes.push({ set, deletes, elements: elements.slice(at, at + MESSAGE_ELEMENTS) });
+    }
+  }
+  return changes;
+}

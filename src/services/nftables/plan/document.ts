@@ -1,0 +1,148 @@
+/** What is given to `nft -f`: chains and declarations. Elements go to the kernel directly; tests and people read them here. */
+import { affinitySize, type Chain } from './chains.ts';
+import {
+  affinityMap,
+  counters,
+  type Field,
+  type Layout,
+  layouts,
+  type SetName,
+  setNames,
+  shapesMap,
+  stampSet,
+  tableName,
+} from './names.ts';
+import { packedText } from './pack.ts';
+import type { Ruleset } from './ruleset.ts';
+
+function typeName(field: Field, ip: string): string {
+  switch (field) {
+    case 'address':
+      return ip === 'ip6' ? 'ipv6_addr' : 'ipv4_addr';
+    case 'protocol':
+      return 'inet_proto';
+    case 'port':
+      return 'inet_service';
+    case 'id':
+      return 'classid';
+    case 'index':
+      return 'integer';
+  }
+}
+
+/** What has the field's type: the only way to say that of a number that is drawn. */
+function example(field: Field, ip: string, protocol: string | undefined): string {
+  switch (field) {
+    case 'address':
+      return `${ip} daddr`;
+    case 'protocol':
+      return 'meta l4proto';
+    case 'port':
+      return `${protocol} dport`;
+    case 'id':
+      return 'meta priority';
+    case 'index':
+      return 'numgen random mod 2';
+  }
+}
+
+function declaration(name: SetName, ip: string): string {
+  const { key, data, interval, protocol }: Layout = layouts[name];
+  const byExample = key.includes('index');
+  const type = (fields: readonly Field[]): string =>
+    fields.map((field) => (byExample ? example(field, ip, protocol) : typeName(field, ip))).join(' . ');
+  const of = data === undefined ? type(key) : `${type(key)} : ${type(data)}`;
+  const flags = interval === true ? ' flags interval;' : '';
+  const kind = data === undefined ? 'set' : 'map';
+  return `${kind} ${table(ip)} ${name} { ${byExample ? 'typeof' : 'type'} ${of};${flags} }`;
+}
+
+function table(ip: string): string {
+  return `${ip} ${tableName}`;
+}
+
+/** Table, sets, maps and counters: written again they change nothing. @param ip `ip` or `ip6` */
+export function declarations(ip: string): string[] {
+  const affinity = `type classid . ${typeName('address', ip)} : classid; flags dynamic,timeout; size ${affinitySize};`;
+  return [
+    `add table ${table(ip)}`,
+    ...counters.map((name) => `add counter ${table(ip)} ${name}`),
+    ...setNames.map((name) => `add ${declaration(name, ip)}`),
+    `add map ${table(ip)} ${affinityMap} { ${affinity} }`,
+    `add map ${table(ip)} ${shapesMap} { type classid : verdict; }`,
+    `add set ${table(ip)} ${stampSet} { type mark; }`,
+  ];
+}
+
+/**
+ * The chain and its rules, in the place of those it has.
+ * @param stands there is one: if it is a base chain its hook may be another, so it is made anew, in the same transaction
+ */
+export function chainDocument(ip: string, { name, hook, rules }: Chain, stands: boolean): string[] {
+  const named = `${table(ip)} ${name}`;
+  const anew = stands ? [`flush chain ${named}`] : [];
+  return [
+    ...(stands && hook !== undefined ? [`flush chain ${named}`, `delete chain ${named}`] : []),
+    `add chain ${named}${hook === undefined ? '' : ` { ${hook}; policy accept; }`}`,
+    ...(hook === undefined ? anew : []),
+    ...rules.map((rule) => `add rule ${named} ${rule}`),
+  ];
+}
+
+/** Takes away shapes, by number, then chains: first what leads to others. */
+export function removalDocument(
+  ip: string,
+  gone: { readonly chains: readonly string[]; readonly shapes: readonly number[] },
+): string[] {
+  return [
+    ...gone.shapes.map((number) => `delete element ${table(ip)} ${shapesMap} { ${shapeId(number)} }`),
+    ...gone.chains.map((name) => `flush chain ${table(ip)} ${name}`),
+    ...gone.chains.map((name) => `delete chain ${table(ip)} ${name}`),
+  ];
+}
+
+const shapeId = (number: number): string => `0:${number.toString(16)}`;
+
+/** @param shapes chain names by number */
+export function shapesDocument(ip: string, shapes: ReadonlyMap<number, string>): string[] {
+  return [...shapes].map(
+    ([number, chain]) => `add element ${table(ip)} ${shapesMap} { ${shapeId(number)} : goto ${chain} }`,
+  );
+}
+
+/** One element as nft writes it. */
+function elementText(
+  name: SetName,
+  key: string,
+  {
+    data,
+    comment,
+    v6,
+  }: { readonly data: string; readonly comment: string | undefined; readonly v6: boolean },
+): string {
+  const layout: Layout = layouts[name];
+  if (layout.interval === true) {
+    const bytes = v6 ? 16 : 4;
+    const first = packedText(layout.key, key.slice(0, -bytes), v6);
+    return `${first}-${packedText(['address'], key.slice(-bytes), v6)}`;
+  }
+  const words = comment === undefined ? '' : ` comment "${comment}"`;
+  const text = packedText(layout.key, key, v6) + words;
+  return layout.data === undefined ? text : `${text} : ${packedText(layout.data, data, v6)}`;
+}
+
+/** All that should stand, as one document. */
+export function rulesetDocument(ruleset: Ruleset, v6: boolean): string {
+  const ip = v6 ? 'ip6' : 'ip';
+  const elements = setNames.flatMap((set) =>
+    [...ruleset.elements[set]]
+      .map(([key, data]) => elementText(set, key, { data, comment: ruleset.holder(set, key), v6 }))
+      .sort()
+      .map((text) => `add element ${table(ip)} ${set} { ${text} }`),
+  );
+  const chains = ruleset.chains().map((chain) => ({ chain, text: chainDocument(ip, chain, false) }));
+  const of = (hooked: boolean): string[] =>
+    chains.filter(({ chain }) => (chain.hook !== undefined) === hooked).flatMap(({ text }) => text);
+  const shapes = shapesDocument(ip, ruleset.shapeChains());
+  return `${[...declarations(ip), ...of(false), ...shapes, ...elements, ...of(true)].join('\n')}\n`;
+}

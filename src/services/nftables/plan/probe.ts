@@ -1,0 +1,35 @@
+import { pickChain, shapeChain, sharedChains } from './chains.ts';
+import { chainDocument, declarations, shapesDocument } from './document.ts';
+import { tableName } from './names.ts';
+import type { RenderOptions } from './options.ts';
+import { type Pick, pickName, picksOf, type Shape, shapeName } from './shapes.ts';
+
+const protocols: readonly Pick['protocol'][] = ['tcp', 'udp', 'sctp'];
+
+function examples(protocol: Pick['protocol']): Shape[] {
+  const pick = (region: Pick['region'], sticky: number): Pick => ({ protocol, region, count: 2, sticky });
+  return [0, 10_800].flatMap((sticky): Shape[] => [
+    { kind: 'cluster', pick: pick('cluster', sticky) },
+    { kind: 'external', pick: pick('cluster', sticky) },
+    { kind: 'local', here: pick('local', sticky), anywhere: pick('cluster', sticky) },
+  ]);
+}
+
+/** Every kind of rule that Services may ask for, in a table of another name: what nft and the kernel must be able to do. */
+export function probeDocument(ip: string, options: RenderOptions): string {
+  const shapes = protocols.flatMap(examples);
+  const picks = new Map(shapes.flatMap(picksOf).map((pick) => [pickName(pick), pick]));
+  const chains = [
+    ...[...picks].map(([name, pick]) => pickChain(name, pick, options)),
+    ...shapes.map((shape) => shapeChain(shape, pickName, options)),
+    ...sharedChains(options),
+  ];
+  const lines = [
+    ...declarations(ip),
+    ...chains.flatMap((chain) => chainDocument(ip, chain, false)),
+    ...shapesDocument(ip, new Map(shapes.map((shape, index) => [index + 1, shapeName(shape)]))),
+  ];
+  return `${lines.join('\n')}\n`
+    .replaceAll(` ${tableName} `, ` ${tableName}-probe `)
+    .replace(`add table ${ip} ${tableName}\n`, `add table ${ip} ${tableName}-probe\n`);
+}

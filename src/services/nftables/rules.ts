@@ -1,0 +1,183 @@
+import type { NftTable } from '../../kernel/nft-table.ts';
+import type { Family } from '../../model/address.ts';
+import type { Log } from '../../process/log.ts';
+import type { FamilyRules, SyncResult } from '../family-rules.ts';
+import { type MissingCounts, MissingLocal } from '../plan/missing-local.ts';
+import { type NodeView, type ServicePortEntry, serviceEntries } from '../plan/table.ts';
+import type { ServiceState } from '../plan/tracker.ts';
+import { ChainWriter, type Tally, type WantedChains } from './chain-writer.ts';
+import {
+  allDifferences,
+  type Difference,
+  differences,
+  elementChanges,
+  inTransactions,
+} from './plan/changes.ts';
+import { entrances, type SetName, setNames } from './plan/names.ts';
+import type { RenderOptions } from './plan/options.ts';
+import { probeDocument } from './plan/probe.ts';
+import { type Elements, Ruleset } from './plan/ruleset.ts';
+import { renderServicePort } from './plan/service-rules.ts';
+import { readChains, readStanding, type StandingRules } from './standing-rules.ts';
+
+export interface NftRulesOptions {
+  readonly table: NftTable;
+  readonly render: RenderOptions;
+  readonly node: NodeView;
+  readonly log: Log;
+  /** Told the entries of every Service whose rules are made. */
+  readonly onEntries?: (service: string, entries: readonly ServicePortEntry[]) => void;
+  /** Told what stood before anything was written. */
+  readonly onStanding?: (standing: StandingRules) => void;
+}
+
+/** What the kernel is known to have. */
+interface Installed {
+  readonly elements: Elements;
+  readonly chains: ChainWriter;
+}
+
+/**
+ * Makes the kernel's table of one family equal to the table of Services. What is installed is kept in memory, so a sync
+ * writes only elements that changed; the first one, and any asked to be full, lists the kernel's table and takes over
+ * what stands.
+ */
+export class NftRules implements FamilyRules {
+  readonly mode = 'nftables';
+  readonly family: Family;
+  /** Elements are checked one by one before they are made: the kernel refuses none of a single Service. */
+  readonly refusals: ReadonlyMap<string, string> = new Map();
+  readonly unreadable: readonly string[] = [];
+  private readonly options: NftRulesOptions;
+  private readonly ruleset: Ruleset;
+  private readonly missingLocal = new MissingLocal();
+  private installed: Installed | undefined;
+  private node: NodeView;
+  private render: RenderOptions;
+  private hasRead = false;
+
+  constructor(options: NftRulesOptions) {
+    this.options = options;
+    this.family = options.table.family;
+    this.node = options.node;
+    this.render = options.render;
+    this.ruleset = new Ruleset(options.render);
+  }
+
+  isServed(address: string): boolean {
+    return this.ruleset.serves(address);
+  }
+
+  get ruleCounts(): Record<SetName, number> {
+    const { elements } = this.ruleset;
+    return Object.fromEntries(setNames.map((set) => [set, elements[set].size])) as Record<SetName, number>;
+  }
+
+  get withoutLocalEndpoints(): MissingCounts {
+    return this.missingLocal.counts;
+  }
+
+  get hasNodePorts(): boolean {
+    return this.ruleset.hasNodePorts;
+  }
+
+  /** Whether the chains that packets pass are those that were written. */
+  async looksWhole(): Promise<boolean> {
+    return this.installed?.chains.areThose(await readChains(this.options.table)) === true;
+  }
+
+  /** Says early what nft or the kernel cannot do. @throws TwillError naming it */
+  async probe(): Promise<void> {
+    await this.options.table.check(probeDocument(this.family.nft, this.render));
+  }
+
+  invalidate(): void {
+    this.installed = undefined;
+  }
+
+  setNode(node: NodeView): void {
+    this.node = node;
+  }
+
+  /** @returns Services whose elements depend on what changed: they are to be given to the next sync */
+  configure(render: RenderOptions): readonly string[] {
+    const before = this.render;
+    this.render = render;
+    this.ruleset.configure(render);
+    const same = [...render.nodeAddresses].sort().join() === [...before.nodeAddresses].sort().join();
+    return same ? [] : [...this.ruleset.keys()].filter((key) => this.ruleset.isFirewalled(key));
+  }
+
+  async sync(
+    states: readonly (readonly [key: string, state: ServiceState])[],
+    full: boolean,
+  ): Promise<SyncResult> {
+    const readKernel = full || this.installed === undefined;
+    const tally: Tally = { bytes: 0, transactions: 0 };
+    try {
+      const standing = readKernel ? await readStanding(this.options.table) : undefined;
+      if (standing !== undefined) this.takeOver(standing);
+      for (const [key, state] of states) this.setService(key, state);
+      await this.write(standing, tally);
+      return { full: readKernel, ...tally, entries: 0 };
+    } catch (error) {
+      this.invalidate();
+      throw error;
+    }
+  }
+
+  private takeOver(standing: StandingRules): void {
+    if (this.hasRead) return;
+    this.options.onStanding?.(standing);
+    this.ruleset.adopt(standing);
+  }
+
+  private setService(key: string, state: ServiceState): void {
+    const entries = serviceEntries(state, this.family, this.node);
+    this.options.onEntries?.(key, entries);
+    this.missingLocal.setService(key, entries);
+    this.ruleset.setService(
+      key,
+      entries.map((entry) => renderServicePort(entry, this.render)),
+    );
+  }
+
+  private get wantedChains(): WantedChains {
+    return { chains: this.ruleset.chains(), shapes: this.ruleset.shapeChains() };
+  }
+
+  private async write(standing: StandingRules | undefined, tally: Tally): Promise<void> {
+    const touched = this.ruleset.takeTouched();
+    if (standing !== undefined) {
+      this.ruleset.adopt(undefined);
+      this.ruleset.pruneShapes();
+      const chains = new ChainWriter(this.options.table, standing, this.wantedChains);
+      this.installed = { elements: standing.elements, chains };
+      this.hasRead = true;
+    }
+    const { elements: installed, chains } = this.installed!;
+    const state = { wanted: this.ruleset.elements, installed };
+    const wanted = this.wantedChains;
+    await chains.write(wanted, false, tally);
+    const found = standing === undefined ? differences(touched, state) : allDifferences(state);
+    for (const portion of inTransactions(found)) await this.writeElements(portion, installed, tally);
+    await chains.write(wanted, true, tally);
+    if (standing !== undefined) await chains.prune(wanted, tally);
+    await chains.stamp(tally);
+  }
+
+  private async writeElements(
+    portion: readonly Difference[],
+    installed: Elements,
+    tally: Tally,
+  ): Promise<void> {
+    const comment = (set: SetName, key: string): string | undefined =>
+      entrances.has(set) ? this.ruleset.holder(set, key) : undefined;
+    tally.bytes += await this.options.table.write(elementChanges(portion, comment, this.render.v6));
+    tally.transactions++;
+    for (const { set, key, wanted } of portion) {
+      if (wanted === undefined) installed[set].delete(key);
+      else installed[set].set(key, wanted);
+    }
+  }
+}

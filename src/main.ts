@@ -1,10 +1,14 @@
 import { Command } from 'commander';
 import { agentArguments } from './agent/flags.ts';
 import { addAgentCommand } from './commands/agent.ts';
+import { addDiffCommand } from './commands/diff.ts';
 import { addFindApiServerCommand } from './commands/find-api-server.ts';
 import { addInstallCniCommand } from './commands/install-cni.ts';
 import { addPodsCommand } from './commands/pods.ts';
 import { addProxyCommand } from './commands/proxy.ts';
+import { addRoutesCommand } from './commands/routes.ts';
+import { addServicesCommand } from './commands/services.ts';
+import { addStatusCommand } from './commands/status.ts';
 import { addTraceCommand } from './commands/trace.ts';
 import { describeError } from './model/error.ts';
 import { writeStandardError } from './process/standard-error.ts';
@@ -22,7 +26,11 @@ addAgentCommand(program);
 addProxyCommand(program);
 addInstallCniCommand(program);
 addFindApiServerCommand(program);
+addStatusCommand(program);
+addRoutesCommand(program);
 addPodsCommand(program);
+addServicesCommand(program);
+addDiffCommand(program);
 addTraceCommand(program);
 
 /** Commands whose flags are spelled as Go programs take them. */

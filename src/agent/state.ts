@@ -96,7 +96,7 @@ export function agentState(subject: StateSubject): AgentState {
     paths: (overlay?.peers.input?.paths ?? []).map((path) => pathState(path, leases)),
     ground: overlay?.peers.input?.ground,
     devices: overlay?.vteps.plans() ?? [],
-    rules: masquerade?.state() ?? { nftables: false, wanted: [], variants: new Map() },
+    rules: masquerade?.state() ?? { nftables: false, wanted: [], variants: new Map(), shown: new Map() },
     addresses: addressState(parts),
     repairs: {
       entries: overlay?.peers.repairs ?? 0,
@@ -109,9 +109,13 @@ export function agentState(subject: StateSubject): AgentState {
 }
 
 /** Has every loop look at the kernel now, and resolves when all have, or some do not get to it. */
-async function repair({ overlay, masquerade, peerFilter }: AgentParts, waitMs: number): Promise<string> {
+async function repair({ overlay, masquerade, peerFilter, cni }: AgentParts, waitMs: number): Promise<string> {
   const loops = [overlay, masquerade, peerFilter].flatMap((part) => part?.loop ?? []);
-  const done = Promise.all(loops.map((loop) => loop.settled()));
+  const all = Promise.all([...loops.map((loop) => loop.settled()), cni?.repair()]);
+  const done = all.then(
+    () => 'done',
+    () => 'late',
+  );
   masquerade?.lookAgain();
   for (const loop of loops) loop.trigger('asked for by an operator', true);
   const settled = (await Promise.race([done, sleep(waitMs, 'late', { ref: false })])) !== 'late';

@@ -1,6 +1,7 @@
 import { RtSocket } from '../kernel/netlink/socket.ts';
 import type { Bandwidth, PodRecord } from '../pods/plan/pod.ts';
-import { parseTime, wallClockMs } from '../process/clock.ts';
+import { wallClockMs } from '../process/clock.ts';
+import { age } from './age.ts';
 import { type Answer, type InspectFlags, type Screen, show } from './output.ts';
 import { knownPods } from './pod-records.ts';
 import { podTroubles } from './pod-troubles.ts';
@@ -20,14 +21,6 @@ export interface PodsAnswer extends Answer {
   /** Where this is from; undefined where the agent has said it itself. */
   readonly agentAway: string | undefined;
   readonly pods: readonly ShownPod[];
-}
-
-/** Time since then, in the largest unit that says enough. */
-export function age(since: string, now: number): string {
-  const seconds = Math.max(0, Math.round((now - parseTime(since)) / 1000));
-  if (seconds < 120) return `${seconds}s`;
-  if (seconds < 7200) return `${Math.floor(seconds / 60)}m`;
-  return seconds < 172_800 ? `${Math.floor(seconds / 3600)}h` : `${Math.floor(seconds / 86_400)}d`;
 }
 
 /** A rate in bits per second, for people. */

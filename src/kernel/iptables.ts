@@ -231,3 +231,29 @@ export async function detectVariant(family: Family): Promise<{ variant: Iptables
 export function openIptables(family: Family, variant: IptablesVariant, namespace?: string): Iptables {
   return new IptablesProgram(family, variant, namespace);
 }
+
+/** A rule with how many packets and bytes have matched it. */
+export interface CountedRule {
+  /** As `iptables -S` prints it. */
+  readonly rule: string;
+  readonly packets: number;
+  readonly bytes: number;
+}
+
+/** The rules of one chain with their counters; undefined when there is no such chain, or it cannot be printed. */
+export async function countedRules(
+  family: Family,
+  variant: IptablesVariant,
+  table: string,
+  chain: string,
+): Promise<CountedRule[] | undefined> {
+  const { status, stdout } = await run(`${family.iptables}-${variant}`, ['-t', table, '-v', '-S', chain]);
+  if (status !== 0) return undefined;
+  return stdout.split('\n').flatMap((line) => {
+    const [, rule, packets, bytes] = /^(-A .*?) -c (\d+) (\d+)(?= |$)/.exec(line) ?? [];
+    if (rule === undefined) return [];
+    // With a target the counters stand before it.
+    const rest = line.slice(`${rule} -c ${packets} ${bytes}`.length);
+    return [{ rule: rule + rest, packets: Number(packets), bytes: Number(bytes) }];
+  });
+}

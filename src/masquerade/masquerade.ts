@@ -116,9 +116,14 @@ export class Masquerade {
     readonly nftables: boolean;
     readonly wanted: readonly TrafficRules[];
     readonly variants: ReadonlyMap<Family['name'], string>;
+    /** How nft shows tables that were written so. */
+    readonly shown: ReadonlyMap<string, string>;
   } {
     const variants = new Map([...this.tools].map(([name, { variant }]) => [name, variant]));
-    return { nftables: this.options.nftables(), wanted: this.current, variants };
+    const shown = new Map<string, string>();
+    for (const [wanted, as] of this.readBack)
+      if (wanted !== undefined && as !== undefined) shown.set(wanted, as);
+    return { nftables: this.options.nftables(), wanted: this.current, variants, shown };
   }
 
   async stop(): Promise<void> {

@@ -84,6 +84,8 @@ export interface AgentState extends State {
     readonly wanted: readonly TrafficRules[];
     /** The variant of iptables that is used, by family. */
     readonly variants: ReadonlyMap<Family['name'], string>;
+    /** How nft shows tables that were written so. */
+    readonly shown: ReadonlyMap<string, string>;
   };
   /** Addresses for pods: given out, and in all, by family. */
   readonly addresses: readonly {

@@ -62,6 +62,8 @@ export interface CniServer {
   problems(): string[];
   /** Lines in Prometheus' text format. */
   metrics(): string[];
+  /** Looks at host ports and pods now, and puts right what it can. */
+  repair(): Promise<void>;
   /** Stops taking calls and waits for those under way. The pods stay as they are. */
   close(): Promise<void>;
 }
@@ -284,6 +286,11 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
       return found;
     },
     metrics: () => [...addressLines(manager.store.list(), podNetwork()), ...handler.counts.lines()],
+    async repair() {
+      manager.hostPorts.doubt();
+      await manager.hostPorts.sync();
+      await warden.run();
+    },
     async close() {
       timers.forEach(clearInterval);
       server.close();

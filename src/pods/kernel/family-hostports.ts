@@ -172,6 +172,10 @@ export class FamilyHostPorts {
     return true;
   }
 
+  doubt(): void {
+    this.doubted = true;
+  }
+
   close(): void {
     this.changes?.close();
   }

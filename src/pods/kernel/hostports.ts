@@ -61,6 +61,11 @@ export class HostPorts {
     await this.localnet.ensure(new Set(ofIpv4.map(({ bridge }) => bridge)));
   }
 
+  /** The next {@link sync} reads the rules, whatever is known of them. */
+  doubt(): void {
+    for (const state of this.states.values()) state.doubt();
+  }
+
   /** What somebody should look at. */
   warnings(): Check[] {
     return [...this.states.values()].flatMap((state) => state.warnings());

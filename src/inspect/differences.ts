@@ -1,0 +1,136 @@
+import type { RtSocket } from '../kernel/netlink/socket.ts';
+import { leaseFamily } from '../leases/plan/lease.ts';
+import { renderSubnetFile } from '../leases/plan/subnet-file.ts';
+import { describeError } from '../model/error.ts';
+import { readFileIfPresent } from '../process/files.ts';
+import { hostPortDifferences } from './host-ports.ts';
+import { type NodeView, type OverlayView, readNode, readOverlay, readReach } from './overlay.ts';
+import { peerTableDifferences } from './peer-table.ts';
+import { deviceDifferences, underlayDifferences } from './plan/devices.ts';
+import { type Difference, sortDifferences } from './plan/difference.ts';
+import { entryDifferences, entryState } from './plan/entries.ts';
+import { describeWay, isExpected } from './plan/reach.ts';
+import type { AgentState } from './plan/state.ts';
+import { podName } from './plan/wiring.ts';
+import { knownPods } from './pod-records.ts';
+import { podTroubles } from './pod-troubles.ts';
+import { settingDifferences } from './settings.ts';
+import type { Known } from './states.ts';
+import { trafficDifferences } from './traffic-rules.ts';
+
+/** What a comparison came to. */
+export interface Compared {
+  readonly differences: readonly Difference[];
+  /** What could not be compared, and why: a sentence each. */
+  readonly unknown: readonly string[];
+}
+
+/** The way that the kernel takes decides, whatever routes stand: a longer prefix or a rule may come before. */
+async function wayDifferences(
+  socket: RtSocket,
+  overlay: OverlayView,
+  { names }: NodeView,
+): Promise<Difference[]> {
+  const ways = await readReach(socket, overlay);
+  return ways
+    .filter(({ route, answer }) => entryState(route, overlay.actual) === 'ok' && !isExpected(route, answer))
+    .map(({ route, target, answer }) => ({
+      kind: 'route',
+      object: route.destination.text,
+      state: 'wrong',
+      detail: `the route stands, and the kernel sends to ${target.text} another way (${describeWay(answer, names)}): a longer prefix, a routing rule or a device that is down comes before`,
+      show: `ip route get ${target.text}`,
+    }));
+}
+
+async function podDifferences(
+  socket: RtSocket,
+  socketPath: string,
+  state: AgentState,
+  away: string | undefined,
+): Promise<Difference[]> {
+  const { pods } = await knownPods(socketPath, away);
+  const troubles = await podTroubles(socket, pods);
+  const found = [...troubles].flatMap(([record, list]) =>
+    list.map(
+      (detail): Difference => ({
+        kind: 'pod',
+        object: podName(record),
+        state: 'wrong',
+        detail,
+        show:
+          detail.includes('of the pod') || detail.startsWith('the pod')
+            ? `nsenter --net=${record.netns} ip address; nsenter --net=${record.netns} ip route`
+            : `ip -d link show ${record.hostVeth}`,
+      }),
+    ),
+  );
+  return [...found, ...(await hostPortDifferences(state, pods))];
+}
+
+function subnetFileDifferences(state: AgentState): Difference[] {
+  const { own, network, podMtu, settings } = state;
+  if (own === undefined || network === undefined || podMtu === undefined) return [];
+  const families = network.families.flatMap(({ family, network: pods }) => {
+    const subnet = leaseFamily(own, family)?.subnet;
+    return subnet === undefined ? [] : [{ family, network: pods, subnet }];
+  });
+  const wanted = renderSubnetFile({ families, mtu: podMtu, masquerade: settings.ipMasq });
+  const text = readFileIfPresent(settings.subnetFile);
+  if (text === wanted) return [];
+  const base = {
+    kind: 'subnet file',
+    object: settings.subnetFile,
+    show: `cat ${settings.subnetFile}`,
+  } as const;
+  return text === undefined
+    ? [{ ...base, state: 'missing', detail: 'the file is gone' }]
+    : [{ ...base, state: 'wrong', detail: `should be: ${wanted.trim().replaceAll('\n', ' ')}` }];
+}
+
+/** Compares all that the agent keeps with what is. @param socketPath the agent's */
+export async function agentDifferences(
+  socket: RtSocket,
+  agent: Known<AgentState>,
+  socketPath: string,
+): Promise<Compared & { readonly overlay: OverlayView | undefined; readonly node: NodeView }> {
+  const { state } = agent;
+  const node = await readNode(socket);
+  if (state === undefined) return { differences: [], unknown: [], overlay: undefined, node };
+  const unknown: string[] = [];
+  const part = async (
+    what: string,
+    work: () => Promise<Difference[]> | Difference[],
+  ): Promise<Difference[]> => {
+    try {
+      return await work();
+    } catch (error) {
+      unknown.push(`${what}: ${describeError(error)}`);
+      return [];
+    }
+  };
+  let overlay: OverlayView | undefined;
+  // What starts programs goes on beside what asks the kernel.
+  const rules = part("the rules for pods' traffic", () => trafficDifferences(state));
+  const found = [
+    ...(state.underlay === undefined ? [] : underlayDifferences(state.underlay, node)),
+    ...state.devices.flatMap((plan) => deviceDifferences(plan, node)),
+    ...(await part('routes and forwarding entries', async () => {
+      overlay = await readOverlay(socket, state, node);
+      if (overlay === undefined)
+        throw new Error('this node holds no lease, so nothing says what they should be');
+      return [
+        ...entryDifferences(overlay.desired, overlay.actual, node.names),
+        ...(await wayDifferences(socket, overlay, node)),
+      ];
+    })),
+    ...(await part('settings of the kernel', () =>
+      settingDifferences(state.network?.families.map(({ family }) => family) ?? []),
+    )),
+    ...(await part('pods', () => podDifferences(socket, socketPath, state, agent.why))),
+    ...(await part('the subnet file', () => subnetFileDifferences(state))),
+    ...(await part('VXLAN peers', () => peerTableDifferences(state, overlay?.desired ?? new Map()))),
+    ...(await rules),
+  ];
+  return { differences: sortDifferences(found), unknown, overlay, node };
+}

@@ -1,0 +1,145 @@
+import { countedRules, type IptablesVariant } from '../kernel/iptables.ts';
+import { families } from '../model/address.ts';
+import { TwillError } from '../model/error.ts';
+import { renderServicePort } from '../services/iptables/plan/service-rules.ts';
+import { sha256 } from '../services/iptables/rules.ts';
+import { type ServiceRow, serviceRow } from '../services/plan/row.ts';
+import { type NodeView, serviceEntries } from '../services/plan/table.ts';
+import type { ServiceState } from '../services/plan/tracker.ts';
+import { ask } from './client.ts';
+import { type Answer, type InspectFlags, show } from './output.ts';
+import { decodeState } from './plan/codec.ts';
+import { type ServiceRule, wantedChains } from './plan/service-lines.ts';
+import type { ServiceAnswer, ServicesAnswer, ShownEndpoint } from './plan/services.ts';
+import type { ProxyState } from './plan/state.ts';
+import { listServices } from './service-list.ts';
+import { loadServices } from './services-source.ts';
+import { servicesTable, serviceTable } from './services-table.ts';
+import { type Known, proxyState } from './states.ts';
+
+async function known(socketPath: string): Promise<Known<ProxyState> & { state: ProxyState }> {
+  const proxy = await proxyState(socketPath);
+  const { state } = proxy;
+  if (state === undefined)
+    throw new TwillError(
+      'unavailable',
+      `${proxy.why}, and has written nothing down: no proxy of Twill runs on this node`,
+    );
+  return { ...proxy, state };
+}
+
+async function lookAtAll(socketPath: string): Promise<ServicesAnswer> {
+  const proxy = await known(socketPath);
+  const services = await listServices(proxy, socketPath);
+  return {
+    version: 1,
+    proxyAway: proxy.why,
+    services: services.sort((a, b) => (a.name < b.name ? -1 : 1)),
+  };
+}
+
+interface Found {
+  readonly service: ServiceState;
+  readonly view: NodeView;
+}
+
+async function findService(
+  { state, live }: Known<ProxyState> & { state: ProxyState },
+  socketPath: string,
+  name: string,
+): Promise<Found> {
+  if (!live) {
+    const { tracker, view } = await loadServices(state);
+    return { service: tracker.state(name), view };
+  }
+  const text = await ask('proxy', socketPath, { inspect: 'service', name });
+  const { state: service } = decodeState(text) as { state?: ServiceState };
+  return {
+    service: service ?? { service: undefined, slices: [] },
+    view: { name: state.node, zone: state.zone },
+  };
+}
+
+function endpoints({ service: { slices }, view }: Found): ShownEndpoint[] {
+  return slices.flatMap(({ ports, endpoints: all }) =>
+    all.map(({ address, ready, serving, terminating, nodeName }) => ({
+      address,
+      ports: ports.map(({ name, port, protocol }) => ({ name, port, protocol })),
+      node: nodeName,
+      local: nodeName === view.name,
+      ready,
+      serving,
+      terminating,
+    })),
+  );
+}
+
+/** The rules that implement the Service in table nat and filter, as they stand. */
+async function iptablesRules(proxy: ProxyState, { service, view }: Found): Promise<ServiceRule[]> {
+  const found: ServiceRule[] = [];
+  for (const { family: name, variant, render } of proxy.families) {
+    const family = families.find((one) => one.name === name)!;
+    const entries = serviceEntries(service, family, view);
+    const fragments = entries.map((entry) => renderServicePort(entry, { ...render, sha256 }));
+    const chains = await Promise.all(
+      wantedChains(fragments).map(async ({ table, chain, isOurs }) => {
+        const rules = await countedRules(family, variant as IptablesVariant, table, chain);
+        return (rules ?? [])
+          .filter(({ rule }) => isOurs(rule))
+          .map(({ rule, packets }) => ({
+            family: family.name,
+            table,
+            chain,
+            rule: rule.slice(`-A ${chain} `.length),
+            packets,
+          }));
+      }),
+    );
+    found.push(...chains.flat());
+  }
+  return found;
+}
+
+type RuleLister = (proxy: ProxyState, found: Found) => Promise<ServiceRule[]>;
+
+/** How the rules of a Service are read in each mode of the proxy. */
+const listers: Readonly<Record<string, RuleLister>> = { iptables: iptablesRules };
+
+async function lookAtOne(socketPath: string, name: string): Promise<ServiceAnswer> {
+  const proxy = await known(socketPath);
+  const key = name.includes('/') ? name : `default/${name}`;
+  const found = await findService(proxy, socketPath, key);
+  const refused = proxy.state.families.flatMap((family) => family.refused).find((one) => one.name === key);
+  const row = serviceRow(key, found.service, found.view, refused?.reason);
+  if (row === undefined)
+    throw new TwillError('not-found', `there is no Service ${key}: twill services lists those there are`);
+  const lister = listers[proxy.state.mode];
+  return {
+    version: 1,
+    proxyAway: proxy.why,
+    mode: proxy.state.mode,
+    service: row,
+    endpoints: endpoints(found),
+    rules: lister === undefined ? [] : await lister(proxy.state, found),
+    rulesKnown: lister !== undefined,
+  };
+}
+
+const isTroubled = ({ trouble }: ServiceRow): boolean => trouble !== undefined;
+
+/** `twill services [NAME]` */
+export async function showServices(name: string | undefined, flags: InspectFlags): Promise<void> {
+  if (name === undefined) {
+    await show<ServicesAnswer & Answer>(flags, {
+      look: () => lookAtAll(flags.proxySocket),
+      table: servicesTable,
+      exitStatus: ({ services }) => (services.some(isTroubled) ? 1 : 0),
+    });
+    return;
+  }
+  await show<ServiceAnswer & Answer>(flags, {
+    look: () => lookAtOne(flags.proxySocket, name),
+    table: serviceTable,
+    exitStatus: ({ service }) => (isTroubled(service) ? 1 : 0),
+  });
+}

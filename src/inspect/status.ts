@@ -1,0 +1,141 @@
+import { RtSocket } from '../kernel/netlink/socket.ts';
+import { describeError } from '../model/error.ts';
+import { fullTables, neighbourTables } from '../overlay/neighbour-tables.ts';
+import { agentDifferences } from './differences.ts';
+import { conntrackProblems, reversePathProblems, variantProblems, wallProblems } from './environment.ts';
+import { type InspectFlags, show } from './output.ts';
+import { countByKind } from './plan/difference.ts';
+import { differenceProblems, type Problem, summaryOf, verdictOf, verdictStatus } from './plan/problem.ts';
+import { absenceProblems, checkProblems, serviceProblems } from './plan/process-problems.ts';
+import type { AgentState, ProxyState } from './plan/state.ts';
+import type { ProcessAnswer, StatusAnswer } from './plan/status.ts';
+import { listServices } from './service-list.ts';
+import { agentState, type Known, proxyState } from './states.ts';
+import { statusTable } from './status-table.ts';
+import { readVersions } from './versions.ts';
+
+function processAnswer({ state, live, why }: Known<AgentState | ProxyState>): ProcessAnswer {
+  return { answers: live, why, at: state?.at, loops: state?.loops ?? [] };
+}
+
+function leaseAnswer({ own, source }: AgentState): StatusAnswer['lease'] {
+  if (own === undefined) return undefined;
+  return {
+    name: own.name,
+    subnets: own.families.map(({ subnet }) => subnet.text),
+    expires: source.leaseExpires,
+    source: `${source.kind} at ${source.place}`,
+    sourceConnected: source.connected,
+  };
+}
+
+function networkAnswer({ network, underlay, podMtu }: AgentState): StatusAnswer['network'] {
+  if (network === undefined || underlay === undefined) return undefined;
+  const { backend } = network;
+  const isVxlan = backend.type === 'vxlan';
+  const configured = isVxlan && backend.mtu !== undefined ? `, Backend.MTU is ${backend.mtu}` : '';
+  return {
+    backend: isVxlan
+      ? `vxlan, VNI ${backend.vni}, UDP port ${backend.port}${backend.directRouting ? ', DirectRouting' : ''}`
+      : backend.type,
+    networks: network.families.map((one) => one.network.text),
+    interface: underlay.name,
+    interfaceWhy: underlay.why,
+    addresses: [...underlay.addresses.values()].map(({ text }) => text),
+    mtu: underlay.mtu,
+    podMtu,
+    mtuWhy: `${underlay.name} and the ways to the nodes carry ${underlay.mtu}${configured}${isVxlan ? ', less what VXLAN puts around a packet' : ''}`,
+  };
+}
+
+function proxyAnswer(known: Known<ProxyState>): StatusAnswer['proxy'] {
+  const { state } = known;
+  if (state === undefined) return undefined;
+  const { mode, source, ready, services, families } = state;
+  return {
+    ...processAnswer(known),
+    mode,
+    source,
+    ready,
+    services,
+    families: families.map(({ family, variant, sinceWrittenSeconds, refused }) => ({
+      family,
+      variant,
+      sinceWrittenSeconds,
+      refused: refused.length,
+    })),
+  };
+}
+
+async function environment(state: AgentState): Promise<Problem[]> {
+  const families = state.network?.families.map(({ family }) => family) ?? [];
+  const parts = await Promise.all([
+    wallProblems(state),
+    variantProblems(families),
+    reversePathProblems(state),
+    conntrackProblems(),
+    fullTables(neighbourTables(), state.leases.length).map(
+      ({ detail: what, name: area }): Problem => ({ severity: 'degraded', area, what }),
+    ),
+  ]);
+  return parts.flat();
+}
+
+async function serviceTroubles(proxy: Known<ProxyState>, socketPath: string): Promise<Problem[]> {
+  try {
+    return serviceProblems(await listServices(proxy, socketPath));
+  } catch (error) {
+    return [{ severity: 'note', area: 'services', what: `Services are not known: ${describeError(error)}` }];
+  }
+}
+
+async function look({ socket: agentSocket, proxySocket }: InspectFlags): Promise<StatusAnswer> {
+  const [agent, proxy] = await Promise.all([agentState(agentSocket), proxyState(proxySocket)]);
+  const { state } = agent;
+  const socket = new RtSocket();
+  try {
+    const [compared, around, services, versions] = await Promise.all([
+      agentDifferences(socket, agent, agentSocket),
+      state === undefined ? [] : environment(state),
+      serviceTroubles(proxy, proxySocket),
+      readVersions(state?.process.version, proxy.state?.process.version),
+    ]);
+    const peers = Math.max(0, (state?.leases.length ?? 0) - (state?.own === undefined ? 0 : 1));
+    const problems = [
+      ...absenceProblems(agent, proxy),
+      ...differenceProblems(compared.differences, peers),
+      ...(agent.live && state !== undefined ? checkProblems(state) : []),
+      ...around,
+      ...compared.unknown.map((what): Problem => ({ severity: 'note', area: 'unknown', what })),
+      ...services,
+    ];
+    const node = state?.node ?? proxy.state?.node ?? 'this node';
+    return {
+      version: 1,
+      verdict: verdictOf(problems),
+      summary: summaryOf(node, problems),
+      node,
+      problems,
+      agent: processAnswer(agent),
+      proxy: proxyAnswer(proxy),
+      lease: state && leaseAnswer(state),
+      network: state && networkAnswer(state),
+      peers: { count: peers, skipped: state?.skipped ?? [] },
+      addresses: state?.addresses ?? [],
+      repairs: state?.repairs ?? {},
+      drift: Object.fromEntries(countByKind(compared.differences)),
+      versions,
+    };
+  } finally {
+    socket.close();
+  }
+}
+
+/** `twill status` */
+export async function showStatus(flags: InspectFlags): Promise<void> {
+  await show(flags, {
+    look: () => look(flags),
+    table: statusTable,
+    exitStatus: ({ verdict }) => verdictStatus[verdict],
+  });
+}

@@ -46,7 +46,6 @@ async function wayDifferences(
 async function podDifferences(
   socket: RtSocket,
   socketPath: string,
-  state: AgentState,
   away: string | undefined,
 ): Promise<Difference[]> {
   const { pods } = await knownPods(socketPath, away);
@@ -65,7 +64,7 @@ async function podDifferences(
       }),
     ),
   );
-  return [...found, ...(await hostPortDifferences(state, pods))];
+  return found;
 }
 
 function subnetFileDifferences(state: AgentState): Difference[] {
@@ -127,7 +126,11 @@ export async function agentDifferences(
     ...(await part('settings of the kernel', () =>
       settingDifferences(state.network?.families.map(({ family }) => family) ?? []),
     )),
-    ...(await part('pods', () => podDifferences(socket, socketPath, state, agent.why))),
+    ...(await part('pods', () => podDifferences(socket, socketPath, agent.why))),
+    ...(await part('host ports', async () => {
+      const { pods } = await knownPods(socketPath, agent.why);
+      return hostPortDifferences(state, pods);
+    })),
     ...(await part('the subnet file', () => subnetFileDifferences(state))),
     ...(await part('VXLAN peers', () => peerTableDifferences(state, overlay?.desired ?? new Map()))),
     ...(await rules),

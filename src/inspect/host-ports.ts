@@ -1,6 +1,13 @@
 import { openIptables } from '../kernel/iptables.ts';
-import { isTwillError } from '../model/error.ts';
-import { concernedChains, hostPortRules, ownChain, repairDocument } from '../pods/plan/hostports.ts';
+import { isTwillError, TwillError } from '../model/error.ts';
+import {
+  concernedChains,
+  hasConditions,
+  hostPortRules,
+  ownChain,
+  podChains,
+  repairDocument,
+} from '../pods/plan/hostports.ts';
 import type { PodRecord } from '../pods/plan/pod.ts';
 import type { Difference } from './plan/difference.ts';
 import type { AgentState } from './plan/state.ts';
@@ -12,9 +19,16 @@ export async function hostPortDifferences(
   records: readonly PodRecord[],
 ): Promise<Difference[]> {
   const found: Difference[] = [];
+  const unknown: string[] = [];
   for (const { family } of state.network?.families ?? []) {
     const rules = hostPortRules(records, family);
     if (rules.length === 0) continue;
+    // How iptables prints what somebody wrote into a configuration is known only by trying.
+    if (rules.some(hasConditions)) {
+      unknown.push(family.kubeName);
+      continue;
+    }
+    const names = [...concernedChains, ...podChains(rules)];
     const iptables = openIptables(family, await agentVariant(state, { family }));
     const program = `${family.iptables}-${iptables.variant}`;
     const base = {
@@ -23,9 +37,9 @@ export async function hostPortDifferences(
       show: `${program} -t nat -S ${ownChain}`,
     } as const;
     try {
-      const chains = await Promise.all(concernedChains.map((chain) => iptables.list('nat', chain)));
+      const chains = await Promise.all(names.map((chain) => iptables.list('nat', chain)));
       const text = chains.map((lines, index) =>
-        lines === undefined ? '' : [`:${concernedChains[index]} - [0:0]`, ...lines, ''].join('\n'),
+        lines === undefined ? '' : [`:${names[index]} - [0:0]`, ...lines, ''].join('\n'),
       );
       if (repairDocument(text.join(''), rules) === undefined) continue;
       const none = chains[concernedChains.indexOf(ownChain)] === undefined;
@@ -38,5 +52,10 @@ export async function hostPortDifferences(
       found.push({ ...base, state: 'wrong', detail: error.message });
     }
   }
+  if (unknown.length > 0)
+    throw new TwillError(
+      'unavailable',
+      `pods have host ports with conditions (${unknown.join(', ')}): the agent alone knows how these are printed`,
+    );
   return found;
 }

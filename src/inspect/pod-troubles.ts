@@ -1,10 +1,10 @@
-import { listLinks } from '../kernel/netlink/links.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { closeNetns } from '../kernel/netns.ts';
 import { describeError } from '../model/error.ts';
 import { checkInside } from '../pods/kernel/check.ts';
 import { namespaceExists, openPodNamespace } from '../pods/kernel/namespace.ts';
 import type { PodRecord } from '../pods/plan/pod.ts';
+import { readNode } from './overlay.ts';
 import { outsideTroubles, podName, sharedAddresses } from './plan/wiring.ts';
 
 async function insideTroubles(record: PodRecord): Promise<string[]> {
@@ -28,11 +28,15 @@ export async function podTroubles(
   socket: RtSocket,
   records: readonly PodRecord[],
 ): Promise<Map<PodRecord, readonly string[]>> {
-  const links = new Map((await listLinks(socket)).map((link) => [link.name, link]));
+  const { links: all, addresses, names } = await readNode(socket);
+  const links = new Map(all.map((link) => [link.name, link]));
+  const held = new Map<string, string[]>();
+  for (const { index, address } of addresses)
+    held.set(address.text, [...(held.get(address.text) ?? []), names.get(index) ?? String(index)]);
   const shared = sharedAddresses(records);
   const found = new Map<PodRecord, readonly string[]>();
   for (const record of records) {
-    const troubles = outsideTroubles(record, links);
+    const troubles = outsideTroubles(record, links, held);
     for (const { address } of record.addresses)
       for (const other of shared.get(address) ?? [])
         if (other !== record) troubles.push(`${podName(other)} has the address ${address}, too`);

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describeError, TwillError } from '../model/error.ts';
 import { readFileIfPresent } from '../process/files.ts';
 import { conditionOf } from '../process/mark.ts';
@@ -50,14 +51,26 @@ export function lastWords<K extends Asked>(asked: K, socketPath: string, cause: 
   }
 }
 
+/** One that answers does so within this; of one that has not yet it is looked up whether it is stopped. */
+const PROMPT_MS = 150;
+
+/** Its last words, where it is stopped: it will not answer. */
+async function stoppedWords<K extends Asked>(
+  asked: K,
+  socketPath: string,
+): Promise<Known<States[K]> | undefined> {
+  await sleep(PROMPT_MS, undefined, { ref: false });
+  const words = lastWords(asked, socketPath, 'it does not answer');
+  return words.state !== undefined && conditionOf(words.state.process) === 'stopped' ? words : undefined;
+}
+
 async function know<K extends Asked>(asked: K, socketPath: string): Promise<Known<States[K]>> {
-  let text: string;
-  try {
-    text = await ask(asked, socketPath, { inspect: 'state' });
-  } catch (cause) {
-    return lastWords(asked, socketPath, cause);
-  }
-  return { state: understood(asked, text, socketPath), live: true, why: undefined };
+  const answered = ask(asked, socketPath, { inspect: 'state' }).then(
+    (text): Known<States[K]> => ({ state: understood(asked, text, socketPath), live: true, why: undefined }),
+    (cause: unknown) => lastWords(asked, socketPath, cause),
+  );
+  const stopped = stoppedWords(asked, socketPath).then((words) => words ?? answered);
+  return await Promise.race([answered, stopped]);
 }
 
 /** What the agent says of itself now, or, where it does not answer, has written down. */

@@ -62,10 +62,12 @@ const tests: Readonly<Record<string, Test>> = {
   '--dports': ({ port }, value) => portIs(port, value),
   '--ctstate': (_, value) => value.split(',').includes('NEW'),
   '--state': (_, value) => value.split(',').includes('NEW'),
+  // A packet that comes in has no mark yet.
+  '--mark': (_, value) => Number(value.split('/')[0]) === 0,
   '--comment': () => true,
 };
 
-const modules = new Set(['comment', 'tcp', 'udp', 'conntrack', 'state', 'multiport']);
+const modules = new Set(['comment', 'tcp', 'udp', 'conntrack', 'state', 'multiport', 'mark']);
 
 interface ReadRule {
   /** False: the packet passes by. `perhaps`: a match decides that is not understood. */

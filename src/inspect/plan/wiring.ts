@@ -10,13 +10,32 @@ export interface WiredLink {
   readonly hairpin: boolean | undefined;
 }
 
+/** Which devices of the node have an address, by the address without its length. */
+export type HeldAddresses = ReadonlyMap<string, readonly string[]>;
+
+const bare = (address: string): string => address.split('/')[0]!;
+
+function addressTroubles({ addresses, bridge, gateway }: PodRecord, held: HeldAddresses): string[] {
+  return addresses.flatMap((one) => {
+    const own = held.get(bare(one.address));
+    const taken =
+      own === undefined ? [] : [`${bare(one.address)} is an address of this node's ${own.join(', ')}, too`];
+    const away = gateway !== false && held.get(one.gateway)?.includes(bridge) !== true;
+    return away ? [...taken, `its gateway ${one.gateway} is no address of the bridge ${bridge}`] : taken;
+  });
+}
+
 /** What is not as it should be on the node's side of a pod, each in words. */
-export function outsideTroubles(record: PodRecord, links: ReadonlyMap<string, WiredLink>): string[] {
+export function outsideTroubles(
+  record: PodRecord,
+  links: ReadonlyMap<string, WiredLink>,
+  held: HeldAddresses,
+): string[] {
   const bridge = links.get(record.bridge);
   if (bridge === undefined) return [`the bridge ${record.bridge} is gone`];
   const port = links.get(record.hostVeth);
   if (port === undefined) return [`its device ${record.hostVeth} is gone`];
-  const troubles: string[] = [];
+  const troubles = addressTroubles(record, held);
   if (!bridge.up) troubles.push(`the bridge ${record.bridge} is down`);
   if (!port.up) troubles.push(`its device ${record.hostVeth} is down`);
   if (port.master !== bridge.index)

@@ -49,6 +49,7 @@ export async function loadServices(state: ProxyState): Promise<LoadedServices> {
       node: (seen) => {
         facts = seen;
       },
+      nodeUnknown: () => {},
       skipped: () => {},
     };
     source.start(sink).catch(reject);

@@ -13,7 +13,7 @@ export function addProxyCommand(program: Command): void {
     .version(version, '--version', 'print the version')
     .addHelpText(
       'after',
-      '\nEvery flag can be set as TWILL_NAME in the environment. Those of kube-proxy that have no effect are accepted, too.',
+      '\nA flag with [boolean] stands alone or takes =true or =false. Every flag can be set as TWILL_NAME in the environment.\nThose of kube-proxy that have no effect are accepted, too.',
     );
   for (const flag of proxyFlags) command.addOption(option(flag).hideHelp(flag.idle !== undefined));
   command.action(async (flags: FlagValues) => {

@@ -14,6 +14,9 @@ export function wallClockMs(): number {
   return Date.now();
 }
 
+/** Node fires a timer at once that is to wait for longer (24.8 days): whoever waits for what a user says waits at most so long. */
+export const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 /** A time stamp as people and JSON have it. @param ms milliseconds since the epoch */
 export function isoTime(ms = wallClockMs()): string {
   return new Date(ms).toISOString();

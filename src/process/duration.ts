@@ -11,6 +11,9 @@ const units: Readonly<Record<string, number>> = {
   h: 3_600_000,
 };
 
+/** Go counts nanoseconds in 63 bits. */
+const LONGEST = 2 ** 63 / 1e6;
+
 /**
  * Milliseconds of a duration as Go programs write it (time.ParseDuration): `30s`, `1m30s`, `250ms`, `-1.5h`, `0`.
  * @throws TwillError `invalid`
@@ -25,5 +28,6 @@ export function parseDuration(text: string): number {
   for (const [, amount, unit] of rest.matchAll(/(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)/g)) {
     total += Number(amount) * units[unit!]!;
   }
+  if (total > LONGEST) throw new TwillError('invalid', `'${text}' is longer than 292 years`);
   return sign === '-' ? -total : total;
 }

@@ -20,6 +20,15 @@ export interface FlagSources {
   readonly file?: FlagFile | undefined;
 }
 
+/** A whole number as Go programs take it (strconv.ParseInt with base 0): `10`, `-1`, `+5`, `0x10`, `0b1`, `0o17`, `017`, `1_000`. */
+function goInteger(text: string): number | undefined {
+  const [, sign, digits = ''] =
+    /^([+-]?)(0[xX](?:_?[\da-fA-F])+|0[bB](?:_?[01])+|0[oO]?(?:_?[0-7])+|[1-9](?:_?\d)*|0)$/.exec(text) ?? [];
+  if (sign === undefined) return undefined;
+  const plain = digits.replaceAll('_', '').replace(/^0[oO]?(?=[0-7])/, '0o');
+  return sign === '-' ? -Number(plain) : Number(plain);
+}
+
 /** The value on the command line, else in the environment, else in the configuration file, else the standard. */
 export class FlagReader {
   private readonly declared: ReadonlyMap<string, Flag>;
@@ -110,8 +119,8 @@ export class FlagReader {
 
   integer(name: string, least: number, most: number): number {
     const text = this.must(name);
-    const value = Number(text);
-    if (!/^-?\d+$/.test(text) || value < least || value > most)
+    const value = goInteger(text);
+    if (value === undefined || value < least || value > most)
       throw this.refuse(name, `is '${text}', not a whole number from ${least} to ${most}`);
     return value;
   }

@@ -1,5 +1,5 @@
 import { describeError, isTwillError } from '../model/error.ts';
-import { monotonicMs, wallClockMs } from './clock.ts';
+import { LONGEST_TIMER_MS, monotonicMs, wallClockMs } from './clock.ts';
 import { type Log, LogLimiter } from './log.ts';
 
 export interface LoopOptions {
@@ -98,7 +98,8 @@ export class ReconcileLoop {
     await this.running;
   }
 
-  private schedule(delayMs: number): void {
+  private schedule(wantedMs: number): void {
+    const delayMs = Math.min(wantedMs, LONGEST_TIMER_MS);
     const at = monotonicMs() + delayMs;
     if (at >= this.timerAt) return;
     clearTimeout(this.timer);

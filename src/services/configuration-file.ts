@@ -29,8 +29,13 @@ export interface ConfigurationWatch {
 /**
  * Watches the file of `--config`. The directory is watched, since a ConfigMap's files change by exchanging a link beside
  * them. A file that is gone for the moment, or cannot be used, changes nothing: the next start would fail with it.
+ * @param usable throws where the proxy would not start with the file
  */
-export function watchConfiguration(file: ConfigurationFile, log: Log): ConfigurationWatch {
+export function watchConfiguration(
+  file: ConfigurationFile,
+  usable: (file: ConfigurationFile) => void,
+  log: Log,
+): ConfigurationWatch {
   const limiter = new LogLimiter();
   let change = (): void => {};
   const changed = new Promise<void>((resolve) => {
@@ -40,7 +45,7 @@ export function watchConfiguration(file: ConfigurationFile, log: Log): Configura
     try {
       const text = await readFile(file.path, 'utf8');
       if (text === file.text) return;
-      await decodeFile(file.path, text);
+      usable(await decodeFile(file.path, text));
       log.warn(
         { file: file.path },
         'the configuration has changed: the proxy ends, to be started again with it',

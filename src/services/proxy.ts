@@ -12,7 +12,7 @@ import { aborted, type Closer, runUntilSignal } from '../process/ending.ts';
 import { guarded } from '../process/guarded.ts';
 import { type Log, makeLog } from '../process/log.ts';
 import { informSystemd } from '../process/systemd.ts';
-import { fromPodMatch, type ProxyConfig } from './config.ts';
+import { fromPodMatch, type ProxyConfig, proxyConfig } from './config.ts';
 import { watchConfiguration } from './configuration-file.ts';
 import { tuneConntrack } from './conntrack-tuning.ts';
 import { ProxyFlows } from './flows.ts';
@@ -231,7 +231,9 @@ export async function runProxy(config: ProxyConfig, settings: ProxySettings): Pr
   const log = makeLog({ level: config.logLevel, format: config.logFormat, name: 'proxy' });
   for (const { setting, why } of settings.idle) log.warn({ setting }, `has no effect: ${why}`);
   await runUntilSignal(log, async (signal, closers) => {
-    const file = settings.file && watchConfiguration(settings.file, log);
+    const file =
+      settings.file &&
+      watchConfiguration(settings.file, (other) => proxyConfig(settings.readWith(other)), log);
     if (file !== undefined) closers.push(() => file.close());
     const metrics = new ProxyMetrics();
     if (config.metricsAddress !== undefined) metrics.describeProcess();

@@ -17,18 +17,33 @@ export interface ProxySettings {
   readonly file: ConfigurationFile | undefined;
   /** What is accepted and changes nothing: its place and why. */
   readonly idle: readonly { readonly setting: string; readonly why: string }[];
+  /** What would count with another version of the file. */
+  readonly readWith: (file: ConfigurationFile) => FlagReader;
+}
+
+/** Go's YAML library reads these as YAML 1.1 has them. */
+const goBooleans = [
+  { tag: 'tag:yaml.org,2002:bool', default: true, test: /^(?:[yY]es|YES|[oO]n|ON)$/, resolve: () => true },
+  { tag: 'tag:yaml.org,2002:bool', default: true, test: /^(?:[nN]o|NO|[oO]ff|OFF)$/, resolve: () => false },
+] as const;
+
+/** The one document of a text, empty ones left out. @throws TwillError `invalid` */
+async function parseYaml(text: string): Promise<unknown> {
+  // Loaded where it is needed: most proxies have only flags.
+  const { parseAllDocuments } = await import('yaml');
+  const all = parseAllDocuments(text, { logLevel: 'error', merge: true, customTags: [...goBooleans] });
+  const documents = Array.isArray(all) ? all : [];
+  const error = documents.flatMap(({ errors }) => errors)[0];
+  if (error !== undefined) throw new TwillError('invalid', error.message.split('\n')[0]!);
+  const full = documents.map((one): unknown => one.toJS()).filter((value) => value !== null);
+  if (full.length > 1) throw new TwillError('invalid', `there are ${full.length} documents, not one`);
+  return full[0];
 }
 
 /** @throws TwillError `invalid` naming the file and what is wrong in it */
 export async function decodeFile(path: string, text: string): Promise<ConfigurationFile> {
-  // Loaded where it is needed: most proxies have only flags.
-  const { parseDocument } = await import('yaml');
-  const document = parseDocument(text, { logLevel: 'error' });
-  const [error] = document.errors;
-  if (error !== undefined)
-    throw new TwillError('invalid', `--config ${path}: ${error.message.split('\n')[0]}`);
   try {
-    return { path, text, ...decodeConfiguration(document.toJS()) };
+    return { path, text, ...decodeConfiguration(await parseYaml(text)) };
   } catch (cause) {
     throw new TwillError('invalid', `--config ${path}: ${describeError(cause)}`);
   }
@@ -80,8 +95,10 @@ export async function readProxySettings(
   const outside = { flags, env, prefixes: ['TWILL_'] };
   const path = new FlagReader(proxyFlags, outside).text('config');
   const file = path === undefined ? undefined : await readConfigurationFile(path);
-  const read = new FlagReader(proxyFlags, { ...outside, file: file && asFlagFile(file) });
-  return { read, file, idle: idleSettings(read, file) };
+  const readWith = (other: ConfigurationFile | undefined): FlagReader =>
+    new FlagReader(proxyFlags, { ...outside, file: other && asFlagFile(other) });
+  const read = readWith(file);
+  return { read, file, idle: idleSettings(read, file), readWith };
 }
 
 /** The settings that count, as a KubeProxyConfiguration. */

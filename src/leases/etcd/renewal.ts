@@ -1,5 +1,5 @@
 import { describeError } from '../../model/error.ts';
-import { monotonicMs } from '../../process/clock.ts';
+import { LONGEST_TIMER_MS, monotonicMs } from '../../process/clock.ts';
 import type { Log } from '../../process/log.ts';
 import type { LeaseRecord } from './records.ts';
 import type { EtcdLeases } from './store.ts';
@@ -42,7 +42,7 @@ export class EtcdRenewal {
   schedule(seconds: number): void {
     clearTimeout(this.timer);
     this.at = monotonicMs() + seconds * 1000;
-    this.timer = setTimeout(this.options.onDue, seconds * 1000 + 10);
+    this.timer = setTimeout(this.options.onDue, Math.min(seconds * 1000 + 10, LONGEST_TIMER_MS));
     this.timer.unref();
   }
 

@@ -99,7 +99,9 @@ export function decodeConfiguration(document: unknown): DecodedConfiguration {
   const problems: string[] = [];
   const take = (entry: Field, value: unknown): void => {
     if (!fits(entry, value)) {
-      problems.push(`field '${entry.field}' is ${JSON.stringify(value)}, not ${wanted[entry.kind]}`);
+      const right =
+        entry.field === 'featureGates' ? 'a section of NAME: true or NAME: false' : wanted[entry.kind];
+      problems.push(`field '${entry.field}' is ${JSON.stringify(value)}, not ${right}`);
       return;
     }
     if (isZero(value) && entry.zeroCounts === undefined) return;

@@ -302,16 +302,21 @@ export const proxyFlags: readonly ProxyFlag[] = [
 
 const names = new Set(proxyFlags.map(({ name }) => name)).add('help').add('version');
 
+const isFalse = /^=(0|f|F|false|FALSE|False)$/;
+
 /**
- * The arguments as kube-proxy takes them: `_` like `-` in names, klog's `-v=4` and `-v4` like `--v=4`.
+ * The arguments as kube-proxy takes them: `_` like `-` in names, klog's `-v=4` and `-v4` like `--v=4`, and a value for
+ * `--version` and `--help`.
  * https://pkg.go.dev/k8s.io/component-base/cli/flag#WordSepNormalizeFunc
  */
 export function proxyArguments(args: readonly string[]): string[] {
-  return args.map((argument) => {
+  const normalized = args.map((argument) => {
     const [, level] = /^-v=?(\d*)$/.exec(argument) ?? [];
     if (level !== undefined) return level === '' ? '--v' : `--v=${level}`;
     const [, name = '', rest = ''] = /^--([\w-]+)(=.*)?$/s.exec(argument) ?? [];
     const normal = name.replaceAll('_', '-');
+    if (normal === 'help' || normal === 'version') return isFalse.test(rest) ? '' : `--${normal}`;
     return names.has(normal) ? `--${normal}${rest}` : argument;
   });
+  return normalized.filter((argument, index) => argument !== '' || args[index] === '');
 }

@@ -69,6 +69,8 @@ test('kubeadm’s ConfigMap starts it without a warning; another version of it e
       assert.deepEqual(warnings(), []);
       mountConfigMap(mounted, '..2', `${text}\nunknown: 1\n`);
       await waitFor('word of the field', () => /unknown field 'unknown'.*the old one counts/.test(log()));
+      mountConfigMap(mounted, '..4', text.replace('mode: ""', 'mode: ipvs'));
+      await waitFor('word of the mode', () => /mode in .* is 'ipvs'.*the old one counts/.test(log()));
       assert.equal(child.exitCode, null);
       const ended = once(child, 'exit');
       mountConfigMap(mounted, '..3', text.replace('10.244.0.0/16', '10.245.0.0/16'));

@@ -147,3 +147,16 @@ it('is stuck for as long as its runs end by time-outs alone', async () => {
   assert.equal(loop.status().stuckMs, 0);
   await loop.stop();
 });
+
+it('that is to run again after longer than a timer can wait does not run at once', async () => {
+  const loop = new ReconcileLoop({ name: 'test', log, work: () => Promise.resolve(), resyncMs: 2 ** 40 });
+  const first = loop.settled();
+  loop.trigger('start');
+  await first;
+  while (loop.status().nextRunMs === undefined) await nextTurn();
+  const soon = new Promise((resolve) => setTimeout(resolve, 20));
+  await soon;
+  assert.equal(loop.status().runs, 1);
+  assert.ok(loop.status().nextRunMs! > 2 ** 30);
+  await loop.stop();
+});

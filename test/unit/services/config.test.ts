@@ -105,12 +105,45 @@ test('durations are as Go writes them', () => {
   assert.equal(parse('--iptables-sync-period=1m30s').resyncMs, 90_000);
   assert.equal(parse('--iptables-min-sync-period=250ms').minSyncMs, 250);
   assert.equal(parse('--iptables-min-sync-period=0').minSyncMs, 0);
+  assert.equal(parse('--iptables-sync-period=1h2m3.5s').resyncMs, 3_723_500);
+  assert.equal(parse('--iptables-sync-period=2562047h').resyncMs, 2_562_047 * 3_600_000);
+  assert.throws(() => parse('--iptables-sync-period=2562048h'), /longer than 292 years/);
+});
+
+test('whole numbers are as Go reads them', () => {
+  for (const [text, value] of [
+    ['16', 16],
+    ['+16', 16],
+    ['0x10', 16],
+    ['0b1_0000', 16],
+    ['0o20', 16],
+    ['020', 16],
+    ['1_6', 16],
+    ['0', 0],
+  ] as const)
+    assert.equal(parse(`--conntrack-min=${text}`).conntrack.min, value, text);
+  for (const wrong of ['08', '1__0', '_1', '1_', '0x', '1e3', '1.0', ' 1', '٣'])
+    assert.throws(() => parse(`--conntrack-min=${wrong}`), /not a whole number/, wrong);
 });
 
 test('flags are spelled as Go programs take them', () => {
   assert.deepEqual(
     proxyArguments(['--cluster_cidr=a_b', '-v=4', '-v4', '-v', '2', '--log_dir', 'x_y', '-h']),
     ['--cluster-cidr=a_b', '--v=4', '--v=4', '--v', '2', '--log-dir', 'x_y', '-h'],
+  );
+});
+
+test('help and version take a value, too', () => {
+  assert.deepEqual(
+    proxyArguments([
+      '--version=true',
+      '--version=raw',
+      '--help=1',
+      '--version=false',
+      '--help=F',
+      '--version',
+    ]),
+    ['--version', '--version', '--help', '--version'],
   );
 });
 

@@ -119,7 +119,30 @@ describe('a file that cannot be used is named, with what is wrong:', () => {
     ],
     'no YAML': ['a: [', /--config .*config\.conf: /],
     'a field twice': [`${stringify(head)}mode: ""\nmode: iptables\n`, /unique/],
-    'two documents': [`${stringify(head)}---\n${stringify(head)}`, /multiple documents/],
+    'two documents': [`${stringify(head)}---\n${stringify(head)}`, /there are 2 documents, not one/],
+    'an alias of what is refused': [`${stringify(head)}nftables: &a {x: 1}\niptables: *a\n`, /iptables\.x'/],
+    'an alias to itself': [`${stringify(head)}iptables: &a\n  x: *a\n`, /unknown field 'iptables\.x'/],
+    'more aliases than anybody needs': [
+      `${stringify(head)}a: &a [1,1,1,1,1,1,1,1]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\nd: [*c,*c,*c,*c,*c,*c,*c,*c]\n`,
+      /Excessive alias count/,
+    ],
+    'names of JavaScript': [
+      `${stringify(head)}__proto__: 1\nconstructor: 1\n`,
+      /'__proto__'; unknown field 'constructor'/,
+    ],
+    'a gate that is neither on nor off': [
+      { featureGates: { Some: 'perhaps' } },
+      /'featureGates' is .* not a section of NAME: true or NAME: false/,
+    ],
+    'a duration that Go has not': [{ iptables: { syncPeriod: '9999999h' } }, /longer than 292 years/],
+    'a mode of detection': [{ detectLocalMode: 'Bridge' }, /detectLocalMode in .* not one of ClusterCIDR/],
+    'no bridge': [
+      { detectLocalMode: 'BridgeInterface' },
+      /detectLocal\.bridgeInterface in .* must not be empty/,
+    ],
+    'an address for a network': [{ nodePortAddresses: ['192.0.2.1'] }, /nodePortAddresses in .*CIDR/],
+    'a name of spaces': [{ hostnameOverride: '  ' }, /hostnameOverride in .* is empty but for spaces/],
+    tabs: [`${stringify(head)}iptables:\n\tsyncPeriod: 1s\n`, /Tabs are not allowed/],
     nothing: ['', /it is no KubeProxyConfiguration/],
     'another mode': [{ mode: 'ipvs' }, /mode in .*config\.conf is 'ipvs', not one of iptables, nftables/],
     'a minimum above the period': [
@@ -148,9 +171,35 @@ describe('a file that cannot be used is named, with what is wrong:', () => {
   for (const [what, [fields, message]] of Object.entries(rows))
     test(what, async () => await assert.rejects(config(fields), message));
 
+  test('a directory', async () => {
+    await assert.rejects(readProxySettings({ config: directory }, {}), /--config .* cannot be read/);
+  });
+
   test('a file that is not there', async () => {
     await assert.rejects(readProxySettings({ config: '/missing' }, {}), /--config \/missing cannot be read/);
   });
+});
+
+test('YAML is read as Go reads it: aliases, merged maps, yes and no, empty documents beside the one', async () => {
+  const text = `---
+${stringify(head)}nftables: &periods {syncPeriod: 1h2m3.5s}
+iptables:
+  <<: *periods
+  masqueradeAll: yes
+  localhostNodePorts: Off
+conntrack: {min: 0x10}
+hostnameOverride: ' Node1 '
+---
+`;
+  const made = await config(text);
+  assert.equal(made.resyncMs, 3_723_500);
+  assert.equal(made.masqueradeAll, true);
+  assert.equal(made.localhostNodePorts, false);
+  assert.equal(made.conntrack.min, 16);
+  assert.equal(made.nodeName, 'node1');
+  const same = { kind: head.kind, apiVersion: head.apiVersion, iptables: { masqueradeAll: true } };
+  assert.equal((await config(JSON.stringify(same))).masqueradeAll, true);
+  assert.equal((await config(`\ufeff${JSON.stringify(same)}`)).masqueradeAll, true);
 });
 
 test('fields of other modes are left alone, and those that change nothing are said, with the reason', async () => {

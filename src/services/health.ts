@@ -94,7 +94,7 @@ function metricsRoutes(state: ProxyState, metrics: ProxyMetrics, settings: Proxy
       state.proxy?.updateGauges();
       return { status: 200, body: await metrics.registry.metrics(), type: metrics.registry.contentType };
     },
-    '/proxyMode': () => ({ status: 200, body: 'iptables' }),
+    '/proxyMode': () => ({ status: 200, body: settings.read.must('proxy-mode') }),
     '/metrics/slis': async () => ({
       status: 200,
       body: await metrics.slis.metrics(),

@@ -3,7 +3,7 @@ import type { Exchange } from '../kubernetes/config.ts';
 import type { Family } from '../model/address.ts';
 import { wallClockMs } from '../process/clock.ts';
 import { version } from '../process/version.ts';
-import type { FamilyRules, SyncResult } from './family-rules.ts';
+import type { FamilyRules, ProxyMode, SyncResult } from './family-rules.ts';
 import { packetCounters } from './iptables/plan/counters.ts';
 import type { DirtyServices, ServiceTracker } from './plan/tracker.ts';
 
@@ -109,6 +109,11 @@ export class ProxyMetrics {
     'Changes of the nftables table that failed, after which all is compared',
     ['ip_family'],
   );
+  readonly nftablesCleanupFailures = this.counter(
+    'sync_proxy_rules_nftables_cleanup_failures_total',
+    'Times that what is not used any more could not be removed by itself: it goes with the change here',
+    ['ip_family'],
+  );
   readonly elements = new Gauge({
     name: 'twill_proxy_nftables_elements',
     help: 'Elements that stand in the sets and maps of the nftables table',
@@ -152,6 +157,13 @@ export class ProxyMetrics {
     labelNames: ['ip_family'],
     registers: [this.registry],
   });
+
+  /** @param mode of which it tells: what is of another is not there, as with kube-proxy */
+  constructor(mode: ProxyMode = 'iptables') {
+    const other = mode === 'iptables' ? /^(kubeproxy|twill)_.*_nftables_/ : /^kubeproxy_.*_iptables_/;
+    const names = this.registry.getMetricsAsArray().map(({ name }) => name);
+    for (const name of names) if (other.test(name)) this.registry.removeSingleMetric(name);
+  }
 
   /** Changes wait to be written. */
   queued({ kubeName }: Family): void {

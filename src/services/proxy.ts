@@ -235,7 +235,7 @@ export async function runProxy(config: ProxyConfig, settings: ProxySettings): Pr
       settings.file &&
       watchConfiguration(settings.file, (other) => proxyConfig(settings.readWith(other)), log);
     if (file !== undefined) closers.push(() => file.close());
-    const metrics = new ProxyMetrics();
+    const metrics = new ProxyMetrics(config.mode);
     if (config.metricsAddress !== undefined) metrics.describeProcess();
     const state: ProxyState = { proxy: undefined, waitingFor: 'the start' };
     const servers = new ProxyServers(config, settings, state, metrics, log);

@@ -41,6 +41,13 @@ const clientGos: typeof kubeProxys = [
   ['response_size_bytes', 'histogram', 'host', 'verb'],
 ];
 
+/** Likewise in mode nftables: what is of iptables is not there, and this is. */
+const inNftables: typeof kubeProxys = [
+  ...kubeProxys.filter(([name]) => !name.includes('iptables')),
+  ['sync_proxy_rules_nftables_cleanup_failures_total', 'counter', 'ip_family'],
+  ['sync_proxy_rules_nftables_sync_failures_total', 'counter', 'ip_family'],
+];
+
 async function described(metrics: ProxyMetrics, prefix: string): Promise<unknown[]> {
   const all = metrics.registry.getMetricsAsArray() as unknown as readonly {
     readonly name: string;
@@ -67,6 +74,9 @@ test('kube-proxy’s metrics are all there, with its labels and no others', asyn
   }
   assert.deepEqual(await described(metrics, 'kubeproxy_'), kubeProxys);
   assert.deepEqual(await described(metrics, 'rest_client_'), clientGos);
+  const other = new ProxyMetrics('nftables');
+  assert.deepEqual(await described(other, 'kubeproxy_'), [...inNftables].sort());
+  assert.deepEqual(await described(other, 'rest_client_'), clientGos);
 });
 
 test('packets that rules count are shown once for both families, and not where the kernel has no counters', async () => {

@@ -6,10 +6,9 @@ import { ipv4 } from '../../../src/model/address.ts';
 import { ProxyRules } from '../../../src/services/iptables/rules.ts';
 import { ServiceTracker } from '../../../src/services/plan/tracker.ts';
 import { type Namespace, withNamespace } from '../../lab/namespace.ts';
-import { walk } from '../../lab/packet-walker.ts';
+import { type World, walk, worldOf } from '../../lab/packet-walker.ts';
 import { renderOptionsFor } from '../../lab/service-fixtures.ts';
 import { nodeAddress, nodeName, ServiceModel } from '../../lab/service-model.ts';
-import { SimulatedIptables } from '../../lab/simulated-iptables.ts';
 
 const log = pino({ level: 'silent' });
 const render = renderOptionsFor(ipv4, { nodeAddresses: [nodeAddress], localhostNodePorts: false });
@@ -18,14 +17,9 @@ const batches = 500;
 const changesPerBatch = 200;
 const questions = 10;
 
-/** What the kernel has, as iptables-save prints it, to walk packets through. */
-async function installed(namespace: Namespace, variant: string): Promise<SimulatedIptables> {
-  const rules = new SimulatedIptables();
-  for (const table of ['nat', 'filter']) {
-    const text = await namespace.exec(`iptables-${variant}-save`, ['-t', table]);
-    rules.restore(text.replace(/^#.*\n/gm, ''));
-  }
-  return rules;
+/** What the kernel has, to walk packets through. */
+async function installed(namespace: Namespace, variant: string): Promise<World> {
+  return worldOf(await namespace.exec(`iptables-${variant}-save`, []), local);
 }
 
 for (const variant of ['nft', 'legacy'] as const) {
@@ -48,7 +42,7 @@ for (const variant of ['nft', 'legacy'] as const) {
         await rules.sync(changed, batch === 0);
         const all = [...tracker.keys()].map((key) => [key, tracker.state(key)] as const);
         assert.equal((await make().sync(all, true)).bytes, 0, `batch ${batch}`);
-        const world = { rules: await installed(namespace, variant), local };
+        const world = await installed(namespace, variant);
         for (let question = 0; question < questions; question++) {
           const { packet, endings } = model.question(true);
           assert.deepEqual(walk(packet, world), endings, `batch ${batch}: ${JSON.stringify(packet)}`);

@@ -1,6 +1,8 @@
+import { parseProgram, takes } from './bpf.ts';
 import { type Effect, type Match, matching, type Statement } from './chains.ts';
 import { fraction, rest } from './fraction.ts';
 import { addressValue, isWithin, matchesDevice, type Packet, parseMasked } from './packet.ts';
+import { protocolNumbers } from './protocols.ts';
 import type { RuleWords } from './rule-words.ts';
 import { type State, withShare } from './state.ts';
 
@@ -207,9 +209,17 @@ export const options: Readonly<Record<string, Reader>> = {
   '--physdev-is-in': flag((packet) => packet.bridgeIn !== undefined),
   '--physdev-is-out': flag((packet) => packet.bridgeOut !== undefined),
   '--match-set': setMatch,
+  '--bytecode': packetMatch((words) => {
+    const text = words.next();
+    const program = parseProgram(text);
+    return (packet) => takes(program, packet) ?? { unknown: `the program "${text}" takes it` };
+  }),
+  '--nfacct-name': packetMatch((words) => {
+    // It counts.
+    words.next();
+    return () => true;
+  }),
 };
-
-export const protocolNumbers = { tcp: 6, udp: 17, sctp: 132 } as const;
 
 /** Modules whose options are read as a whole; all others bring options of the table above. */
 export const modules: Readonly<Record<string, Reader>> = {

@@ -9,7 +9,7 @@ import { renderServicePort } from '../../../../src/services/iptables/plan/servic
 import { serviceEntries } from '../../../../src/services/plan/table.ts';
 import { facts } from '../../../lab/kube-proxy-facts.ts';
 import { type ApiState, kubeProxyEndings, type NodeSetting } from '../../../lab/kube-proxy-reading.ts';
-import { type Packet, walk } from '../../../lab/packet-walker.ts';
+import { type Packet, simulatedWorld, walk } from '../../../lab/packet-walker.ts';
 import { renderOptionsFor, serviceObject, sliceObject, stateOf } from '../../../lab/service-fixtures.ts';
 import {
   type Addresses,
@@ -95,7 +95,7 @@ describe('what kube-proxy’s own tests state holds of our reading of it, and of
       const state = { service, slices: [slice] } as unknown as ApiState;
       assert.deepEqual(kubeProxyEndings([state], node, packet), endings, 'the reading');
       const rules = rulesFor(state, { family: ipv4, at, node, matches: ['bpf'] });
-      assert.deepEqual(walk(packet, { rules, local: node.local }), endings, 'the rules');
+      assert.deepEqual(walk(packet, simulatedWorld(rules, node.local)), endings, 'the rules');
     });
   }
 });
@@ -114,9 +114,10 @@ for (const family of [ipv4, ipv6]) {
           const wrong: string[] = [];
           for (const state of statesIn(index, states, family === ipv4 && matches.length > 0)) {
             const rules = rulesFor(state, setting);
+            const world = simulatedWorld(rules, node.local, node.forwards);
             for (const packet of packets) {
               if (isUnseenHairpin(state, packet, setting)) continue;
-              const found = walk(packet, { rules, local: node.local, forwards: node.forwards ?? 'ACCEPT' });
+              const found = walk(packet, world);
               const wanted = kubeProxyEndings([state], node, packet);
               if (found.join() !== wanted.join())
                 wrong.push(`${state.what}: ${JSON.stringify(packet)} ends at ${found}, not ${wanted}`);

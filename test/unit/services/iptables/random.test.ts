@@ -7,7 +7,7 @@ import { Ruleset } from '../../../../src/services/iptables/plan/ruleset.ts';
 import { renderServicePort } from '../../../../src/services/iptables/plan/service-rules.ts';
 import { serviceEntries } from '../../../../src/services/plan/table.ts';
 import { ServiceTracker } from '../../../../src/services/plan/tracker.ts';
-import { walk } from '../../../lab/packet-walker.ts';
+import { simulatedWorld, walk } from '../../../lab/packet-walker.ts';
 import { renderOptionsFor } from '../../../lab/service-fixtures.ts';
 import { nodeAddress, nodeName, ServiceModel } from '../../../lab/service-model.ts';
 import { SimulatedIptables } from '../../../lab/simulated-iptables.ts';
@@ -72,9 +72,10 @@ function run(setting: {
     for (const table of tables) {
       assert.equal(machine.rules.save(table), fresh.rules.save(table), `table ${table} after batch ${batch}`);
     }
+    const world = simulatedWorld(machine.rules, local);
     for (let question = 0; question < setting.questions; question++) {
       const { packet, endings } = model.question(setting.absentToo);
-      const found = walk(packet, { rules: machine.rules, local });
+      const found = walk(packet, world);
       assert.deepEqual(found, endings, `batch ${batch}: ${JSON.stringify(packet)}`);
     }
   }

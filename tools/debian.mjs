@@ -1,7 +1,7 @@
 // The Debian packages that demo and tests need, and how they come onto the machine.
 import { spawnSync } from 'node:child_process';
-import { existsSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 
 const aptGet = '/usr/bin/apt-get';
 const policyFile = '/usr/sbin/policy-rc.d';
@@ -34,6 +34,28 @@ const packages = [
   { package: 'containernetworking-plugins', program: '/usr/lib/cni/portmap', tests: 'e2e/pods/migration' },
   { package: 'containernetworking-plugins', program: '/usr/lib/cni/loopback', tests: 'e2e/pods/containerd' },
   { package: 'busybox-static', program: 'busybox', tests: 'e2e/pods/containerd' },
+  { package: 'busybox-static', program: 'busybox', tests: 'e2e/hosts/machines' },
+  { package: 'qemu-system-x86', program: 'qemu-system-x86_64', tests: 'e2e/hosts/machines' },
+];
+
+/** A kernel for machines of the tests' own. It is unpacked, not installed: this machine's next start is not ours. */
+const kernel = { package: 'linux-image-amd64', tests: 'e2e/hosts/machines' };
+const kernelFolder = join(dirname(import.meta.dirname), 'node_modules/.cache/debian-kernel');
+/** What of it is used: the rest is ten times as much. */
+const kernelParts = [
+  ...['boot/vmlinuz-*', 'lib/modules/*/modules.*'],
+  ...[
+    'net',
+    'lib',
+    'crypto',
+    'arch/*/crypto',
+    'drivers/net',
+    'drivers/virtio',
+    'fs/9p',
+    'fs/netfs',
+    'fs/fscache',
+  ].map((folder) => `lib/modules/*/kernel/${folder}/*`),
+  'lib/modules/*/kernel/fs/overlayfs/*',
 ];
 
 function installed({ program }) {
@@ -78,6 +100,43 @@ function install(names) {
   return `could not install ${names.join(' ')}:\n${updated.stderr}${result.stdout}${result.stderr}`;
 }
 
+function runIn(folder, program, ...args) {
+  const result = spawnSync(program, args, { cwd: folder, encoding: 'utf8', maxBuffer: 1 << 30 });
+  return result.status === 0
+    ? undefined
+    : `${program} ${args.join(' ')}: ${result.stderr ?? result.error?.message}`;
+}
+
+/** The package that a package of no content depends on. */
+function dependencyOf(name) {
+  const shown = spawnSync('apt-cache', ['depends', name], { encoding: 'utf8' }).stdout ?? '';
+  return /Depends: (linux-image-\S+)/.exec(shown)?.[1];
+}
+
+function unpackKernel() {
+  process.stderr.write(`unpacking a kernel for tests: ${kernel.package}…\n`);
+  apt('update');
+  mkdirSync(dirname(kernelFolder), { recursive: true });
+  const folder = mkdtempSync(`${kernelFolder}-`);
+  const name = dependencyOf(kernel.package);
+  const script = `dpkg-deb --fsys-tarfile ./*.deb | tar -x --wildcards ${kernelParts.map((part) => `'./${part}'`).join(' ')}`;
+  const steps = [
+    () => runIn(folder, 'apt-get', '-q', 'download', name ?? kernel.package),
+    () => runIn(folder, 'sh', '-ec', `${script}; rm ./*.deb`),
+    () => runIn(folder, 'busybox', 'depmod', '-b', folder, readdirSync(join(folder, 'lib/modules'))[0]),
+  ];
+  for (const step of steps) {
+    const problem = step();
+    if (problem !== undefined) {
+      rmSync(folder, { recursive: true, force: true });
+      return `could not unpack a kernel: ${problem}`;
+    }
+  }
+  rmSync(kernelFolder, { recursive: true, force: true });
+  renameSync(folder, kernelFolder);
+  return undefined;
+}
+
 /**
  * Installs what is missing.
  * @param wanted whether a test file whose path contains this word will run
@@ -92,7 +151,12 @@ export function ensurePackages(wanted) {
     const also = names.length === 0 ? '' : `\nMissing, too: apt-get install ${names.join(' ')}`;
     return `This makes network namespaces, links and rules, and so has to run as root (sudo npm …).${also}`;
   }
-  if (names.length === 0) return undefined;
-  if (existsSync(aptGet)) return install(names);
-  return `There is no apt-get here. Install what these Debian packages contain: ${names.join(' ')}`;
+  const wantsKernel = wanted(kernel.tests) && !existsSync(kernelFolder);
+  if (names.length === 0 && !wantsKernel) return undefined;
+  if (existsSync(aptGet)) {
+    const problem = names.length === 0 ? undefined : install(names);
+    return problem ?? (wantsKernel ? unpackKernel() : undefined);
+  }
+  const content = wantsKernel ? [...names, `${kernel.package} (unpacked in ${kernelFolder})`] : names;
+  return `There is no apt-get here. Install what these Debian packages contain: ${content.join(', ')}`;
 }

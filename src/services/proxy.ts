@@ -14,7 +14,7 @@ import { type Log, makeLog } from '../process/log.ts';
 import { informSystemd } from '../process/systemd.ts';
 import { fromPodMatch, type ProxyConfig, proxyConfig } from './config.ts';
 import { watchConfiguration } from './configuration-file.ts';
-import { tuneConntrack } from './conntrack-tuning.ts';
+import { kernelKnobs, tuneConntrack } from './conntrack-tuning.ts';
 import { ProxyFlows } from './flows.ts';
 import { ProxyServers, type ProxyState, serviceState } from './health.ts';
 import { serveInspection } from './inspection.ts';
@@ -179,10 +179,14 @@ export function prepareKernel(config: ProxyConfig): void {
   if (failed.length > 0) throw new TwillError('permission', `--init-only: cannot set ${failed.join(', ')}`);
 }
 
-/** The kernel's settings that are asked for, and the process's own; without the right to make them it runs all the same. */
+/** The kernel's settings that are asked for; without the right to make them the proxy runs all the same. */
 function tune(config: ProxyConfig, log: Log): void {
   const failed = tuneConntrack(config.conntrack, log);
   if (failed.length > 0) log.warn({ failed }, 'settings of connection tracking are left as they are');
+}
+
+/** Like those, for the process itself. */
+function tuneProcess(config: ProxyConfig, log: Log): void {
   try {
     writeFileSync('/proc/self/oom_score_adj', String(config.oomScoreAdj));
   } catch (error) {
@@ -201,8 +205,10 @@ async function startProxy(setting: Setting, state: ProxyState, closers: Closer[]
   const { config, metrics, addresses, log } = setting;
   const source = await openSource(setting);
   const families = await openFamilies(setting);
-  // Asking for rules has loaded connection tracking, whose settings are not there before.
-  tune(config, log);
+  tuneProcess(config, log);
+  // Some kernels load connection tracking, whose settings are not there before, with the first rule that needs it.
+  const isTracking = kernelKnobs.read('nf_conntrack_max') !== undefined;
+  if (isTracking) tune(config, log);
   for (const { rules, nodePortAddresses } of families) {
     if (Array.isArray(config.nodePortAddresses) && nodePortAddresses(undefined) === undefined)
       log.warn(
@@ -217,8 +223,12 @@ async function startProxy(setting: Setting, state: ProxyState, closers: Closer[]
     addresses.onChange = () => {};
     await proxy.stop();
   });
-  // Once our rules stand, so that there is no moment without any.
-  proxy.loop.settled().then(guarded(log, 'removing what a kube-proxy has left', () => clearAway(log)));
+  const afterwards = async (): Promise<void> => {
+    if (!isTracking) tune(config, log);
+    // Once our rules stand, so that there is no moment without any.
+    await clearAway(log);
+  };
+  proxy.loop.settled().then(guarded(log, 'removing what a kube-proxy has left', afterwards));
   log.info({ node: config.nodeName, source: source.description }, 'proxy starts');
   await proxy.start();
 }

@@ -55,7 +55,13 @@ async function put(key: string, value: object): Promise<void> {
 function cni(command: string, pod: string, config: object = {}): SpawnSyncReturns<string> {
   return spawnSync(join(root, 'dist/cni/twill'), {
     encoding: 'utf8',
-    input: JSON.stringify({ cniVersion: '1.1.0', name: 'net', type: 'twill', ...config }),
+    input: JSON.stringify({
+      cniVersion: '1.1.0',
+      name: 'net',
+      type: 'twill',
+      timeoutSeconds: 300,
+      ...config,
+    }),
     env: {
       CNI_COMMAND: command,
       CNI_CONTAINERID: pod,
@@ -168,10 +174,18 @@ async function pods(): Promise<void> {
   assert.match(sh('ip route'), /10\.244\.9\.0\/24 .*dev flannel\.1/);
   assert.match(sh('bridge fdb show dev flannel.1'), /02:00:00:00:00:09 dst 192\.0\.2\.9/);
   say('pods reach each other, host ports and the Service');
+  const tracking = sh(
+    'cd /proc/sys/net/netfilter; cat nf_conntrack_tcp_timeout_established nf_conntrack_max',
+  );
+  assert.equal(
+    tracking,
+    '86400\n131072\n',
+    'the proxy has set them though the module was not there at its start',
+  );
   const checked = cni('CHECK', 'far', { ...capable, prevResult: far });
   assert.equal(checked.status, 0, checked.stdout);
   for (const pod of ['far', 'near']) assert.equal(cni('DEL', pod).status, 0);
-  assert.doesNotMatch(sh('ip -br link'), /veth[0-9a-f]{11}|ifb/);
+  assert.doesNotMatch(sh('ip -br link'), /(veth|ifb)[0-9a-f]{11}/);
   assert.equal(ask('', '192.0.2.1', 9080), '');
 }
 

@@ -1,5 +1,5 @@
 import type { RtSocket } from '../kernel/netlink/socket.ts';
-import { parseAddress, prefixContains } from '../model/address.ts';
+import { type Address, parseAddress, prefixContains } from '../model/address.ts';
 import { describeError, TwillError } from '../model/error.ts';
 import type { PodNetworkState } from '../model/pod-network.ts';
 import { monotonicMs } from '../process/clock.ts';
@@ -7,13 +7,14 @@ import { coalesce } from '../process/coalesce.ts';
 import type { Log } from '../process/log.ts';
 import type { HostLocal } from './hostlocal.ts';
 import { addressesOf } from './ipam.ts';
+import { askWhoAnswers } from './kernel/answers.ts';
 import { ForeignRules } from './kernel/portmap.ts';
 import { readResidents } from './kernel/residents.ts';
 import { planAdoption, strangersAddresses } from './plan/adoption.ts';
 import type { PodRecord } from './plan/pod.ts';
 import type { FoundMapping } from './plan/portmap.ts';
 import type { Resident } from './plan/resident.ts';
-import { adoptedRecord, hostEnd } from './record.ts';
+import { adoptedRecord, hostEnd, pluginIfb } from './record.ts';
 import type { PodStore } from './store.ts';
 
 export interface AdoptionOptions {
@@ -42,6 +43,8 @@ export class Adoption {
   private done = false;
   /** Addresses that are not of our pods, and in use. */
   private others: ReadonlySet<string> = new Set();
+  /** Addresses that pods answered for which cannot be looked into. */
+  private readonly answering = new Set<string>();
   /** When a reservation was first seen whose address nobody has. */
   private readonly unused = new Map<string, number>();
   /** Reservations whose address nobody had all the time. */
@@ -57,7 +60,23 @@ export class Adoption {
 
   /** Addresses that must not be given out, though no record holds them. */
   held(): Iterable<string> {
-    return this.others;
+    return this.answering.size === 0 ? this.others : new Set([...this.others, ...this.answering]);
+  }
+
+  /** Whether all pods could be looked into. */
+  get isWhole(): boolean {
+    return this.whole;
+  }
+
+  /** Asks for addresses on the bridge where somebody may have them who cannot be looked into; those in use are held. */
+  async assureFree(bridge: number, addresses: readonly Address[]): Promise<boolean> {
+    if (this.whole) return true;
+    const answering = await askWhoAnswers(this.options.socket, bridge, addresses);
+    for (const { text } of answering) {
+      this.options.log.warn({ address: text }, 'a pod that cannot be looked into has this address');
+      this.answering.add(text);
+    }
+    return answering.length === 0;
   }
 
   /** Whether host-local has given the address to a pod, as far as can be seen. Asked for the one that is chosen. */
@@ -79,7 +98,7 @@ export class Adoption {
     const { socket, bridge, log, records, hostLocal, store } = this.options;
     const devices = (): Set<string> => new Set(records().map(({ hostVeth }) => hostVeth));
     const before = devices();
-    const { found, suspected } = await readResidents(socket, before);
+    const { found, suspected, limits } = await readResidents(socket, before);
     // Pods came and went meanwhile: a device of ours without a record is one of those, once the first look is done.
     const known = devices();
     const residents = found.filter(
@@ -88,7 +107,8 @@ export class Adoption {
     const reservations = hostLocal.reservations();
     const mappings = residents.some((resident) => resident.bridge === bridge) ? await this.mappings() : [];
     const hostVethOf = (key: Parameters<typeof hostEnd>[0]): string => hostEnd(key).hostVeth;
-    for (const adopted of planAdoption({ residents, reservations, mappings, bridge, hostVethOf })) {
+    const seen = { residents, reservations, mappings, bridge, limits };
+    for (const adopted of planAdoption({ ...seen, hostVethOf, pluginIfbOf: pluginIfb })) {
       const record = adoptedRecord(adopted);
       store.adopt(record);
       const { containerId, ifname, hostVeth } = record;
@@ -118,6 +138,7 @@ export class Adoption {
     this.whole = residents.every(({ inside }) => inside !== undefined);
     const old = [...this.unused].filter(([, since]) => this.whole && now - since >= graceMs);
     this.expired = new Set(old.map(([address]) => address));
+    if (this.whole) this.answering.clear();
     this.others = new Set([...strangersAddresses({ residents, bridge }), ...suspected]);
   }
 

@@ -1,6 +1,7 @@
 import { DirectSocket } from '../kernel/netlink/direct.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { closeNetns, type Netns } from '../kernel/netns.ts';
+import type { Address } from '../model/address.ts';
 import { describeError, TwillError } from '../model/error.ts';
 import type { PodNetwork, PodNetworkState } from '../model/pod-network.ts';
 import type { Log } from '../process/log.ts';
@@ -9,6 +10,7 @@ import { PodBridges } from './bridges.ts';
 import type { CniRequest } from './cni/call.ts';
 import { checkAttachment } from './cni/check.ts';
 import { addResult } from './cni/result.ts';
+import { collectGarbage } from './garbage.ts';
 import { HostLocal } from './hostlocal.ts';
 import { Ipam } from './ipam.ts';
 import { shapePod } from './kernel/bandwidth.ts';
@@ -88,8 +90,8 @@ export class PodManager {
   }
 
   /** Deletes the devices that an attachment has on the node's side, as far as they are there. */
-  private async deleteDevices(hostVeth: string): Promise<void> {
-    await Promise.all([hostVeth, ifbName(hostVeth)].map((device) => this.reaper.delete(device)));
+  private async deleteDevices(hostVeth: string, ifb = ifbName(hostVeth)): Promise<void> {
+    await Promise.all([hostVeth, ifb].map((device) => this.reaper.delete(device)));
   }
 
   /**
@@ -156,12 +158,32 @@ export class PodManager {
     const dns = requestedDns(config);
     const wanted = config.containerInterface ? network : { ...network, families: [] };
     const ranges = planRanges(wanted, config.ranges);
-    const addresses = this.ipam.reserve(wanted, requestedAddresses(request), ranges);
-    const plan = planPod(network, addresses, { ifname: key.ifname, ...hostEnd(key) }, choices);
+    const { bridge: name = this.options.bridge } = config;
+    // Somebody may answer there whom nobody can look into: asking takes the bridge.
+    const { index } = this.adoption.isWhole
+      ? { index: 0 }
+      : await this.bridges.get(name, network, config.bridgeOptions);
+    const addresses = await this.reserve(index, () =>
+      this.ipam.reserve(wanted, requestedAddresses(request), ranges),
+    );
     try {
+      const plan = planPod(network, addresses, { ifname: key.ifname, ...hostEnd(key) }, choices);
       return await this.wire({ ...request, config: { ...config, dns } }, { network, plan, netns }, abandoned);
     } finally {
       this.adding.delete(podKeyText(key));
+      this.ipam.release(addresses.map(({ text }) => text));
+    }
+  }
+
+  /** Addresses for which nobody on the bridge answers, where there is somebody who cannot be looked into. */
+  private async reserve(bridge: number, choose: () => Address[]): Promise<Address[]> {
+    for (;;) {
+      const addresses = choose();
+      const free = await this.adoption.assureFree(bridge, addresses).catch((error: unknown) => {
+        this.ipam.release(addresses.map(({ text }) => text));
+        throw error;
+      });
+      if (free) return addresses;
       this.ipam.release(addresses.map(({ text }) => text));
     }
   }
@@ -216,7 +238,7 @@ export class PodManager {
 
   /** Takes away everything an attachment has; what fails does not stop the rest. */
   private async remove(record: PodRecord): Promise<void> {
-    await this.deleteDevices(record.hostVeth);
+    await this.deleteDevices(record.hostVeth, record.ifb);
     if (record.adopted === true) await this.release(record);
     this.store.remove(record);
     if (record.portMappings.length === 0 && record.spoofCheck !== true) return;
@@ -264,35 +286,14 @@ export class PodManager {
     return checkAttachment(request, this.find(keyOf(request)), { socket, hostPorts: this.hostPorts });
   }
 
-  /**
-   * GC: removes the attachments of the network that the runtime no longer knows. An ADD that began after the list was
-   * made is not in it, so only what stood when the call came is looked at.
-   * @throws TwillError `invalid` when the list is missing: it would mean all of them
-   */
-  async collectGarbage(request: CniRequest): Promise<void> {
-    const { config } = request;
-    if (config.validAttachments === undefined)
-      throw new TwillError('invalid', 'network configuration: GC needs cni.dev/valid-attachments');
-    const valid = new Set(
-      config.validAttachments.map(({ containerID, ifname }) => `${containerID}/${ifname}`),
-    );
-    const stale = this.store
-      .list()
-      .filter(
-        ({ network, containerId, ifname }) =>
-          network === config.name && !valid.has(`${containerId}/${ifname}`),
-      );
-    for (const { containerId, ifname, addresses } of stale) {
-      const held = addresses.map(({ address }) => address);
-      this.options.log.warn({ containerId, ifname, addresses: held }, 'attachment is not in use any more');
-    }
-    // One that cannot be removed does not keep the others.
-    const outcomes = await Promise.allSettled(stale.map((record) => this.forget(record)));
-    const reasons = outcomes.flatMap((outcome) =>
-      outcome.status === 'rejected' ? [describeError(outcome.reason)] : [],
-    );
-    await this.adoption.removeDeadRules().catch((error: unknown) => reasons.push(describeError(error)));
-    if (reasons.length > 0) throw new TwillError('kernel', `not removed yet: ${reasons.join('; ')}`);
+  /** GC. @throws TwillError `invalid` when the list of valid attachments is missing, `kernel` naming what is left */
+  collectGarbage(request: CniRequest): Promise<void> {
+    return collectGarbage(request, {
+      records: this.store.list(),
+      forget: (record) => this.forget(record),
+      removeDeadRules: () => this.adoption.removeDeadRules(),
+      log: this.options.log,
+    });
   }
 
   /**

@@ -21,6 +21,11 @@ export function hostEnd(key: PodKey): { readonly hostVeth: string; readonly host
   return { hostVeth: `veth${hash.toString('hex').slice(0, 11)}`, hostMac };
 }
 
+/** The ifb device of the bandwidth plugin for an attachment (its `getIfbDeviceName`). */
+export function pluginIfb({ network, containerId }: PodKey): string {
+  return `bwp${createHash('sha512').update(`${network}${containerId}`).digest('hex').slice(0, 12)}`;
+}
+
 /** What is kept of one that was found: it is older than all that are made from now on. */
 export function adoptedRecord(adopted: Adopted): PodRecord {
   return { ...adopted, order: 0, createdAt: isoTime() };

@@ -17,6 +17,10 @@ export interface ChainOptions {
   readonly network: string;
   /** Default cni0. */
   readonly bridge?: string;
+  /** Options of the portmap plugin beside flannel's own. */
+  readonly portmap?: object;
+  /** The bandwidth plugin's, which comes last where they are given. */
+  readonly bandwidth?: object;
 }
 
 /** One pod that the chain made. */
@@ -62,7 +66,12 @@ export class FlannelChain {
   }
 
   private portmap(runtimeConfig: object, prevResult: unknown): object {
-    return { cniVersion: '1.0.0', name: 'cbr0', type: 'portmap', snat: true, runtimeConfig, prevResult };
+    const own = { type: 'portmap', snat: true, ...this.options.portmap };
+    return { cniVersion: '1.0.0', name: 'cbr0', ...own, runtimeConfig, prevResult };
+  }
+
+  private bandwidth(prevResult: unknown): object {
+    return { cniVersion: '1.0.0', name: 'cbr0', type: 'bandwidth', ...this.options.bandwidth, prevResult };
   }
 
   private async call(command: string, pod: Omit<ChainPod, 'result'>, config: object): Promise<RunResult> {
@@ -86,7 +95,9 @@ export class FlannelChain {
   async add(containerId: string, netns: string, runtimeConfig: object = {}): Promise<ChainPod> {
     const pod = { containerId, netns, runtimeConfig };
     const first = JSON.parse((await this.call('ADD', pod, this.bridge)).stdout);
-    const { stdout } = await this.call('ADD', pod, this.portmap(runtimeConfig, first));
+    const mapped = JSON.parse((await this.call('ADD', pod, this.portmap(runtimeConfig, first))).stdout);
+    if (this.options.bandwidth === undefined) return { ...pod, result: mapped };
+    const { stdout } = await this.call('ADD', pod, this.bandwidth(mapped));
     return { ...pod, result: JSON.parse(stdout) };
   }
 

@@ -151,6 +151,7 @@ export const NDA_MASTER = 9;
 export const NUD_REACHABLE = 0x02;
 export const NUD_NOARP = 0x40;
 export const NUD_PERMANENT = 0x80;
+export const NTF_USE = 0x01;
 export const NTF_SELF = 0x02;
 export const NTF_MASTER = 0x04;
 

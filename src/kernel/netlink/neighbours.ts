@@ -137,6 +137,18 @@ export function setNeighbour(device: number, address: Address, mac: string): Cha
   };
 }
 
+/** Has the kernel ask for the address, as if a packet were to go there. */
+export function askNeighbour(device: number, address: Address): Change {
+  return {
+    what: `ask for neighbour ${address.text}`,
+    write: (to) =>
+      to
+        .message(nl.RTM_NEWNEIGH, nl.NLM_F_CREATE | nl.NLM_F_REPLACE)
+        .struct(ndmsg(address.family.af, device, 0, nl.NTF_USE))
+        .address(nl.NDA_DST, address),
+  };
+}
+
 export function deleteNeighbour(device: number, address: Address): Change {
   return {
     what: `delete neighbour ${address.text}`,

@@ -102,20 +102,21 @@ export function redirectReceived(index: number, target: number): Change {
   return { what: `redirect what device ${index} receives`, write };
 }
 
-/** A queueing discipline as it stands. `rate` is a token bucket's, in bytes per second. */
+/** A queueing discipline as it stands. `rate` and `limit` are a token bucket's, in bytes per second and bytes. */
 export interface Qdisc {
   readonly index: number;
   readonly kind: string;
   readonly root: boolean;
   readonly rate: number | undefined;
+  readonly limit: number | undefined;
 }
 
-function parseRate(options: Buffer | undefined): number | undefined {
+function parseBucket(options: Buffer | undefined): Pick<Qdisc, 'rate' | 'limit'> {
   const attributes = parseAttributes(options ?? Buffer.alloc(0));
   const wide = attributes.get(TCA_TBF_RATE64);
-  return wide === undefined
-    ? attributes.get(TCA_TBF_PARMS)?.readUInt32LE(8)
-    : Number(wide.readBigUInt64LE(0));
+  const parameters = attributes.get(TCA_TBF_PARMS);
+  const rate = wide === undefined ? parameters?.readUInt32LE(8) : Number(wide.readBigUInt64LE(0));
+  return { rate, limit: parameters?.readUInt32LE(24) };
 }
 
 export async function listQdiscs(socket: RtSocket): Promise<Qdisc[]> {
@@ -131,7 +132,9 @@ export async function listQdiscs(socket: RtSocket): Promise<Qdisc[]> {
         index: payload.readInt32LE(4),
         kind,
         root: payload.readUInt32LE(12) === TC_H_ROOT,
-        rate: kind === 'tbf' ? parseRate(attributes.get(TCA_OPTIONS)) : undefined,
+        ...(kind === 'tbf'
+          ? parseBucket(attributes.get(TCA_OPTIONS))
+          : { rate: undefined, limit: undefined }),
       });
     },
   );

@@ -33,7 +33,7 @@ async function shapeSent(
   port: Link,
   bucket: TokenBucket,
 ): Promise<void> {
-  const name = ifbName(record.hostVeth);
+  const name = record.ifb ?? ifbName(record.hostVeth);
   const alias = `${aliasPrefix}${record.network}/${record.containerId}/${record.ifname}`.slice(0, 250);
   // A redirection outlives the device it led to, and drops everything then: it is always made anew.
   await socket.batch([deleteIngress(port.index)]);
@@ -74,7 +74,7 @@ export async function unshaped(socket: RtSocket, records: readonly PodRecord[]):
     const port = links.get(record.hostVeth);
     if (port === undefined) return false;
     const { ingressRate, egressRate } = record.bandwidth ?? {};
-    const ifb = links.get(ifbName(record.hostVeth));
+    const ifb = links.get(record.ifb ?? ifbName(record.hostVeth));
     const redirects = qdiscs.some(({ index, kind }) => index === port.index && kind === 'ingress');
     return !(
       hasRate(qdiscs, port, planBucket(ingressRate, undefined)?.rate) &&

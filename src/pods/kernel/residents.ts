@@ -3,11 +3,13 @@ import { kernelFamilies } from '../../kernel/ipv6.ts';
 import { listAddresses } from '../../kernel/netlink/addresses.ts';
 import { type Link, listLinks } from '../../kernel/netlink/links.ts';
 import { listNeighbours } from '../../kernel/netlink/neighbours.ts';
+import { listQdiscs } from '../../kernel/netlink/qdiscs.ts';
 import { listRoutes } from '../../kernel/netlink/routes.ts';
 import { RtSocket } from '../../kernel/netlink/socket.ts';
 import { closeNetns, inNetns, type Netns } from '../../kernel/netns.ts';
 import { families } from '../../model/address.ts';
-import type { Inside, Resident } from '../plan/resident.ts';
+import { limitOf } from '../plan/bandwidth.ts';
+import type { Inside, Limit, Resident } from '../plan/resident.ts';
 
 const RT_SCOPE_LINK = 253;
 
@@ -43,13 +45,25 @@ async function neighbourAddresses(socket: RtSocket, bridges: readonly Link[]): P
   const lists = bridges.flatMap(({ index }) =>
     kernelFamilies().map((family) => listNeighbours(socket, family, index).catch(() => [])),
   );
-  return (await Promise.all(lists)).flat().map(({ address }) => address.text);
+  const known = (await Promise.all(lists)).flat().filter(({ mac }) => mac !== undefined);
+  return known.map(({ address }) => address.text);
 }
 
 export interface Residents {
   readonly found: readonly Resident[];
   /** Addresses that those may have which could not be entered. */
   readonly suspected: readonly string[];
+  /** The limits that stand, by the names of the devices that keep them. */
+  readonly limits: ReadonlyMap<string, Limit>;
+}
+
+async function readLimits(socket: RtSocket, links: readonly Link[]): Promise<Map<string, Limit>> {
+  const names = new Map(links.map(({ index, name }) => [index, name]));
+  const limits = new Map<string, Limit>();
+  for (const { index, root, rate, limit } of await listQdiscs(socket))
+    if (root && rate !== undefined && limit !== undefined)
+      limits.set(names.get(index) ?? '', limitOf({ rate, limit }));
+  return limits;
 }
 
 /**
@@ -61,7 +75,7 @@ export async function readResidents(socket: RtSocket, known: ReadonlySet<string>
   const unknown = links.filter(
     ({ kind, name, peerNetns }) => kind === 'veth' && peerNetns !== undefined && !known.has(name),
   );
-  if (unknown.length === 0) return { found: [], suspected: [] };
+  if (unknown.length === 0) return { found: [], suspected: [], limits: new Map() };
   const bridges = links.filter(({ kind }) => kind === 'bridge');
   const namespaces = await findNamespaces(socket, new Set(unknown.map(({ peerNetns = 0 }) => peerNetns)));
   try {
@@ -73,7 +87,8 @@ export async function readResidents(socket: RtSocket, known: ReadonlySet<string>
       found.push({ hostVeth: name, alias, bridge, hairpin: hairpin ?? false, inside });
     }
     const whole = found.every(({ inside }) => inside !== undefined);
-    return { found, suspected: whole ? [] : await neighbourAddresses(socket, bridges) };
+    const suspected = whole ? [] : await neighbourAddresses(socket, bridges);
+    return { found, suspected, limits: await readLimits(socket, links) };
   } finally {
     for (const netns of namespaces.values()) closeNetns(netns);
   }

@@ -1,7 +1,8 @@
 import { parseCidr, prefixHost } from '../../model/address.ts';
+import { ifbName } from './bandwidth.ts';
 import type { HostPortOptions, PodAddress, PodKey, PodRecord, PortMapping } from './pod.ts';
 import type { FoundMapping } from './portmap.ts';
-import type { Inside, Reservation, Resident } from './resident.ts';
+import type { Inside, Limit, Reservation, Resident } from './resident.ts';
 
 /** What is known of the node when the pods that others made are looked at. */
 export interface Findings {
@@ -12,6 +13,9 @@ export interface Findings {
   readonly bridge: string;
   /** The device name that an attachment of ours has. */
   readonly hostVethOf: (key: PodKey) => string;
+  readonly limits: ReadonlyMap<string, Limit>;
+  /** The device that the bandwidth plugin would have made. */
+  readonly pluginIfbOf: (key: PodKey) => string;
 }
 
 /** A record but for what the store adds. */
@@ -51,6 +55,27 @@ function mappingsOf(inside: Inside, found: readonly FoundMapping[]): PortMapping
   return own.filter((_, index) => texts.indexOf(texts[index]!) === index); // one for both families
 }
 
+/** The limits that stand, so that they can be put right like others, and the device that keeps one of them. */
+function bandwidthOf(
+  key: PodKey,
+  hostVeth: string,
+  findings: Findings,
+): Pick<PodRecord, 'bandwidth' | 'ifb'> {
+  const { limits } = findings;
+  const ifb = [ifbName(hostVeth), findings.pluginIfbOf(key)].find(
+    (name) => name !== hostVeth && limits.has(name),
+  );
+  const [received, sent] = [limits.get(hostVeth), ifb === undefined ? undefined : limits.get(ifb)];
+  if (received === undefined && sent === undefined) return { bandwidth: undefined };
+  return {
+    bandwidth: {
+      ...(received === undefined ? {} : { ingressRate: received.rate, ingressBurst: received.burst }),
+      ...(sent === undefined ? {} : { egressRate: sent.rate, egressBurst: sent.burst }),
+    },
+    ...(ifb === undefined || ifb === ifbName(hostVeth) ? {} : { ifb }),
+  };
+}
+
 /** Options are a pod's, in both families. */
 function optionsOf(inside: Inside, found: readonly FoundMapping[]): Pick<Adopted, 'hostPortOptions'> {
   const held = new Set(inside.addresses.map(bare));
@@ -71,9 +96,10 @@ export function planAdoption(findings: Findings): Adopted[] {
     if (inside === undefined || inside.addresses.length === 0) return [];
     if (bridge !== findings.bridge && ownKey(resident, findings) === undefined) return [];
     const { netns, netnsId, mac, mtu, routes, addresses } = inside;
+    const key = keyOf(resident, inside, findings);
     return [
       {
-        ...keyOf(resident, inside, findings),
+        ...key,
         netns,
         netnsId,
         addresses: addresses.map(addressOf),
@@ -85,7 +111,7 @@ export function planAdoption(findings: Findings): Adopted[] {
         hairpin,
         portMappings: mappingsOf(inside, findings.mappings),
         ...optionsOf(inside, findings.mappings),
-        bandwidth: undefined,
+        ...bandwidthOf(key, hostVeth, findings),
         pod: undefined,
         adopted: true,
       },

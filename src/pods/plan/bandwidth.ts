@@ -1,5 +1,5 @@
 /** The shape of a token bucket: bytes per second and bytes. */
-interface Bucket {
+export interface Bucket {
   readonly rate: number;
   readonly burst: number;
   readonly limit: number;
@@ -25,6 +25,14 @@ export function planBucket(rate: number | undefined, burst: number | undefined):
   const bucket = burst === undefined || burst === 0 || burst >= NO_BURST ? bytes * DEFAULT_BURST : burst / 8;
   const size = Math.floor(Math.max(MIN_BURST, bucket));
   return { rate: bytes, burst: size, limit: Math.floor(bytes * LATENCY) + size };
+}
+
+/** The limit that a token bucket was made for. @param bucket bytes per second and bytes */
+export function limitOf({ rate, limit }: Omit<Bucket, 'burst'>): {
+  readonly rate: number;
+  readonly burst: number;
+} {
+  return { rate: rate * 8, burst: Math.max(0, limit - Math.floor(rate * LATENCY)) * 8 };
 }
 
 /** Name of the ifb device that shapes what a pod sends, from its host-side veth's. */

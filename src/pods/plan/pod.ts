@@ -61,6 +61,8 @@ export interface PodRecord extends PodKey {
   readonly hairpin: boolean;
   readonly portMappings: readonly PortMapping[];
   readonly bandwidth: Bandwidth | undefined;
+  /** The device that shapes what the pod sends, where another plugin made it. */
+  readonly ifb?: string | undefined;
   /** True when it was found standing: another plugin made it, or its record was lost. */
   readonly adopted?: boolean | undefined;
   /** False: the bridge need not have the gateway address for this pod. */

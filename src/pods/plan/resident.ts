@@ -10,6 +10,12 @@ export interface Inside {
   readonly routes: readonly string[];
 }
 
+/** A limit of a pod's traffic: bits per second and bits. */
+export interface Limit {
+  readonly rate: number;
+  readonly burst: number;
+}
+
 /** A pod's device on the node, as it is found: no record says anything of it. */
 export interface Resident {
   readonly hostVeth: string;

@@ -1,52 +1,12 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { assertReaches, type CniNode, fetchFrom, serveName, withCniNode } from '../../lab/cni-node.ts';
+import { assertReaches, fetchFrom, serveName, withCniNode } from '../../lab/cni-node.ts';
 import { type ChainPod, FlannelChain } from '../../lab/flannel-chain.ts';
 import type { Namespace } from '../../lab/namespace.ts';
+import { addressOf, hostPort, withOldNode } from '../../lab/old-node.ts';
 import { waitFor } from '../../lab/wait.ts';
-
-const network = '10.244.0.0/16';
-const subnet = '10.244.7.0/24';
-
-const addressOf = (result: { ips: { address: string }[] }): string => result.ips[0]!.address.split('/')[0]!;
-const hostPort = (port: number) => ({
-  portMappings: [{ hostPort: port, containerPort: 80, protocol: 'tcp' }],
-});
-
-interface OldPod extends ChainPod {
-  readonly namespace: Namespace;
-}
-
-interface OldNode {
-  readonly node: CniNode;
-  readonly chain: FlannelChain;
-  /** A pod that flannel's chain makes. */
-  add(containerId: string, runtimeConfig?: object): Promise<OldPod>;
-  natTable(): Promise<string>;
-  reservations(): string[];
-}
-
-/** A node on which flannel's chain made pods before the agent came. */
-async function withOldNode(work: (old: OldNode) => Promise<void>, subnets?: string): Promise<void> {
-  await withCniNode(async (node) => {
-    await node.stopServer();
-    const dataDir = join(node.directory, 'cni-data');
-    const chain = new FlannelChain({ node: node.namespace, dataDir, subnet, network });
-    await work({
-      node,
-      chain,
-      async add(containerId, runtimeConfig = {}) {
-        const namespace = await node.pod();
-        return { ...(await chain.add(containerId, namespace.path, runtimeConfig)), namespace };
-      },
-      natTable: () => node.namespace.exec('iptables-nft-save', ['-t', 'nat']),
-      reservations: () =>
-        readdirSync(join(dataDir, 'networks/cbr0')).filter((name) => /^[0-9.]+$/.test(name)),
-    });
-  }, subnets);
-}
 
 test("pods of flannel's chain are adopted: no address twice, listed, checked, and deleted with all they have", async () => {
   await withOldNode(async ({ node, add, natTable, reservations }) => {

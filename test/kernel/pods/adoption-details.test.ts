@@ -1,0 +1,139 @@
+// What is found out about a pod that was adopted, and about one that nobody can look into.
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { type CniNode, fetchFrom, serveName, withCniNode, withOutsideClient } from '../../lab/cni-node.ts';
+import { addressOf, hostPort, withOldNode } from '../../lab/old-node.ts';
+import { waitFor } from '../../lab/wait.ts';
+
+/** The rates of a device's root and of the one that it leads what it receives to. */
+async function rates(node: CniNode, veth: string): Promise<(string | undefined)[]> {
+  const shown = await node.namespace.exec('tc', ['qdisc', 'show']);
+  const filter = await node.namespace.exec('tc', ['filter', 'show', 'dev', veth, 'ingress']);
+  const ifb = /Redirect to device (\w+)/.exec(filter)?.[1];
+  return [veth, ifb].map(
+    (device) => new RegExp(`tbf .* dev ${device} root .* rate (\\S+) burst`).exec(shown)?.[1],
+  );
+}
+
+async function loseLimits(node: CniNode, veth: string): Promise<void> {
+  await node.namespace.exec('tc', ['qdisc', 'del', 'dev', veth, 'root']);
+  await node.namespace.exec('tc', ['qdisc', 'del', 'dev', veth, 'ingress']);
+  await node.stopServer();
+  await node.startServer();
+}
+
+test('limits of a pod whose record was lost are known again: put right when they go, gone after DEL', async () => {
+  await withCniNode(async (node) => {
+    const bandwidth = { ingressRate: 8_000_000, ingressBurst: 800_000, egressRate: 16_000_000 };
+    const { call, result } = await node.added({ config: { runtimeConfig: { bandwidth } } });
+    const veth = result.interfaces[1].name;
+    await node.stopServer('SIGKILL');
+    rmSync(join(node.directory, 'pods'), { recursive: true });
+    await node.startServer();
+    const [record] = await node.records();
+    assert.deepEqual(record?.bandwidth, { ...bandwidth, egressBurst: 800_000 });
+    assert.deepEqual(await rates(node, veth), ['8Mbit', '16Mbit']);
+    await loseLimits(node, veth);
+    await waitFor('the limits to be back', async () => (await rates(node, veth)).join() === '8Mbit,16Mbit');
+    assert.equal((await call('DEL')).status, 0);
+    assert.doesNotMatch(await node.namespace.exec('ip', ['link']), /ifb|veth/);
+  });
+});
+
+test("the bandwidth plugin's limits are adopted with its device, put right, and gone after DEL", async () => {
+  const limits = {
+    ingressRate: 8_000_000,
+    ingressBurst: 800_000,
+    egressRate: 16_000_000,
+    egressBurst: 1_600_000,
+  };
+  await withOldNode(
+    async ({ node, add }) => {
+      const old = await add('old');
+      await node.startServer();
+      const [record] = await node.records();
+      assert.deepEqual(record?.bandwidth, limits);
+      assert.match(record?.ifb ?? '', /^bwp/);
+      const veth = record!.hostVeth;
+      assert.deepEqual(await rates(node, veth), ['8Mbit', '16Mbit']);
+      await loseLimits(node, veth);
+      await waitFor('the limits to be back', async () => (await rates(node, veth)).join() === '8Mbit,16Mbit');
+      assert.equal((await node.call('DEL', { containerId: 'old', netns: old.netns })).status, 0);
+      assert.doesNotMatch(await node.namespace.exec('ip', ['link']), /bwp|ifb|veth/);
+    },
+    { bandwidth: limits },
+  );
+});
+
+test("the portmap plugin's options are adopted: its conditions are not widened by our rules", async () => {
+  await withOldNode(
+    async ({ node, add, natTable }) => {
+      await node.namespace.ip(
+        'link add eth0 type bridge',
+        'addr add 192.0.2.1/24 dev eth0',
+        'link set eth0 up',
+      );
+      await node.namespace.ip('addr add 192.0.2.2/24 dev eth0');
+      const old = await add('old', hostPort(8080));
+      await serveName(old.namespace, 'old', 80);
+      const answers = async (): Promise<(string | undefined)[]> => [
+        await fetchFrom(node.namespace, '192.0.2.1', 8080),
+        await fetchFrom(node.namespace, '192.0.2.2', 8080),
+      ];
+      const before = await answers();
+      assert.deepEqual(before, ['old', undefined]);
+      await node.startServer();
+      const [record] = await node.records();
+      assert.deepEqual(record?.hostPortOptions, { snat: false, conditionsV4: ['!', '-d', '192.0.2.2/32'] });
+      await waitFor('our rules', async () => /TWILL-HP-/.test(await natTable()));
+      assert.deepEqual(await answers(), before);
+    },
+    { portmap: { snat: false, conditionsV4: ['!', '-d', '192.0.2.2'] } },
+  );
+});
+
+test('our own options of host ports are known again after the state directory was lost', async () => {
+  await withOutsideClient(async (node) => {
+    for (const [at, options] of [{ snat: false }, { masqAll: true }, { markMasqBit: 4 }, {}].entries())
+      await node.added({ config: { ...options, runtimeConfig: hostPort(8080 + at) } });
+    const known = async () =>
+      (await node.records()).map(({ containerId, hostPortOptions }) => [containerId, hostPortOptions]);
+    const before = await known();
+    await node.stopServer('SIGKILL');
+    rmSync(join(node.directory, 'pods'), { recursive: true });
+    await node.startServer();
+    assert.deepEqual((await known()).sort(), before.sort());
+  });
+});
+
+test('the address of a pod that nobody can look into is not given out: whoever answers for it has it', async () => {
+  await withOldNode(async ({ node, add, reservations }) => {
+    const hidden = await add('hidden');
+    // Its namespace has neither a name nor a process any more; an open file keeps it.
+    const keeper = node.namespace.spawn(
+      'bash',
+      ['-c', `exec 9<${hidden.netns} && echo kept && exec sleep 600`],
+      {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      },
+    );
+    await once(keeper.stdout!, 'data');
+    await node.namespace.exec('ip', ['netns', 'del', hidden.namespace.name]);
+    for (const name of reservations()) rmSync(join(node.directory, 'cni-data/networks/cbr0', name));
+    await node.namespace.exec('ip', ['neigh', 'flush', 'dev', 'cni0']);
+    await node.startServer();
+    assert.deepEqual(await node.records(), []);
+    assert.equal(addressOf(hidden.result), '10.244.7.2');
+    const { result } = await node.added();
+    assert.equal(result.ips[0].address, '10.244.7.3/24');
+    const asked = await node.container({ runtimeConfig: { ips: ['10.244.7.2'] } });
+    assert.match((await asked.call('ADD')).json.msg, /10\.244\.7\.2 is in use/);
+    assert.match(node.log, /a pod that cannot be looked into has this address/);
+    const free = await node.added({}, { runtimeConfig: { ips: ['10.244.7.9'] } });
+    assert.equal(free.result.ips[0].address, '10.244.7.9/24');
+    keeper.kill();
+  });
+});

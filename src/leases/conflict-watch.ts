@@ -56,7 +56,9 @@ export class ConflictWatch {
   }
 
   private find(): void {
-    this.known = leaseConflicts(this.source.leases().values());
+    // One that leaves for another is followed for a moment beside it.
+    const staying = [...this.source.leases().values()].filter(({ leaving }) => !leaving);
+    this.known = leaseConflicts(staying);
     // One lease can be in conflict with all others: the metric says how many there are.
     for (const { kind, leases, detail } of this.known.slice(0, MOST_TOLD)) {
       if (this.limiter.allow(detail) !== undefined)

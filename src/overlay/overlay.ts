@@ -93,6 +93,7 @@ export class Overlay {
       contest: this.contest,
       checksumOffload: options.checksumOffload,
       publishedMac: (family) => source.publishedMac(family),
+      macContested: (family, mac) => source.macContested(family, mac),
     });
     const { bridge, formerNetworks: former } = options;
     this.ground = new NodeGround({ source, bridge, former });

@@ -22,6 +22,8 @@ export interface VtepsOptions {
   readonly checksumOffload: boolean | undefined;
   /** VTEP MAC that is published for this node beyond doubt. */
   readonly publishedMac: (family: Family) => string | undefined;
+  /** True when another node said before us that the MAC which we publish is its. */
+  readonly macContested: (family: Family, mac: string) => boolean;
 }
 
 /** The name under which repairs of a device are counted. */
@@ -73,14 +75,29 @@ export class Vteps {
       const name = vxlanName(family, backend.vni);
       const standing = host.links.find((link) => link.name === name && link.kind === 'vxlan');
       const known = macs.get(name);
-      const mac =
+      const found =
         known === undefined
           ? (standing?.mac ?? publishedMac(family) ?? randomMac())
           : this.settled(name, known, standing?.mac ?? known);
+      const mac = this.uncontested(name, family, found);
       if (known !== mac) macs.set(name, mac);
       result.set(family.name, mac);
     }
     return result;
+  }
+
+  /**
+   * One MAC belongs to one node, and who said so first is believed: the other takes a new one (nodes with one machine-id
+   * get one from udev; or somebody says that he has ours, and we have since written our lease anew).
+   */
+  private uncontested(device: string, family: Family, mac: string): string {
+    if (!this.options.macContested(family, mac)) return mac;
+    const chosen = randomMac();
+    this.options.log.error(
+      { device, before: mac, now: chosen },
+      "another node's lease has our VTEP MAC, and had it first: taking a new one",
+    );
+    return chosen;
   }
 
   /**

@@ -1,3 +1,5 @@
+import { uptime } from 'node:os';
+
 /**
  * The clocks. The wall clock can be set at any moment, by an administrator or by the time service at boot, so that nothing
  * may be measured with it: a wait would last for hours, or a repair not come. It is for what people read and for what
@@ -7,6 +9,11 @@
 /** Milliseconds since this process began, by the monotonic clock: for every interval, age, time-out and order. */
 export function monotonicMs(): number {
   return performance.now();
+}
+
+/** Seconds since this machine was started, the time that it slept included. */
+export function bootSeconds(): number {
+  return uptime();
 }
 
 /** Milliseconds since the epoch, as this node believes: a time stamp, never one side of a difference of two readings. */

@@ -27,6 +27,16 @@ export interface Credentials {
   readonly password: string;
 }
 
+/** What a user of etcd may do. */
+export interface EtcdUser extends Credentials {
+  /** All keys that start with this it may read and write. */
+  readonly prefix?: string;
+  /** The one key that it may write. */
+  readonly key?: string;
+  readonly readable?: readonly string[];
+  readonly readablePrefix?: string;
+}
+
 const clientPort = 2379;
 /** etcd takes no path for a Unix socket: it makes a file of this name in its working directory. */
 const socketName = 'socket:1';
@@ -157,14 +167,25 @@ export class LabEtcd {
    * @param readable keys that the user may read besides
    */
   async requireUser(user: Credentials, prefix: string, readable: readonly string[] = []): Promise<void> {
+    await this.requireUsers([{ ...user, prefix, readable }]);
+  }
+
+  /** From now on only these users may read and write, each what it is given; `client` is the administrator. */
+  async requireUsers(users: readonly EtcdUser[]): Promise<void> {
     const root = { username: 'root', password: 'root of the lab' };
-    const role = this.client.role('network');
-    await role.create();
-    await role.grant({ permission: 'Readwrite', range: this.client.range({ prefix }) });
-    for (const key of readable) await role.grant({ permission: 'Read', key });
+    for (const { username, key, prefix, readable = [], readablePrefix } of users) {
+      const role = this.client.role(`role-${username}`);
+      await role.create();
+      const range = (start: string) => this.client.range({ prefix: start });
+      if (prefix !== undefined) await role.grant({ permission: 'Readwrite', range: range(prefix) });
+      if (key !== undefined) await role.grant({ permission: 'Readwrite', key });
+      for (const one of readable) await role.grant({ permission: 'Read', key: one });
+      if (readablePrefix !== undefined)
+        await role.grant({ permission: 'Read', range: range(readablePrefix) });
+    }
     await this.client.role('root').create();
     for (const { username, password, roleName } of [
-      { ...user, roleName: 'network' },
+      ...users.map((user) => ({ ...user, roleName: `role-${user.username}` })),
       { ...root, roleName: 'root' },
     ]) {
       await this.client.user(username).create(password);

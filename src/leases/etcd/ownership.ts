@@ -1,12 +1,15 @@
-import { randomInt } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Prefix } from '../../model/address.ts';
 import { TwillError } from '../../model/error.ts';
 import { monotonicMs } from '../../process/clock.ts';
-import type { Log } from '../../process/log.ts';
+import { type Log, LogLimiter } from '../../process/log.ts';
 import { ReconcileLoop } from '../../process/loop.ts';
 import { type Claim, claimedLease, isAnothers, saysLease, subnetsOf } from '../plan/claim.ts';
 import { formatLeaseValue, type Lease, sameLease } from '../plan/lease.ts';
-import { chooseSubnet, fits, type NodeIdentity } from '../plan/subnet-choice.ts';
+import { fits } from '../plan/subnet-choice.ts';
+import { TENURE_MS } from '../plan/tenure.ts';
+import { EtcdAcquisition, type Held } from './acquisition.ts';
+import { removeImpostors } from './impostors.ts';
 import type { LeaseRecord } from './records.ts';
 import { EtcdRenewal } from './renewal.ts';
 import type { EtcdLeases } from './store.ts';
@@ -18,19 +21,15 @@ const RACE_RETRIES = 10;
 /** An unproven takeover that nobody has disputed for this long counts as ours. */
 const DISPUTE_MS = 60_000;
 
-/** So often a lease is written back to a node with our own public IP; one that goes on for longer may be the right one. */
+/** So often a lease is written back to a node that may be the right one; one that goes on for longer is. */
 const MOST_ASSERTIONS = 20;
+/** So many follow at once; further ones come as seldom as that, in milliseconds: often enough for those who believe us. */
+const FREE_ASSERTIONS = 3;
+const ASSERTION_GAP_MS = TENURE_MS / 8;
+/** For so long after our lease was taken we look for what was made beside it. */
+const AFTERMATH_MS = 2 * TENURE_MS;
 /** After so long without a dispute the next one is the first. */
 const QUIET_MS = 10 * 60_000;
-
-interface Held {
-  readonly record: LeaseRecord;
-  readonly lease: Lease;
-  /** Taken over by public IP alone, at this time by the monotonic clock; undefined when the lease is ours beyond doubt. */
-  readonly unprovenSince: number | undefined;
-  /** How often we have written our content back after another node overwrote it, and when by the monotonic clock. */
-  readonly asserted: { readonly count: number; readonly at: number };
-}
 
 export interface OwnershipOptions {
   readonly store: EtcdLeases;
@@ -46,8 +45,8 @@ export interface OwnershipOptions {
  *
  * Two nodes that are given the same public IP find the same lease. The one that held it writes its content back; the
  * newcomer, which took it over on no other evidence than the IP, gives way to a subnet of its own. Both then hold
- * different subnets, and both can see and name the other: nothing flaps. Whoever else writes over our lease does not get
- * it either: its key is still the one that we made.
+ * different subnets, and both can see and name the other: nothing flaps. Whoever else writes over our lease, deletes it or
+ * takes its subnet does not get it either: as long as our etcd lease has not run out, we take it back.
  */
 export class EtcdOwnership {
   private readonly options: OwnershipOptions;
@@ -56,7 +55,11 @@ export class EtcdOwnership {
   private held: Held | undefined;
   private previous: readonly Prefix[] | undefined;
   private readonly foreign = new Set<string>();
+  private readonly limiter = new LogLimiter();
+  private readonly acquisition: EtcdAcquisition;
   private readonly renewal: EtcdRenewal;
+  private readonly abort = new AbortController();
+  private aftermath: NodeJS.Timeout | undefined;
 
   constructor(options: OwnershipOptions) {
     this.options = options;
@@ -66,7 +69,8 @@ export class EtcdOwnership {
       work: () => this.work(),
       backoffMs: { first: 200, longest: 10_000 },
     });
-    const { store, log, renewMarginSeconds: marginSeconds } = options;
+    const { store, tracker, log, renewMarginSeconds: marginSeconds } = options;
+    this.acquisition = new EtcdAcquisition(store, tracker, log);
     this.renewal = new EtcdRenewal({
       store,
       log,
@@ -103,6 +107,8 @@ export class EtcdOwnership {
 
   async stop(): Promise<void> {
     this.renewal.stop();
+    this.abort.abort();
+    clearTimeout(this.aftermath);
     await this.loop.stop();
   }
 
@@ -118,8 +124,12 @@ export class EtcdOwnership {
     const { tracker, log } = this.options;
     const { name } = held.record;
     const record = tracker.records.get(name);
-    if (record === undefined) {
+    if (record === undefined && !(this.renewal.lives && fits(wish.config, subnetsOf(held.lease)))) {
       this.lose(held, 'its key was deleted or has expired');
+      return;
+    }
+    if (record === undefined) {
+      await this.assert(held, undefined, claimedLease(wish, subnetsOf(held.lease)));
       return;
     }
     if (!fits(wish.config, subnetsOf(held.lease))) {
@@ -131,9 +141,9 @@ export class EtcdOwnership {
     const lease = claimedLease(wish, subnetsOf(held.lease));
     const overwritten = record.revision > held.record.revision && record.value !== held.record.value;
     if (overwritten && !saysLease(record, lease)) {
-      // A key that was made anew is its maker's; one that was written over is still ours.
-      if (record.created !== held.record.created && isAnothers(record, lease))
-        this.lose(held, 'another node holds its key now');
+      // A key that was made anew after ours had run out is its maker's.
+      const anew = record.created !== held.record.created && isAnothers(record, lease);
+      if (anew && !this.renewal.lives) this.lose(held, 'another node holds its key now');
       else await this.dispute(held, record, lease);
       return;
     }
@@ -143,43 +153,70 @@ export class EtcdOwnership {
       const updated = await this.options.store.update(record, formatLeaseValue(lease));
       if (updated === undefined) throw await this.raced(name);
       log.info({ lease: name, value: updated.value }, 'updated our lease');
-      this.hold({ ...held, record: updated, lease }, true);
+      this.hold(
+        { ...held, record: updated, lease, origin: { ...held.origin, revision: updated.revision } },
+        true,
+      );
     }
-    if (this.renewal.due && !(await this.renewal.renew(record))) {
-      await tracker.refresh();
-      if (this.held !== undefined) this.lose(this.held, 'its etcd lease has expired or was revoked');
-    }
+    if (monotonicMs() - held.asserted.at < AFTERMATH_MS)
+      await removeImpostors(this.options, held.origin, lease);
+    if (this.renewal.due) await this.renew(record);
   }
 
+  private async renew(record: LeaseRecord): Promise<void> {
+    if (await this.renewal.renew(record)) return;
+    await this.options.tracker.refresh();
+    const { held } = this;
+    if (held === undefined) return;
+    if (this.renewal.lives) await this.assert(held, undefined, held.lease);
+    else this.lose(held, 'its etcd lease has expired');
+  }
+
+  /** Another value stands in the place of ours. */
   private async dispute(held: Held, record: LeaseRecord, lease: Lease): Promise<void> {
-    const { store, log } = this.options;
-    const { name } = held.record;
-    const details = { lease: name, ours: held.record.value, theirs: record.value };
     const now = monotonicMs();
     const unproven = held.unprovenSince !== undefined && now - held.unprovenSince < DISPUTE_MS;
-    const count = now - held.asserted.at < QUIET_MS ? held.asserted.count + 1 : 1;
-    if (unproven || (count > MOST_ASSERTIONS && !isAnothers(record, lease))) {
-      this.foreign.add(name);
-      log.error(
-        details,
-        'another node with our public IP holds this subnet: taking another; give the nodes different public IPs',
-      );
-      this.previous = undefined;
-      this.held = undefined;
-      this.options.onOwn();
+    const { count, first } = held.asserted;
+    // The node that had the subnet a moment before we made our lease takes it back in the same way.
+    const late = held.madeAt !== undefined && first - held.madeAt < TENURE_MS;
+    const yields = isAnothers(record, lease) ? late : !held.sure;
+    if (!unproven && !(count >= MOST_ASSERTIONS && yields)) {
+      await this.assert(held, record, lease);
       return;
     }
-    log.error(
-      details,
-      'another node has overwritten our lease: writing it back; give nodes different public IPs, and each the right to write its own key alone',
+    const { name } = held.record;
+    this.foreign.add(name);
+    this.options.log.error(
+      { lease: name, ours: held.record.value, theirs: record.value },
+      'another node holds this subnet: taking another; give nodes different public IPs',
     );
-    // On our own etcd lease: on another's, or on none, the key would not live and die with us.
-    const updated = await store.update(
-      { ...record, etcdLease: held.record.etcdLease },
-      formatLeaseValue(lease),
-    );
-    if (updated === undefined) throw await this.raced(name);
-    this.hold({ ...held, record: updated, lease, asserted: { count, at: now } }, false);
+    this.previous = undefined;
+    this.held = undefined;
+    this.options.onOwn();
+  }
+
+  /** Writes our lease back. @param record what stands in its place; undefined where it is gone */
+  private async assert(held: Held, record: LeaseRecord | undefined, lease: Lease): Promise<void> {
+    const { store, log } = this.options;
+    const { name } = held.record;
+    const now = monotonicMs();
+    const lately = now - held.asserted.at < QUIET_MS ? held.asserted : { count: 0, first: now };
+    const count = lately.count + 1;
+    if (this.limiter.allow(name) !== undefined)
+      log.error(
+        { lease: name, ours: held.record.value, theirs: record?.value ?? 'nothing', count },
+        'another has overwritten or deleted our lease: writing it back; give nodes different public IPs, and each the right to write its own key alone',
+      );
+    if (count > FREE_ASSERTIONS)
+      await sleep(ASSERTION_GAP_MS, undefined, { signal: this.abort.signal }).catch(() => undefined);
+    const updated = await store.retake(held.record, formatLeaseValue(lease), record !== undefined);
+    this.hold({ ...held, record: updated, lease, asserted: { count, at: now, first: lately.first } }, false);
+    if (updated.etcdLease !== held.record.etcdLease) await this.renewal.begin(updated);
+    await removeImpostors(this.options, held.origin, lease);
+    // Some may have come to etcd before what we wrote, and not to us.
+    clearTimeout(this.aftermath);
+    this.aftermath = setTimeout(() => this.loop.trigger('our lease was taken'), AFTERMATH_MS / 2);
+    this.aftermath.unref();
   }
 
   private lose(held: Held, why: string): void {
@@ -190,57 +227,23 @@ export class EtcdOwnership {
   }
 
   private async acquire(wish: Claim): Promise<void> {
+    const refused = new Set<string>();
     for (let attempt = 0; attempt < RACE_RETRIES; attempt++) {
       if (attempt > 0) await this.options.tracker.refresh();
-      const held = await this.tryAcquire(wish);
-      if (held === undefined) continue;
       const old = this.standing();
-      this.renewal.schedule(60);
+      const held = await this.acquisition.attempt(wish, {
+        previous: this.previous,
+        foreign: new Set([...this.foreign, ...refused]),
+        standing: old,
+        refused,
+      });
+      if (held === undefined) continue;
       this.hold(held, true);
       if (old !== undefined && old.name !== held.record.name) await this.options.store.remove(old);
+      await this.renewal.begin(held.record);
       return;
     }
     throw new TwillError('conflict', 'other nodes took every subnet that was tried first');
-  }
-
-  private async tryAcquire(wish: Claim): Promise<Held | undefined> {
-    const { store, tracker, log } = this.options;
-    const identity: NodeIdentity = { ...wish.identity, previous: this.previous ?? wish.identity.previous };
-    const choice = chooseSubnet({
-      config: wish.config,
-      leases: [...tracker.leases.values()],
-      identity,
-      blocked: tracker.blocked(),
-      foreign: this.foreign,
-      random: (below) => (below > 0 ? randomInt(below) : 0),
-    });
-    const base = { asserted: { count: 0, at: 0 }, unprovenSince: undefined };
-    if (choice.kind === 'reuse') {
-      const lease = claimedLease(wish, subnetsOf(choice.lease));
-      const known = tracker.records.get(choice.lease.name);
-      const record = known === undefined ? undefined : await store.update(known, formatLeaseValue(lease));
-      if (record === undefined) return undefined;
-      log.info(
-        { lease: record.name, reservation: record.etcdLease === '0' },
-        'reusing the lease that carries our public IP',
-      );
-      return { ...base, record, lease, unprovenSince: choice.proven ? undefined : monotonicMs() };
-    }
-    const lease = claimedLease(wish, choice.subnets);
-    const standing = this.standing();
-    let reserved = false;
-    for (const one of choice.obsolete)
-      if (one.name !== standing?.name && !(await this.giveBack(one))) reserved = true;
-    const value = formatLeaseValue(lease);
-    // A reservation of ours may stand for the same IPv4 subnet.
-    const record =
-      standing === undefined
-        ? await store.create(lease.name, value, reserved)
-        : await store.move(standing, lease.name, value);
-    if (record === undefined) return undefined;
-    if (standing !== undefined) tracker.forget(standing.name);
-    log.info({ lease: record.name }, 'leased a subnet');
-    return { ...base, record, lease };
   }
 
   /** The lease that we hold, where another is to take its place; a reservation stays where it is. */
@@ -248,27 +251,6 @@ export class EtcdOwnership {
     const { name } = this.held?.record ?? {};
     const record = name === undefined ? undefined : this.options.tracker.records.get(name);
     return record?.etcdLease === '0' ? undefined : record;
-  }
-
-  /** @returns false when it stays: it is a reservation */
-  private async giveBack(lease: Lease): Promise<boolean> {
-    const { store, tracker, log } = this.options;
-    const record = tracker.records.get(lease.name);
-    if (record === undefined) return true;
-    if (record.etcdLease === '0') {
-      log.warn(
-        { lease: lease.name },
-        'the subnet reserved for us does not fit the network configuration: leaving it as it is, delete or move it',
-      );
-      return false;
-    }
-    log.warn(
-      { lease: lease.name },
-      'our lease does not fit the network configuration any more, giving it back',
-    );
-    await store.remove(record);
-    tracker.forget(lease.name);
-    return true;
   }
 
   private hold(held: Held, tell: boolean): void {

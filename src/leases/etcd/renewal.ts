@@ -1,5 +1,5 @@
 import { describeError } from '../../model/error.ts';
-import { LONGEST_TIMER_MS, monotonicMs } from '../../process/clock.ts';
+import { bootSeconds, LONGEST_TIMER_MS, monotonicMs } from '../../process/clock.ts';
 import type { Log } from '../../process/log.ts';
 import type { LeaseRecord } from './records.ts';
 import type { EtcdLeases } from './store.ts';
@@ -23,8 +23,8 @@ export class EtcdRenewal {
   private timer: NodeJS.Timeout | undefined;
   /** By the monotonic clock: the node's own may be set. */
   private at = Number.POSITIVE_INFINITY;
-  /** When the lease ends, by the same clock. */
-  private ends: number | undefined;
+  /** When our etcd lease ends unless it is renewed, in seconds since the machine was started: etcd's clock does not sleep. */
+  private endsAt = 0;
 
   constructor(options: RenewalOptions) {
     this.options = options;
@@ -36,7 +36,13 @@ export class EtcdRenewal {
 
   /** Seconds until the lease ends; undefined before the first renewal, and for a reservation. */
   get secondsLeft(): number | undefined {
-    return this.ends === undefined ? undefined : Math.max(0, (this.ends - monotonicMs()) / 1000);
+    const { endsAt } = this;
+    return endsAt === 0 || endsAt === Number.POSITIVE_INFINITY ? undefined : Math.max(0, endsAt - bootSeconds());
+  }
+
+  /** Our etcd lease cannot have run out: where it is gone, somebody has taken it away. */
+  get lives(): boolean {
+    return bootSeconds() < this.endsAt;
   }
 
   schedule(seconds: number): void {
@@ -46,18 +52,25 @@ export class EtcdRenewal {
     this.timer.unref();
   }
 
+  /** From now on this key's etcd lease is the one to be renewed. */
+  async begin(record: LeaseRecord): Promise<void> {
+    this.endsAt = 0;
+    if (!(await this.renew(record))) this.schedule(1);
+  }
+
   /** Renews the key's etcd lease; a failure is logged, and tried again later. @returns false when the lease is gone */
   async renew({ etcdLease }: LeaseRecord): Promise<boolean> {
     const { store, log, marginSeconds } = this.options;
     if (etcdLease === '0') {
-      this.ends = undefined;
+      this.endsAt = Number.POSITIVE_INFINITY;
       this.schedule(LONGEST_SECONDS); // a reservation does not expire
       return true;
     }
     try {
+      const asked = bootSeconds();
       const ttl = await store.keepAlive(etcdLease);
       if (ttl === 0) return false;
-      this.ends = monotonicMs() + ttl * 1000;
+      this.endsAt = asked + ttl;
       this.schedule(Math.max(1, Math.min(ttl / 3, Math.max(ttl - marginSeconds, ttl / 6), LONGEST_SECONDS)));
     } catch (error) {
       log.warn({ error: describeError(error) }, 'cannot renew our lease, will retry');

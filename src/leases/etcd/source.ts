@@ -1,7 +1,8 @@
-import type { Address } from '../../model/address.ts';
+import type { Address, Family } from '../../model/address.ts';
 import { describeError } from '../../model/error.ts';
 import type { Log } from '../../process/log.ts';
-import type { Claim } from '../plan/claim.ts';
+import { type Claim, speaks } from '../plan/claim.ts';
+import { macContested } from '../plan/holders.ts';
 import type { Lease } from '../plan/lease.ts';
 import { fitsLimits, keepsSubnets } from '../plan/network-change.ts';
 import { type NetworkConfig, parseNetworkConfig } from '../plan/network-config.ts';
@@ -37,6 +38,7 @@ export class EtcdSource implements LeaseSource {
         this.onChange('peers');
       },
       config: (text) => this.readConfig(text),
+      works: (lease) => this.current === undefined || speaks(this.current.backend, lease),
     });
     this.ownership = new EtcdOwnership({
       store: this.store,
@@ -108,7 +110,7 @@ export class EtcdSource implements LeaseSource {
   }
 
   leases(): ReadonlyMap<string, Lease> {
-    return this.tracker.leases;
+    return this.tracker.belief.followed(this.tracker.leases);
   }
 
   leaseSecondsLeft(): number | undefined {
@@ -129,6 +131,17 @@ export class EtcdSource implements LeaseSource {
 
   publishedMac(): undefined {
     return undefined; // etcd knows nodes by their public IP alone, and that may be another's too
+  }
+
+  macContested(family: Family, mac: string): boolean {
+    const { name } = this.own() ?? {};
+    const record = name === undefined ? undefined : this.tracker.records.get(name);
+    const lease = name === undefined ? undefined : this.tracker.leases.get(name);
+    if (record === undefined || lease === undefined || this.current === undefined) return false;
+    // Whoever starts now knows no other order than that of the writes.
+    const own = { ...lease, order: { created: record.created, changed: Number(record.revision) } };
+    const networks = this.current.families.map(({ network }) => network);
+    return macContested(own, { family, mac }, this.tracker.leases.values(), networks);
   }
 
   networkUp(): void {}

@@ -154,6 +154,28 @@ export class EtcdLeases {
   }
 
   /**
+   * Puts our key whatever stands in its place, on our own etcd lease where that lives: on another's, or on none, the key
+   * would not live and die with us.
+   * @param known the key as we wrote it last
+   * @param there false where the key is gone: a reservation that was taken away comes back as a lease
+   */
+  async retake({ name, etcdLease }: LeaseRecord, value: string, there: boolean): Promise<LeaseRecord> {
+    const lives = etcdLease === '0' ? there : (await this.keepAlive(etcdLease)) > 0;
+    const lease = lives ? etcdLease : await this.grant();
+    const key = Buffer.from(this.keyOf(name));
+    const answer = await this.connection.call(`write ${this.keyOf(name)}`, (client) =>
+      client.kv.txn({
+        success: [
+          { request_put: { key, value: Buffer.from(value), lease } },
+          // It sees what was put, and says which revision made the key.
+          { request_range: { key } },
+        ],
+      }),
+    );
+    return this.keys.record(answer.responses[1]!.response_range.kvs[0]!);
+  }
+
+  /**
    * Puts a key of another name in the place of one that is as we know it, in one step and on the same etcd lease.
    * @returns undefined when somebody else has the key or the IPv4 subnet, or changed the known one
    */

@@ -3,7 +3,8 @@ import type { Prefix } from '../../model/address.ts';
 import { describeError, isTwillError, TwillError } from '../../model/error.ts';
 import { coalesce } from '../../process/coalesce.ts';
 import { type Log, LogLimiter } from '../../process/log.ts';
-import { type Lease, parseLease, parseLeaseKeyName, sameLease } from '../plan/lease.ts';
+import { Belief } from '../belief.ts';
+import { type Lease, parseLease, parseLeaseKeyName } from '../plan/lease.ts';
 import type { LeaseEvent, LeaseRecord } from './records.ts';
 import type { EtcdLeases } from './store.ts';
 
@@ -20,6 +21,8 @@ export type TrackedStore = Pick<EtcdLeases, 'list' | 'watch' | 'keyOf' | 'reconn
 export interface TrackerEvents {
   leases(names: ReadonlySet<string>): void;
   config(text: string | undefined): void;
+  /** False of a lease that is of no use under the network configuration. */
+  works(lease: Lease): boolean;
 }
 
 function sameRecord(a: LeaseRecord, b: LeaseRecord | undefined): boolean {
@@ -38,7 +41,9 @@ function sameRecord(a: LeaseRecord, b: LeaseRecord | undefined): boolean {
  */
 export class EtcdTracker {
   readonly records = new Map<string, LeaseRecord>();
+  /** As they stand in etcd. */
   readonly leases = new Map<string, Lease>();
+  readonly belief: Belief;
   /** Entries that cannot be read, with the reason. */
   readonly malformed = new Map<string, string>();
   configText: string | undefined;
@@ -65,6 +70,11 @@ export class EtcdTracker {
     this.store = store;
     this.log = log;
     this.events = events;
+    this.belief = new Belief({
+      log,
+      works: (lease) => events.works(lease),
+      onSettled: (names) => events.leases(names),
+    });
   }
 
   start(): void {
@@ -79,6 +89,7 @@ export class EtcdTracker {
 
   async stop(): Promise<void> {
     this.abort.abort();
+    this.belief.stop();
     await this.running;
   }
 
@@ -98,9 +109,23 @@ export class EtcdTracker {
     if ((this.records.get(record.name)?.revision ?? 0n) >= record.revision) return;
     this.recent?.set(record.name, record.revision);
     this.put(record);
+    this.belief.settleNow(record.name);
   }
 
+  /** We have deleted a key ourselves. */
   forget(name: string): void {
+    this.belief.settleNow(name);
+    this.drop(name);
+  }
+
+  /** A key is gone. One without an etcd lease (a reservation) is its administrator's to take away. */
+  private gone(name: string): void {
+    const given = this.records.get(name)?.etcdLease === '0';
+    this.belief.said(name, this.leases.get(name), { lease: undefined, given });
+    this.drop(name);
+  }
+
+  private drop(name: string): void {
     this.records.delete(name);
     this.leases.delete(name);
     this.malformed.delete(name);
@@ -130,7 +155,7 @@ export class EtcdTracker {
     });
     for (const name of [...this.records.keys()]) {
       if (names.has(name) || newer(name, revision)) continue;
-      this.forget(name);
+      this.gone(name);
       changed.add(name);
     }
     this.relist = false;
@@ -157,22 +182,21 @@ export class EtcdTracker {
     this.events.config(text);
   }
 
-  /** A lease that says what it said before has said so since then. */
   private read({ name, value, oversize, created, revision }: LeaseRecord): Lease {
     if (oversize !== undefined)
       throw new TwillError('invalid', `its value of ${oversize} characters is longer than any lease's`);
-    const lease = parseLease(name, value, { created, changed: Number(revision) });
-    const known = this.leases.get(name);
-    const same = known?.order.created === created && sameLease(known, lease);
-    return same ? { ...lease, order: known.order } : lease;
+    return parseLease(name, value, { created, changed: Number(revision) });
   }
 
   private put(record: LeaseRecord): void {
     this.records.set(record.name, record);
+    const before = this.leases.get(record.name);
     try {
-      this.leases.set(record.name, this.read(record));
+      const lease = this.read(record);
+      this.leases.set(record.name, this.belief.said(record.name, before, { lease }) ?? lease);
       this.malformed.delete(record.name);
     } catch (error) {
+      this.belief.said(record.name, before, { lease: undefined });
       this.leases.delete(record.name);
       const reason = describeError(error);
       if (this.malformed.get(record.name) !== reason && this.unreadable.allow(record.name) !== undefined)
@@ -189,7 +213,7 @@ export class EtcdTracker {
       if ((this.records.get(name)?.revision ?? 0n) >= at) continue;
       this.recent?.set(name, at);
       if (event.type === 'put') this.put(event.record);
-      else this.forget(name);
+      else this.gone(name);
       changed.add(name);
     }
     if (revision > this.revision) this.revision = revision;

@@ -1,4 +1,5 @@
 import type { Log } from '../../process/log.ts';
+import { Belief } from '../belief.ts';
 import { type Lease, sameLease } from '../plan/lease.ts';
 import type { NodeRecord, OwnNode } from './records.ts';
 
@@ -11,6 +12,8 @@ export interface KubeNodesOptions {
   readonly onOwn: (change: OwnNodeChange) => void;
   /** Leases of nodes have changed. */
   readonly onLeases: () => void;
+  /** False of a lease that is of no use under the network configuration. */
+  readonly works: (lease: Lease) => boolean;
 }
 
 const addresses = ({ publicIps, internalIps }: OwnNode): string =>
@@ -18,7 +21,9 @@ const addresses = ({ publicIps, internalIps }: OwnNode): string =>
 
 /** Mirrors what the Kubernetes nodes say of their leases, and our own node. */
 export class KubeNodes {
+  /** As the nodes say them. */
   readonly leases = new Map<string, Lease>();
+  readonly belief: Belief;
   /** Nodes whose leases cannot be read, with the reason. */
   readonly malformed = new Map<string, string>();
   private readonly options: KubeNodesOptions;
@@ -26,6 +31,8 @@ export class KubeNodes {
 
   constructor(options: KubeNodesOptions) {
     this.options = options;
+    const { log, works, onLeases } = options;
+    this.belief = new Belief({ log, works, onSettled: onLeases });
   }
 
   /** Our own node; undefined when there is none of our name. */
@@ -57,9 +64,13 @@ export class KubeNodes {
       this.options.log.warn({ node: name, reason: problem }, 'skipped a node whose lease cannot be read');
     if (problem === undefined) this.malformed.delete(name);
     else this.malformed.set(name, problem);
-    if (lease === undefined) return this.leases.delete(name);
-    if (known !== undefined && sameLease(known, lease)) return false;
-    this.leases.set(name, lease);
+    if (known === undefined && lease === undefined) return false;
+    if (known !== undefined && lease !== undefined && sameLease(known, lease)) return false;
+    // Nodes are deleted by administrators.
+    const current = this.belief.said(name, known, { lease, given: record === undefined });
+    if (name === this.options.nodeName) this.belief.settleNow(name);
+    if (current === undefined) this.leases.delete(name);
+    else this.leases.set(name, current);
     return true;
   }
 

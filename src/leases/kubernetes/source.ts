@@ -6,7 +6,8 @@ import { describeError, isTwillError } from '../../model/error.ts';
 import { guarded } from '../../process/guarded.ts';
 import type { Log } from '../../process/log.ts';
 import { NetworkConfigFile } from '../network-config-file.ts';
-import type { Claim } from '../plan/claim.ts';
+import { type Claim, speaks } from '../plan/claim.ts';
+import { macContested } from '../plan/holders.ts';
 import { type Lease, leaseFamily } from '../plan/lease.ts';
 import { inNetwork, keepsSubnets } from '../plan/network-change.ts';
 import type { NetworkConfig } from '../plan/network-config.ts';
@@ -152,6 +153,7 @@ export class KubeSource implements LeaseSource {
         if (change === 'addresses') this.onChange('own');
       },
       onLeases: () => this.onChange('peers'),
+      works: (lease) => this.current === undefined || speaks(this.current.backend, lease),
     });
     const complete = new Promise<void>((resolve) => {
       this.listed = resolve;
@@ -216,7 +218,7 @@ export class KubeSource implements LeaseSource {
   }
 
   leases(): ReadonlyMap<string, Lease> {
-    return this.nodes?.leases ?? new Map();
+    return this.nodes?.belief.followed(this.nodes.leases) ?? new Map();
   }
 
   leaseSecondsLeft(): undefined {
@@ -240,6 +242,13 @@ export class KubeSource implements LeaseSource {
     return lease === undefined ? undefined : leaseFamily(lease, family)?.vtepMac;
   }
 
+  macContested(family: Family, mac: string): boolean {
+    const own = this.nodes?.leases.get(this.nodeName);
+    if (own === undefined || this.nodes === undefined || this.current === undefined) return false;
+    const networks = this.current.families.map(({ network }) => network);
+    return macContested(own, { family, mac }, this.nodes.leases.values(), networks);
+  }
+
   networkUp(): void {
     this.ownership.networkUp();
   }
@@ -257,6 +266,7 @@ export class KubeSource implements LeaseSource {
     this.abort.abort();
     this.configFile.close();
     clearTimeout(this.configTimer);
+    this.nodes?.belief.stop();
     await Promise.all([this.ownership.stop(), this.store?.stop()]);
   }
 }

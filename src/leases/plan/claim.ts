@@ -1,4 +1,4 @@
-import type { Prefix } from '../../model/address.ts';
+import { type Prefix, prefixesOverlap } from '../../model/address.ts';
 import { TwillError } from '../../model/error.ts';
 import {
   formatLeaseValue,
@@ -23,6 +23,12 @@ export interface Claim {
 /** Names the backend and VNI that a lease of ours carries. */
 export function claimBackend(backend: Backend): { backend: string; vni: number | undefined } {
   return { backend: backend.type, vni: backend.type === 'vxlan' ? backend.vni : undefined };
+}
+
+/** True when the lease is of this backend and VNI: another may be followed once it is. */
+export function speaks(backend: Backend, lease: Lease): boolean {
+  const claim = claimBackend(backend);
+  return lease.backend === claim.backend && (lease.vni ?? claim.vni) === claim.vni;
 }
 
 /** The lease that publishes the claim with these subnets. */
@@ -75,6 +81,18 @@ export function claimedNodeLease(
     return { family, subnet, publicIp, vtepMac: identity.vtepMacs.get(family.name) };
   });
   return { name: node.name, ...claimBackend(config.backend), families, order: noOrder };
+}
+
+/** Their subnets have addresses in common. */
+export function overlaps(a: Lease, b: Lease): boolean {
+  return a.families.some(({ subnet }) => b.families.some((other) => prefixesOverlap(subnet, other.subnet)));
+}
+
+/** Their VXLAN devices are said to have one MAC address. */
+export function haveOneMac(a: Lease, b: Lease): boolean {
+  return a.families.some(
+    ({ family, vtepMac }) => vtepMac !== undefined && vtepMac === leaseFamily(b, family)?.vtepMac,
+  );
 }
 
 export const subnetsOf = (lease: Lease): Prefix[] => lease.families.map(({ subnet }) => subnet);

@@ -1,5 +1,5 @@
 import { type Address, type Family, type Prefix, prefixContains } from '../../model/address.ts';
-import type { Lease, LeaseFamily } from './lease.ts';
+import { type Lease, type LeaseFamily, leaseFamily } from './lease.ts';
 import { inside } from './network-change.ts';
 
 /** Why leases do not get what they claim: by name of the lease, then by name of the family. */
@@ -52,6 +52,27 @@ class AddressTable {
   }
 }
 
+/**
+ * True when another lease of the networks said before our own that it has this VTEP MAC, which ours says. Who starts now believes that one.
+ * @param own our lease, with its true place in the order
+ */
+export function macContested(
+  own: Lease,
+  { family, mac }: { readonly family: Family; readonly mac: string },
+  leases: Iterable<Lease>,
+  networks: readonly Prefix[],
+): boolean {
+  if (leaseFamily(own, family)?.vtepMac !== mac) return false;
+  for (const other of leases) {
+    if (other.name === own.name) continue;
+    const entry = leaseFamily(other, family);
+    if (entry?.vtepMac !== mac || !networks.some((network) => inside(network, entry.subnet))) continue;
+    const [first, second] = [other.order.changed, own.order.changed];
+    if (first < second || (first === second && other.name < own.name)) return true;
+  }
+  return false;
+}
+
 /** What the leases of one family hold so far. */
 class FamilyHolders {
   readonly subnetLengths: ReadonlySet<number>;
@@ -60,6 +81,8 @@ class FamilyHolders {
   /** Public IPs within the pod network; where the nodes' network is another, as it should be, there are none. */
   private readonly publicIps: AddressTable;
   private readonly macs = new Map<string, Lease>();
+  /** Two leases have one MAC address. */
+  shared = false;
 
   constructor(family: Family, networks: readonly Prefix[], subnetLengths: ReadonlySet<number>) {
     this.networks = networks;
@@ -95,9 +118,12 @@ class FamilyHolders {
       if (node !== undefined) return `its public IP ${publicIp.text} is in the subnet of ${node.name}`;
     }
     const owner = vtepMac === undefined ? undefined : this.macs.get(vtepMac);
-    if (owner !== undefined)
+    // A node that has taken another subnet is behind one address with both, as long as the first is still followed.
+    const moved = owner?.leaving && leaseFamily(owner, family)?.publicIp.text === publicIp.text;
+    if (moved) this.shared = true;
+    if (owner !== undefined && !moved)
       return `its VTEP MAC ${vtepMac} is that of ${owner.name}, which had it first: one of the two nodes needs another (nodes with one machine-id get one MAC from udev)`;
-    if (vtepMac !== undefined) this.macs.set(vtepMac, lease);
+    if (vtepMac !== undefined && !moved) this.macs.set(vtepMac, lease);
     if (this.nested(publicIp)) this.publicIps.add(publicIp, family.bits, lease);
     return undefined;
   }
@@ -201,6 +227,8 @@ export class LeaseHolders {
     const reason = holders.takeSubnet(lease, entry) ?? holders.takeIdentity(lease, entry);
     if (reason !== undefined && this.networks.some((network) => inside(network, subnet)))
       this.contested = true;
+    // What one of them brings must not be taken away with the other.
+    if (holders.shared) this.contested = true;
     return reason;
   }
 

@@ -45,6 +45,8 @@ export interface Lease {
   readonly vni: number | undefined;
   readonly families: readonly LeaseFamily[];
   readonly order: LeaseOrder;
+  /** Its source says something else, or nothing, since a moment ago: another may be this same node's. */
+  readonly leaving?: boolean;
 }
 
 export function leaseFamily(lease: Lease, family: Family): LeaseFamily | undefined {

@@ -47,6 +47,8 @@ export interface LeaseSource {
   publicIps(): readonly Address[];
   /** VTEP MAC that is published for this node beyond doubt, for a node whose own memory of it is gone. */
   publishedMac(family: Family): string | undefined;
+  /** True when another node's lease said before ours that it has this VTEP MAC, which ours says: it will be believed. */
+  macContested(family: Family, mac: string): boolean;
   /** Pods of this node can be wired and reached now. */
   networkUp(): void;
   status(): SourceStatus;

@@ -49,7 +49,8 @@ const subnetsOf = (lease: Lease): Prefix[] => lease.families.map(({ subnet }) =>
 const sameSubnets = (a: readonly Prefix[], b: readonly Prefix[]): boolean =>
   a.length === b.length && a.every((subnet) => b.some((other) => other.text === subnet.text));
 
-function carriesOurIp(lease: Lease, identity: NodeIdentity): boolean {
+/** What the lease says of the first family is our own public IP. */
+export function carriesOurIp(lease: Lease, identity: NodeIdentity): boolean {
   const [first] = identity.publicIps; // IPv4 where there is one: flannel compares that alone
   return first !== undefined && leaseFamily(lease, first.family)?.publicIp.value === first.value;
 }
@@ -63,7 +64,7 @@ export function provesOwnership(lease: Lease, identity: NodeIdentity): boolean {
 }
 
 /** The subnet file is this node's alone; public IP and MAC address anybody who reads the leases can write into another. */
-function wasOurs(lease: Lease, { previous }: NodeIdentity): boolean {
+export function wasOurs(lease: Lease, { previous }: NodeIdentity): boolean {
   return sameSubnets(subnetsOf(lease), previous);
 }
 

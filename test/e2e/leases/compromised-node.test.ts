@@ -1,113 +1,24 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { Etcd3 } from 'etcd3';
-import { stringify } from 'yaml';
-import { etcdPrefix, type Lab, withLab } from '../../lab/lab.ts';
-import type { LabNode } from '../../lab/node.ts';
+import { withLab } from '../../lab/lab.ts';
 import { servicePort } from '../../lab/place.ts';
-import type { Pod } from '../../lab/pod.ts';
 import { subnetKeys } from '../../lab/two-nodes.ts';
-import { healthFlags, readyz } from '../agent/readiness.ts';
-import { flannelLease } from '../overlay/state.ts';
-
-const user = { username: 'node', password: 'every node has it' };
-const flags = [`--etcd-username=${user.username}`, `--etcd-password=${user.password}`, ...healthFlags];
-const clusterIp = '10.96.0.50';
-
-const service = [
-  {
-    apiVersion: 'v1',
-    kind: 'Service',
-    metadata: { name: 'web', namespace: 'default' },
-    spec: { clusterIP: clusterIp, ports: [{ port: 80, targetPort: servicePort }] },
-  },
-  (address: string) => ({
-    apiVersion: 'discovery.k8s.io/v1',
-    kind: 'EndpointSlice',
-    metadata: { name: 'web-1', namespace: 'default', labels: { 'kubernetes.io/service-name': 'web' } },
-    addressType: 'IPv4',
-    ports: [{ name: '', port: servicePort, protocol: 'TCP' }],
-    endpoints: [{ addresses: [address], conditions: { ready: true } }],
-  }),
-] as const;
-
-const value = (ip: string, mac: string): string =>
-  JSON.stringify({ PublicIP: ip, BackendType: 'vxlan', BackendData: { VNI: 1, VtepMAC: mac } });
-
-/** Counts what the node receives that is for others: what is encapsulated, and what is not. */
-async function watchPackets(node: LabNode): Promise<() => Promise<string>> {
-  const rules = [
-    'add table inet watch',
-    'add chain inet watch in { type filter hook prerouting priority -400; }',
-    'add rule inet watch in iifname eth0 udp dport 8472 counter',
-    'add rule inet watch in iifname eth0 ip daddr { 10.244.0.0/16, 10.96.0.0/16 } counter',
-  ];
-  await node.namespace.exec('nft', ['-f', '-'], { input: `${rules.join('\n')}\n` });
-  return () => node.exec('nft', ['list', 'table', 'inet', 'watch']);
-}
-
-interface Stage {
-  readonly lab: Lab;
-  readonly one: LabNode;
-  readonly two: LabNode;
-  readonly three: LabNode;
-  readonly pods: readonly [Pod, Pod];
-  readonly attacker: Etcd3;
-  /** The value of a node's lease, and where it is. */
-  readonly lease: (node: LabNode) => Promise<{ name: string; mac: string; value: string }>;
-}
-
-async function stage(lab: Lab): Promise<Stage> {
-  const [one, two, three] = lab.nodes as [LabNode, LabNode, LabNode];
-  await lab.etcd.requireUser(user, subnetKeys, [`${etcdPrefix}/config`]);
-  // The one that will be compromised is the oldest.
-  await three.startAgent(flags);
-  await Promise.all([one, two].map((node) => node.startAgent(flags)));
-  const pods = [await one.addPod('a'), await two.addPod('b')] as const;
-  for (const pod of pods) await pod.serve();
-  lab.writeManifest('web.yaml', `${stringify(service[0])}---\n${stringify(service[1](pods[1].ipv4))}`);
-  await Promise.all([one, two].map((node) => node.startProxy()));
-  const attacker = new Etcd3({ hosts: lab.etcd.localEndpoint, auth: user });
-  const lease = async (node: LabNode) => {
-    const keys = await lab.etcd.keys(subnetKeys);
-    const found = keys.find((key) => key.value.includes(`"PublicIP":"${node.ipv4}"`));
-    assert.ok(found, `no lease of ${node.name}`);
-    const mac = /VtepMAC":"([^"]+)/.exec(found.value)?.[1] ?? '';
-    return { name: found.key.slice(subnetKeys.length), mac, value: found.value };
-  };
-  return { lab, one, two, three, pods, attacker, lease };
-}
-
-async function answers({ lab, pods: [a, b] }: Stage): Promise<void> {
-  const targets = [
-    [a, b.ipv4, servicePort],
-    [b, a.ipv4, servicePort],
-    [a, clusterIp, 80],
-  ] as const;
-  for (const [from, address, port] of targets)
-    await lab.waitFor(`an answer from ${address}`, () =>
-      from.probe.ask({ protocol: 'tcp', address, port, timeoutMs: 500 }),
-    );
-}
-
-/** An administrator's lease arrives at the nodes: they follow etcd, and have looked at all that was written before. */
-async function follows({ lab, one, two }: Stage, third: number): Promise<void> {
-  const { key, value: good } = flannelLease(
-    third,
-    `02:00:00:00:01:${third % 90}`.padEnd(17, '0'),
-    `198.51.100.${third}`,
-  );
-  await lab.etcd.put(key, good);
-  for (const node of [one, two])
-    await lab.waitFor(`a later lease to arrive at ${node.name}`, async () =>
-      (await node.exec('ip', ['route'])).includes(`10.244.${third}.0/24 `),
-    );
-}
+import { readyz } from '../agent/readiness.ts';
+import {
+  answers,
+  clusterIp,
+  flagsOf,
+  follows,
+  sharedStage,
+  sharedUser,
+  value,
+  watchPackets,
+} from './compromised.ts';
 
 test('whatever a compromised node writes beside the others’ leases, their traffic goes on, and none of it reaches it', async () => {
   await withLab({ nodes: 3, underlay: 'ipv4' }, async (lab) => {
-    const made = await stage(lab);
+    const made = await sharedStage(lab);
     const { one, two, three, pods, attacker, lease } = made;
     const [a, b] = pods;
     await answers(made);
@@ -204,7 +115,7 @@ test('whatever a compromised node writes beside the others’ leases, their traf
     // From the beginning, in whatever order etcd lists them.
     for (const node of [one, two]) {
       await node.agent!.kill();
-      await node.startAgent(flags);
+      await node.startAgent(flagsOf(sharedUser));
     }
     await follows(made, 231);
     await answers(made);
@@ -228,7 +139,7 @@ test('whatever a compromised node writes beside the others’ leases, their traf
 
 test('a lease that another node overwrites is put back by its owner, every time, and the owner keeps its subnet', async () => {
   await withLab({ nodes: 3, underlay: 'ipv4' }, async (lab) => {
-    const made = await stage(lab);
+    const made = await sharedStage(lab);
     const { two, three, attacker, lease } = made;
     const { name, value: right } = await lease(two);
     await three.agent!.kill();

@@ -62,7 +62,7 @@ async function until(check: () => boolean): Promise<void> {
 }
 
 async function tracked(store: FakeStore): Promise<EtcdTracker> {
-  const tracker = new EtcdTracker(store, log, { leases: () => {}, config: () => {} });
+  const tracker = new EtcdTracker(store, log, { leases: () => {}, config: () => {}, works: () => true });
   tracker.start();
   await until(() => store.handler !== undefined && tracker.connected);
   return tracker;

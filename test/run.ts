@@ -4,6 +4,7 @@ import { readdirSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
+import { guardThisProcess } from './lab/guard.ts';
 
 const kinds = ['unit', 'golden', 'kernel', 'e2e'];
 const concurrency = 2;
@@ -41,6 +42,7 @@ if (files.length === 0) {
 // Proxies that are started without a place of their own must not leave one on this machine.
 process.env.TWILL_INSPECT_SOCKET ??= 'none';
 
+const guard = await guardThisProcess();
 const skipped: string[] = [];
 const stream = run({ files, concurrency, timeout: fileTimeoutMs });
 stream.on('test:fail', () => {
@@ -52,7 +54,8 @@ stream.on('test:pass', (test) => {
 });
 const output = stream.compose(new spec());
 output.pipe(process.stdout);
-output.on('end', () => {
+output.on('end', async () => {
+  await guard.close();
   if (skipped.length === 0) return;
   process.stdout.write(`\nSKIPPED, not tested here:\n${skipped.map((line) => `  ${line}\n`).join('')}`);
   if (process.env.CI === 'true') {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { formatTable } from '../../src/inspect/table.ts';
 import { describeError } from '../../src/model/error.ts';
+import { guardThisProcess } from '../lab/guard.ts';
 import type { Benchmark, BenchmarkOptions, Measurement } from './benchmark.ts';
 
 const usage = `npm run bench [-- OPTIONS] [NAME…]
@@ -93,6 +94,7 @@ async function main(): Promise<void> {
     ...(values['peer-cni-dir'] === undefined ? {} : { peerCniDir: values['peer-cni-dir'] }),
     progress: (line) => process.stderr.write(`${line}\n`),
   };
+  const guard = await guardThisProcess();
   const rows: Row[] = [];
   for (const { name, run } of await findBenchmarks(positionals)) {
     options.progress(`benchmark ${name}`);
@@ -103,6 +105,7 @@ async function main(): Promise<void> {
       process.exitCode = 1;
     }
   }
+  await guard.close();
   writeFileSync(values.json, `${JSON.stringify(rows, undefined, 2)}\n`);
   process.stdout.write(`${table(rows)}`);
 }

@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before } from 'node:test';
 import { askAgent } from '../../src/inspect/client.ts';
@@ -68,7 +67,7 @@ export class CniNode {
   private constructor(namespace: Namespace, subnets: string) {
     this.namespace = namespace;
     this.subnets = subnets;
-    this.directory = mkdtempSync(join(tmpdir(), 'twill-cni-'));
+    this.directory = mkdtempSync(join(namespace.directory, 'cni-'));
     this.stateDirectory = this.directory;
     this.socketPath = join(this.directory, 'cni.sock');
   }

@@ -99,6 +99,8 @@ export class Guard {
     const child = spawn(process.execPath, [join(import.meta.dirname, 'guard-process.js'), id], {
       detached: true,
       stdio: ['pipe', 'pipe', 'inherit'],
+      // A guard outlives what it guards: that of a guarded process ends last, and is nobody's.
+      env: { ...process.env, [ownerVariable]: '' },
     });
     child.stdin.on('error', () => {});
     const ready = await Promise.race([once(child.stdout, 'data'), once(child, 'exit')]);
@@ -124,6 +126,17 @@ export class Guard {
     this.child.stdin!.end('keep');
     await this.exited;
   }
+}
+
+/**
+ * Guards this process itself: whatever it starts from now on, and every temporary file of it and of what it starts, goes
+ * when it ends in any way, SIGKILL included.
+ */
+export async function guardThisProcess(): Promise<Guard> {
+  const guard = await Guard.start();
+  process.env.TMPDIR = guard.directory;
+  process.env[ownerVariable] = guard.id;
+  return guard;
 }
 
 let shared: Promise<Guard> | undefined;

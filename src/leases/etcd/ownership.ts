@@ -4,7 +4,7 @@ import { TwillError } from '../../model/error.ts';
 import { monotonicMs } from '../../process/clock.ts';
 import { type Log, LogLimiter } from '../../process/log.ts';
 import { ReconcileLoop } from '../../process/loop.ts';
-import { type Claim, claimedLease, isAnothers, saysLease, subnetsOf } from '../plan/claim.ts';
+import { type Claim, claimedLease, isAnothers, isTwins, saysLease, subnetsOf } from '../plan/claim.ts';
 import { formatLeaseValue, type Lease, sameLease } from '../plan/lease.ts';
 import { fits } from '../plan/subnet-choice.ts';
 import { TENURE_MS } from '../plan/tenure.ts';
@@ -175,7 +175,8 @@ export class EtcdOwnership {
   /** Another value stands in the place of ours. */
   private async dispute(held: Held, record: LeaseRecord, lease: Lease): Promise<void> {
     const now = monotonicMs();
-    const unproven = held.unprovenSince !== undefined && now - held.unprovenSince < DISPUTE_MS;
+    const unproven =
+      held.unprovenSince !== undefined && now - held.unprovenSince < DISPUTE_MS && isTwins(record, lease);
     const { count, first } = held.asserted;
     // The node that had the subnet a moment before we made our lease takes it back in the same way.
     const late = held.madeAt !== undefined && first - held.madeAt < TENURE_MS;
@@ -212,7 +213,8 @@ export class EtcdOwnership {
     const updated = await store.retake(held.record, formatLeaseValue(lease), record !== undefined);
     this.hold({ ...held, record: updated, lease, asserted: { count, at: now, first: lately.first } }, false);
     if (updated.etcdLease !== held.record.etcdLease) await this.renewal.begin(updated);
-    await removeImpostors(this.options, held.origin, lease);
+    // To another MAC address, say, where somebody else's lease keeps ours.
+    if (!(await removeImpostors(this.options, held.origin, lease))) this.options.onOwn();
     // Some may have come to etcd before what we wrote, and not to us.
     clearTimeout(this.aftermath);
     this.aftermath = setTimeout(() => this.loop.trigger('our lease was taken'), AFTERMATH_MS / 2);

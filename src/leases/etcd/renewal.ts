@@ -37,7 +37,9 @@ export class EtcdRenewal {
   /** Seconds until the lease ends; undefined before the first renewal, and for a reservation. */
   get secondsLeft(): number | undefined {
     const { endsAt } = this;
-    return endsAt === 0 || endsAt === Number.POSITIVE_INFINITY ? undefined : Math.max(0, endsAt - bootSeconds());
+    return endsAt === 0 || endsAt === Number.POSITIVE_INFINITY
+      ? undefined
+      : Math.max(0, endsAt - bootSeconds());
   }
 
   /** Our etcd lease cannot have run out: where it is gone, somebody has taken it away. */

@@ -113,6 +113,18 @@ export function saysLease({ name, value }: LeaseText, lease: Lease): boolean {
   }
 }
 
+/** The text is readable and carries one of the lease's public IPs: it is ours, or a node's that was given the same. */
+export function isTwins({ name, value }: LeaseText, lease: Lease): boolean {
+  try {
+    const { families } = parseLease(name, value);
+    return families.some(
+      ({ family, publicIp }) => leaseFamily(lease, family)?.publicIp.text === publicIp.text,
+    );
+  } catch {
+    return false;
+  }
+}
+
 /** The text is readable and carries none of the lease's public IPs: it is somebody else's. */
 export function isAnothers({ name, value }: LeaseText, lease: Lease): boolean {
   try {

@@ -9,6 +9,7 @@ const isolate = `
   mount --rbind "$1" /mnt
   mount -t tmpfs none /run
   mount -t tmpfs none /tmp
+  unset TMPDIR
   ip link set lo up
   cd /mnt
   "$2" build/test/lab/demo-under-signals.js

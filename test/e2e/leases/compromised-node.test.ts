@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { withLab } from '../../lab/lab.ts';
 import { servicePort } from '../../lab/place.ts';
 import { subnetKeys } from '../../lab/two-nodes.ts';
 import { readyz } from '../agent/readiness.ts';
@@ -10,16 +9,15 @@ import {
   clusterIp,
   flagsOf,
   follows,
-  sharedStage,
+  onSharedStage,
   sharedUser,
   value,
   watchPackets,
 } from './compromised.ts';
 
 test('whatever a compromised node writes beside the others’ leases, their traffic goes on, and none of it reaches it', async () => {
-  await withLab({ nodes: 3, underlay: 'ipv4' }, async (lab) => {
-    const made = await sharedStage(lab);
-    const { one, two, three, pods, attacker, lease } = made;
+  await onSharedStage(async (made) => {
+    const { lab, one, two, three, pods, attacker, lease } = made;
     const [a, b] = pods;
     await answers(made);
     const own = await lease(three);
@@ -133,14 +131,12 @@ test('whatever a compromised node writes beside the others’ leases, their traf
       assert.ok((await one.exec('ip', ['route'])).includes(line), line);
     const counters = await seen();
     assert.equal(counters.match(/packets 0 bytes 0/g)?.length, 2, counters);
-    attacker.close();
   });
 });
 
 test('a lease that another node overwrites is put back by its owner, every time, and the owner keeps its subnet', async () => {
-  await withLab({ nodes: 3, underlay: 'ipv4' }, async (lab) => {
-    const made = await sharedStage(lab);
-    const { two, three, attacker, lease } = made;
+  await onSharedStage(async (made) => {
+    const { lab, two, three, attacker, lease } = made;
     const { name, value: right } = await lease(two);
     await three.agent!.kill();
     for (const wrong of [
@@ -158,6 +154,5 @@ test('a lease that another node overwrites is put back by its owner, every time,
       );
     }
     await answers(made);
-    attacker.close();
   });
 });

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { Etcd3 } from 'etcd3';
 import { stringify } from 'yaml';
 import type { Credentials } from '../../lab/etcd.ts';
-import { etcdPrefix, type Lab } from '../../lab/lab.ts';
+import { etcdPrefix, type Lab, withLab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
 import { servicePort } from '../../lab/place.ts';
 import type { Pod } from '../../lab/pod.ts';
@@ -69,7 +69,20 @@ export interface Stage {
  * A cluster whose third node will be compromised; it is the oldest.
  * @param users of the nodes, by their place, who are already required by etcd
  */
-export async function stage(lab: Lab, users: readonly Credentials[]): Promise<Stage> {
+export async function onStage(
+  lab: Lab,
+  users: readonly Credentials[],
+  work: (made: Stage) => Promise<void>,
+): Promise<void> {
+  const attacker = new Etcd3({ hosts: lab.etcd.localEndpoint, auth: users[2]! });
+  try {
+    await work(await stage(lab, users, attacker));
+  } finally {
+    attacker.close();
+  }
+}
+
+async function stage(lab: Lab, users: readonly Credentials[], attacker: Etcd3): Promise<Stage> {
   const [one, two, three] = lab.nodes as [LabNode, LabNode, LabNode];
   const start = (index: number) => lab.nodes[index]!.startAgent(flagsOf(users[index]!));
   await start(2);
@@ -78,7 +91,6 @@ export async function stage(lab: Lab, users: readonly Credentials[]): Promise<St
   for (const pod of pods) await pod.serve();
   lab.writeManifest('web.yaml', `${stringify(service[0])}---\n${stringify(service[1](pods[1].ipv4))}`);
   await Promise.all([one, two].map((node) => node.startProxy()));
-  const attacker = new Etcd3({ hosts: lab.etcd.localEndpoint, auth: users[2]! });
   const lease = async (node: LabNode) => {
     const keys = await lab.etcd.keys(subnetKeys);
     const found = keys.find((key) => key.value.includes(`"PublicIP":"${node.ipv4}"`));
@@ -90,9 +102,11 @@ export async function stage(lab: Lab, users: readonly Credentials[]): Promise<St
 }
 
 /** The stage where all nodes share one user. */
-export async function sharedStage(lab: Lab): Promise<Stage> {
-  await lab.etcd.requireUser(sharedUser, subnetKeys, [`${etcdPrefix}/config`]);
-  return stage(lab, [sharedUser, sharedUser, sharedUser]);
+export async function onSharedStage(work: (made: Stage) => Promise<void>): Promise<void> {
+  await withLab({ nodes: 3, underlay: 'ipv4' }, async (lab) => {
+    await lab.etcd.requireUser(sharedUser, subnetKeys, [`${etcdPrefix}/config`]);
+    await onStage(lab, [sharedUser, sharedUser, sharedUser], work);
+  });
 }
 
 /** Traffic between the pods of the others goes on, and to a Service. */

@@ -11,9 +11,9 @@ import {
   clusterIp,
   flagsOf,
   follows,
+  onSharedStage,
+  onStage,
   type Stage,
-  sharedStage,
-  stage,
   value,
   watchPackets,
 } from './compromised.ts';
@@ -63,7 +63,7 @@ async function reboot(node: LabNode, user: Credentials): Promise<void> {
 
 test('agents work with the right to write their own key alone, and whatever one of them writes, the others go on', async () => {
   await withLab({ nodes: 3, underlay: 'ipv4' }, async (lab) => {
-    const [one, two] = lab.nodes as [LabNode, LabNode];
+    const two = lab.nodes[1]!;
     await lab.etcd.requireUsers(users);
     await two.startAgent(flagsOf(users[1]!), false);
     await lab.waitFor('the agent to say what it needs', () =>
@@ -74,95 +74,96 @@ test('agents work with the right to write their own key alone, and whatever one 
     for (const index of [2, 1, 0]) await reserve(lab, index);
     await two.agentReady();
     await two.agent!.stop();
-    const made = await stage(lab, users);
-    const { three, pods, attacker, lease } = made;
-    assert.deepEqual(await Promise.all(lab.nodes.map(async (node) => (await lease(node)).name)), names);
-    await answers(made);
-    await three.agent!.kill();
-    const seen = await watchPackets(three);
-    const end = await streams(made);
-
-    const victim = await lease(two);
-    const victimKey = subnetKeys + victim.name;
-    const ownKey = subnetKeys + names[2];
-    const mortal = lab.etcd.client.lease(600);
-    await mortal.put(`${subnetKeys}10.244.60.0-24`).value(value('192.0.2.60', '02:00:00:00:00:60'));
-    const mortalId = await mortal.grant();
-    for (const [what, forbidden] of [
-      ['write it', () => attacker.put(victimKey).value('x')],
-      ['delete it', () => attacker.delete().key(victimKey)],
-      ['delete all', () => attacker.delete().prefix(subnetKeys)],
-      ['make another', () => attacker.put(`${subnetKeys}10.244.99.0-24`).value(victim.value)],
-      ['a part of its subnet', () => attacker.put(`${victimKey.replace('-24', '-25')}`).value(victim.value)],
-      [
-        'beside its own',
-        () =>
-          attacker
-            .if(ownKey, 'Mod', '>', 0)
-            .then(attacker.put(ownKey).value('x'), attacker.put(victimKey).value('x'))
-            .commit(),
-      ],
-      ['the configuration', () => attacker.put(`${etcdPrefix}/config`).value('{}')],
-      ['end another node’s etcd lease', () => attacker.leaseClient.leaseRevoke({ ID: mortalId })],
-      [
-        'live on it',
-        () => attacker.kv.put({ key: Buffer.from(ownKey), value: Buffer.from('x'), lease: mortalId }),
-      ],
-    ] as const)
-      await assert.rejects(async () => forbidden(), /permission denied/i, what);
-
-    let third = 100;
-    for (const text of [
-      value(two.ipv4, victim.mac),
-      value(one.ipv4, (await lease(one)).mac),
-      value(three.ipv4, victim.mac),
-      value(pods[1].ipv4, '02:00:00:00:66:01'),
-      value(clusterIp, '02:00:00:00:66:02'),
-      value('192.0.2.1', '02:00:00:00:66:03'),
-      value('127.0.0.1', '02:00:00:00:66:04'),
-      value(two.ipv4, 'ff:ff:ff:ff:ff:ff'),
-      JSON.stringify({ PublicIP: two.ipv4, BackendType: 'host-gw' }),
-      'rubbish',
-      'x'.repeat(1_000_000),
-    ]) {
-      await attacker.put(ownKey).value(text);
-      await attacker.delete().key(ownKey);
-      await attacker.put(ownKey).value(text);
-      await follows(made, third++);
-    }
-    await answers(made);
-
-    // The oldest lease says all that its node could know the victim by, and the victim remembers nothing.
-    await end();
-    await attacker.put(ownKey).value(value(two.ipv4, victim.mac));
-    await reboot(two, users[1]!);
-    await one.agent!.kill();
-    await one.startAgent(flagsOf(users[0]!));
-    assert.ok(readFileSync(two.subnetFile, 'utf8').includes('FLANNEL_SUBNET=10.244.12.1/24'));
-    await answers(made);
-
-    // It says that it has the victim's MAC address, and the victim has its lease written anew since: at another address.
-    const before = await lease(two);
-    await attacker.put(ownKey).value(value(three.ipv4, before.mac));
-    await two.namespace.ip('address add 192.0.2.112/24 dev eth0');
-    await two.agent!.stop();
-    await two.startAgent([...flagsOf(users[1]!), '--public-ip=192.0.2.112']);
-    const moved = async (): Promise<string> => (await lab.etcd.get(victimKey)) ?? '';
-    await lab.waitFor('another MAC address', async () => !(await moved()).includes(before.mac));
-    assert.match(await moved(), /"PublicIP":"192\.0\.2\.112"/);
-    await one.agent!.kill();
-    await one.startAgent(flagsOf(users[0]!));
-    await answers(made);
-    await noPacket(seen);
-    mortal.release();
-    attacker.close();
+    await onStage(lab, users, ownKeyAttacks);
   });
 });
 
+/** Whatever the third node writes. */
+async function ownKeyAttacks(made: Stage): Promise<void> {
+  const { lab, one, two, three, pods, attacker, lease } = made;
+  assert.deepEqual(await Promise.all(lab.nodes.map(async (node) => (await lease(node)).name)), names);
+  await answers(made);
+  await three.agent!.kill();
+  const seen = await watchPackets(three);
+  const end = await streams(made);
+
+  const victim = await lease(two);
+  const victimKey = subnetKeys + victim.name;
+  const ownKey = subnetKeys + names[2];
+  const mortal = lab.etcd.client.lease(600);
+  await mortal.put(`${subnetKeys}10.244.60.0-24`).value(value('192.0.2.60', '02:00:00:00:00:60'));
+  const mortalId = await mortal.grant();
+  for (const [what, forbidden] of [
+    ['write it', () => attacker.put(victimKey).value('x')],
+    ['delete it', () => attacker.delete().key(victimKey)],
+    ['delete all', () => attacker.delete().prefix(subnetKeys)],
+    ['make another', () => attacker.put(`${subnetKeys}10.244.99.0-24`).value(victim.value)],
+    ['a part of its subnet', () => attacker.put(`${victimKey.replace('-24', '-25')}`).value(victim.value)],
+    [
+      'beside its own',
+      () =>
+        attacker
+          .if(ownKey, 'Mod', '>', 0)
+          .then(attacker.put(ownKey).value('x'), attacker.put(victimKey).value('x'))
+          .commit(),
+    ],
+    ['the configuration', () => attacker.put(`${etcdPrefix}/config`).value('{}')],
+    ['end another node’s etcd lease', () => attacker.leaseClient.leaseRevoke({ ID: mortalId })],
+    [
+      'live on it',
+      () => attacker.kv.put({ key: Buffer.from(ownKey), value: Buffer.from('x'), lease: mortalId }),
+    ],
+  ] as const)
+    await assert.rejects(async () => forbidden(), /permission denied/i, what);
+
+  let third = 100;
+  for (const text of [
+    value(two.ipv4, victim.mac),
+    value(one.ipv4, (await lease(one)).mac),
+    value(three.ipv4, victim.mac),
+    value(pods[1].ipv4, '02:00:00:00:66:01'),
+    value(clusterIp, '02:00:00:00:66:02'),
+    value('192.0.2.1', '02:00:00:00:66:03'),
+    value('127.0.0.1', '02:00:00:00:66:04'),
+    value(two.ipv4, 'ff:ff:ff:ff:ff:ff'),
+    JSON.stringify({ PublicIP: two.ipv4, BackendType: 'host-gw' }),
+    'rubbish',
+    'x'.repeat(1_000_000),
+  ]) {
+    await attacker.put(ownKey).value(text);
+    await attacker.delete().key(ownKey);
+    await attacker.put(ownKey).value(text);
+    await follows(made, third++);
+  }
+  await answers(made);
+
+  // The oldest lease says all that its node could know the victim by, and the victim remembers nothing.
+  await end();
+  await attacker.put(ownKey).value(value(two.ipv4, victim.mac));
+  await reboot(two, users[1]!);
+  await one.agent!.kill();
+  await one.startAgent(flagsOf(users[0]!));
+  assert.ok(readFileSync(two.subnetFile, 'utf8').includes('FLANNEL_SUBNET=10.244.12.1/24'));
+  await answers(made);
+
+  // It says that it has the victim's MAC address, and the victim's lease has been written anew since.
+  const before = await lease(two);
+  await attacker.put(ownKey).value(value(three.ipv4, before.mac));
+  await lab.etcd.put(victimKey, 'rubbish');
+  await lab.waitFor('another MAC address', async () => {
+    const text = await lab.etcd.get(victimKey);
+    return text?.includes(two.ipv4) && !text.includes(before.mac);
+  });
+  await one.agent!.kill();
+  await one.startAgent(flagsOf(users[0]!));
+  await answers(made);
+  await noPacket(seen);
+  mortal.release();
+}
+
 test('a node that may delete every lease and take its subnet gets no packet for it: its owner takes it back', async () => {
-  await withLab({ nodes: 3, underlay: 'ipv4' }, async (lab) => {
-    const made = await sharedStage(lab);
-    const { two, three, attacker, lease } = made;
+  await onSharedStage(async (made) => {
+    const { lab, two, three, attacker, lease } = made;
     await answers(made);
     await three.agent!.kill();
     const seen = await watchPackets(three);
@@ -230,6 +231,5 @@ test('a node that may delete every lease and take its subnet gets no packet for 
     await made.one.startAgent(flagsOf({ username: 'node', password: 'every node has it' }));
     await answers(made);
     await noPacket(seen);
-    attacker.close();
   });
 });

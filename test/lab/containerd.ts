@@ -24,12 +24,23 @@ const mountScript = `
   mount -t tmpfs none /var/lib
   mount -t tmpfs none /opt
   mkdir -p /opt/cni/bin /opt/etc /opt/work
-  cp ${loopbackPlugin} /opt/cni/bin
+  cp ${loopbackPlugin} $TWILL_PLUGINS /opt/cni/bin
   mount -t overlay none -o lowerdir=/etc,upperdir=/opt/etc,workdir=/opt/work /etc
   mount -t tmpfs none /run
-  "$TWILL_PROGRAM" install-cni --cni-socket="$TWILL_SOCKET"
+  if [ -n "$TWILL_CONFLIST" ]; then
+    mkdir -p /etc/cni/net.d
+    printf %s "$TWILL_CONFLIST" >/etc/cni/net.d/10-flannel.conflist
+  else
+    "$TWILL_PROGRAM" install-cni --cni-socket="$TWILL_SOCKET"
+  fi
   exec containerd --config "$TWILL_CONFIG"
 `;
+
+/** Another network than Twill's: a configuration, and the plugins that it names. */
+export interface OtherNetwork {
+  readonly conflist: object;
+  readonly plugins: readonly string[];
+}
 
 /** A container with busybox as its file system, started by `ctr run --cni`. */
 export class Container {
@@ -87,7 +98,7 @@ export class Containerd {
   readonly sandboxImage = 'images.invalid/sandbox:1';
   private readonly node: LabNode;
 
-  private constructor(node: LabNode) {
+  private constructor(node: LabNode, network: OtherNetwork | undefined) {
     this.node = node;
     this.directory = join(node.dir, 'containerd');
     this.socket = join(this.directory, 'containerd.sock');
@@ -108,17 +119,19 @@ export class Containerd {
         TWILL_SOCKET: node.cniSocket,
         TWILL_CONFIG: config,
         TMPDIR: this.directory,
+        TWILL_PLUGINS: (network?.plugins ?? []).join(' '),
+        TWILL_CONFLIST: network === undefined ? '' : JSON.stringify(network.conflist),
       },
     });
   }
 
   /** @throws Error when something that it needs is not installed */
-  static async start(node: LabNode): Promise<Containerd> {
+  static async start(node: LabNode, network?: OtherNetwork): Promise<Containerd> {
     const missing = ['/usr/bin/containerd', '/usr/sbin/runc', busybox, loopbackPlugin].filter(
       (path) => !existsSync(path),
     );
     if (missing.length > 0) throw new Error(`not installed: ${missing.join(', ')}`);
-    const runtime = new Containerd(node);
+    const runtime = new Containerd(node, network);
     runtime.makeRootfs();
     await runtime.process.start();
     await waitFor(`containerd of ${node.name}`, async () => (await runtime.ctr('version')).status === 0, {

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { type Client, credentials, loadPackageDefinition, type ServiceError } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { controlGroupPrefix, ownerVariable } from './cleanup.ts';
-import { Containerd } from './containerd.ts';
+import { Containerd, type OtherNetwork } from './containerd.ts';
 import { root } from './files.ts';
 import { Namespace } from './namespace.ts';
 import type { LabNode } from './node.ts';
@@ -72,8 +72,8 @@ export class Cri {
   }
 
   /** Resolves when the runtime says that it and its network are ready. */
-  static async start(node: LabNode): Promise<Cri> {
-    const containerd = await Containerd.start(node);
+  static async start(node: LabNode, network?: OtherNetwork): Promise<Cri> {
+    const containerd = await Containerd.start(node, network);
     const cri = new Cri(node, containerd);
     await cri.importImage();
     await cri.ready();
@@ -109,6 +109,12 @@ export class Cri {
 
   async removeSandbox({ id }: Sandbox): Promise<void> {
     await this.runtime('RemovePodSandbox', { pod_sandbox_id: id });
+  }
+
+  /** What the runtime says of its network: the configuration that it uses is in there. */
+  async configuration(): Promise<string | undefined> {
+    const { info } = await this.runtime<{ info: Record<string, string> }>('Status', { verbose: true });
+    return info.cniconfig;
   }
 
   /** Closes the connections, which would keep the process from ending. */

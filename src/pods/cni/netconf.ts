@@ -128,10 +128,11 @@ function extraRoutes(parsed: Parsed): ExtraRoute[] {
 function parsePortMappings(parsed: Parsed): NetConf['portMappings'] {
   const mappings = parsed.runtimeConfig?.portMappings ?? [];
   return mappings
-    .filter(({ hostPort }) => hostPort !== 0) // Kubernetes' way to say: no host port
+    .filter(({ hostPort }) => (hostPort ?? 0) !== 0) // Kubernetes' way to say: no host port
     .map(({ hostPort, containerPort, protocol, hostIP }) => ({
-      hostPort,
-      containerPort,
+      hostPort: hostPort ?? 0,
+      containerPort:
+        containerPort || refuse('runtimeConfig.portMappings.containerPort', 0, 'no port has this number'),
       protocol: (protocol || 'tcp') as 'tcp' | 'udp' | 'sctp',
       ...(hostIP ? { hostIP } : {}),
     }));

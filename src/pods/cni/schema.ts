@@ -59,8 +59,8 @@ const struct = <T extends v.ObjectEntries>(entries: T) =>
   );
 
 const portMappingEntries = {
-  hostPort: u16,
-  containerPort: whole(1, 0xffff),
+  hostPort: optional(u16),
+  containerPort: optional(u16),
   protocol: optional(
     v.pipe(v.string(), v.toLowerCase(), v.picklist(['', 'tcp', 'udp', 'sctp'], 'must be tcp, udp or sctp')),
   ),

@@ -4,12 +4,13 @@ import { randomUUID } from 'node:crypto';
 import { existsSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { type CniNode, cniExecutable, sharedCniNode } from '../../lab/cni-node.ts';
+import { type CniNode, cniExecutable, dualStack, sharedCniNode } from '../../lab/cni-node.ts';
 import type { Namespace } from '../../lab/namespace.ts';
 
 /** Where Debian's containernetworking-plugins has them. */
 const plugins = '/usr/lib/cni';
-const shared = sharedCniNode();
+const dual = sharedCniNode(dualStack);
+const ipv4Only = sharedCniNode();
 
 interface Plugin {
   readonly type: string;
@@ -23,15 +24,28 @@ class Chain {
   private readonly list: readonly Plugin[];
   private readonly pod: Namespace;
   private readonly containerId = `chain-${randomUUID()}`;
+  private readonly seesIp6tables: boolean;
   private result: object | undefined;
 
-  constructor(node: CniNode, version: string, pod: Namespace, list: readonly Plugin[]) {
+  /** @param other the first plugin instead of Twill, and whether portmap has ip6tables */
+  constructor(
+    node: CniNode,
+    version: string,
+    pod: Namespace,
+    list: readonly Plugin[],
+    other: { readonly first?: Plugin; readonly seesIp6tables?: boolean } = {},
+  ) {
     this.node = node;
     this.version = version;
-    this.list = [{ type: 'twill', socket: node.socketPath }, ...list];
+    this.list = [other.first ?? { type: 'twill', socket: node.socketPath }, ...list];
     this.pod = pod;
-    const iptables = join(node.directory, 'iptables');
+    this.seesIp6tables = other.seesIp6tables ?? false;
+  }
+
+  private withoutIp6tables(): string {
+    const iptables = join(this.node.directory, 'iptables');
     if (!existsSync(iptables)) symlinkSync('/usr/sbin/iptables', iptables);
+    return this.node.directory;
   }
 
   async add(): Promise<void> {
@@ -61,8 +75,9 @@ class Chain {
       CNI_IFNAME: 'eth0',
       CNI_PATH: plugins,
     };
-    // portmap 1.1.1 wants IPv6's chain of an IPv4 pod where there is ip6tables.
-    const path = `PATH=${plugin.type === 'portmap' ? this.node.directory : process.env.PATH}`;
+    // CHECK of portmap 1.1.1 looks for IPv4's rules in ip6tables, too, where it finds that.
+    const isUnfit = plugin.type === 'portmap' && !this.seesIp6tables;
+    const path = `PATH=${isUnfit ? this.withoutIp6tables() : process.env.PATH}`;
     const input = JSON.stringify(config);
     const outcome = await this.node.namespace.run('env', [path, program], { input, env });
     assert.equal(
@@ -124,18 +139,47 @@ const chains: readonly [what: string, list: readonly Plugin[]][] = [
   ],
 ];
 
-for (const version of ['0.4.0', '1.0.0', '1.1.0']) {
-  for (const [what, list] of chains) {
-    test(`CHECK ${version} accepts what later plugins changed: ${what}`, async () => {
-      const pod = await shared.node.pod();
-      const chain = new Chain(shared.node, version, pod, list);
-      try {
-        await chain.add();
-        await chain.check();
-      } finally {
-        await chain.delete();
-      }
-      assert.deepEqual(await shared.node.hostVeths(), []);
-    });
+async function assertPasses(node: CniNode, version: string, list: readonly Plugin[]): Promise<void> {
+  const pod = await node.pod();
+  const chain = new Chain(node, version, pod, list);
+  try {
+    await chain.add();
+    await chain.check();
+  } finally {
+    await chain.delete();
   }
+  assert.deepEqual(await node.hostVeths(), []);
 }
+
+for (const version of ['0.4.0', '1.0.0', '1.1.0'])
+  for (const [what, list] of chains)
+    test(`CHECK ${version} accepts what later plugins changed: ${what}`, () =>
+      assertPasses(ipv4Only.node, version, list));
+
+for (const [what, list] of chains.filter(([, plugins]) => plugins.every(({ type }) => type !== 'portmap')))
+  test(`CHECK accepts in a dual-stack network what later plugins changed: ${what}`, () =>
+    assertPasses(dual.node, '1.1.0', list));
+
+test('CHECK of the portmap plugin says behind Twill what it says behind the bridge plugin', async () => {
+  const { node } = ipv4Only;
+  const mappings = { portMappings: [{ hostPort: 9393, containerPort: 80, protocol: 'tcp' }] };
+  const bridge = {
+    type: 'bridge',
+    bridge: 'other0',
+    isGateway: true,
+    ipam: { type: 'host-local', dataDir: join(node.directory, 'other'), subnet: '10.99.0.0/24' },
+  };
+  const said: string[] = [];
+  for (const first of [{ type: 'twill', socket: node.socketPath }, bridge]) {
+    const portmap = { type: 'portmap', runtimeConfig: mappings };
+    const chain = new Chain(node, '1.0.0', await node.pod(), [portmap], { first, seesIp6tables: true });
+    try {
+      await chain.add();
+      const outcome = await chain.check().catch((error: Error) => error.message);
+      said.push(/could not check ipv6 dnat/.exec(String(outcome))?.[0] ?? String(outcome));
+    } finally {
+      await chain.delete();
+    }
+  }
+  assert.equal(said[0], said[1]);
+});

@@ -1,3 +1,4 @@
+import { type Address, parseAddress } from '../model/address.ts';
 import { wallClockMs } from '../process/clock.ts';
 import { type Log, LogLimiter } from '../process/log.ts';
 import type { EndpointSlice, NodeFacts, Service } from './plan/service.ts';
@@ -12,6 +13,8 @@ type NodePart = 'addresses' | 'podCIDRs';
 
 export interface ProxyInputOptions {
   readonly nodeName: string;
+  /** The node's address, over what its Node says of that family. */
+  readonly bindAddress?: Address | undefined;
   readonly log: Log;
   /** What rules cannot do without of this node's Node object: before it is there none are written. */
   readonly needs: readonly NodePart[];
@@ -42,6 +45,8 @@ function lasting(seen: NodeFacts | undefined, before: NodeFacts | undefined): No
   };
 }
 
+const nothing: NodeFacts = { zone: undefined, addresses: [], podCIDRs: [], leaving: false };
+
 /** Takes what a source reports and keeps it: the tracker, and what is known of this node. */
 export class ProxyInput implements ServiceSink {
   readonly tracker = new ServiceTracker(wallClockMs());
@@ -59,7 +64,11 @@ export class ProxyInput implements ServiceSink {
   }
 
   get facts(): NodeFacts | undefined {
-    return this.known;
+    const { bindAddress } = this.options;
+    if (bindAddress === undefined) return this.known;
+    const { addresses, ...facts } = this.known ?? nothing;
+    const others = addresses.filter((text) => parseAddress(text).family !== bindAddress.family);
+    return { ...facts, addresses: [bindAddress.text, ...others] };
   }
 
   get view(): NodeView {

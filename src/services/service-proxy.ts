@@ -77,6 +77,7 @@ export class ServiceProxy {
     this.metrics = options.metrics;
     this.input = new ProxyInput({
       nodeName: config.nodeName,
+      bindAddress: config.bindAddress,
       log,
       needs: [
         ...(config.nodePortAddresses === 'primary' ? (['addresses'] as const) : []),

@@ -40,11 +40,15 @@ export function nodePortAddresses(
   return named && all.filter((text) => named.some((prefix) => prefixContains(prefix, parseAddress(text))));
 }
 
-/** This node's addresses as its Node names them; all it has while that is not known. @param own canonical */
+/**
+ * This node's addresses as its Node names them, at most one of each family; all it has while that is not known.
+ * @param own canonical
+ */
 export function ownAddresses(family: Family, own: readonly string[], facts: NodeFacts | undefined): string[] {
-  const named = (facts?.addresses ?? []).filter((text) => parseAddress(text).family === family);
+  const named = facts?.addresses ?? [];
+  if (named.length > 0) return named.filter((text) => parseAddress(text).family === family);
   // Link-local ones come and go with the interfaces of pods.
-  return named.length > 0 ? named : own.filter((text) => !isLinkLocal(text));
+  return own.filter((text) => !isLinkLocal(text));
 }
 
 /** True for an address of a loopback interface. */

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import pino from 'pino';
-import { ipv4 } from '../../../src/model/address.ts';
+import { ipv4, ipv6, parseAddress } from '../../../src/model/address.ts';
 import { ProxyInput, type ProxyInputOptions } from '../../../src/services/input.ts';
 import { ProxyRules } from '../../../src/services/iptables/rules.ts';
+import { nodePortAddresses, ownAddresses } from '../../../src/services/plan/nodeport-addresses.ts';
 import type { NodeFacts } from '../../../src/services/plan/service.ts';
 import { RefusingIptables } from '../../lab/refusing-iptables.ts';
 import { renderOptionsFor, serviceObject, sliceObject, stateOf } from '../../lab/service-fixtures.ts';
@@ -58,6 +59,22 @@ test('pod networks are followed, and stay while the Node is gone or is made anew
   assert.deepEqual(told.splice(0), ['renumbered', 'node']);
   assert.deepEqual(input.facts?.addresses, ['192.0.2.1']);
   assert.deepEqual(input.facts?.podCIDRs, ['10.244.2.0/24']);
+});
+
+test('an address that the proxy is told counts over what the Node says of its family', () => {
+  const input = new ProxyInput({
+    ...{ nodeName: 'node1', log, needs: [], onChange: () => {}, onNode: () => {}, onSkipped: () => {} },
+    bindAddress: parseAddress('192.0.2.77'),
+  });
+  assert.deepEqual(input.facts, facts({ addresses: ['192.0.2.77'] }));
+  input.node(facts({ addresses: ['192.0.2.1', '2001:db8::1'], zone: 'east' }));
+  assert.deepEqual(input.facts, facts({ addresses: ['192.0.2.77', '2001:db8::1'], zone: 'east' }));
+  const own = ['192.0.2.1', '192.0.2.77', '192.0.2.99', 'fe80::1', '2001:db8::1'];
+  assert.deepEqual(ownAddresses(ipv4, own, input.facts), ['192.0.2.77']);
+  // Where the Node names one family, the other has none: source ranges do not include the node by any address of it.
+  assert.deepEqual(ownAddresses(ipv6, own, facts({ addresses: ['192.0.2.1'] })), []);
+  assert.deepEqual(ownAddresses(ipv6, own.slice(3), undefined), ['2001:db8::1']);
+  assert.deepEqual(nodePortAddresses('primary', ipv4, own.slice(0, 3), input.facts), ['192.0.2.77']);
 });
 
 test('rules that name pod networks or addresses of the node are made anew when these change', async () => {

@@ -10,7 +10,13 @@ import { serviceEntries } from '../../../../src/services/plan/table.ts';
 import { facts } from '../../../lab/kube-proxy-facts.ts';
 import { type ApiState, kubeProxyEndings, type NodeSetting } from '../../../lab/kube-proxy-reading.ts';
 import { type Packet, simulatedWorld, walk } from '../../../lab/packet-walker.ts';
-import { renderOptionsFor, serviceObject, sliceObject, stateOf } from '../../../lab/service-fixtures.ts';
+import {
+  type EndpointSpec,
+  renderOptionsFor,
+  serviceObject,
+  sliceObject,
+  stateOf,
+} from '../../../lab/service-fixtures.ts';
 import {
   type Addresses,
   addressesOf,
@@ -29,7 +35,7 @@ interface Setting {
   readonly matches: readonly OptionalMatch[];
 }
 
-function rulesFor(state: ApiState, { family, at, node, matches }: Setting): SimulatedIptables {
+function rulesFor(states: readonly ApiState[], { family, at, node, matches }: Setting): SimulatedIptables {
   const options = renderOptionsFor(family, {
     fromPod: node.isPod === undefined ? undefined : `-s ${at.pods}`,
     masqueradeAll: node.masqueradeAll === true,
@@ -39,15 +45,17 @@ function rulesFor(state: ApiState, { family, at, node, matches }: Setting): Simu
     matches,
   });
   const ruleset = new Ruleset(options);
-  const [key, parsed] = stateOf(
-    state.service as unknown as Record<string, unknown>,
-    ...(state.slices as unknown as Record<string, unknown>[]),
-  );
-  const entries = serviceEntries(parsed, family, node);
-  ruleset.setService(
-    key,
-    entries.map((entry) => renderServicePort(entry, options)),
-  );
+  for (const { service, slices } of states) {
+    const [key, parsed] = stateOf(
+      service as unknown as Record<string, unknown>,
+      ...(slices as unknown as Record<string, unknown>[]),
+    );
+    const entries = serviceEntries(parsed, family, node);
+    ruleset.setService(
+      key,
+      entries.map((entry) => renderServicePort(entry, options)),
+    );
+  }
   ruleset.flush();
   const wanted = options.localhostNodePorts ? [...localnetJumps, ...jumps] : jumps;
   const rules = new SimulatedIptables();
@@ -94,9 +102,50 @@ describe('what kube-proxy’s own tests state holds of our reading of it, and of
       const slice = sliceObject('shop/web', [{ name: 'http', port: 8080, protocol: 'TCP' }], endpoints);
       const state = { service, slices: [slice] } as unknown as ApiState;
       assert.deepEqual(kubeProxyEndings([state], node, packet), endings, 'the reading');
-      const rules = rulesFor(state, { family: ipv4, at, node, matches: ['bpf'] });
+      const rules = rulesFor([state], { family: ipv4, at, node, matches: ['bpf'] });
       assert.deepEqual(walk(packet, simulatedWorld(rules, node.local)), endings, 'the rules');
     });
+  }
+});
+
+describe('an external address that is another Service’s cluster address', () => {
+  const at = addressesOf.ipv4;
+  const node = nodeIn(manners[0]!, at);
+  const behind = { 'no endpoint': [], 'an endpoint here': [{ ip: at.here, node: 'node-a' }] };
+  const made = (
+    name: string,
+    spec: Record<string, unknown>,
+    port: number,
+    ip: readonly EndpointSpec[],
+  ): ApiState => {
+    const ports = [{ name: 'http', port, protocol: 'TCP' }];
+    const slice = sliceObject(name, [{ name: 'http', port: 8080, protocol: 'TCP' }], ip);
+    return { service: serviceObject(name, { ...spec, ports }), slices: [slice] } as unknown as ApiState;
+  };
+  for (const [own, ownEndpoints] of Object.entries(behind)) {
+    for (const [others, otherEndpoints] of Object.entries(behind)) {
+      for (const port of [80, 81]) {
+        test(`${own} behind its owner, ${others} behind the other, at port ${port}`, () => {
+          const states = [
+            made('shop/owner', { clusterIP: at.clusterIP }, 80, ownEndpoints),
+            made(
+              'shop/other',
+              { clusterIP: '10.96.0.11', externalIPs: [at.clusterIP] },
+              port,
+              otherEndpoints,
+            ),
+          ];
+          const rules = rulesFor(states, { family: ipv4, at, node, matches: ['bpf'] });
+          const world = simulatedWorld(rules, node.local);
+          for (const packet of packetsIn(node, at))
+            assert.deepEqual(
+              walk(packet, world),
+              kubeProxyEndings(states, node, packet),
+              JSON.stringify(packet),
+            );
+        });
+      }
+    }
   }
 });
 
@@ -113,7 +162,7 @@ for (const family of [ipv4, ipv6]) {
           const packets = packetsIn(node, at);
           const wrong: string[] = [];
           for (const state of statesIn(index, states, family === ipv4 && matches.length > 0)) {
-            const rules = rulesFor(state, setting);
+            const rules = rulesFor([state], setting);
             const world = simulatedWorld(rules, node.local, node.forwards);
             for (const packet of packets) {
               if (isUnseenHairpin(state, packet, setting)) continue;

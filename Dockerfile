@@ -14,7 +14,7 @@ RUN node tools/build.mjs && node tools/ship.mjs /ship
 
 FROM ${NODE_IMAGE}
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends conntrack iproute2 iptables kmod nftables \
+    && apt-get install -y --no-install-recommends conntrack iproute2 iptables iputils-ping kmod nftables \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /opt/twill
 COPY --from=build /ship ./

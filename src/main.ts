@@ -5,7 +5,9 @@ import { addDiffCommand } from './commands/diff.ts';
 import { addFindApiServerCommand } from './commands/find-api-server.ts';
 import { addInstallCniCommand } from './commands/install-cni.ts';
 import { addPodsCommand } from './commands/pods.ts';
+import { addPreflightCommand } from './commands/preflight.ts';
 import { addProxyCommand } from './commands/proxy.ts';
+import { addReportCommand } from './commands/report.ts';
 import { addRoutesCommand } from './commands/routes.ts';
 import { addServicesCommand } from './commands/services.ts';
 import { addStatusCommand } from './commands/status.ts';
@@ -32,6 +34,8 @@ addPodsCommand(program);
 addServicesCommand(program);
 addDiffCommand(program);
 addTraceCommand(program);
+addPreflightCommand(program);
+addReportCommand(program);
 
 /** Commands whose flags are spelled as Go programs take them. */
 const goArguments: Readonly<Record<string, (args: readonly string[]) => string[]>> = {

@@ -14,6 +14,7 @@ const packages = [
   { package: 'nftables', program: 'nft' },
   { package: 'conntrack', program: 'conntrack' },
   { package: 'etcd-server', program: 'etcd' },
+  { package: 'iputils-ping', program: 'ping', tests: 'e2e/inspect/preflight' },
   { package: 'strace', program: 'strace', tests: 'e2e/agent/without-ipv6' },
   { package: 'openssl', program: 'openssl', tests: 'e2e/leases/etcd-access' },
   { package: 'faketime', program: 'faketime', tests: 'e2e/agent/clock' },

@@ -35,7 +35,10 @@ async function compareServices(
   }
 }
 
-async function compare({ socket: agentSocket, proxySocket }: DiffFlags): Promise<DiffAnswer> {
+export async function lookAtDifferences({
+  socket: agentSocket,
+  proxySocket,
+}: DiffFlags): Promise<DiffAnswer> {
   const [agent, proxy] = await Promise.all([agentState(agentSocket), proxyState(proxySocket)]);
   if (agent.state === undefined && proxy.state === undefined)
     throw new TwillError(
@@ -66,7 +69,7 @@ async function compare({ socket: agentSocket, proxySocket }: DiffFlags): Promise
 const FIX_MS = 15_000;
 
 async function fix(flags: DiffFlags): Promise<DiffAnswer> {
-  const before = await compare(flags);
+  const before = await lookAtDifferences(flags);
   const unknown: string[] = [];
   for (const owner of ['agent', 'proxy'] as const) {
     if (!before.differences.some(({ kind }) => ownerOf(kind) === owner)) continue;
@@ -77,7 +80,7 @@ async function fix(flags: DiffFlags): Promise<DiffAnswer> {
       unknown.push(`nothing of the ${owner}'s was put right: ${describeError(error)}`);
     }
   }
-  const after = await compare(flags);
+  const after = await lookAtDifferences(flags);
   return { ...after, before: before.differences, unknown: [...unknown, ...after.unknown] };
 }
 
@@ -129,7 +132,7 @@ export function diffTable(answer: DiffAnswer, { paint, width }: Screen): string 
 /** `twill diff` */
 export async function showDiff(flags: DiffFlags): Promise<void> {
   await show(flags, {
-    look: () => (flags.fix === true ? fix(flags) : compare(flags)),
+    look: () => (flags.fix === true ? fix(flags) : lookAtDifferences(flags)),
     table: diffTable,
     exitStatus: ({ differences, unknown }) => (differences.length > 0 ? 1 : unknown.length > 0 ? 2 : 0),
   });

@@ -78,7 +78,7 @@ export function podTable({ pods, agentAway }: PodsAnswer, now: number, { paint, 
   return agentAway === undefined ? table : `${paint(`${agentAway}: from its records`, 'poor')}\n${table}`;
 }
 
-async function look(socketPath: string): Promise<PodsAnswer> {
+export async function lookAtPods(socketPath: string): Promise<PodsAnswer> {
   const { pods, why } = await knownPods(socketPath);
   const socket = new RtSocket();
   try {
@@ -97,7 +97,7 @@ async function look(socketPath: string): Promise<PodsAnswer> {
 export async function showPods(flags: PodsFlags): Promise<void> {
   const socketPath = flags.cniSocket ?? flags.socket;
   await show(flags, {
-    look: () => look(socketPath),
+    look: () => lookAtPods(socketPath),
     table: (answer, screen) => podTable(answer, wallClockMs(), screen),
     exitStatus: ({ pods }) => (pods.some(({ troubles }) => troubles.length > 0) ? 1 : 0),
   });

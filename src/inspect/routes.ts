@@ -87,7 +87,7 @@ async function peerRows(
   });
 }
 
-async function look(socketPath: string): Promise<RoutesAnswer> {
+export async function lookAtRoutes(socketPath: string): Promise<RoutesAnswer> {
   const agent = await agentState(socketPath);
   const { state } = agent;
   if (state === undefined)
@@ -167,7 +167,7 @@ export function routesTable(
 /** `twill routes` */
 export async function showRoutes(flags: InspectFlags): Promise<void> {
   await show(flags, {
-    look: () => look(flags.socket),
+    look: () => lookAtRoutes(flags.socket),
     table: routesTable,
     exitStatus: ({ nodes, foreign }) =>
       foreign.length > 0 || nodes.some(({ troubles }) => troubles.length > 0) ? 1 : 0,

@@ -28,7 +28,7 @@ async function known(socketPath: string): Promise<Known<ProxyState> & { state: P
   return { ...proxy, state };
 }
 
-async function lookAtAll(socketPath: string): Promise<ServicesAnswer> {
+export async function lookAtServices(socketPath: string): Promise<ServicesAnswer> {
   const proxy = await known(socketPath);
   const services = await listServices(proxy, socketPath);
   return {
@@ -131,7 +131,7 @@ const isTroubled = ({ trouble }: ServiceRow): boolean => trouble !== undefined;
 export async function showServices(name: string | undefined, flags: InspectFlags): Promise<void> {
   if (name === undefined) {
     await show<ServicesAnswer & Answer>(flags, {
-      look: () => lookAtAll(flags.proxySocket),
+      look: () => lookAtServices(flags.proxySocket),
       table: servicesTable,
       exitStatus: ({ services }) => (services.some(isTroubled) ? 1 : 0),
     });

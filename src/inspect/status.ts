@@ -89,7 +89,10 @@ async function serviceTroubles(proxy: Known<ProxyState>, socketPath: string): Pr
   }
 }
 
-async function look({ socket: agentSocket, proxySocket }: InspectFlags): Promise<StatusAnswer> {
+export async function lookAtStatus({
+  socket: agentSocket,
+  proxySocket,
+}: InspectFlags): Promise<StatusAnswer> {
   const [agent, proxy] = await Promise.all([agentState(agentSocket), proxyState(proxySocket)]);
   const { state } = agent;
   const socket = new RtSocket();
@@ -134,7 +137,7 @@ async function look({ socket: agentSocket, proxySocket }: InspectFlags): Promise
 /** `twill status` */
 export async function showStatus(flags: InspectFlags): Promise<void> {
   await show(flags, {
-    look: () => look(flags),
+    look: () => lookAtStatus(flags),
     table: statusTable,
     exitStatus: ({ verdict }) => verdictStatus[verdict],
   });

@@ -1,6 +1,6 @@
 import { ipv4 } from '../../model/address.ts';
 import { diffEntries } from '../../overlay/plan/diff.ts';
-import type { EntryMap, OverlayEntry } from '../../overlay/plan/entries.ts';
+import { type EntryMap, type OverlayEntry, sameEntry } from '../../overlay/plan/entries.ts';
 import type { Difference } from './difference.ts';
 
 /** Names of devices by interface index. */
@@ -63,8 +63,7 @@ export type EntryState = 'ok' | 'missing' | 'wrong';
 export function entryState(wanted: OverlayEntry, actual: EntryMap): EntryState {
   const present = actual.get(wanted.key);
   if (present === undefined) return 'missing';
-  const [same] = diffEntries(new Map([[wanted.key, wanted]]), new Map([[wanted.key, present]]));
-  return same === undefined ? 'ok' : 'wrong';
+  return sameEntry(wanted, present) ? 'ok' : 'wrong';
 }
 
 /** What of the peers' entries is not as it should be. */

@@ -17,6 +17,7 @@ const readers: Readonly<Record<string, string>> = {
   'src/services/zpages.ts': 'the time of the start that /statusz shows',
   'src/services/metrics.ts': 'metrics that are time stamps, or an age of a time stamp in an annotation',
   'src/inspect/pods.ts': 'the age of a pod, from the time stamp in its record',
+  'src/inspect/report.ts': 'the name of the archive, and when its files were written',
   'src/inspect/status-table.ts': 'the age of time stamps that others have said',
   'src/agent/state.ts': 'when the state was said, and when the lease ends, for people',
   'src/services/inspection.ts': 'when the state was said, for people',

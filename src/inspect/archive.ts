@@ -1,0 +1,44 @@
+import { gzipSync } from 'node:zlib';
+import { TwillError } from '../model/error.ts';
+
+export interface ArchiveEntry {
+  /** At most 99 bytes. */
+  readonly name: string;
+  readonly text: string;
+}
+
+const BLOCK = 512;
+
+/** A header of the ustar format (POSIX.1-1988, tar(5)). */
+function header(name: string, size: number, mtimeSeconds: number): Buffer {
+  const block = Buffer.alloc(BLOCK);
+  if (Buffer.byteLength(name) > 99) throw new TwillError('internal', `the name '${name}' is too long`);
+  const octal = (value: number, at: number, length: number): void => {
+    block.write(`${value.toString(8).padStart(length - 1, '0')}\0`, at, 'latin1');
+  };
+  block.write(name, 0);
+  octal(0o600, 100, 8);
+  octal(0, 108, 8);
+  octal(0, 116, 8);
+  octal(size, 124, 12);
+  octal(mtimeSeconds, 136, 12);
+  block.write('        ', 148, 'latin1');
+  block.write('0ustar\u000000', 156, 'latin1');
+  let sum = 0;
+  for (const byte of block) sum += byte;
+  block.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
+  return block;
+}
+
+/** A .tar.gz of texts. @param at when they were written, milliseconds since the epoch */
+export function makeArchive(entries: readonly ArchiveEntry[], at: number): Buffer {
+  const parts: Buffer[] = [];
+  for (const { name, text } of entries) {
+    const data = Buffer.from(text);
+    parts.push(header(name, data.length, Math.floor(at / 1000)), data);
+    const rest = data.length % BLOCK;
+    if (rest > 0) parts.push(Buffer.alloc(BLOCK - rest));
+  }
+  parts.push(Buffer.alloc(2 * BLOCK));
+  return gzipSync(Buffer.concat(parts));
+}

@@ -1,0 +1,136 @@
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { run } from '../kernel/process.ts';
+import { listSysctls, readSysctl } from '../kernel/sysctl.ts';
+import { describeError } from '../model/error.ts';
+import { readFileIfPresent } from '../process/files.ts';
+
+/** A part of the report: a file's name, and what comes in it. */
+export interface Piece {
+  readonly name: string;
+  readonly read: () => Promise<string> | string;
+}
+
+const COMMAND_MS = 15_000;
+
+/** A command, with what it says of itself and how it ended. */
+function command(name: string, ...[program, ...args]: [string, ...string[]]): Piece {
+  return {
+    name,
+    async read() {
+      const { status, stdout, stderr } = await run(program, args, { timeoutMs: COMMAND_MS });
+      const failed = status === 0 ? '' : `(status ${status}) ${stderr}\n`;
+      return `# ${[program, ...args].join(' ')}\n${failed}${stdout}`;
+    },
+  };
+}
+
+/** What stands in the kernel, as an operator would ask for it. */
+export const kernelPieces: readonly Piece[] = [
+  command('kernel/version.txt', 'uname', '-a'),
+  command('kernel/modules.txt', 'lsmod'),
+  command('kernel/links.txt', 'ip', '-d', '-s', 'link'),
+  command('kernel/addresses.txt', 'ip', 'address'),
+  command('kernel/rules.txt', 'ip', 'rule'),
+  command('kernel/routes.txt', 'ip', 'route', 'show', 'table', 'all'),
+  command('kernel/routes6.txt', 'ip', '-6', 'route', 'show', 'table', 'all'),
+  command('kernel/nexthops.txt', 'ip', 'nexthop'),
+  command('kernel/neighbours.txt', 'ip', 'neigh'),
+  command('kernel/fdb.txt', 'bridge', 'fdb'),
+  command('kernel/bridge.txt', 'bridge', '-d', 'link'),
+  command('kernel/sockets.txt', 'ss', '-lntu'),
+  command('kernel/conntrack.txt', 'conntrack', '-S'),
+  command('rules/iptables-nft.txt', 'iptables-nft-save', '-c'),
+  command('rules/ip6tables-nft.txt', 'ip6tables-nft-save', '-c'),
+  command('rules/nft.txt', 'nft', 'list', 'ruleset'),
+  { name: 'kernel/sysctls.txt', read: sysctls },
+  { name: 'node/os-release.txt', read: () => readFileIfPresent('/etc/os-release') ?? 'none' },
+  command('node/memory.txt', 'free', '-m'),
+  command('node/disks.txt', 'df', '-h'),
+];
+
+const folders = ['net/ipv4', 'net/ipv6/conf/all', 'net/bridge', 'net/netfilter', 'net/ipv4/neigh/default'];
+
+/** Settings of the network, and of each interface what decides about forwarding and filtering. */
+function sysctls(): string {
+  const lines: string[] = [];
+  const add = (name: string): void => {
+    try {
+      const value = readSysctl(name);
+      if (value !== undefined) lines.push(`${name} = ${value.replaceAll('\n', ' ')}`);
+    } catch {
+      // a folder, or one that cannot be read
+    }
+  };
+  for (const folder of folders) for (const name of listSysctls(folder)) add(`${folder}/${name}`);
+  for (const device of listSysctls('net/ipv4/conf'))
+    for (const name of ['rp_filter', 'forwarding', 'route_localnet', 'arp_ignore'])
+      add(`net/ipv4/conf/${device}/${name}`);
+  return lines.join('\n');
+}
+
+/** iptables-legacy makes the tables that it is asked for: only what is there is asked. */
+export function legacyPieces(): Piece[] {
+  return (['ip', 'ip6'] as const)
+    .filter((family) => (readFileIfPresent(`/proc/net/${family}_tables_names`) ?? '').trim() !== '')
+    .map((family) => command(`rules/${family}tables-legacy.txt`, `${family}tables-legacy-save`, '-c'));
+}
+
+function filesIn(directory: string): string[] {
+  try {
+    return readdirSync(directory)
+      .map((name) => join(directory, name))
+      .filter((path) => statSync(path).isFile());
+  } catch {
+    return [];
+  }
+}
+
+const baseName = (path: string): string => path.slice(path.lastIndexOf('/') + 1).slice(0, 60);
+
+/** Files by which agent, proxy and the runtime work. */
+export function filePieces(paths: readonly string[], cniConfDir: string): Piece[] {
+  return [...paths, ...filesIn(cniConfDir)].map((path) => ({
+    name: `files/${baseName(path)}`,
+    read: () => `# ${path}\n${readFileIfPresent(path) ?? '(not there)'}`,
+  }));
+}
+
+/** Where kubelets keep what containers have said. */
+const POD_LOGS = '/var/log/pods';
+
+function podLogs(): Piece[] {
+  if (!existsSync(POD_LOGS)) return [];
+  const ours = readdirSync(POD_LOGS).filter((name) => name.includes('twill'));
+  return ours.flatMap((pod) =>
+    readdirSync(join(POD_LOGS, pod)).flatMap((container) =>
+      filesIn(join(POD_LOGS, pod, container)).map((path) => ({
+        name: `logs/${container.slice(0, 30)}-${baseName(path)}`,
+        read: () => readFileIfPresent(path) ?? '',
+      })),
+    ),
+  );
+}
+
+const UNIT_LINES = '5000';
+
+/** Logs of agent and proxy: systemd's, the kubelet's, and files that are named. */
+export function logPieces(files: readonly string[]): Piece[] {
+  const units = ['twill-agent', 'twill-proxy'].map((unit) =>
+    command(`logs/${unit}.journal.txt`, 'journalctl', '-u', unit, '-n', UNIT_LINES, '--no-pager'),
+  );
+  const named = files.map((path) => ({
+    name: `logs/${baseName(path)}`,
+    read: () => readFileIfPresent(path) ?? `(cannot read ${path})`,
+  }));
+  return [...(existsSync('/run/systemd/system') ? units : []), ...podLogs(), ...named];
+}
+
+/** What a piece says, or why there is nothing. */
+export async function readPiece({ read }: Piece): Promise<string> {
+  try {
+    return await read();
+  } catch (error) {
+    return `(not known: ${describeError(error)})\n`;
+  }
+}

@@ -1,0 +1,74 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { runChecked } from '../../../src/kernel/process.ts';
+import { withCniNode } from '../../lab/cni-node.ts';
+import { twillProgram } from '../../lab/files.ts';
+
+const secret = 'S3cr3tPlant3d';
+
+test('twill report packs what helps, bounded, and no secret', async () => {
+  await withCniNode(async (node) => {
+    const { directory } = node;
+    const pod = await node.pod();
+    await node.call('ADD', { netns: pod.path });
+    const confDir = join(directory, 'net.d');
+    mkdirSync(confDir);
+    writeFileSync(
+      join(confDir, '10-twill.conflist'),
+      JSON.stringify({ name: 'twill', plugins: [{ type: 'twill' }, { type: 'vpn', token: secret }] }),
+    );
+    writeFileSync(
+      join(confDir, 'vpn.kubeconfig'),
+      `users:\n- user:\n    token: ${secret}\n    client-key-data: LS0tLS1CRUdJTi${secret}${secret}\n`,
+    );
+    const log = join(directory, 'agent.log');
+    const line = `{"level":30,"etcd":"https://root:${secret}@192.0.2.1:2379","flags":"--etcd-password=${secret}","msg":"starts"}\n`;
+    writeFileSync(log, line + 'a line of a log that goes on for long\n'.repeat(300_000) + line);
+    await node.namespace.exec('iptables-nft', [
+      ...['-A', 'INPUT', '-p', 'tcp', '--dport', '4444', '-m', 'comment', '--comment', `password=${secret}`],
+      ...['-j', 'ACCEPT'],
+    ]);
+    const file = join(directory, 'report.tar.gz');
+    const said = await node.namespace.exec(process.execPath, [
+      ...[twillProgram, 'report', `--socket=${node.socketPath}`, `--proxy-socket=${directory}/none.sock`],
+      ...[`--file=${file}`, `--cni-conf-dir=${confDir}`, `--log-file=${log}`],
+    ]);
+    assert.match(said, /report\.tar\.gz: \d+ bytes, \d+ files; passwords, tokens and keys are left out/);
+    assert.equal(statSync(file).mode & 0o777, 0o600);
+    assert.ok(statSync(file).size < 4 * 1024 * 1024);
+
+    const out = join(directory, 'out');
+    mkdirSync(out);
+    await runChecked('tar', ['-xzf', file, '-C', out, '--strip-components=1']);
+    const names = readdirSync(out, { recursive: true, encoding: 'utf8' }).filter((name) =>
+      statSync(join(out, name)).isFile(),
+    );
+    for (const wanted of [
+      ...['status.json', 'diff.json', 'routes.json', 'pods.json', 'services.json', 'preflight.json'],
+      ...['kernel/routes.txt', 'kernel/sysctls.txt', 'rules/iptables-nft.txt', 'rules/nft.txt'],
+      ...['files/10-twill.conflist', 'logs/agent.log'],
+    ])
+      assert.ok(names.includes(wanted), `${wanted} in ${names}`);
+    let total = 0;
+    for (const name of names) {
+      const text = readFileSync(join(out, name), 'utf8');
+      total += text.length;
+      assert.ok(text.length <= 4 * 1024 * 1024 + 100, name);
+      assert.ok(!text.includes(secret), name);
+    }
+    assert.ok(total <= 32 * 1024 * 1024);
+    const logged = readFileSync(join(out, 'logs/agent.log'), 'utf8');
+    assert.match(logged, /^\{"level":30,"etcd":"https:\/\/\*\*\*@192\.0\.2\.1:2379"/);
+    assert.match(logged, /characters left out[\s\S]*"msg":"starts"\}\n$/);
+    assert.equal(JSON.parse(readFileSync(join(out, 'pods.json'), 'utf8')).pods.length, 1);
+    assert.match(readFileSync(join(out, 'kernel/links.txt'), 'utf8'), /cni0/);
+
+    const piped = await node.namespace.run('sh', [
+      '-c',
+      `${twillProgram} report --file - --socket=${node.socketPath} --cni-conf-dir=${confDir} | tar -tz`,
+    ]);
+    assert.match(piped.stdout, /^twill-report-\S+\/status\.json$/m);
+  });
+});

@@ -1,0 +1,61 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { bounded, redact } from '../../../src/inspect/plan/redact.ts';
+
+const secret = 'S3cr3t-Plant3d';
+
+/** Where operators have secrets; each holds the planted one. */
+const planted: Readonly<Record<string, string>> = {
+  'a password in JSON': `{"user": "x", "password": "${secret}", "after": 1}`,
+  'one with a quote in it': `{"etcdPassword":"a\\"${secret}","after":1}`,
+  'a token in JSON that is quoted in a log line': `{"msg":"config {\\"token\\":\\"${secret}\\"} read"}`,
+  'a password in YAML': `user: x\npassword: ${secret}\nafter: 1`,
+  'a quoted one in YAML': `client-secret: '${secret} and more'\nafter: 1`,
+  'an environment variable': `TWILL_ETCD_PASSWORD=${secret} after`,
+  'a flag': `twill agent --etcd-password=${secret} --ip-masq`,
+  'a flag with its value behind': `twill agent --etcd-password ${secret} --ip-masq`,
+  'a comment of a rule': `-A INPUT -m comment --comment "password=${secret}" -j ACCEPT after`,
+  'a URL': `etcd at https://root:${secret}@192.0.2.1:2379/`,
+  'a header': `GET / HTTP/1.1\nAuthorization: Bearer ${secret}\nafter`,
+  'a bearer token in a sentence': `sent bearer ${secret} to the server`,
+  'a web token': `token eyJhbGciOiJSUzI1NiJ9.${secret}.c2ln is refused`,
+  'a private key': `-----BEGIN EC PRIVATE KEY-----\n${secret}\n-----END EC PRIVATE KEY-----\nafter`,
+  'a private key that was cut': `-----BEGIN PRIVATE KEY-----\nMIGH\n${secret}`,
+  'a key in a kubeconfig': `client-key-data: LS0tLS1CRUdJTiBSU0EgUFJJVkFURSBLRVkt${secret.replace(/-/g, '')}`,
+  'a key of a VPN': `psk = "${secret}"`,
+};
+
+describe('what a report leaves out', () => {
+  for (const [name, text] of Object.entries(planted))
+    it(name, () => {
+      const shown = redact(text);
+      assert.ok(!shown.includes(secret) && !shown.includes(secret.replace(/-/g, '')), shown);
+      if (text.includes('after')) assert.ok(shown.includes('after'), shown);
+    });
+
+  it('is nothing of what shows faults', () => {
+    const said = [
+      '-A KUBE-SVC-NPX46M4PTMTKRN6Y -p tcp -m comment --comment "default/tokens" -j KUBE-SEP-7NPX46M4PTMTKRN6',
+      '10.244.40.0/24 nhid 183773184 via 10.244.40.0 dev flannel.1 proto 80 onlink',
+      '{"kind":"route","object":"10.244.40.0/24","state":"missing"}',
+      'net/ipv4/tcp_fastopen_key = 00000000-00000000-00000000-00000000',
+    ];
+    for (const text of said) assert.equal(redact(text), text);
+  });
+
+  it('takes time that grows with the text alone', () => {
+    for (const text of [
+      '"password": "'.repeat(100_000),
+      'password '.repeat(100_000),
+      'token='.repeat(100_000),
+    ])
+      assert.ok(redact(text).length > 0);
+  });
+
+  it('and what is too long loses its middle', () => {
+    const text = `${'a'.repeat(500)}${'b'.repeat(500)}`;
+    assert.equal(bounded(text, 1000), text);
+    const cut = bounded(text, 100);
+    assert.match(cut, /^a{25}\n… 900 characters left out …\nb{75}$/);
+  });
+});

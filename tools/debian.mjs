@@ -36,11 +36,16 @@ const packages = [
   { package: 'containernetworking-plugins', program: '/usr/lib/cni/loopback', tests: 'e2e/pods/containerd' },
   { package: 'busybox-static', program: 'busybox', tests: 'e2e/pods/containerd' },
   { package: 'busybox-static', program: 'busybox', tests: 'e2e/hosts/machines' },
-  { package: 'qemu-system-x86', program: 'qemu-system-x86_64', tests: 'e2e/hosts/machines' },
+  process.arch === 'arm64'
+    ? { package: 'qemu-system-arm', program: 'qemu-system-aarch64', tests: 'e2e/hosts/machines' }
+    : { package: 'qemu-system-x86', program: 'qemu-system-x86_64', tests: 'e2e/hosts/machines' },
 ];
 
 /** A kernel for machines of the tests' own. It is unpacked, not installed: this machine's next start is not ours. */
-const kernel = { package: 'linux-image-amd64', tests: 'e2e/hosts/machines' };
+const kernel = {
+  package: process.arch === 'arm64' ? 'linux-image-arm64' : 'linux-image-amd64',
+  tests: 'e2e/hosts/machines',
+};
 const kernelFolder = join(dirname(import.meta.dirname), 'node_modules/.cache/debian-kernel');
 /** What of it is used: the rest is ten times as much. */
 const kernelParts = [

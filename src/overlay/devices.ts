@@ -1,6 +1,12 @@
 import { addAddress, deleteAddress, type InterfaceAddress } from '../kernel/netlink/addresses.ts';
-import { IN6_ADDR_GEN_MODE_NONE } from '../kernel/netlink/constants.ts';
-import { createVxlan, deleteLink, type Link, listLinks, setLink } from '../kernel/netlink/links.ts';
+import {
+  createVxlan,
+  deleteLink,
+  type Link,
+  listLinks,
+  setLink,
+  withoutLinkLocal,
+} from '../kernel/netlink/links.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
 import { describeError, isTwillError, TwillError } from '../model/error.ts';
@@ -28,7 +34,7 @@ async function create(socket: RtSocket, plan: VxlanPlan): Promise<number> {
   }
   const link = (await listLinks(socket)).find((candidate) => candidate.name === name);
   if (link === undefined) throw new TwillError('conflict', `${name} vanished while it was being made`);
-  await socket.request(setLink(link.index, { addressGenMode: IN6_ADDR_GEN_MODE_NONE }, name));
+  await socket.request(setLink(link.index, withoutLinkLocal(mtu), name));
   await socket.request(setLink(link.index, { up: true }, name));
   return link.index;
 }

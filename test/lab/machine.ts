@@ -13,6 +13,11 @@ const kernelFolder = join(root, 'node_modules/.cache/debian-kernel');
 /** What the first steps need; the rest is loaded when the kernel asks for it. */
 const firstModules = ['virtio_pci', '9pnet_virtio', '9p', 'overlay'];
 const timeLimitMs = 10 * 60_000;
+/** This machine's architecture emulated: programs and libraries are this machine's own. */
+const emulated =
+  process.arch === 'arm64'
+    ? { program: 'qemu-system-aarch64', machine: 'virt', console: 'ttyAMA0' }
+    : { program: 'qemu-system-x86_64', machine: 'pc', console: 'ttyS0' };
 
 export interface MachineOptions {
   /** On the kernel's command line, e.g. `ipv6.disable=1`. */
@@ -100,14 +105,14 @@ export async function runInMachine(command: string, options: MachineOptions = {}
   writeFileSync(initrd, archive(version, command, options.without ?? []));
   // No acceleration: it is not there everywhere, and where it is nested it may hang.
   const args = [
-    ...['-accel', 'tcg', '-cpu', 'max', '-smp', '2', '-m', '1500', '-M', 'pc'],
+    ...['-accel', 'tcg', '-cpu', 'max', '-smp', '2', '-m', '1500', '-M', emulated.machine],
     ...['-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none', '-serial', 'stdio'],
     ...['-kernel', join(kernelFolder, 'boot', `vmlinuz-${version}`), '-initrd', initrd],
     ...['-virtfs', 'local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap'],
     '-append',
-    `console=ttyS0 quiet panic=-1 mitigations=off audit=0 ${options.kernel ?? ''}`,
+    `console=${emulated.console} quiet panic=-1 mitigations=off audit=0 ${options.kernel ?? ''}`,
   ];
-  const machine = spawn('qemu-system-x86_64', args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  const machine = spawn(emulated.program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
   let said = '';
   for (const stream of [machine.stdout, machine.stderr])
     stream.on('data', (chunk: Buffer) => {

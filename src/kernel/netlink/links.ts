@@ -128,6 +128,14 @@ export interface LinkSettings {
   readonly addressGenMode?: number;
 }
 
+/** IPV6_MIN_MTU: the kernel takes IPv6, and its settings, from a device whose MTU is smaller (addrconf_notify). */
+const IPV6_MIN_MTU = 1280;
+
+/** No link-local address for a device of this MTU that exists; where it has no IPv6 at all there is nothing to say. */
+export function withoutLinkLocal(mtu: number): Pick<LinkSettings, 'addressGenMode'> {
+  return mtu < IPV6_MIN_MTU ? {} : { addressGenMode: nl.IN6_ADDR_GEN_MODE_NONE };
+}
+
 function writeSettings(writer: MessageWriter, settings: LinkSettings): MessageWriter {
   if (settings.name !== undefined) writer.string(nl.IFLA_IFNAME, settings.name);
   if (settings.mtu !== undefined) writer.u32(nl.IFLA_MTU, settings.mtu);
@@ -239,6 +247,8 @@ export function setHairpin(index: number, on: boolean, label = `device ${index}`
 export interface BridgePort {
   readonly hairpin: boolean;
   readonly isolated?: boolean | undefined;
+  /** The device's. */
+  readonly mtu: number;
 }
 
 /**
@@ -246,11 +256,11 @@ export interface BridgePort {
  * none, and would only make multicast noise). An alias belongs here, too: the kernel ignores one in the message that makes
  * a device.
  */
-export function setBridgePort(name: string, { hairpin, isolated }: BridgePort, alias?: string): Change {
+export function setBridgePort(name: string, { hairpin, isolated, mtu }: BridgePort, alias?: string): Change {
   const write = (to: MessageWriter): void => {
     to.message(nl.RTM_NEWLINK).struct(ifinfo(0));
     const named = alias === undefined ? {} : { alias };
-    writeSettings(to, { name, addressGenMode: nl.IN6_ADDR_GEN_MODE_NONE, ...named });
+    writeSettings(to, { name, ...withoutLinkLocal(mtu), ...named });
     to.begin(nl.IFLA_LINKINFO).string(nl.IFLA_INFO_SLAVE_KIND, 'bridge').begin(nl.IFLA_INFO_SLAVE_DATA);
     to.u8(nl.IFLA_BRPORT_MODE, hairpin ? 1 : 0);
     if (isolated !== undefined) to.u8(nl.IFLA_BRPORT_ISOLATED, isolated ? 1 : 0);

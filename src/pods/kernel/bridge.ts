@@ -127,7 +127,7 @@ export class BridgeKeeper {
       if (port === undefined || port.master === master) return [];
       return [
         setLink(port.index, { master, up: true }, hostVeth),
-        setBridgePort(hostVeth, { hairpin, isolated }),
+        setBridgePort(hostVeth, { hairpin, isolated, mtu: port.mtu }),
       ];
     });
     if (changes.length > 0) await apply(this.socket, changes);

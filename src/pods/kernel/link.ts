@@ -69,7 +69,7 @@ function createPair(host: DirectSocket, plan: PodPlan, where: PodPlace): void {
       { name: hostVeth, mac: hostMac, mtu, master: where.bridgeIndex, up: true },
       { name: ifname, mac, mtu, netnsFd: where.netns.fd },
     ),
-    setBridgePort(hostVeth, { hairpin, isolated: plan.isolated }, alias),
+    setBridgePort(hostVeth, { hairpin, isolated: plan.isolated, mtu }, alias),
   ]);
 }
 

@@ -44,7 +44,23 @@ describe('what is shipped', () => {
   it('is enough for every command', async () => {
     await said(agent(), /"serving CNI calls"[\s\S]*will retry/);
     await said(['proxy', `--manifests=${state}`, '--log-format=pretty'], /proxy starts/);
-    assert.match(await said(['pods', `--cni-socket=${join(state, 'nobody.sock')}`]), /does not answer/);
+    const nobody = ['--output=yaml', '--socket=/nobody/agent', '--proxy-socket=/nobody/proxy'];
+    const looks = [
+      ['status'],
+      ['pods'],
+      ['routes'],
+      ['services'],
+      ['diff'],
+      ['trace', '127.0.0.1', '127.0.0.1:1'],
+    ];
+    for (const look of looks) {
+      const { stdout, stderr } = await namespace.run(process.execPath, [
+        join(folder, 'dist/main.js'),
+        ...look,
+        ...nobody,
+      ]);
+      assert.match(stdout + stderr, /does\s+not\s+answer/, look[0]);
+    }
     const install = ['install-cni', `--cni-bin-dir=${state}`, `--cni-conf-dir=${state}`];
     assert.doesNotMatch(await said(install), /cannot|Error/);
     assert.ok(readdirSync(state).includes('twill'));

@@ -1,7 +1,8 @@
 /**
- * What becomes of the first packet of a connection on a node where kube-proxy (release 1.36, mode iptables) has written
- * the rules: a reading of its own, made from pkg/proxy/iptables/proxier.go, topology.go and servicechangetracker.go, of
- * Services and EndpointSlices as the API shows them. It shares no code with the proxy that is tested against it.
+ * What becomes of the first packet of a connection on a node where kube-proxy (release 1.36) has written the rules: a
+ * reading of its own, made from pkg/proxy/iptables/proxier.go (and nftables/proxier.go, where that differs), topology.go
+ * and servicechangetracker.go, of Services and EndpointSlices as the API shows them. It shares no code with the proxy
+ * that is tested against it.
  */
 import { type Usable, usableEndpoints } from './kube-proxy-endpoints.ts';
 import type { Ending, Packet } from './packet-walker.ts';
@@ -46,6 +47,8 @@ export interface NodeSetting {
   readonly local: ReadonlySet<string>;
   /** Tells packets from pods; undefined where there is no way to. */
   readonly isPod: ((address: string) => boolean) | undefined;
+  /** iptables unless given. */
+  readonly mode?: 'iptables' | 'nftables';
   readonly masqueradeAll?: boolean;
   readonly localhostNodePorts?: boolean;
   /** Where node ports answer; undefined for everywhere. */
@@ -114,6 +117,7 @@ class Reading {
   }
 
   endings(): Ending[] {
+    if (this.isTurnedAway()) return ['dropped'];
     return [...new Set(this.translated().map((way) => this.ending(way)))].sort();
   }
 
@@ -146,17 +150,22 @@ class Reading {
   }
 
   private toExternalAddress(port: Port) {
-    const { packet, node } = this;
+    const { packet } = this;
     if (packet.port !== port.port.port || !port.endpoints.any) return undefined;
     if (port.service.spec.externalIPs?.includes(packet.destination)) return this.external(port);
     if (!port.vips.includes(packet.destination)) return undefined;
     if (!firewalled(port)) return this.external(port);
-    const { source } = packet;
-    const includesNode = port.ranges.some((range) => node.contains(range, node.address));
-    const letIn =
-      port.ranges.some((range) => node.contains(range, source)) ||
-      (includesNode && port.vips.includes(source));
-    return letIn ? this.external(port) : undefined;
+    return this.isLetIn(port) ? this.external(port) : undefined;
+  }
+
+  /** KUBE-FW-… */
+  private isLetIn({ ranges, vips }: Port): boolean {
+    const { node, packet } = this;
+    const includesNode = ranges.some((range) => node.contains(range, node.address));
+    return (
+      ranges.some((range) => node.contains(range, packet.source)) ||
+      (includesNode && vips.includes(packet.source))
+    );
   }
 
   private toNodePort(port: Port) {
@@ -192,16 +201,22 @@ class Reading {
   }
 
   private output(way: Way): Ending | undefined {
-    return this.antiMartian(way) ?? this.firewall(way) ?? this.services(way);
+    const early = this.antiMartian(way) ?? this.firewall(way) ?? this.services(way);
+    if (early !== undefined || this.node.mode !== 'nftables') return early;
+    // One chain for all addresses of Services, in every hook.
+    return this.externalAddresses(way) ?? this.unservedPort(way);
   }
 
   private input(way: Way): Ending | undefined {
     const early = this.antiMartian(way) ?? this.firewall(way);
+    if (this.node.mode === 'nftables') return this.services(way) ?? this.externalServices(way);
     const checked = this.ports.some((port) => this.isHealthCheck(port, way));
     return early ?? (checked ? undefined : this.externalServices(way));
   }
 
   private forward(way: Way): Ending | undefined {
+    if (this.node.mode === 'nftables')
+      return this.services(way) ?? this.externalAddresses(way) ?? this.unservedPort(way);
     const dropped = this.firewall(way);
     if (dropped !== undefined || way.marked) return dropped;
     const refused = this.services(way) ?? this.externalServices(way);
@@ -215,8 +230,24 @@ class Reading {
     return to.startsWith('127.') && !packet.source.startsWith('127.') ? 'dropped' : undefined;
   }
 
+  /** firewall-check of mode nftables, which comes before translation. */
+  private isTurnedAway(): boolean {
+    const { packet, node } = this;
+    return (
+      node.mode === 'nftables' &&
+      this.ports.some(
+        (port) =>
+          firewalled(port) &&
+          port.vips.includes(packet.destination) &&
+          port.port.port === packet.port &&
+          !this.isLetIn(port),
+      )
+    );
+  }
+
   /** KUBE-PROXY-FIREWALL: by the address that the packet has by now. */
   private firewall(way: Way): Ending | undefined {
+    if (this.node.mode === 'nftables') return undefined;
     const hit = this.ports.some(
       (port) => firewalled(port) && port.vips.includes(way.to) && port.port.port === way.port,
     );
@@ -240,14 +271,31 @@ class Reading {
 
   /** KUBE-EXTERNAL-SERVICES */
   private externalServices(way: Way): Ending | undefined {
-    for (const one of this.ports) {
-      if (externallyServed(one)) continue;
-      const addresses = [...(one.service.spec.externalIPs ?? []), ...one.vips];
-      const atPort = addresses.includes(way.to) && way.port === one.port.port;
-      const atNode = one.port.nodePort === way.port && this.node.local.has(way.to);
-      if (atPort || (atNode && way.port !== 0)) return one.endpoints.any ? 'dropped' : 'rejected';
-    }
-    return undefined;
+    const { node } = this;
+    const serves = node.mode === 'nftables' ? node.nodePortAddresses : undefined;
+    const atNode = this.ports.find(
+      (one) =>
+        !externallyServed(one) &&
+        one.port.nodePort === way.port &&
+        way.port !== 0 &&
+        (serves?.includes(way.to) ?? node.local.has(way.to)),
+    );
+    return this.externalAddresses(way) ?? (atNode && (atNode.endpoints.any ? 'dropped' : 'rejected'));
+  }
+
+  private externalAddresses(way: Way): Ending | undefined {
+    const found = this.ports.find(
+      (one) =>
+        !externallyServed(one) &&
+        [...(one.service.spec.externalIPs ?? []), ...one.vips].includes(way.to) &&
+        way.port === one.port.port,
+    );
+    return found && (found.endpoints.any ? 'dropped' : 'rejected');
+  }
+
+  /** cluster-ips-check of mode nftables. */
+  private unservedPort(way: Way): Ending | undefined {
+    return this.ports.some(({ service }) => service.spec.clusterIP === way.to) ? 'rejected' : undefined;
   }
 }
 

@@ -193,6 +193,16 @@ export function worldStates(at: Addresses): WorldState[] {
   );
 }
 
+/**
+ * A pod of another node sends to the cluster address here, and is sent to itself: kube-proxy masquerades that. Rules that
+ * know of endpoints here alone do not see it.
+ */
+export function isDistantHairpin(state: WorldState, packet: Packet, at: Addresses): boolean {
+  if (packet.destination !== at.clusterIP) return false;
+  const endpoints = state.slices.flatMap((slice) => slice.endpoints ?? []);
+  return endpoints.some(({ addresses, nodeName }) => addresses[0] === packet.source && nodeName === 'node-b');
+}
+
 /** Packets from everybody to everything that has to do with the Service. */
 export function packetsIn(node: NodeSetting, at: Addresses): Packet[] {
   const targets = [

@@ -1,0 +1,72 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { type Family, ipv4, ipv6 } from '../../../src/model/address.ts';
+import { rulesetDocument } from '../../../src/services/nftables/plan/document.ts';
+import { Ruleset } from '../../../src/services/nftables/plan/ruleset.ts';
+import { renderServicePort } from '../../../src/services/nftables/plan/service-rules.ts';
+import { serviceEntries } from '../../../src/services/plan/table.ts';
+import { kubeProxyEndings, type NodeSetting } from '../../lab/kube-proxy-reading.ts';
+import { withNamespace } from '../../lab/namespace.ts';
+import { nftWorld } from '../../lab/nft-world.ts';
+import { walk } from '../../lab/packet-walker.ts';
+import { nftOptionsFor, stateOf } from '../../lab/service-fixtures.ts';
+import {
+  type Addresses,
+  addressesOf,
+  isDistantHairpin,
+  nodeIn,
+  packetsIn,
+  type WorldState,
+  worldStates,
+} from '../../lab/service-world.ts';
+
+function documentOf(state: WorldState, family: Family, at: Addresses, node: NodeSetting): string {
+  const options = nftOptionsFor(family, {
+    fromPod: node.isPod === undefined ? undefined : { network: at.pods },
+    masqueradeAll: node.masqueradeAll === true,
+  });
+  const ruleset = new Ruleset(options);
+  const [key, parsed] = stateOf(
+    state.service as unknown as Record<string, unknown>,
+    ...(state.slices as unknown as Record<string, unknown>[]),
+  );
+  const entries = serviceEntries(parsed, family, node);
+  ruleset.setService(
+    key,
+    entries.map((entry) => renderServicePort(entry, options)),
+  );
+  return rulesetDocument(ruleset, options.v6);
+}
+
+describe('with nftables packets end where kube-proxy’s mode nftables sends them:', () => {
+  for (const family of [ipv4, ipv6]) {
+    const at = addressesOf[family.name];
+    // All would take a minute.
+    const states = worldStates(at).filter((_, number) => number % 7 === (family === ipv4 ? 0 : 3));
+    test(`${states.length} states of a Service, ${family.kubeName}`, async () => {
+      await withNamespace('fates', async (namespace) => {
+        const usual = nodeIn({ what: 'as usual' }, at);
+        const node: NodeSetting = {
+          ...usual,
+          mode: 'nftables',
+          localhostNodePorts: false,
+          nodePortAddresses: [at.node],
+        };
+        const packets = packetsIn(node, at);
+        const wrong: string[] = [];
+        for (const state of states) {
+          const world = await nftWorld(namespace, documentOf(state, family, at, node), node.local);
+          for (const packet of packets) {
+            // Its set holds endpoints that are here.
+            if (isDistantHairpin(state, packet, at)) continue;
+            const found = walk(packet, world);
+            const wanted = kubeProxyEndings([state], node, packet);
+            if (found.join() !== wanted.join())
+              wrong.push(`${state.what}: ${JSON.stringify(packet)} ends at ${found}, not ${wanted}`);
+          }
+        }
+        assert.deepEqual(wrong.slice(0, 10), [], `${wrong.length} differ`);
+      });
+    });
+  }
+});

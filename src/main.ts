@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { agentArguments } from './agent/flags.ts';
 import { addAgentCommand } from './commands/agent.ts';
+import { addCleanupCommand } from './commands/cleanup.ts';
 import { addDiffCommand } from './commands/diff.ts';
 import { addFindApiServerCommand } from './commands/find-api-server.ts';
 import { addInstallCniCommand } from './commands/install-cni.ts';
@@ -30,6 +31,7 @@ addInstallCniCommand(program);
 addFindApiServerCommand(program);
 addStatusCommand(program);
 addRoutesCommand(program);
+addCleanupCommand(program);
 addPodsCommand(program);
 addServicesCommand(program);
 addDiffCommand(program);

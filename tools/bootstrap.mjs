@@ -74,6 +74,7 @@ if (command !== 'build' && !isPure(command, args)) {
     (word) =>
       runsTests &&
       (args.length === 0 || args.some((filter) => word.includes(filter) || filter.includes(word))),
+    command,
   );
   if (problem !== undefined) fail(problem);
 }

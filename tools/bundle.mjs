@@ -9,6 +9,8 @@ import { grpcServerName } from './rewrites/grpc-server-name.mjs';
 import { ipNumWithoutRanges } from './rewrites/ip-num-ranges.mjs';
 import { kubeConfigOnly } from './rewrites/kube-config-only.mjs';
 import { nodeFetchHeaders } from './rewrites/node-fetch-headers.mjs';
+import { sbom } from './sbom.mjs';
+import { addonFiles } from './ship.mjs';
 
 const root = dirname(import.meta.dirname);
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
@@ -40,7 +42,12 @@ export async function bundleProgram(folder, plugins = rewrites) {
     plugins,
     define: { TWILL_VERSION: JSON.stringify(version), 'import.meta.dirname': '__dirname' },
   });
-  writeFileSync(join(folder, 'THIRD-PARTY-LICENSES'), licences(root, Object.keys(metafile.inputs)));
+  const bundled = Object.keys(metafile.inputs);
+  writeFileSync(join(folder, 'THIRD-PARTY-LICENSES'), licences(root, bundled));
+  // The CNI executable has Bun in it.
+  const bun = `node_modules/@oven/bun-linux-${process.arch === 'x64' ? 'x64' : 'aarch64'}`;
+  const list = sbom(root, [...bundled, ...addonFiles], [bun]);
+  writeFileSync(join(folder, 'sbom.cdx.json'), `${JSON.stringify(list, undefined, 2)}\n`);
   writeFileSync(join(folder, 'package.json'), '{ "type": "commonjs" }\n');
   const main = join(folder, 'main.js');
   copyFileSync(join(root, 'src/launcher.cjs'), main);

@@ -7,7 +7,10 @@ const aptGet = '/usr/bin/apt-get';
 const policyFile = '/usr/sbin/policy-rc.d';
 const lockTimeoutSeconds = 120;
 
-/** `tests`: needed only by test files whose path contains it; everything else is needed by whatever touches the kernel. */
+/**
+ * `tests`: needed only by test files whose path contains it; `command`: only by that npm script; everything else is needed
+ * by whatever touches the kernel.
+ */
 const packages = [
   { package: 'iproute2', program: 'ip' },
   { package: 'iptables', program: 'iptables-nft' },
@@ -34,6 +37,8 @@ const packages = [
   { package: 'containernetworking-plugins', program: '/usr/lib/cni/portmap', tests: 'kernel/pods/adoption' },
   { package: 'containernetworking-plugins', program: '/usr/lib/cni/portmap', tests: 'e2e/pods/migration' },
   { package: 'containernetworking-plugins', program: '/usr/lib/cni/loopback', tests: 'e2e/pods/containerd' },
+  { package: 'buildah', program: 'buildah', command: 'image' },
+  { package: 'mmdebstrap', program: 'mmdebstrap', command: 'image' },
   { package: 'busybox-static', program: 'busybox', tests: 'e2e/pods/containerd' },
   { package: 'busybox-static', program: 'busybox', tests: 'e2e/hosts/machines' },
   process.arch === 'arm64'
@@ -146,11 +151,15 @@ function unpackKernel() {
 /**
  * Installs what is missing.
  * @param wanted whether a test file whose path contains this word will run
+ * @param script the npm script
  * @returns undefined, or what is wrong and what to do about it
  */
-export function ensurePackages(wanted) {
+export function ensurePackages(wanted, script) {
   const missing = packages.filter(
-    (entry) => (entry.tests === undefined || wanted(entry.tests)) && !installed(entry),
+    (entry) =>
+      (entry.tests === undefined || wanted(entry.tests)) &&
+      (entry.command === undefined || entry.command === script) &&
+      !installed(entry),
   );
   const names = [...new Set(missing.map((entry) => entry.package))];
   if (process.getuid() !== 0) {

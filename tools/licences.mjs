@@ -1,11 +1,7 @@
 // The licences of what is bundled: most of them ask to go along with every copy.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-
-/** The folder of the package that a bundled file belongs to, below the repository; undefined for a file of ours. */
-function packageOf(file) {
-  return /^(.*node_modules\/(?:@[^/]+\/)?[^/]+)\//.exec(file)?.[1];
-}
+import { packageOf } from './sbom.mjs';
 
 /** @param files the paths of what is bundled, below `root`. @returns one text of all their packages' licences */
 export function licences(root, files) {

@@ -15,11 +15,10 @@ const addons = {
 };
 
 /** Paths below the repository and below the folder alike. */
-export const shipped = [
-  'LICENSE',
-  'dist',
-  ...Object.entries(addons).flatMap(([name, files]) => files.map((file) => join('node_modules', name, file))),
-];
+export const addonFiles = Object.entries(addons).flatMap(([name, files]) =>
+  files.map((file) => join('node_modules', name, file)),
+);
+export const shipped = ['LICENSE', 'dist', ...addonFiles];
 
 /** @throws Error naming what is missing: the build comes first */
 export function ship(folder) {

@@ -1,6 +1,8 @@
 import { release } from 'node:os';
+import { join } from 'node:path';
 import { listLinks } from '../kernel/netlink/links.ts';
 import { RtSocket } from '../kernel/netlink/socket.ts';
+import { agentSettingsFile, RememberedSysctls } from '../kernel/remembered-sysctls.ts';
 import { ConflictWatch } from '../leases/conflict-watch.ts';
 import { NetworkChanges } from '../leases/network-changes.ts';
 import type { NetworkConfig } from '../leases/plan/network-config.ts';
@@ -170,6 +172,7 @@ class Agent {
       socket,
       log,
       macs: new VtepMacs(config.stateDir),
+      writeSysctl: new RememberedSysctls(join(config.stateDir, agentSettingsFile)).write,
       underlay: {
         interfaces: config.interfaces,
         interfacePatterns: config.interfacePatterns,

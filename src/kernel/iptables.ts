@@ -2,6 +2,7 @@ import type { Readable } from 'node:stream';
 import type { Family } from '../model/address.ts';
 import { isTwillError, TwillError } from '../model/error.ts';
 import { ruleWords } from '../model/rule-words.ts';
+import { kernelFamilies } from './ipv6.ts';
 import { run, runChecked } from './process.ts';
 
 /** Which of the two kernel interfaces the iptables tools speak: nf_tables or the older x_tables. */
@@ -256,4 +257,10 @@ export async function countedRules(
     const rest = line.slice(`${rule} -c ${packets} ${bytes}`.length);
     return [{ rule: rule + rest, packets: Number(packets), bytes: Number(bytes) }];
   });
+}
+
+/** Every family and variant that the kernel could have rules of; programs may be missing for some. */
+export function everyIptables(): Iptables[] {
+  const variants: readonly IptablesVariant[] = ['nft', 'legacy'];
+  return kernelFamilies().flatMap((family) => variants.map((variant) => openIptables(family, variant)));
 }

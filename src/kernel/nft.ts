@@ -1,4 +1,5 @@
-import { TwillError } from '../model/error.ts';
+import { families } from '../model/address.ts';
+import { isTwillError, TwillError } from '../model/error.ts';
 import { run } from './process.ts';
 
 /**
@@ -39,4 +40,30 @@ export async function applyNft(
   const detail = result.stderr.trim();
   const code = /Operation not permitted/.test(detail) ? 'permission' : 'invalid';
   throw new TwillError(code, `nft refused the rules: ${detail}`);
+}
+
+/** A chain that iptables-nft makes for itself in a table, when it has to. */
+const builtIn = /^\tchain [A-Z]+ \{\n\t\ttype \w+ hook \w+ priority [^;]+; policy accept;\n\t\}$/;
+
+/**
+ * Removes the tables that iptables-nft made and that hold nothing but its empty chains: they change nothing for any
+ * packet, and whoever needs them makes them anew.
+ */
+export async function removeUnusedTables(): Promise<void> {
+  for (const { nft } of families) {
+    for (const name of ['raw', 'mangle', 'nat', 'filter']) {
+      const text = await listNftTable({ nft }, name).catch((error: unknown) => {
+        if (isTwillError(error, 'missing-program', 'kernel')) return undefined;
+        throw error;
+      });
+      if (text === undefined) continue;
+      const body = text
+        .split('\n')
+        .filter((line) => line !== '' && !line.startsWith('#'))
+        .slice(1, -1)
+        .join('\n');
+      const chains = body === '' ? [] : body.split(/(?<=^\t\})\n/m);
+      if (chains.every((chain) => builtIn.test(chain))) await removeNftTable({ nft }, name);
+    }
+  }
 }

@@ -2,6 +2,7 @@ import { deleteBlackhole, setBlackhole } from '../kernel/netlink/routes.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import type { Prefix } from '../model/address.ts';
 import { isTwillError } from '../model/error.ts';
+import type { Removal } from '../model/removal.ts';
 import { ROUTE_PROTOCOL } from './plan/entries.ts';
 
 /** Behind every route that a bridge or an administrator has. */
@@ -36,4 +37,12 @@ export class Blackholes {
     for (const error of results) if (error !== undefined && !isTwillError(error, 'not-found')) throw error;
     this.standing = kept;
   }
+}
+
+/** What takes such routes of these subnets away; whether there are any is seen when it is done. */
+export function blackholeRemovals(socket: RtSocket, subnets: readonly Prefix[]): Removal[] {
+  return subnets.map((subnet) => ({
+    what: `route that discards what is for ${subnet.text}: removed, if there is one`,
+    apply: () => new Blackholes(socket, false, [subnet]).ensure([]),
+  }));
 }

@@ -20,7 +20,7 @@ import { OverlayPeers } from './peers.ts';
 import { podMtu, type Underlay, whyNotOver } from './plan/device.ts';
 import { publicIpProblems } from './plan/ground.ts';
 import type { FamilyPath } from './plan/peer.ts';
-import { NodeSettings } from './settings.ts';
+import { NodeSettings, type Sysctls, standardSysctls } from './settings.ts';
 import { NodeUnderlay, type UnderlayWish } from './underlay.ts';
 import type { VtepMacs } from './vtep-macs.ts';
 import { Vteps } from './vteps.ts';
@@ -30,6 +30,8 @@ export interface OverlayOptions {
   readonly config: NetworkConfig;
   readonly socket: RtSocket;
   readonly macs: VtepMacs;
+  /** Writes settings of the node. */
+  readonly writeSysctl: Sysctls['write'];
   readonly log: Log;
   readonly underlay: UnderlayWish;
   readonly subnetFile: string;
@@ -84,7 +86,10 @@ export class Overlay {
     this.options = options;
     this.network = options.config;
     this.peers = new OverlayPeers(socket, log, this.limiter, this.contest);
-    this.settings = new NodeSettings(log, this.contest);
+    this.settings = new NodeSettings(log, this.contest, {
+      ...standardSysctls,
+      write: options.writeSysctl,
+    });
     this.blackholes = new Blackholes(socket, options.blackholeRoute, options.previous);
     this.vteps = new Vteps({
       socket,

@@ -24,7 +24,7 @@ export interface Sysctls {
 
 const IPV6_INTERFACES = 'net/ipv6/conf';
 
-const standardSysctls: Sysctls = { read: readSysctl, write: writeSysctl, list: listSysctls };
+export const standardSysctls: Sysctls = { read: readSysctl, write: writeSysctl, list: listSysctls };
 
 /** Keeps the settings of the whole node that pods' traffic needs, and says which it cannot get right. */
 export class NodeSettings {

@@ -1,69 +1,127 @@
-import { type Iptables, type IptablesVariant, openIptables } from '../kernel/iptables.ts';
+import { everyIptables, type Iptables } from '../kernel/iptables.ts';
 import { kernelFamilies } from '../kernel/ipv6.ts';
+import { listNftTable, removeNftTable } from '../kernel/nft.ts';
 import { PacketCounters } from '../kernel/packet-counters.ts';
 import { ipv4 } from '../model/address.ts';
 import { isTwillError, TwillError } from '../model/error.ts';
+import type { Removal } from '../model/removal.ts';
 import { packetCounters } from './iptables/plan/counters.ts';
 import { renderRemoval } from './iptables/plan/document.ts';
 import { jumps, localnetJumps } from './iptables/plan/names.ts';
 import { readTable } from './iptables/standing-rules.ts';
-import { closeLocalnet } from './localnet.ts';
+import { closeLocalnet, localnetIsOurs } from './localnet.ts';
+import { tableName } from './nftables/plan/names.ts';
 import { findOtherProxy } from './other-proxy.ts';
 import { removeLeftovers } from './predecessor.ts';
 
-const variants: readonly IptablesVariant[] = ['nft', 'legacy'];
-
 /** Before the rules go that keep others from services on loopback. */
-async function setLocalnetBack(iptables: Iptables, print: (line: string) => void): Promise<void> {
-  if (iptables.family !== ipv4) return;
-  try {
-    if (await closeLocalnet(iptables)) print('route_localnet set back to 0');
-  } catch (error) {
-    if (!isTwillError(error, 'missing-program', 'kernel')) throw error;
-  }
+async function localnetRemoval(iptables: Iptables): Promise<Removal[]> {
+  if (iptables.family !== ipv4 || !(await localnetIsOurs(iptables))) return [];
+  const apply = async (): Promise<void> => void (await closeLocalnet(iptables));
+  return [{ what: 'route_localnet set back to 0', apply }];
 }
 
-async function removeCounters(print: (line: string) => void): Promise<void> {
-  const counters = new PacketCounters();
+async function tableRemovals(iptables: Iptables): Promise<Removal[]> {
+  const removals: Removal[] = [];
+  for (const table of ['nat', 'filter', 'mangle']) {
+    const installed = await readTable(iptables, table, [...localnetJumps, ...jumps]);
+    const document = renderRemoval(table, installed);
+    if (document === '') continue;
+    const chains = document.match(/^:/gm)?.length ?? 0;
+    removals.push({
+      what: `${iptables.family.iptables}-${iptables.variant}: ${chains} chains of the proxy removed from table ${table}`,
+      apply: () => iptables.restore(document),
+    });
+  }
+  return removals;
+}
+
+/** The kubelet's mark: where it runs, KUBE-FIREWALL is its own, too. */
+const kubeletChain = { table: 'mangle', name: 'KUBE-KUBELET-CANARY' };
+
+/** Where no kubelet is, the chain that it shares with its node's proxy is the proxy's. */
+async function firewallRemoval(iptables: Iptables): Promise<Removal[]> {
+  const chain = 'KUBE-FIREWALL';
+  if ((await iptables.list(kubeletChain.table, kubeletChain.name)) !== undefined) return [];
+  if ((await iptables.list('filter', chain)) === undefined) return [];
+  const parents = await Promise.all(['INPUT', 'OUTPUT'].map((name) => iptables.list('filter', name)));
+  const leads = parents.flatMap((lines) => lines ?? []).filter((line) => line.endsWith(` -j ${chain}`));
+  const jumps = leads.map((line) => line.replace(/^-A/, '-D'));
+  const document = ['*filter', `:${chain} - [0:0]`, ...jumps, `-X ${chain}`, 'COMMIT', ''].join('\n');
+  const program = `${iptables.family.iptables}-${iptables.variant}`;
+  const what = `${program}: chain ${chain} removed from table filter, for no kubelet has it`;
+  return [{ what, apply: () => iptables.restore(document) }];
+}
+
+async function counterRemovals(): Promise<Removal[]> {
+  const found: Removal[] = [];
+  const open = new PacketCounters();
   try {
-    for (const name of Object.values(packetCounters))
-      if (await counters.remove(name)) print(`packet counter ${name} removed`);
+    for (const name of Object.values(packetCounters)) {
+      if ((await open.read(name)) === undefined) continue;
+      found.push({
+        what: `packet counter ${name} removed`,
+        apply: async () => {
+          const counters = new PacketCounters();
+          await counters.remove(name).finally(() => counters.close());
+        },
+      });
+    }
   } catch (error) {
     // A kernel without counters.
     if (!isTwillError(error, 'kernel')) throw error;
   } finally {
-    counters.close();
+    open.close();
   }
+  return found;
+}
+
+/** The table of mode nftables. */
+async function nftRemovals(): Promise<Removal[]> {
+  const found: Removal[] = [];
+  for (const family of kernelFamilies()) {
+    const table = await listNftTable(family, tableName).catch((error: unknown) => {
+      if (!isTwillError(error, 'missing-program', 'kernel')) throw error;
+    });
+    if (table === undefined) continue;
+    const apply = async (): Promise<void> => void (await removeNftTable(family, tableName));
+    found.push({ what: `nftables table ${family.nft} ${tableName} removed`, apply });
+  }
+  return found;
 }
 
 /**
- * Removes every rule of the proxy from this network namespace: both families, both iptables variants, and what a
- * kube-proxy left. Doing it twice is fine. @param print is told what was removed
+ * Every rule of the proxy in this network namespace: both families, both iptables variants, chains of a kube-proxy's
+ * iptables mode included, which are the same.
+ * @param withFirewall KUBE-FIREWALL, too, where no kubelet has it
+ */
+export async function findProxyRules(withFirewall = false): Promise<Removal[]> {
+  const removals: Removal[] = [];
+  for (const iptables of everyIptables()) {
+    try {
+      removals.push(...(await localnetRemoval(iptables)), ...(await tableRemovals(iptables)));
+      if (withFirewall) removals.push(...(await firewallRemoval(iptables)));
+    } catch (error) {
+      // A variant that is not installed, or that this kernel has not, holds nothing to remove.
+      if (!isTwillError(error, 'missing-program', 'kernel')) throw error;
+    }
+  }
+  // Rules hold the counters.
+  return [...removals, ...(await nftRemovals()), ...(await counterRemovals())];
+}
+
+/**
+ * Removes every rule of the proxy from this network namespace, and what a kube-proxy left. Doing it twice is fine.
+ * @param print is told what was removed
  * @throws TwillError `conflict` while a proxy runs, which would write its rules again
  */
 export async function cleanUpProxy(print: (line: string) => void): Promise<void> {
   const other = await findOtherProxy();
   if (other !== undefined) throw new TwillError('conflict', `${other} runs on this node: stop it first`);
-  for (const family of kernelFamilies()) {
-    for (const variant of variants) {
-      const iptables = openIptables(family, variant);
-      await setLocalnetBack(iptables, print);
-      for (const table of ['nat', 'filter', 'mangle']) {
-        try {
-          const installed = await readTable(iptables, table, [...localnetJumps, ...jumps]);
-          const document = renderRemoval(table, installed);
-          if (document === '') continue;
-          await iptables.restore(document);
-          const chains = document.match(/^:/gm)?.length ?? 0;
-          print(`${iptables.family.iptables}-${variant}: ${chains} chains removed from table ${table}`);
-        } catch (error) {
-          // A variant that is not installed, or that this kernel has not, holds nothing to remove.
-          if (!isTwillError(error, 'missing-program', 'kernel')) throw error;
-        }
-      }
-    }
+  for (const { what, apply } of await findProxyRules()) {
+    await apply();
+    print(what);
   }
-  await removeCounters(print);
   const { removed, left } = await removeLeftovers();
   for (const name of removed) print(`${name} removed`);
   if (left.length > 0) throw new TwillError('kernel', `not removed: ${left.join('; ')}`);

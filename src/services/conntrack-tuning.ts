@@ -1,5 +1,6 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
+import { RememberedSysctls } from '../kernel/remembered-sysctls.ts';
 import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
 import { describeError, isTwillError } from '../model/error.ts';
 import type { Log } from '../process/log.ts';
@@ -25,18 +26,21 @@ export interface ConntrackKnobs {
 const HASH_SIZE = '/sys/module/nf_conntrack/parameters/hashsize';
 const ONLINE = '/sys/devices/system/cpu/online';
 
-/** Those of this network namespace. */
-export const kernelKnobs: ConntrackKnobs = {
+/** Those of this network namespace. @param file remembers what they were; undefined for nothing */
+const kernelKnobs = (file: string | undefined): ConntrackKnobs => ({
   read: (name) => {
     const text = readSysctl(`net/netfilter/${name}`);
     return text === undefined ? undefined : Number(text);
   },
-  write: (name, value) => void writeSysctl(`net/netfilter/${name}`, String(value)),
+  write: (name, value) => {
+    const write = file === undefined ? writeSysctl : new RememberedSysctls(file).write;
+    write(`net/netfilter/${name}`, String(value));
+  },
   buckets: () => (existsSync(HASH_SIZE) ? Number(readFileSync(HASH_SIZE, 'utf8')) : undefined),
   setBuckets: (count) => writeFileSync(HASH_SIZE, String(count)),
   // The limit is the node's: by the node's cores, not by those that this process may use.
   cores: () => (existsSync(ONLINE) ? countCores(readFileSync(ONLINE, 'utf8')) : 0) || availableParallelism(),
-};
+});
 
 function cause(error: unknown): string {
   const reason = isTwillError(error) && error.cause !== undefined ? error.cause : error;
@@ -46,9 +50,15 @@ function cause(error: unknown): string {
 /**
  * Sets what is asked for where it is not so already. What may not be set is left: in a network namespace other than the
  * first the limit is read-only, and in a container all of it may be.
+ * @param target the kernel's settings: the file that remembers what they were, undefined for none; or a test's own
  * @returns what could not be set, with the reason
  */
-export function tuneConntrack(wishes: ConntrackWishes, log: Log, knobs = kernelKnobs): string[] {
+export function tuneConntrack(
+  wishes: ConntrackWishes,
+  log: Log,
+  target: ConntrackKnobs | string | undefined,
+): string[] {
+  const knobs = typeof target === 'object' ? target : kernelKnobs(target);
   const failed: string[] = [];
   const attempt = (name: string, value: number, write: () => void): boolean => {
     try {

@@ -8,14 +8,14 @@ import { localnetMark } from './iptables/plan/ruleset.ts';
 const setting = 'net/ipv4/conf/all/route_localnet';
 
 /** True when an earlier run opened it, and nobody has set it back. */
-async function openedBefore(iptables: Iptables): Promise<boolean> {
+export async function localnetIsOurs(iptables: Iptables): Promise<boolean> {
   const lines = (await iptables.list('filter', localnetChain)) ?? [];
   return lines.some((line) => line.includes(localnetMark)) && readSysctl(setting) === '1';
 }
 
 /** Sets route_localnet back where a run of the proxy opened it. @returns true when it did */
 export async function closeLocalnet(iptables: Iptables): Promise<boolean> {
-  return (await openedBefore(iptables)) && writeSysctl(setting, '0');
+  return (await localnetIsOurs(iptables)) && writeSysctl(setting, '0');
 }
 
 /**
@@ -47,7 +47,7 @@ export class ProxyLocalnet {
       log.warn({ sysctl: setting }, 'node ports will not answer on 127.0.0.1: /proc/sys is not writable');
       return new ProxyLocalnet(false, false, log);
     }
-    return new ProxyLocalnet(true, !isOpen || (await openedBefore(iptables)), log);
+    return new ProxyLocalnet(true, !isOpen || (await localnetIsOurs(iptables)), log);
   }
 
   /** To be called when the rules stand. @param needed there are node ports */

@@ -1,9 +1,11 @@
 import { writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Conntrack } from '../kernel/conntrack.ts';
 import { detectVariant, openIptables } from '../kernel/iptables.ts';
 import { kernelFamilies } from '../kernel/ipv6.ts';
 import { PacketCounters } from '../kernel/packet-counters.ts';
+import { proxySettingsFile } from '../kernel/remembered-sysctls.ts';
 import { openRulesStamp } from '../kernel/rules-stamp.ts';
 import { readSysctl } from '../kernel/sysctl.ts';
 import { type Family, ipv4, ipv6 } from '../model/address.ts';
@@ -172,16 +174,21 @@ async function waitForOtherProxy(state: ProxyState, log: Log, signal: AbortSigna
   }
 }
 
+/** Beside the socket, where the proxy may write. */
+function settingsFile({ inspectSocket }: ProxyConfig): string | undefined {
+  return inspectSocket === undefined ? undefined : join(dirname(inspectSocket), proxySettingsFile);
+}
+
 /** What kube-proxy sets up of the kernel before it runs. @throws TwillError `permission` naming what cannot be set */
 export function prepareKernel(config: ProxyConfig): void {
   const log = makeLog({ level: config.logLevel, format: config.logFormat, name: 'proxy' });
-  const failed = tuneConntrack(config.conntrack, log);
+  const failed = tuneConntrack(config.conntrack, log, settingsFile(config));
   if (failed.length > 0) throw new TwillError('permission', `--init-only: cannot set ${failed.join(', ')}`);
 }
 
 /** The kernel's settings that are asked for; without the right to make them the proxy runs all the same. */
 function tune(config: ProxyConfig, log: Log): void {
-  const failed = tuneConntrack(config.conntrack, log);
+  const failed = tuneConntrack(config.conntrack, log, settingsFile(config));
   if (failed.length > 0) log.warn({ failed }, 'settings of connection tracking are left as they are');
 }
 

@@ -73,7 +73,8 @@ export interface DeploymentOptions {
 
 /** Nodes that kubelets have just joined: no pod network, no proxy, no CNI configuration. */
 export async function startDeployment(options: DeploymentOptions): Promise<Deployment> {
-  const { manifests, nodes, imageRoot } = options;
+  // `npm run image -- --check` has the image's file system here.
+  const { manifests, nodes, imageRoot = process.env.TWILL_IMAGE_ROOT } = options;
   const lab = await Lab.start({ nodes, underlay: 'ipv4', networkConfig: null });
   try {
     const directory = join(lab.dir, 'api');

@@ -50,21 +50,22 @@ export async function hasNexthops(socket: RtSocket): Promise<boolean> {
   }
 }
 
-/** Calls `onNexthop` for each nexthop object of one device; `reset` says that it begins anew. */
+/**
+ * Calls `onNexthop` for each nexthop object of one device, or of all without one; `reset` says that it begins anew.
+ */
 export async function eachNexthop(
   socket: RtSocket,
-  device: number,
+  device: number | undefined,
   reset: () => void,
   onNexthop: (nexthop: Nexthop) => void,
 ): Promise<void> {
   const write = (to: MessageWriter): void => {
-    to.message(nl.RTM_GETNEXTHOP)
-      .struct(nhmsg(0, 0, 0))
-      .u32(nl.NHA_OIF, device);
+    const message = to.message(nl.RTM_GETNEXTHOP).struct(nhmsg(0, 0, 0));
+    if (device !== undefined) message.u32(nl.NHA_OIF, device);
   };
   await socket.dump({ what: 'list nexthop objects', write }, reset, (answer) => {
     const nexthop = parseNexthop(answer);
-    if (nexthop?.device === device) onNexthop(nexthop);
+    if (nexthop !== undefined && (device === undefined || nexthop.device === device)) onNexthop(nexthop);
   });
 }
 

@@ -43,14 +43,19 @@ export function setAside(directory: string): [path: string, aside: string][] {
   });
 }
 
+/** The paths that configurations had which were set aside. */
+export function asideConfigurations(directory: string): string[] {
+  return readdirSync(directory)
+    .filter((name) => name.endsWith(ASIDE))
+    .map((name) => join(directory, name.slice(0, -ASIDE.length)));
+}
+
 /**
  * The inverse of {@link setAside}. One that somebody has written anew meanwhile stays, and so does what was set aside.
  * @returns the paths that are back, and those that somebody else has
  */
 export function putBack(directory: string): { readonly back: string[]; readonly taken: string[] } {
-  const paths = readdirSync(directory)
-    .filter((name) => name.endsWith(ASIDE))
-    .map((name) => join(directory, name.slice(0, -ASIDE.length)));
+  const paths = asideConfigurations(directory);
   const taken = paths.filter((path) => existsSync(path));
   const back = paths.filter((path) => !taken.includes(path));
   for (const path of back) renameSync(`${path}${ASIDE}`, path);

@@ -3,6 +3,7 @@ import {
   existsSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
   readSync,
   rmSync,
@@ -10,9 +11,10 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { describeError, TwillError } from '../../model/error.ts';
+import type { Removal } from '../../model/removal.ts';
 import { hasMode, holdsText, removeUnfinished, replaceFile } from '../../process/durable.ts';
 import { defaultSocket } from '../plan/protocol.ts';
-import { earlierConfigurations, putBack, setAside } from './configurations.ts';
+import { asideConfigurations, earlierConfigurations, putBack, setAside } from './configurations.ts';
 import { isObject } from './schema.ts';
 
 export interface InstallFlags {
@@ -135,6 +137,41 @@ function restoreConfigurations(directory: string, own: string): void {
     rmSync(join(directory, own));
     process.stdout.write(`${join(directory, own)}: removed\n`);
   }
+}
+
+/** A configuration whose plugin is ours: one of another's with Twill somewhere in it is that one's. */
+function isOurConfiguration(path: string): boolean {
+  try {
+    const { type, plugins } = JSON.parse(readFileSync(path, 'utf8')) as {
+      type?: unknown;
+      plugins?: readonly { type?: unknown }[];
+    };
+    return type === 'twill' || plugins?.[0]?.type === 'twill';
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * What `install-cni`, or the agent, has put on the node. What was set aside is back before ours goes: the runtime has a
+ * configuration at any time.
+ */
+export function findInstalled(confDir: string, binDir: string): Removal[] {
+  const configurations = (existsSync(confDir) ? readdirSync(confDir) : [])
+    .filter((name) => /\.(conf|conflist|json)$/.test(name))
+    .map((name) => join(confDir, name))
+    .filter(isOurConfiguration);
+  const aside = existsSync(confDir) ? asideConfigurations(confDir) : [];
+  const executable = join(binDir, 'twill');
+  return [
+    ...(aside.length === 0
+      ? []
+      : [{ what: `${aside.join(', ')}: put back`, apply: () => void putBack(confDir) }]),
+    ...[...configurations, ...(existsSync(executable) ? [executable] : [])].map((path) => ({
+      what: `${path}: removed`,
+      apply: () => rmSync(path, { force: true }),
+    })),
+  ];
 }
 
 /** `twill install-cni`: the plugin first, then the configuration that makes the runtime call it. */

@@ -227,3 +227,28 @@ export function looksWhole(lines: readonly string[], rules: readonly string[]): 
   const whole = way.every((rule) => lines.includes(rule)) && jumpChanges(lines).length === 0;
   return whole && standAsWanted(lines, rules);
 }
+
+/**
+ * The document that takes all chains of host ports away that are ours, and the portmap plugin's where none of its own is
+ * left in them.
+ * @param saved the nat table as iptables-save prints it
+ * @returns undefined when there is nothing of it
+ */
+export function hostPortRemoval(saved: string): string | undefined {
+  const lines = saved.split('\n');
+  const chains = lines.flatMap((line) => /^:(\S+) /.exec(line)?.[1] ?? []);
+  const own = chains.filter(isOwn);
+  const foreign = lines.some((line) => line.startsWith(`-A ${dnatChain} `) && line !== ownJump);
+  const shared = foreign
+    ? []
+    : [dnatChain, setMarkChain, masqueradeChain].filter((name) => chains.includes(name));
+  const gone = [...own, ...shared];
+  if (gone.length === 0) return undefined;
+  const jumps = lines
+    .filter((line) => line.startsWith('-A ') && gone.some((name) => line.endsWith(` -j ${name}`)))
+    .filter((line) => !gone.includes(line.split(' ')[1]!))
+    .map((line) => line.replace('-A', '-D'));
+  return ['*nat', ...gone.map(declared), ...jumps, ...gone.map((name) => `-X ${name}`), 'COMMIT', ''].join(
+    '\n',
+  );
+}

@@ -159,4 +159,17 @@ describe('daemonset.yaml, unedited, on nodes that kubelets have just joined', ()
     assert.equal(answer.server, pods[1]!.name);
     for (const runtime of deployment.runtimes) assert.ok(existsSync(configuration(runtime)));
   });
+
+  it('daemonset-cleanup.yaml takes it all off a node whose pods are gone, and refuses before', async () => {
+    const all = [...manifests, ...readManifests('daemonset-cleanup.yaml')];
+    const pod = podSpecOf(all, 'twill-cleanup');
+    const [runtime] = deployment.runtimes;
+    const [container] = pod.initContainers!;
+    await assert.rejects(runtime!.runToEnd(pod, container!), /nothing was changed, for 1 pods are attached/);
+    const said = await runtime!.runToEnd(pod, container!, { args: ['cleanup', '--force'] });
+    assert.match(said, /^device flannel\.1: removed/m);
+    assert.ok(!existsSync(configuration(runtime!)));
+    assert.ok(!existsSync(join(runtime!.hostPath('/opt/cni/bin'), 'twill')));
+    assert.doesNotMatch(await deployment.lab.nodes[0]!.exec('ip', ['link']), /flannel|cni0|veth/);
+  });
 });

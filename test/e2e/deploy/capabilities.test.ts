@@ -1,0 +1,118 @@
+import assert from 'node:assert/strict';
+import { chmodSync, chownSync, mkdirSync } from 'node:fs';
+import { after, before, describe, it } from 'node:test';
+import { type Deployment, startDeployment, stopDeployment } from '../../lab/deployment.ts';
+import { type ManifestContainer, type PodSpec, podSpecOf, readManifests } from '../../lab/manifests.ts';
+
+const manifests = readManifests('daemonset.yaml');
+const agentPod = podSpecOf(manifests, 'twill-agent');
+const proxyPod = podSpecOf(manifests, 'twill-proxy');
+
+/** Somebody who is neither root nor known. */
+const STRANGER = 12345;
+
+interface Loss {
+  readonly pod: PodSpec;
+  readonly container: ManifestContainer;
+  readonly capability: string;
+  /** What it says then. */
+  readonly says: RegExp;
+}
+
+const [agent] = agentPod.containers as [ManifestContainer];
+const [proxy] = proxyPod.containers as [ManifestContainer];
+const installCni = agentPod.initContainers!.find(({ name }) => name === 'install-cni')!;
+
+const losses: readonly Loss[] = [
+  {
+    pod: agentPod,
+    container: agent,
+    capability: 'NET_ADMIN',
+    says: /neither iptables-nft nor iptables-legacy works/,
+  },
+  {
+    pod: agentPod,
+    container: agent,
+    capability: 'NET_RAW',
+    says: /iptables-legacy does not work here/,
+  },
+  { pod: agentPod, container: agent, capability: 'DAC_OVERRIDE', says: /cannot write the CNI configuration/ },
+  {
+    pod: proxyPod,
+    container: proxy,
+    capability: 'NET_ADMIN',
+    says: /neither iptables-nft nor iptables-legacy works/,
+  },
+  {
+    pod: proxyPod,
+    container: proxy,
+    capability: 'NET_RAW',
+    says: /iptables-legacy does not work here/,
+  },
+  { pod: agentPod, container: installCni, capability: 'DAC_OVERRIDE', says: /cannot install the CNI plugin/ },
+];
+
+describe('on a node with iptables-legacy whose CNI directories are somebody else’s', () => {
+  let deployment: Deployment;
+
+  before(async () => {
+    deployment = await startDeployment({ manifests, nodes: 1 });
+    const { lab, runtimes } = deployment;
+    for (const pod of [agentPod, proxyPod]) await runtimes[0]!.initialize(pod);
+    // What a kubelet leaves there has everybody use that variant.
+    await lab.nodes[0]!.exec('iptables-legacy', ['-t', 'mangle', '-N', 'KUBE-KUBELET-CANARY']);
+    await lab.nodes[0]!.exec('ip6tables-legacy', ['-t', 'mangle', '-N', 'KUBE-KUBELET-CANARY']);
+    for (const path of ['/opt/cni/bin', '/etc/cni/net.d']) {
+      const directory = runtimes[0]!.hostPath(path);
+      mkdirSync(directory, { recursive: true });
+      chownSync(directory, STRANGER, STRANGER);
+      chmodSync(directory, 0o755);
+    }
+  });
+  after(() => stopDeployment(deployment));
+
+  for (const { pod, container, capability, says } of losses)
+    it(`${container.name} without ${capability} does not do its work, and says why`, async () => {
+      const { lab, runtimes } = deployment;
+      const started = await runtimes[0]!.start(pod, container, { withoutCapability: capability });
+      try {
+        await lab.waitFor('it to say why', () => says.test(started.log()), {
+          explain: () => started.tail(),
+        });
+      } finally {
+        await started.stop();
+      }
+    });
+
+  it('the agent without SYS_ADMIN starts, and wires no pod', async () => {
+    const { lab, runtimes } = deployment;
+    const started = await runtimes[0]!.start(agentPod, agent, { withoutCapability: 'SYS_ADMIN' });
+    await runtimes[0]!.probe(agent, started, 'readinessProbe');
+    const socket = `${runtimes[0]!.hostPath('/run/twill')}/cni.sock`;
+    await assert.rejects(lab.nodes[0]!.addPod('pod', { socket }), /namespace.*not permitted/);
+    await started.stop();
+  });
+
+  it('with all that it says everything works', async () => {
+    const { lab, runtimes } = deployment;
+    const [runtime] = runtimes;
+    const running = [
+      [agent, await runtime!.start(agentPod, agent)],
+      [proxy, await runtime!.start(proxyPod, proxy)],
+    ] as const;
+    for (const [container, started] of running) await runtime!.probe(container, started, 'readinessProbe');
+    const socket = `${runtime!.hostPath('/run/twill')}/cni.sock`;
+    await lab.nodes[0]!.addPod('pod', { socket });
+  });
+
+  it('no container has a capability that is not in this file, but for modules, of which this kernel need not have any', () => {
+    const named = new Set(losses.map(({ container, capability }) => `${container.name} ${capability}`));
+    named.add('agent SYS_ADMIN').add('load-modules SYS_MODULE');
+    const has = [agentPod, proxyPod].flatMap(({ initContainers = [], containers }) =>
+      [...initContainers, ...containers].flatMap(({ name, securityContext }) =>
+        (securityContext?.capabilities?.add ?? []).map((capability) => `${name} ${capability}`),
+      ),
+    );
+    assert.deepEqual(new Set(has), named);
+  });
+});

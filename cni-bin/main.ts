@@ -12,6 +12,7 @@ import {
   failureAnswer,
   maxDeletionInput,
   maxInput,
+  protocolVersion,
   versionAnswer,
 } from '../src/pods/plan/protocol.ts';
 import { askSocket, finish, readInput } from './libc.ts';
@@ -83,7 +84,7 @@ async function main(): Promise<CniAnswer> {
   const socketPath = typeof socket === 'string' ? socket : defaultSocket;
   const seconds = goField(config, 'timeoutSeconds');
   const deadlineMs = typeof seconds === 'number' && seconds > 0 ? seconds * 1000 : callDeadlineMs;
-  const call: CniCall = { environment, input };
+  const call: CniCall = { protocol: protocolVersion, environment, input };
   try {
     return JSON.parse(askSocket(socketPath, `${JSON.stringify(call)}\n`, deadlineMs)) as CniAnswer;
   } catch (error) {

@@ -14,7 +14,8 @@ export interface KnownPods {
 
 function parseRecord(text: string): PodRecord | undefined {
   try {
-    return JSON.parse(text) as PodRecord;
+    const { version: _, ...record } = JSON.parse(text) as PodRecord & { version?: number };
+    return record;
   } catch {
     return undefined;
   }

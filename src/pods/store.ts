@@ -23,6 +23,14 @@ const BEGUN = '.begun';
 /** Bytes of the file of the addresses given out last: room for one of each family. */
 const LAST_SIZE = 128;
 
+/**
+ * The version of the files of records. A new one may add fields, and nothing else, so that an earlier agent, after a
+ * downgrade, knows the pods that a later one made; files from before it was said have none.
+ */
+const RECORD_VERSION = 1;
+
+const recordText = (record: PodRecord): string => JSON.stringify({ version: RECORD_VERSION, ...record });
+
 /** The address given out last, by family name. */
 type LastAddresses = Readonly<Record<string, string>>;
 
@@ -101,7 +109,7 @@ export class PodStore {
 
   /** Writes down what is about to be made, before any of it is: whoever dies then leaves word of what to remove. */
   begin(record: PodRecord): void {
-    write(this.fileOf(record, BEGUN), JSON.stringify(record));
+    write(this.fileOf(record, BEGUN), recordText(record));
   }
 
   /** What was begun stands now. Needs no room on the disk. */
@@ -114,7 +122,7 @@ export class PodStore {
   adopt(record: PodRecord): void {
     this.records.set(podKeyText(record), record);
     try {
-      write(this.fileOf(record), JSON.stringify(record));
+      write(this.fileOf(record), recordText(record));
     } catch (error) {
       this.log.warn({ error: describeError(error) }, 'an adopted pod is not written down');
     }
@@ -200,8 +208,15 @@ export class PodStore {
       const path = join(this.directory, name);
       if (!name.endsWith('.json')) continue;
       try {
-        const found = JSON.parse(readFileSync(path, 'utf8')) as PodRecord;
-        const record = { ...found, order: found.order ?? 0 }; // earlier versions have none
+        const { version, ...found } = JSON.parse(readFileSync(path, 'utf8')) as PodRecord & {
+          version?: number;
+        };
+        if (version !== undefined && version > RECORD_VERSION)
+          log.info(
+            { file: path, version },
+            'a later version of Twill made this pod: what is known of it is used',
+          );
+        const record = { ...found, order: found.order ?? 0 }; // early versions have none
         this.order = Math.max(this.order, record.order);
         this.records.set(podKeyText(record), record);
       } catch (error) {

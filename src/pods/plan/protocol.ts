@@ -44,8 +44,17 @@ export const cniVariables = [
 
 export type CniEnvironment = Partial<Record<(typeof cniVariables)[number], string>>;
 
+/**
+ * The version of what the executable and the agent say to each other. Either side may be the older one during an upgrade, and
+ * after a downgrade: a new version may add fields, and nothing else; what a side does not know it passes over. Whatever
+ * needs more than that gets another socket.
+ */
+export const protocolVersion = 1;
+
 /** One run of the executable: its CNI variables and its standard input. */
 export interface CniCall {
+  /** Of whoever calls; absent from before it was said. */
+  readonly protocol?: number;
   readonly environment: CniEnvironment;
   readonly input: string;
 }

@@ -85,6 +85,19 @@ describe('what is shipped', () => {
       assert.match(text, new RegExp(`^${name} \\d+\\.\\d+\\.\\d+: \\S+\n\n`, 'm'));
   });
 
+  it('has a list of what is in it, CycloneDX', () => {
+    const list = JSON.parse(readFileSync(join(folder, 'dist/sbom.cdx.json'), 'utf8')) as {
+      bomFormat: string;
+      components: readonly { name: string; version: string; purl: string }[];
+    };
+    assert.equal(list.bomFormat, 'CycloneDX');
+    const bun = `@oven/bun-linux-${process.arch === 'x64' ? 'x64' : 'aarch64'}`;
+    for (const name of ['etcd3', 'netlink', 'koffi', '@kubernetes/client-node', bun]) {
+      const found = list.components.find((one) => one.name === name);
+      assert.equal(found?.purl, `pkg:npm/${name.replace('@', '%40')}@${found?.version}`, name);
+    }
+  });
+
   it('is all that the image copies', () => {
     const dockerfile = readFileSync(join(root, 'Dockerfile'), 'utf8');
     assert.match(dockerfile, /node tools\/ship\.mjs \/ship$/m);

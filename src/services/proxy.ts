@@ -16,7 +16,7 @@ import { type Log, makeLog } from '../process/log.ts';
 import { informSystemd } from '../process/systemd.ts';
 import { fromPodMatch, type ProxyConfig, proxyConfig } from './config.ts';
 import { watchConfiguration } from './configuration-file.ts';
-import { kernelKnobs, tuneConntrack } from './conntrack-tuning.ts';
+import { tuneConntrack } from './conntrack-tuning.ts';
 import { ProxyFlows } from './flows.ts';
 import { ProxyServers, type ProxyState, serviceState } from './health.ts';
 import { serveInspection } from './inspection.ts';
@@ -214,7 +214,7 @@ async function startProxy(setting: Setting, state: ProxyState, closers: Closer[]
   const families = await openFamilies(setting);
   tuneProcess(config, log);
   // Some kernels load connection tracking, whose settings are not there before, with the first rule that needs it.
-  const isTracking = kernelKnobs.read('nf_conntrack_max') !== undefined;
+  const isTracking = readSysctl('net/netfilter/nf_conntrack_max') !== undefined;
   if (isTracking) tune(config, log);
   for (const { rules, nodePortAddresses } of families) {
     if (Array.isArray(config.nodePortAddresses) && nodePortAddresses(undefined) === undefined)

@@ -74,6 +74,11 @@ async function fix(flags: DiffFlags): Promise<DiffAnswer> {
   for (const owner of ['agent', 'proxy'] as const) {
     if (!before.differences.some(({ kind }) => ownerOf(kind) === owner)) continue;
     const socketPath = owner === 'agent' ? flags.socket : flags.proxySocket;
+    const away = owner === 'agent' ? before.agentAway : before.proxyAway;
+    if (away !== undefined) {
+      unknown.push(`nothing of the ${owner}'s was put right, for ${away}`);
+      continue;
+    }
     try {
       await ask(owner, socketPath, { inspect: 'repair' }, FIX_MS);
     } catch (error) {

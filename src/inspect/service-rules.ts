@@ -1,5 +1,6 @@
 import { type IptablesVariant, openIptables } from '../kernel/iptables.ts';
 import { type Family, families } from '../model/address.ts';
+import { TwillError } from '../model/error.ts';
 import { isEmpty, type TableChange, tableChange } from '../services/iptables/plan/document.ts';
 import { type Table, tables } from '../services/iptables/plan/names.ts';
 import type { RenderOptions } from '../services/iptables/plan/options.ts';
@@ -124,6 +125,11 @@ export async function serviceDifferences(
 ): Promise<Difference[]> {
   const { state, live } = proxy;
   if (state === undefined) return [];
+  if (state.mode !== 'iptables')
+    throw new TwillError(
+      'unavailable',
+      `in mode ${state.mode} the proxy alone compares them (twill diff --fix has it do so now)`,
+    );
   const loaded = live ? undefined : await loadServices(state);
   const found: Difference[] = [];
   for (const each of state.families) {

@@ -58,6 +58,14 @@ export function differenceProblems(differences: readonly Difference[], peers: nu
   return found;
 }
 
+/** Characters of a reason in the summary; the whole of it is among the problems. */
+const LONGEST_REASON = 100;
+
+function shortened(text: string): string {
+  if (text.length <= LONGEST_REASON) return text;
+  return `${text.slice(0, text.lastIndexOf(' ', LONGEST_REASON))} …`;
+}
+
 /** One sentence, the first that is read. */
 export function summaryOf(node: string, problems: readonly Problem[]): string {
   const verdict = verdictOf(problems);
@@ -65,5 +73,5 @@ export function summaryOf(node: string, problems: readonly Problem[]): string {
   const severe = problems.filter(({ severity }) => severity === verdict);
   const [first] = severe;
   const more = severe.length - 1;
-  return `${node} is ${verdict}: ${first?.what}${more > 0 ? ` (and ${more} more)` : ''}`;
+  return `${node} is ${verdict}: ${shortened(first?.what ?? '')}${more > 0 ? ` (and ${more} more)` : ''}`;
 }

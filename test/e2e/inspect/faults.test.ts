@@ -630,4 +630,55 @@ describe('every fault is named while agent and proxy are stopped', () => {
     );
     assert.deepEqual(wrong, []);
   });
+
+  it('diff --fix has agent and proxy put it right', async () => {
+    signal('SIGSTOP');
+    await shell('iptables-nft -t nat -F FLANNEL-POSTRTG; iptables-nft -t nat -F KUBE-POSTROUTING');
+    const before = JSON.parse((await run('diff', '-o', 'json')).stdout) as { differences: unknown[] };
+    assert.equal(before.differences.length, 2);
+    const away = await run('diff', '--fix');
+    assert.match(away.stdout.replace(/\s+/g, ' '), /0 put right, 2 differences left/);
+    signal('SIGCONT');
+    const { status, stdout } = await run('diff', '--fix');
+    assert.match(stdout, /put right, all is as it should be\n/);
+    assert.equal(status, 0);
+  });
+
+  it('as JSON the answers have the fields that programs rely on', async () => {
+    const shapes: Readonly<Record<Command | 'pods' | 'preflight', readonly string[]>> = {
+      status: [
+        ...['version', 'verdict', 'summary', 'node', 'problems', 'agent', 'proxy', 'lease', 'network'],
+        ...['peers', 'addresses', 'repairs', 'drift', 'versions'],
+      ],
+      routes: ['version', 'nodes', 'foreign'],
+      diff: ['version', 'differences', 'unknown'],
+      services: ['version', 'services'],
+      pods: ['version', 'pods'],
+      preflight: ['version', 'checks', 'failed', 'warnings'],
+    };
+    for (const [command, fields] of Object.entries(shapes)) {
+      const answer = JSON.parse((await run(command as Command, '-o', 'json')).stdout);
+      assert.equal(answer.version, 1);
+      assert.deepEqual(Object.keys(answer).sort(), [...fields].sort(), command);
+    }
+    const one = JSON.parse((await run('services', 'shop/web', '-o', 'json')).stdout);
+    const fields = ['endpoints', 'mode', 'rules', 'rulesKnown', 'service', 'version'];
+    assert.deepEqual(Object.keys(one).sort(), fields);
+    assert.ok(
+      one.rules.some(({ rule }: { rule: string }) => rule.includes(`--to-destination ${scene.pod.ipv4}`)),
+    );
+  });
+
+  it('--watch looks again until it is ended', async () => {
+    const args = [twillProgram, 'routes', '-o', 'json', '--watch=0.1', `--socket=${scene.node.cniSocket}`];
+    const child = scene.node.namespace.spawn(process.execPath, args, {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let said = '';
+    child.stdout!.on('data', (chunk: Buffer) => {
+      said += chunk.toString();
+    });
+    await scene.lab.waitFor('three answers', () => (said.match(/^\{$/gm)?.length ?? 0) >= 3);
+    child.kill();
+  });
 });

@@ -75,5 +75,6 @@ export async function readNames(flags: {
     services(flags.proxySocket, notes),
     agentState(flags.socket).catch(() => undefined),
   ]);
-  return { node: agent?.state?.node, pods: named, services: ways, notes };
+  const podNetworks = (agent?.state?.network?.families ?? []).map(({ network }) => network.text);
+  return { node: agent?.state?.node, pods: named, services: ways, podNetworks, notes };
 }

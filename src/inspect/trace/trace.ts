@@ -5,9 +5,10 @@ import { Kernel } from './kernel.ts';
 import { readNames } from './names.ts';
 import { type TraceAnswer, type TraceEnd, traceAnswer } from './plan/answer.ts';
 import type { Protocol } from './plan/packet.ts';
+import type { Sender, TraceRequest } from './plan/request.ts';
 import { findTarget, type Names, portNumber, servicePort, splitTarget, type Target } from './plan/targets.ts';
 import { traceText } from './plan/trace-text.ts';
-import { type Sender, type TraceRequest, walk } from './plan/walk.ts';
+import { walk } from './plan/walk.ts';
 import { type LookedSpace, Spaces } from './spaces.ts';
 
 export interface TraceFlags extends InspectFlags {
@@ -180,6 +181,7 @@ async function look(from: string, to: string, flags: TraceFlags): Promise<TraceA
       destination: target.address,
       port: target.port,
       isVirtual: isVirtual(target.address, names),
+      podNetworks: names.podNetworks,
     };
     const walked = await kernel.run(walk(asked));
     const unread = kernel.unread().map((one) => `${one}: not walked`);

@@ -18,6 +18,8 @@ export interface Names {
   readonly node: string | undefined;
   readonly pods: readonly NamedPod[];
   readonly services: readonly ServiceAddress[];
+  /** Networks that all pods' addresses are of, where the agent has said so. */
+  readonly podNetworks: readonly string[];
 }
 
 /** A name with what stands behind its colon. */

@@ -1,9 +1,10 @@
 /** The whole way of a packet: there, and of its answer back. Values in, questions to the kernel, steps out. */
 
-import type { Family } from '../../../model/address.ts';
 import { deviceOf, died, type Ending, isRefused, routeFor, spaceOf, step, type Ways } from './journey.ts';
-import { endText, type Packet, type Protocol } from './packet.ts';
+import { routed, translated } from './lost.ts';
+import { endText, type Packet } from './packet.ts';
 import { type Asking, ask } from './questions.ts';
+import type { TraceRequest } from './request.ts';
 import { input, output, throughHook } from './stack.ts';
 import { begin, innermost, type State } from './state.ts';
 import { unwrap } from './tunnel.ts';
@@ -15,21 +16,6 @@ const ways: Ways = {
   transmit: (space, device, nextHop, state) => transmit(ways, space, device, nextHop, state),
   hook: throughHook,
 };
-
-/** Who sends: a process in a namespace, or somebody whose packets come to this node. */
-export type Sender =
-  | { readonly kind: 'inside'; readonly space: string; readonly address: string | undefined }
-  | { readonly kind: 'outside'; readonly address: string };
-
-export interface TraceRequest {
-  readonly family: Family;
-  readonly protocol: Protocol;
-  readonly from: Sender;
-  readonly destination: string;
-  readonly port: number | undefined;
-  /** The destination is nobody's own: whoever does not translate it sends it nowhere. */
-  readonly isVirtual?: boolean;
-}
 
 /** One way there, and the ways of the answer. */
 export interface Way {
@@ -163,18 +149,6 @@ function* sourceOf({ from }: TraceRequest, packet: Packet): Asking<string> {
   return isRefused(route) ? '' : (route.source ?? '');
 }
 
-/** What still goes to a Service's own address when it has left is nobody's. */
-function* translated(ending: Ending, { destination, isVirtual }: TraceRequest): Asking<Ending> {
-  if (isVirtual !== true || ending.result !== 'left' || innermost(ending.state).destination !== destination)
-    return ending;
-  return died(
-    yield* spaceOf(ending.space),
-    ending.state,
-    `no rule has translated ${destination}, which is a Service's: it ${ending.reason} and is nobody's there`,
-    'is the proxy running, and do its rules stand? twill diff',
-  );
-}
-
 /** Every way of a packet, with the way back of each that arrives. */
 export function* walk(request: TraceRequest): Asking<Walked> {
   const { from } = request;
@@ -184,7 +158,7 @@ export function* walk(request: TraceRequest): Asking<Walked> {
   const endings = from.kind === 'inside' ? yield* ways.output(from.space, start) : yield* arrive(start);
   const found: Way[] = [];
   for (const ending of endings) {
-    const there = yield* translated(ending, request);
+    const there = yield* routed(yield* translated(ending, request), request);
     found.push({ there, back: there.result === 'died' ? [] : yield* back(there, request) });
   }
   return { source, ways: found };

@@ -1,0 +1,48 @@
+/** Packets that leave the node for where nobody waits for them. */
+import { parseAddress, parsePrefix } from '../../../model/address.ts';
+import { died, type Ending, spaceOf } from './journey.ts';
+import { isWithin, parseMasked } from './packet.ts';
+import type { Asking } from './questions.ts';
+import type { TraceRequest } from './request.ts';
+import { innermost, type State } from './state.ts';
+
+/** The last route that it took. */
+function lastRoute({ trail }: State): string {
+  for (let at = trail; at !== undefined; at = at.before) if (at.step.kind === 'route') return at.step.text;
+  return '';
+}
+
+/** A pod's address that goes the way of the rest of the world: the route to its node is missing. */
+export function* routed(ending: Ending, { podNetworks = [] }: TraceRequest): Asking<Ending> {
+  const { state } = ending;
+  const { destination } = innermost(state);
+  const isPods = podNetworks.some((network) => {
+    const { family } = parseAddress(destination);
+    return parsePrefix(network).family === family && isWithin(destination, parseMasked(network));
+  });
+  if (
+    !isPods ||
+    ending.result !== 'left' ||
+    state.carried.length > 0 ||
+    !lastRoute(state).startsWith('default ')
+  )
+    return ending;
+  return died(
+    yield* spaceOf(ending.space),
+    state,
+    `there is no route to the node of the pod ${destination}: it ${ending.reason} as if it were for the outside`,
+    'twill routes; is the agent running?',
+  );
+}
+
+/** What still goes to a Service's own address when it has left is nobody's. */
+export function* translated(ending: Ending, { destination, isVirtual }: TraceRequest): Asking<Ending> {
+  if (isVirtual !== true || ending.result !== 'left' || innermost(ending.state).destination !== destination)
+    return ending;
+  return died(
+    yield* spaceOf(ending.space),
+    ending.state,
+    `no rule has translated ${destination}, which is a Service's: it ${ending.reason} and is nobody's there`,
+    'is the proxy running, and do its rules stand? twill diff',
+  );
+}

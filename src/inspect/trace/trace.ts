@@ -161,7 +161,8 @@ function checkFlags({ fromAddress }: TraceFlags): void {
     throw new TwillError('invalid', `--from-address '${fromAddress}' is not an IP address`);
 }
 
-async function look(from: string, to: string, flags: TraceFlags): Promise<TraceAnswer> {
+/** The way of a packet in the namespace that this process is in. @throws TwillError `invalid` for names that are nobody's */
+export async function tracePacket(from: string, to: string, flags: TraceFlags): Promise<TraceAnswer> {
   checkFlags(flags);
   const names = await readNames(flags);
   const spaces = await Spaces.open();
@@ -196,7 +197,7 @@ const statuses = { delivered: 0, dies: 1, unknown: 2 } as const;
 /** `twill trace` */
 export async function showTrace(from: string, to: string, flags: TraceFlags): Promise<void> {
   await show(flags, {
-    look: () => look(from, to, flags),
+    look: () => tracePacket(from, to, flags),
     table: (answer, { paint, width }: Screen) => traceText(answer, { paint, width }),
     exitStatus: ({ verdict }) => statuses[verdict],
   });

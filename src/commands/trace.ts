@@ -20,18 +20,20 @@ export function addTraceCommand(program: Command): void {
       ]),
     )
     .option('--from-address <address>', 'source address of the packet, instead of the one that FROM has')
+    .option('--probe', 'open a real connection from there, too (over UDP, send one datagram), and compare')
     .addHelpText(
       'after',
       `
 Pods are written as namespace/name or by the beginning of their container's id, Services as namespace/name with
 ":PORT" or ":NAME" of a port behind it, the node as "node" or by its name. pod/ or svc/ in front says which is meant.
-Nothing is sent and nothing is changed. What is on other nodes is not seen: a packet that leaves is followed to the
+Nothing is changed, and without --probe nothing is sent. Where a probe did otherwise the exit status is 2. What is on other nodes is not seen: a packet that leaves is followed to the
 device and the next machine.
 
 Examples:
   twill trace shop/client shop/web:80
   twill trace node 10.96.0.10:53 --protocol udp
   twill trace outside node:30080 --from-address 198.51.100.7
+  twill trace shop/client shop/web --probe
   twill trace shop/client outside:443 -o json`,
     )
     .action(async (from: string, to: string, flags: TraceFlags) => {

@@ -37,11 +37,12 @@ function predictionOf({ ways }: TraceAnswer, places: ReadonlyMap<string, string>
   const servers = new Map<string, { share: number; sources: Set<string> }>();
   let dead = 0;
   for (const { result, back, packet, probability } of ways) {
-    if (result === 'died' || back.some((part) => part.result === 'died')) {
+    const name = places.get(packet.destination);
+    // What leaves for an address that nobody has dies out there.
+    if (result === 'died' || name === undefined || back.some((part) => part.result === 'died')) {
       dead += probability;
       continue;
     }
-    const name = places.get(packet.destination) ?? packet.destination;
     const known = servers.get(name) ?? { share: 0, sources: new Set() };
     servers.set(name, { share: known.share + probability, sources: known.sources.add(packet.source) });
   }

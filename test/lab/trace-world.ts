@@ -137,7 +137,8 @@ export class TraceRandom {
     const { near, far, node, outside } = this.world;
     const from = this.one([...near, ...near, node, outside]);
     const direct = this.one([...near, ...far, node, outside].filter((place) => place !== from));
-    const protocol = this.one(['tcp', 'udp'] as const);
+    // A server of UDP that listens everywhere answers from the address nearest to the client, not from the one asked.
+    const protocol = direct === node ? 'tcp' : this.one(['tcp', 'udp'] as const);
     const target = this.chance(5)
       ? { address: direct.ipv4, port: 8080, protocol, sticky: false }
       : this.one(this.targets);

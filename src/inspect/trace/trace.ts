@@ -9,11 +9,14 @@ import type { Sender, TraceRequest } from './plan/request.ts';
 import { findTarget, type Names, portNumber, servicePort, splitTarget, type Target } from './plan/targets.ts';
 import { traceText } from './plan/trace-text.ts';
 import { walk } from './plan/walk.ts';
+import { probe } from './probe.ts';
 import { type LookedSpace, Spaces } from './spaces.ts';
 
 export interface TraceFlags extends InspectFlags {
   readonly protocol?: Protocol;
   readonly fromAddress?: string;
+  /** Send a real packet, too. */
+  readonly probe?: boolean;
 }
 
 /** Documentation addresses (RFC 5737, RFC 3849): nobody's, so they are routed as the rest of the world is. */
@@ -186,7 +189,11 @@ export async function tracePacket(from: string, to: string, flags: TraceFlags): 
     };
     const walked = await kernel.run(walk(asked));
     const unread = kernel.unread().map((one) => `${one}: not walked`);
-    return traceAnswer({ from: end, to: target, protocol, notes: [...names.notes, ...unread] }, walked);
+    const notes = [...names.notes, ...unread];
+    const answer = traceAnswer({ from: end, to: target, protocol, notes }, walked);
+    if (flags.probe !== true) return answer;
+    const netns = sender.kind === 'inside' ? (await spaces.get(sender.space)).netns : undefined;
+    return { ...answer, probe: await probe(netns, asked, answer) };
   } finally {
     await spaces.close();
   }
@@ -199,6 +206,6 @@ export async function showTrace(from: string, to: string, flags: TraceFlags): Pr
   await show(flags, {
     look: () => tracePacket(from, to, flags),
     table: (answer, { paint, width }: Screen) => traceText(answer, { paint, width }),
-    exitStatus: ({ verdict }) => statuses[verdict],
+    exitStatus: ({ verdict, probe: real }) => (real?.agrees === false ? 2 : statuses[verdict]),
   });
 }

@@ -138,3 +138,36 @@ test("names that are nobody's, and what is not clear, are refused with what is k
   ];
   for (const [args, message] of refusals) await assert.rejects(trace(node, ...args), message);
 });
+
+test('--probe sends a real packet and says whether it did the same', async () => {
+  const { node, client, near, far } = lab;
+  const arrives = await trace(node, client.ipv4, 'shop/web', '--probe');
+  assert.deepEqual(
+    [arrives.status, arrives.answer.probe?.result, arrives.answer.probe?.agrees],
+    [0, 'answered', true],
+  );
+  const none = await trace(node, client.ipv4, 'shop/none', '--probe');
+  assert.deepEqual([none.status, none.answer.probe?.result, none.answer.probe?.agrees], [1, 'refused', true]);
+  const udp = await trace(node, 'node', `${near.ipv4}:8080`, '--probe', '--protocol', 'udp');
+  assert.deepEqual([udp.status, udp.answer.probe?.agrees], [0, true]);
+  const closed = await trace(node, client.ipv4, `${near.ipv4}:9`, '--probe');
+  assert.deepEqual([closed.answer.probe?.result, closed.answer.probe?.agrees], ['refused', true]);
+  assert.match(JSON.stringify(closed.answer.ways), /nobody listens on tcp port 9/);
+  // What is wrong on the other node is not seen from here: that is what the probe is for.
+  const other = lab.services.lab.nodes[1]!;
+  await other.exec('iptables-nft', ['-I', 'FORWARD', '-j', 'DROP']);
+  try {
+    const lost = await trace(node, client.ipv4, `${far.ipv4}:8080`, '--probe');
+    assert.deepEqual(
+      [lost.status, lost.answer.verdict, lost.answer.probe?.result],
+      [2, 'delivered', 'silent'],
+    );
+    assert.match(
+      await traceText(node, client.ipv4, `${far.ipv4}:8080`, '--probe'),
+      /the walk says otherwise/,
+    );
+  } finally {
+    await other.exec('iptables-nft', ['-D', 'FORWARD', '-j', 'DROP']);
+  }
+  await assert.rejects(trace(node, far.ipv4, `${near.ipv4}:8080`, '--probe'), /--probe sends from this node/);
+});

@@ -136,7 +136,9 @@ export class TraceRandom {
   next(): TraceCase {
     const { near, far, node, outside } = this.world;
     const from = this.one([...near, ...near, node, outside]);
-    const direct = this.one([...near, ...far, node, outside].filter((place) => place !== from));
+    // Between the outside and the other node's pods packets do not pass here.
+    const passing = from === outside ? [...near, node] : [...near, ...far, node, outside];
+    const direct = this.one(passing.filter((place) => place !== from));
     // A server of UDP that listens everywhere answers from the address nearest to the client, not from the one asked.
     const protocol = direct === node ? 'tcp' : this.one(['tcp', 'udp'] as const);
     const target = this.chance(5)

@@ -7,6 +7,7 @@ import { root } from '../../lab/files.ts';
 /** Files that set timers without `guarded`, and why what these call cannot throw. */
 const known: Readonly<Record<string, string>> = {
   'src/inspect/services-source.ts': 'settles a promise',
+  'src/inspect/trace/probe.ts': 'of a program of its own, which it ends',
   'src/kernel/netlink/events.ts': 'reading the drops catches',
   'src/kernel/netlink/socket.ts': 'settles a promise',
   'src/kernel/process.ts': 'settles a promise',

@@ -207,6 +207,8 @@ export class KubeClient {
       throw new TwillError('permission', 'cannot get credentials for the Kubernetes API', cause);
     }
     trimToken(options);
+    // The library's agent is for the scheme of the first server that is verified.
+    if (url.protocol === 'http:') delete options.agent;
     const { method = 'GET' } = options;
     const response = await this.send(url, options, patch).catch((error: unknown) => {
       this.options.onRequest?.({ method, host: url.host, code: '<error>' });

@@ -4,7 +4,7 @@ import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { listNftTable, removeNftTable } from '../kernel/nft.ts';
 import { isTwillError } from '../model/error.ts';
 import type { Removal } from '../model/removal.ts';
-import { aliasPrefix } from './kernel/link.ts';
+import { aliasPrefix } from './plan/alias.ts';
 import { hostPortRemoval } from './plan/hostports.ts';
 import { spoofTable } from './plan/spoof.ts';
 

@@ -23,6 +23,7 @@ import { LinkReaper } from './kernel/reaper.ts';
 import { settleAddresses } from './kernel/settle.ts';
 import { SpoofGuard } from './kernel/spoof.ts';
 import { KeyedLock } from './keyed-lock.ts';
+import { aliasOf } from './plan/alias.ts';
 import { ifbName } from './plan/bandwidth.ts';
 import type { PodKey, PodRecord } from './plan/pod.ts';
 import { planRanges } from './plan/ranges.ts';
@@ -194,15 +195,14 @@ export class PodManager {
     abandoned: () => boolean,
   ): Promise<object> {
     const { bridge: defaultBridge } = this.options;
-    const { containerId, ifname, config } = request;
+    const { config } = request;
     const name = config.bridge ?? defaultBridge;
     const record = makeRecord(request, netns, plan, { bridge: name, order: this.store.nextOrder() });
     await this.hostPorts.assertConditions(record);
     const bridge = await this.bridges.get(name, network, config.bridgeOptions);
     try {
       this.store.begin(record);
-      const label = `${config.name}/${containerId}/${ifname}`;
-      wirePod(this.direct, plan, { netns, bridgeIndex: bridge.index, label });
+      wirePod(this.direct, plan, { netns, bridgeIndex: bridge.index, alias: aliasOf(record) });
       this.adding.set(podKeyText(record), record);
       await this.applyFeatures(record);
       if (plan.detectDuplicates) await settleAddresses(netns, plan);

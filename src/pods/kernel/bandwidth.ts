@@ -11,9 +11,9 @@ import {
 } from '../../kernel/netlink/qdiscs.ts';
 import type { Change, RtSocket } from '../../kernel/netlink/socket.ts';
 import { isTwillError, TwillError } from '../../model/error.ts';
+import { aliasOf } from '../plan/alias.ts';
 import { ifbName, planBucket } from '../plan/bandwidth.ts';
 import type { PodRecord } from '../plan/pod.ts';
-import { aliasPrefix } from './link.ts';
 
 /** Sends changes; what is there already is fine. */
 async function applyMissing(socket: RtSocket, changes: readonly Change[]): Promise<void> {
@@ -34,7 +34,7 @@ async function shapeSent(
   bucket: TokenBucket,
 ): Promise<void> {
   const name = record.ifb ?? ifbName(record.hostVeth);
-  const alias = `${aliasPrefix}${record.network}/${record.containerId}/${record.ifname}`.slice(0, 250);
+  const alias = aliasOf(record);
   // A redirection outlives the device it led to, and drops everything then: it is always made anew.
   await socket.batch([deleteIngress(port.index)]);
   await applyMissing(socket, [createIfb({ name, mtu: record.mtu }), createIngress(port.index)]);

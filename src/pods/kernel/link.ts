@@ -12,9 +12,6 @@ import type { PlannedRoute, PodPlan } from '../plan/wiring.ts';
 /** Metric of routes that another interface's come before: above IPv6's default of 1024. */
 const BEHIND = 2048;
 
-/** What the host-side veth's alias starts with; network, container and interface follow. */
-export const aliasPrefix = 'twill:';
-
 /**
  * Makes the kernel announce the interface's addresses to the bridge, use its link-local address at once, and not listen
  * to other pods that claim to be routers.
@@ -63,21 +60,20 @@ function makeRoutes(pod: DirectSocket, plan: PodPlan, device: number): void {
 
 function createPair(host: DirectSocket, plan: PodPlan, where: PodPlace): void {
   const { hostVeth, hostMac, ifname, mac, mtu, hairpin } = plan;
-  const alias = `${aliasPrefix}${where.label}`.slice(0, 250);
   host.apply([
     createVeth(
       { name: hostVeth, mac: hostMac, mtu, master: where.bridgeIndex, up: true },
       { name: ifname, mac, mtu, netnsFd: where.netns.fd },
     ),
-    setBridgePort(hostVeth, { hairpin, isolated: plan.isolated, mtu }, alias),
+    setBridgePort(hostVeth, { hairpin, isolated: plan.isolated, mtu }, where.alias),
   ]);
 }
 
-/** Where a pod's interface goes. `label` is shown as the host-side veth's alias. */
+/** Where a pod's interface goes, and the host-side veth's alias. */
 export interface PodPlace {
   readonly netns: Netns;
   readonly bridgeIndex: number;
-  readonly label: string;
+  readonly alias: string;
 }
 
 /** To be called inside the pod's namespace; `host` serves the node's from there. */

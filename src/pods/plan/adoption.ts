@@ -1,4 +1,5 @@
 import { parseCidr, prefixHost } from '../../model/address.ts';
+import { readAlias } from './alias.ts';
 import { ifbName } from './bandwidth.ts';
 import type { HostPortOptions, PodAddress, PodKey, PodRecord, PortMapping } from './pod.ts';
 import type { FoundMapping } from './portmap.ts';
@@ -24,16 +25,13 @@ export type Adopted = Omit<PodRecord, 'order' | 'createdAt'>;
 const bare = (address: string): string => address.slice(0, address.indexOf('/'));
 
 /** Our own pod by its device's alias; nobody else's, since the name has to fit. */
-function ownKey({ alias, hostVeth }: Resident, { hostVethOf }: Findings): PodKey | undefined {
-  const match = /^twill:([^/]+)\/([^/]+)\/([^/]+)$/.exec(alias ?? '');
-  if (match === null) return undefined;
-  const [, network = '', containerId = '', ifname = ''] = match;
-  const key = { network, containerId, ifname };
-  return hostVethOf(key) === hostVeth ? key : undefined;
+function ownAlias({ alias, hostVeth }: Resident, { hostVethOf }: Findings): ReturnType<typeof readAlias> {
+  const read = readAlias(alias ?? '');
+  return read !== undefined && hostVethOf(read.key) === hostVeth ? read : undefined;
 }
 
 function keyOf(resident: Resident, inside: Inside, findings: Findings): PodKey {
-  const own = ownKey(resident, findings);
+  const own = ownAlias(resident, findings)?.key;
   if (own !== undefined) return own;
   const held = new Set(inside.addresses.map(bare));
   const reservation = findings.reservations.find(
@@ -94,7 +92,8 @@ export function planAdoption(findings: Findings): Adopted[] {
   return findings.residents.flatMap((resident): Adopted[] => {
     const { hostVeth, bridge, hairpin, inside } = resident;
     if (inside === undefined || inside.addresses.length === 0) return [];
-    if (bridge !== findings.bridge && ownKey(resident, findings) === undefined) return [];
+    const own = ownAlias(resident, findings);
+    if (bridge !== findings.bridge && own === undefined) return [];
     const { netns, netnsId, mac, mtu, routes, addresses } = inside;
     const key = keyOf(resident, inside, findings);
     return [
@@ -112,6 +111,7 @@ export function planAdoption(findings: Findings): Adopted[] {
         portMappings: mappingsOf(inside, findings.mappings),
         ...optionsOf(inside, findings.mappings),
         ...bandwidthOf(key, hostVeth, findings),
+        ...own?.options,
         pod: undefined,
         adopted: true,
       },

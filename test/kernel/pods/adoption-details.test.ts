@@ -109,6 +109,35 @@ test('our own options of host ports are known again after the state directory wa
   });
 });
 
+test('what a configuration wanted of a pod is known again after the state directory was lost', async () => {
+  await withCniNode(async (node) => {
+    for (const config of [
+      { macspoofchk: true, portIsolation: true, ipMasq: false },
+      { bridge: 'br1', isGateway: false, promiscMode: true, ipMasq: true },
+      {},
+    ])
+      await node.added({ config });
+    const known = async () =>
+      (await node.records()).map(({ containerId, spoofCheck, isolated, promiscuous, gateway, ipMasq }) =>
+        JSON.stringify({ containerId, spoofCheck, isolated, promiscuous, gateway, ipMasq }),
+      );
+    const before = await known();
+    assert.match(before.join(), /"spoofCheck":true,"isolated":true,"ipMasq":false/);
+    await node.stopServer('SIGKILL');
+    rmSync(join(node.directory, 'pods'), { recursive: true });
+    await node.startServer();
+    assert.deepEqual((await known()).sort(), before.sort());
+    await node.added({ config: { macspoofchk: true } });
+    const table = await node.namespace.exec('nft', ['list', 'table', 'bridge', 'twill-macspoofchk']);
+    assert.equal(table.match(/"veth[0-9a-f]+" \. /g)?.length, 2, table);
+    assert.doesNotMatch(
+      await node.namespace.exec('ip', ['addr', 'show', 'br1']),
+      /10\.244\.7\.1\//,
+      'somebody else has it',
+    );
+  });
+});
+
 test('the address of a pod that nobody can look into is not given out: whoever answers for it has it', async () => {
   await withOldNode(async ({ node, add, reservations }) => {
     const hidden = await add('hidden');

@@ -1,5 +1,5 @@
-import { readFileSync } from 'node:fs';
 import { TwillError } from '../model/error.ts';
+import { readRegularFile } from '../process/regular-file.ts';
 import type { CniRequest } from './cni/call.ts';
 import type { NetConf } from './cni/netconf.ts';
 import { refuse } from './cni/refusals.ts';
@@ -36,7 +36,7 @@ export function requestedMac({ args, config }: CniRequest): string | undefined {
 export function requestedDns({ dns, resolvConf }: NetConf): Dns | undefined {
   if (dns !== undefined || resolvConf === undefined) return dns;
   try {
-    return parseResolvConf(readFileSync(resolvConf, 'utf8'));
+    return parseResolvConf(readRegularFile(resolvConf));
   } catch (cause) {
     const why = (cause as NodeJS.ErrnoException).code ?? String(cause);
     return refuse('ipam.resolvConf', resolvConf, `the agent cannot read that file (${why})`);

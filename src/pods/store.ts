@@ -15,6 +15,7 @@ import { describeError, TwillError } from '../model/error.ts';
 import { removeUnfinished, replaceFile } from '../process/durable.ts';
 import { fileError, readFileIfPresent } from '../process/files.ts';
 import type { Log } from '../process/log.ts';
+import { readRegularFile } from '../process/regular-file.ts';
 import type { PodKey, PodRecord } from './plan/pod.ts';
 
 const { O_CREAT, O_NOFOLLOW, O_WRONLY } = constants;
@@ -58,7 +59,7 @@ function write(path: string, text: string): void {
  */
 function bootOf(file: string): string | undefined {
   try {
-    return readFileSync(file, 'utf8');
+    return readRegularFile(file);
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw new TwillError('unavailable', `cannot tell of which boot the pod records are: '${file}'`, cause);
@@ -208,7 +209,7 @@ export class PodStore {
       const path = join(this.directory, name);
       if (!name.endsWith('.json')) continue;
       try {
-        const { version, ...found } = JSON.parse(readFileSync(path, 'utf8')) as PodRecord & {
+        const { version, ...found } = JSON.parse(readRegularFile(path)) as PodRecord & {
           version?: number;
         };
         if (version !== undefined && version > RECORD_VERSION)

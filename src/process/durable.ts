@@ -7,13 +7,13 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
-  readFileSync,
   renameSync,
   statSync,
   unlinkSync,
   writeSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { readRegularFile } from './regular-file.ts';
 
 // Imports none of ours: the CNI executable uses it, and its start is its cost.
 
@@ -82,7 +82,7 @@ export function replaceFile(
 /** True when the file has this text: there is nothing to write then. */
 export function holdsText(path: string, text: string): boolean {
   try {
-    return readFileSync(path, 'utf8') === text;
+    return readRegularFile(path) === text;
   } catch {
     return false;
   }

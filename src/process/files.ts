@@ -1,12 +1,13 @@
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { TwillError } from '../model/error.ts';
 import { holdsText, removeUnfinished, replaceFile } from './durable.ts';
+import { readRegularFile } from './regular-file.ts';
 
 /** The file's text; undefined when there is none or it cannot be read. */
 export function readFileIfPresent(path: string): string | undefined {
   try {
-    return readFileSync(path, 'utf8');
+    return readRegularFile(path);
   } catch {
     return undefined;
   }

@@ -2,7 +2,7 @@ import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { describeError } from '../model/error.ts';
 import { monotonicMs } from './clock.ts';
-import { replaceFile } from './durable.ts';
+import { removeUnfinished, replaceFile } from './durable.ts';
 import { guarded } from './guarded.ts';
 import type { Log } from './log.ts';
 
@@ -28,11 +28,14 @@ export function keepState({ file, log, print, pieces }: StateKeeperOptions): () 
   let written: string | undefined;
   let at = Number.NEGATIVE_INFINITY;
   let said = false;
+  let swept = false;
   const write = (): void => {
     written = print();
     at = monotonicMs();
     try {
       mkdirSync(dirname(file), { recursive: true, mode: 0o755 });
+      if (!swept) removeUnfinished(dirname(file), file);
+      swept = true;
       replaceFile(file, pieces(), { mode: 0o600 });
     } catch (error) {
       if (!said) log.warn({ file, error: describeError(error) }, 'the state is not written down');

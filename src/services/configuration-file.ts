@@ -1,8 +1,9 @@
 import { type FSWatcher, watch } from 'node:fs';
-import { readFile, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { describeError, TwillError } from '../model/error.ts';
 import { type Log, LogLimiter } from '../process/log.ts';
+import { readRegularFile } from '../process/regular-file.ts';
 import { asConfiguration, type ConfigurationFile, decodeFile, type ProxySettings } from './settings.ts';
 
 /** Editors write a file in several steps: it is read when it has been quiet for this long. */
@@ -43,7 +44,7 @@ export function watchConfiguration(
   });
   const look = async (): Promise<void> => {
     try {
-      const text = await readFile(file.path, 'utf8');
+      const text = readRegularFile(file.path);
       if (text === file.text) return;
       usable(await decodeFile(file.path, text));
       log.warn(

@@ -89,7 +89,9 @@ function holders(inode: string): string[] {
 
 /**
  * Whether what listens there could be a proxy: root's, and held by a process with the right to write rules where that can
- * be seen. In a PID namespace of its own it cannot be.
+ * be seen. In a PID namespace of its own it cannot be: the kernel says of a foreign socket whose it is, and in which control
+ * group, but not with which rights. Rules are no evidence either: those of a kube-proxy that has gone stand, and one that
+ * has just started has none yet. Two proxies that write the same chains are worse than one that waits and says for whom.
  */
 function isCredible({ user, inode }: ListeningSocket): boolean {
   if (user !== 0) return false;

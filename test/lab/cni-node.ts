@@ -101,6 +101,11 @@ export class CniNode {
     await Promise.race([once(server.stdout as NodeJS.ReadableStream, 'data'), ended]);
   }
 
+  get serverPid(): number {
+    assert.ok(this.server?.pid, 'the server runs');
+    return this.server.pid;
+  }
+
   /** SIGSTOP makes it an agent that answers nobody, SIGCONT ends that. */
   signalServer(signal: NodeJS.Signals): void {
     this.server?.kill(signal);

@@ -1,7 +1,7 @@
 import { TwillError } from '../../model/error.ts';
 import { kernelError } from '../errno.ts';
 import { lastErrno, libc } from '../libc.ts';
-import { MessageWriter, parseMessages } from './codec.ts';
+import { type Message, MessageWriter, parseMessages } from './codec.ts';
 import { AF_NETLINK, NETLINK_ROUTE, NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR } from './constants.ts';
 import type { Change } from './socket.ts';
 
@@ -31,13 +31,17 @@ export class DirectSocket {
     if (refusal !== undefined) throw refusal;
   }
 
-  /** Like {@link apply}, and a refused change does not stop the others. @returns per change undefined or the refusal */
-  attempt(changes: readonly Change[]): (TwillError | undefined)[] {
+  /**
+   * Like {@link apply}, and a refused change does not stop the others.
+   * @param onAnswer called with what the kernel says besides
+   * @returns per change undefined or the refusal
+   */
+  attempt(changes: readonly Change[], onAnswer?: (message: Message) => void): (TwillError | undefined)[] {
     const first = this.seq + 1;
     const data = this.encode(changes);
     if (Number(libc().send(this.fd, data, data.length, 0)) !== data.length)
       throw kernelError(changes[0]?.what ?? 'send to netlink', lastErrno());
-    return this.receive(changes, first);
+    return this.receive(changes, first, onAnswer);
   }
 
   /**
@@ -60,12 +64,18 @@ export class DirectSocket {
     return writer.finish();
   }
 
-  private receive(changes: readonly Change[], first: number): (TwillError | undefined)[] {
+  private receive(
+    changes: readonly Change[],
+    first: number,
+    onAnswer?: (message: Message) => void,
+  ): (TwillError | undefined)[] {
     const refusals: (TwillError | undefined)[] = changes.map(() => undefined);
     for (;;) {
       const length = Number(libc().recv(this.fd, answers, answers.length, MSG_DONTWAIT));
       if (length <= 0) return refusals;
-      for (const { type, seq, payload } of parseMessages(answers.subarray(0, length))) {
+      for (const message of parseMessages(answers.subarray(0, length))) {
+        const { type, seq, payload } = message;
+        if (type !== NLMSG_ERROR) onAnswer?.(message);
         const change = changes[seq - first];
         const errno = type === NLMSG_ERROR ? -payload.readInt32LE(0) : 0;
         if (change !== undefined && errno !== 0) refusals[seq - first] = kernelError(change.what, errno);

@@ -1,11 +1,12 @@
-import { existsSync, readdirSync, readFileSync, renameSync } from 'node:fs';
+import { existsSync, readdirSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Log } from '../../process/log.ts';
+import { readRegularFile } from '../../process/regular-file.ts';
 
 /** A meta plugin that hands pods on to Twill names it as well. */
 function namesTwill(path: string): boolean {
   try {
-    return readFileSync(path, 'utf8').includes('twill');
+    return readRegularFile(path).includes('twill');
   } catch {
     return false;
   }

@@ -1,18 +1,9 @@
-import {
-  closeSync,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  readSync,
-  rmSync,
-  statSync,
-} from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describeError, TwillError } from '../../model/error.ts';
 import type { Removal } from '../../model/removal.ts';
 import { hasMode, holdsText, removeUnfinished, replaceFile } from '../../process/durable.ts';
+import { readRegularFile } from '../../process/regular-file.ts';
 import { defaultSocket } from '../plan/protocol.ts';
 import { asideConfigurations, earlierConfigurations, putBack, setAside } from './configurations.ts';
 import { isObject } from './schema.ts';
@@ -102,7 +93,7 @@ function installExecutable(source: string, directory: string): boolean {
 export function readConflist(path: string): string {
   let text: string;
   try {
-    text = readFileSync(path, 'utf8');
+    text = readRegularFile(path);
   } catch (cause) {
     throw new TwillError('invalid', `the CNI configuration ${path} cannot be read`, cause);
   }
@@ -142,7 +133,7 @@ function restoreConfigurations(directory: string, own: string): void {
 /** A configuration whose plugin is ours: one of another's with Twill somewhere in it is that one's. */
 function isOurConfiguration(path: string): boolean {
   try {
-    const { type, plugins } = JSON.parse(readFileSync(path, 'utf8')) as {
+    const { type, plugins } = JSON.parse(readRegularFile(path)) as {
       type?: unknown;
       plugins?: readonly { type?: unknown }[];
     };

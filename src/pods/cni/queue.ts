@@ -1,7 +1,9 @@
-import { readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { readdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { describeError } from '../../model/error.ts';
+import { removeUnfinished } from '../../process/durable.ts';
 import { type Log, LogLimiter } from '../../process/log.ts';
+import { readRegularFile } from '../../process/regular-file.ts';
 import { type CniAnswer, type CniCall, type CniFailure, cniErrors } from '../plan/protocol.ts';
 import { queueDirectory } from './deletions.ts';
 
@@ -61,6 +63,18 @@ export class DeletionQueue {
     );
   }
 
+  /**
+   * Removes what executables left that were killed while they wrote. One that writes still fails then, and so does its DEL,
+   * which the runtime repeats: nothing is lost.
+   */
+  sweep(): void {
+    try {
+      removeUnfinished(this.directory);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') this.tell(this.directory, error);
+    }
+  }
+
   private names(): string[] {
     try {
       return readdirSync(this.directory).filter((name) => name.endsWith('.json'));
@@ -78,7 +92,7 @@ export class DeletionQueue {
   }
 
   private async drainFile(path: string): Promise<void> {
-    const call = parseCallFile(readFileSync(path, 'utf8'));
+    const call = parseCallFile(readRegularFile(path));
     if (call === undefined) return this.setAside(path, 'it is not a CNI call');
     const { status, output } = await this.handle(call);
     if (status === 0) return rmSync(path, { force: true });

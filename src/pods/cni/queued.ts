@@ -1,13 +1,14 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { TwillError } from '../../model/error.ts';
+import { readRegularFile } from '../../process/regular-file.ts';
 import type { CniCall } from '../plan/protocol.ts';
 import type { CniRequest } from './call.ts';
 import { queueDirectory } from './deletions.ts';
 
 function isAbout(path: string, { containerId, ifname }: CniRequest): boolean {
   try {
-    const { environment } = JSON.parse(readFileSync(path, 'utf8')) as CniCall;
+    const { environment } = JSON.parse(readRegularFile(path)) as CniCall;
     return environment.CNI_CONTAINERID === containerId && environment.CNI_IFNAME === ifname;
   } catch {
     return false; // gone meanwhile, or not a call

@@ -249,6 +249,7 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
   await manager.adoption.look().catch((error: unknown) => {
     log.error({ error: describeError(error) }, 'the pods that stand cannot be looked at yet');
   });
+  queue.sweep();
   await drain();
   const warden = new PodWarden(manager, netlink, log, graceMs);
   const running = new Set<Promise<void>>();

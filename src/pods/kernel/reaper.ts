@@ -3,8 +3,7 @@ import { RTM_DELLINK, RTNLGRP_LINK } from '../../kernel/netlink/constants.ts';
 import { DirectSocket } from '../../kernel/netlink/direct.ts';
 import { EventSocket } from '../../kernel/netlink/events.ts';
 import { deletedLinksOnly } from '../../kernel/netlink/filter.ts';
-import { deleteLinkGroup, parseLink, setLink } from '../../kernel/netlink/links.ts';
-import { findInterfaceIndex } from '../../kernel/netns.ts';
+import { deleteLinkGroup, parseLink, setLink, syncCarrier } from '../../kernel/netlink/links.ts';
 import { isTwillError, TwillError } from '../../model/error.ts';
 
 /** Devices of this group ("twil" as a number) are about to be deleted. */
@@ -28,6 +27,8 @@ interface Doomed {
  */
 export class LinkReaper {
   private readonly idle = Array.from({ length: LANES }, () => new DirectSocket());
+  /** Asks for devices: a process that has no descriptor left must still find what it has to undo. */
+  private readonly looking = new DirectSocket();
   private readonly events: EventSocket;
   /** Asked for, and not yet told to the kernel. */
   private queue: Doomed[] = [];
@@ -54,7 +55,7 @@ export class LinkReaper {
    */
   delete(name: string): Promise<void> {
     return new Promise((resolve, reject) => {
-      const index = findInterfaceIndex(name);
+      const index = this.find(name);
       if (index === undefined) return resolve();
       this.queue.push({ name, index, attempt: 1, resolve, reject });
       this.schedule();
@@ -63,7 +64,17 @@ export class LinkReaper {
 
   close(): void {
     this.events.close();
-    for (const socket of this.idle) socket.close();
+    for (const socket of [...this.idle, this.looking]) socket.close();
+  }
+
+  /** @returns undefined when there is no such device @throws TwillError when it cannot be told */
+  private find(name: string): number | undefined {
+    let found: number | undefined;
+    const [refusal] = this.looking.attempt([syncCarrier(name)], (message) => {
+      found = parseLink(message)?.index;
+    });
+    if (refusal !== undefined && !isTwillError(refusal, 'not-found')) throw refusal;
+    return found;
   }
 
   /** One turn of the event loop, so that what is asked for at once is deleted at once. */
@@ -100,7 +111,7 @@ export class LinkReaper {
     this.running.delete(index);
     let stands: boolean;
     try {
-      stands = findInterfaceIndex(name) === index;
+      stands = this.find(name) === index;
     } catch (error) {
       reject(error); // it cannot be told now
       return;

@@ -1,8 +1,9 @@
 import { type FSWatcher, watch } from 'node:fs';
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseAllDocuments } from 'yaml';
 import { describeError, TwillError } from '../../model/error.ts';
+import { readRegularFile } from '../../process/regular-file.ts';
 import { parseNode } from '../plan/node-parse.ts';
 import { isForAnotherProxy, parseEndpointSlice, parseService } from '../plan/parse.ts';
 import { type EndpointSlice, type NodeFacts, objectKey, type Service } from '../plan/service.ts';
@@ -97,7 +98,7 @@ export class ManifestSource implements ServiceSource {
       const { mtimeMs, size, ino, ctimeMs } = await stat(path);
       const stamp = `${mtimeMs} ${ctimeMs} ${size} ${ino}`;
       if (old?.stamp === stamp) return old;
-      return { stamp, ...parseManifests(await readFile(path, 'utf8'), path, sink) };
+      return { stamp, ...parseManifests(readRegularFile(path), path, sink) };
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
       // Not read is not empty: what it held stays until it can be read again, or is gone.

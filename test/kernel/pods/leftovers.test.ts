@@ -53,6 +53,8 @@ test('damaged files of the state directory and of the queue are named and skippe
     writeFileSync(join(node.directory, 'pods/veth00000000000.json'), '{"half":');
     writeFileSync(join(node.directory, 'pods/last-addresses'), 'torn');
     writeFileSync(join(node.directory, 'del-queue/1-1.json'), 'not JSON');
+    // Of an executable that was killed while it wrote.
+    writeFileSync(join(node.directory, 'del-queue/.3-1.json.0123456789abcdef.new'), '{');
     const wrong = { environment: { CNI_COMMAND: 'DEL', CNI_CONTAINERID: '../x' }, input: '{}', queuedAt: 1 };
     writeFileSync(join(node.directory, 'del-queue/2-1.json'), JSON.stringify(wrong));
     await node.startServer();
@@ -77,6 +79,9 @@ test('what cannot be read in the queue drops nothing, and keeps nobody from star
     const [deletion = ''] = readdirSync(queue);
     mkdirSync(join(queue, '1-1.json'));
     symlinkSync('2-1.json', join(queue, '2-1.json'));
+    // A named pipe would be waited for, a device read without end.
+    await node.namespace.exec('mkfifo', [join(queue, '4-1.json'), join(node.directory, 'pods/veth4.json')]);
+    symlinkSync('/dev/zero', join(queue, '4-2.json'));
     for (const [index, text] of ['3', 'null', '[]', '{}', '{"environment":{},"input":3}', ''].entries())
       writeFileSync(join(queue, `3-${index}.json`), text);
     await node.startServer();
@@ -85,8 +90,11 @@ test('what cannot be read in the queue drops nothing, and keeps nobody from star
     assert.ok(!left.includes(deletion));
     assert.ok(left.includes('1-1.json') && left.includes('2-1.json'), 'they may be readable later');
     assert.equal(left.filter((name) => name.endsWith('.unreadable')).length, 6);
-    assert.match(node.log, /1-1\.json.*EISDIR.*stay queued/);
+    assert.match(node.log, /1-1\.json.*no regular file.*stay queued/);
     assert.match(node.log, /2-1\.json.*ELOOP.*stay queued/);
+    assert.match(node.log, /4-1\.json.*no regular file.*stay queued/);
+    assert.match(node.log, /4-2\.json.*no regular file.*stay queued/);
+    assert.match(node.log, /veth4\.json.*unreadable pod record/);
     // A folder that cannot be listed, too.
     await node.stopServer();
     rmSync(queue, { recursive: true });

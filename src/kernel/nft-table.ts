@@ -2,11 +2,15 @@ import type { Family } from '../model/address.ts';
 import { isTwillError } from '../model/error.ts';
 import type { ElementChange } from '../model/set-element.ts';
 import { NETLINK_NETFILTER } from './netlink/constants.ts';
+import { EventSocket } from './netlink/events.ts';
+import { rulesOfOthers } from './netlink/filter.ts';
 import {
   BATCH_MESSAGES,
   type ListedElement,
+  NFNLGRP_NFTABLES,
   parseChain,
   parseElements,
+  parseNotice,
   parseRule,
   parseSetName,
   type TableName,
@@ -47,6 +51,13 @@ export interface NftTable {
   /** @param reset told that listing begins, also anew */
   elements(set: string, reset: () => void, onElement: (element: ListedElement) => void): Promise<void>;
   chains(): Promise<readonly ListedChain[]>;
+  /**
+   * Tells of changes that did not come through {@link write}: others', and those of {@link apply}.
+   * @param onSet told the set when it is elements that have changed, else undefined
+   * @param onLost told when some changes may not have been told
+   * @returns ends it
+   */
+  listen(onSet: (set: string | undefined) => void, onLost: () => void): () => void;
   close(): void;
 }
 
@@ -62,8 +73,7 @@ class KernelTable implements NftTable {
     this.name = name;
     this.netns = netns;
     this.table = { af: family.af, name };
-    const open = (): RtSocket => new RtSocket(NETLINK_NETFILTER);
-    this.socket = netns === undefined ? open() : inNetns(`/run/netns/${netns}`, open);
+    this.socket = this.inside(() => new RtSocket(NETLINK_NETFILTER));
   }
 
   apply(document: string): Promise<void> {
@@ -129,8 +139,30 @@ class KernelTable implements NftTable {
     return [...chains.values()];
   }
 
+  listen(onSet: (set: string | undefined) => void, onLost: () => void): () => void {
+    const events = this.inside(
+      () =>
+        new EventSocket({
+          protocol: NETLINK_NETFILTER,
+          groups: [NFNLGRP_NFTABLES],
+          filter: rulesOfOthers(this.family.af, this.socket.port),
+          onEvent: (message) => {
+            const { table, set } = parseNotice(message);
+            if (table === this.name) onSet(set);
+          },
+          onLost,
+        }),
+    );
+    return () => events.close();
+  }
+
   close(): void {
     this.socket.close();
+  }
+
+  /** What is opened works in the table's namespace from then on. */
+  private inside<T extends object>(open: () => T extends Promise<unknown> ? never : T): T {
+    return this.netns === undefined ? open() : inNetns(`/run/netns/${this.netns}`, open);
   }
 
   private request(what: string, write: Change['write']): Change {

@@ -5,6 +5,7 @@ import { PacketCounters } from '../kernel/packet-counters.ts';
 import { ipv4 } from '../model/address.ts';
 import { isTwillError, TwillError } from '../model/error.ts';
 import type { Removal } from '../model/removal.ts';
+import type { ProxyMode } from './family-rules.ts';
 import { packetCounters } from './iptables/plan/counters.ts';
 import { renderRemoval } from './iptables/plan/document.ts';
 import { jumps, localnetJumps } from './iptables/plan/names.ts';
@@ -90,12 +91,8 @@ async function nftRemovals(): Promise<Removal[]> {
   return found;
 }
 
-/**
- * Every rule of the proxy in this network namespace: both families, both iptables variants, chains of a kube-proxy's
- * iptables mode included, which are the same.
- * @param withFirewall KUBE-FIREWALL, too, where no kubelet has it
- */
-export async function findProxyRules(withFirewall = false): Promise<Removal[]> {
+/** Both families, both variants. */
+async function iptablesRemovals(withFirewall: boolean): Promise<Removal[]> {
   const removals: Removal[] = [];
   for (const iptables of everyIptables()) {
     try {
@@ -107,7 +104,23 @@ export async function findProxyRules(withFirewall = false): Promise<Removal[]> {
     }
   }
   // Rules hold the counters.
-  return [...removals, ...(await nftRemovals()), ...(await counterRemovals())];
+  return [...removals, ...(await counterRemovals())];
+}
+
+/**
+ * Every rule of the proxy in this network namespace: both families, both iptables variants, chains of a kube-proxy's
+ * iptables mode included, which are the same.
+ * @param withFirewall KUBE-FIREWALL, too, where no kubelet has it
+ */
+export async function findProxyRules(withFirewall = false): Promise<Removal[]> {
+  return [...(await iptablesRemovals(withFirewall)), ...(await nftRemovals())];
+}
+
+/** Removes the rules of the mode that the proxy does not run in. @returns what was removed */
+export async function removeOtherMode(mode: ProxyMode): Promise<string[]> {
+  const removals = mode === 'iptables' ? await nftRemovals() : await iptablesRemovals(false);
+  for (const { apply } of removals) await apply();
+  return removals.map(({ what }) => what);
 }
 
 /**

@@ -33,8 +33,6 @@ export interface FamilyRules {
   readonly hasNodePorts: boolean;
   /** True for the cluster address of a Service that has endpoints. */
   isServed(address: string): boolean;
-  /** A cheap look: false when what leads to the rules is broken. */
-  looksWhole(): Promise<boolean>;
   /** Forget what is known of the kernel: the next sync reads it. */
   invalidate(): void;
   setNode(node: NodeView): void;

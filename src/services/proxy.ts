@@ -14,6 +14,7 @@ import { aborted, type Closer, runUntilSignal } from '../process/ending.ts';
 import { guarded } from '../process/guarded.ts';
 import { type Log, makeLog } from '../process/log.ts';
 import { informSystemd } from '../process/systemd.ts';
+import { removeOtherMode } from './cleanup.ts';
 import { fromPodMatch, type ProxyConfig, proxyConfig } from './config.ts';
 import { watchConfiguration } from './configuration-file.ts';
 import { tuneConntrack } from './conntrack-tuning.ts';
@@ -35,6 +36,7 @@ import { type ServedFamily, ServiceProxy } from './service-proxy.ts';
 import type { ProxySettings } from './settings.ts';
 import { ManifestSource } from './sources/manifests.ts';
 import type { ServiceSource } from './sources/source.ts';
+import { ProxyWatch } from './watch.ts';
 
 const OTHER_PROXY_POLL_MS = 2000;
 
@@ -106,12 +108,13 @@ async function openIptablesFamily(family: Family, setting: Setting): Promise<Ser
     onStanding: (chains) => flows.table.recall(standingDestinations(chains)),
     log,
   });
+  const stamp = openRulesStamp(family, variant);
   return {
     rules,
     flows,
     iptables: rules,
     localnet,
-    stamp: openRulesStamp(family, variant),
+    openWatch: (hooks) => new ProxyWatch({ ...hooks, stamp, looksWhole: () => rules.looksWhole() }),
     configure: (facts) => {
       render = renderOptions(setting, place, facts);
       return rules.configure(render);
@@ -201,7 +204,9 @@ function tuneProcess(config: ProxyConfig, log: Log): void {
   }
 }
 
-async function clearAway(log: Log): Promise<void> {
+async function clearAway({ mode }: ProxyConfig, log: Log): Promise<void> {
+  const others = await removeOtherMode(mode);
+  if (others.length > 0) log.info({ removed: others }, 'rules of another mode are removed');
   const { removed, left } = await removeLeftovers();
   if (removed.length > 0) log.info({ removed }, 'what a kube-proxy in another mode had left is removed');
   if (left.length > 0) log.warn({ left }, 'what a kube-proxy in another mode has left cannot be removed');
@@ -233,7 +238,7 @@ async function startProxy(setting: Setting, state: ProxyState, closers: Closer[]
   const afterwards = async (): Promise<void> => {
     if (!isTracking) tune(config, log);
     // Once our rules stand, so that there is no moment without any.
-    await clearAway(log);
+    await clearAway(config, log);
   };
   proxy.loop.settled().then(guarded(log, 'removing what a kube-proxy has left', afterwards));
   log.info({ node: config.nodeName, source: source.description }, 'proxy starts');

@@ -1,5 +1,4 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { RulesStamp } from '../kernel/rules-stamp.ts';
 import type { Family } from '../model/address.ts';
 import { Contest, contestedChecks } from '../model/contest.ts';
 import type { Check } from '../model/health.ts';
@@ -19,7 +18,7 @@ import type { NodeFacts } from './plan/service.ts';
 import { localReadyCounts, type NodeView } from './plan/table.ts';
 import type { ServiceState, ServiceTracker } from './plan/tracker.ts';
 import type { ServiceSource } from './sources/source.ts';
-import { ProxyWatch } from './watch.ts';
+import type { RulesWatch, WatchHooks } from './watch.ts';
 
 /** One family that is served. */
 export interface ServedFamily {
@@ -27,7 +26,8 @@ export interface ServedFamily {
   readonly flows: ProxyFlows;
   /** The same as `rules` in mode iptables, for those who want to read them. */
   readonly iptables: ProxyRules | undefined;
-  readonly stamp: RulesStamp;
+  /** Opens the watch over its rules. */
+  readonly openWatch: (hooks: WatchHooks) => RulesWatch;
   /** Where node ports may answer on loopback: IPv4. */
   readonly localnet: ProxyLocalnet | undefined;
   /**
@@ -63,7 +63,7 @@ export class ServiceProxy {
   private readonly limiter = new LogLimiter();
   private readonly healthPorts: HealthPorts;
   private readonly health: RulesHealth;
-  private readonly watches: readonly ProxyWatch[];
+  private readonly watches: readonly RulesWatch[];
   private lastFull = Number.NEGATIVE_INFINITY;
   private fullWanted = false;
   private reconfigure = false;
@@ -205,12 +205,10 @@ export class ServiceProxy {
     }
   }
 
-  private watch({ rules, stamp }: ServedFamily): ProxyWatch {
-    return new ProxyWatch({
-      stamp,
+  private watch({ rules, openWatch }: ServedFamily): RulesWatch {
+    return openWatch({
       log: this.log,
       busy: () => this.writing || !this.ready,
-      looksWhole: () => rules.looksWhole(),
       wait: () => this.contest.wait(contestedName(rules.family), monotonicMs()),
       repair: (broken) => {
         this.fullWanted = true;

@@ -7,17 +7,29 @@ const POLL_MS = 100;
 /** Others change rules of their own all the time: ours are read in full at most this often because of that. */
 const FULL_CHECK_MS = 60_000;
 
-export interface ProxyWatchOptions {
-  readonly stamp: RulesStamp;
+/** What a watch asks and tells. */
+export interface WatchHooks {
   /** True while the proxy itself writes. */
   readonly busy: () => boolean;
-  /** A cheap look: do our rules seem to stand? */
-  readonly looksWhole: () => Promise<boolean>;
   /** Milliseconds before the next repair: more and more, when the same one is made again and again. */
   readonly wait: () => number;
   /** Read everything and repair. @param broken the cheap look found something missing */
   readonly repair: (broken: boolean) => void;
   readonly log: Log;
+}
+
+/** Notices when somebody else changes rules. */
+export interface RulesWatch {
+  start(): void;
+  stop(): void;
+  /** The proxy has written. @param written undefined when what it wrote cannot be told by counting */
+  settled(written: Written | undefined): Promise<void>;
+}
+
+export interface ProxyWatchOptions extends WatchHooks {
+  readonly stamp: RulesStamp;
+  /** A cheap look: do our rules seem to stand? */
+  readonly looksWhole: () => Promise<boolean>;
 }
 
 /**
@@ -26,7 +38,7 @@ export interface ProxyWatchOptions {
  * into a sync moves it together with our own: after a sync they are looked at unless the counter moved by just what was
  * written.
  */
-export class ProxyWatch {
+export class ProxyWatch implements RulesWatch {
   private readonly options: ProxyWatchOptions;
   private timer: NodeJS.Timeout | undefined;
   private known: string | undefined;

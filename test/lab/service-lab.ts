@@ -1,5 +1,6 @@
 import { stringify } from 'yaml';
 import type { IptablesVariant } from '../../src/kernel/iptables.ts';
+import { tableName } from '../../src/services/nftables/plan/names.ts';
 import { Lab } from './lab.ts';
 import { Namespace } from './namespace.ts';
 import type { LabNode } from './node.ts';
@@ -13,9 +14,27 @@ export function modeFlags(kind: RulesKind): string[] {
   return kind === 'nftables' ? ['--proxy-mode=nftables'] : [];
 }
 
+/** How the tests of a kind are called. */
+export function kindName(kind: RulesKind): string {
+  return kind === 'nftables' ? 'nftables' : `iptables-${kind}`;
+}
+
+export const rulesKinds: readonly RulesKind[] = ['nft', 'legacy', 'nftables'];
+
+/** Where a node's rules send connections on to, each `address:port` once; what leads to that is not looked at. */
+export async function dnatTargets(node: LabNode, kind: RulesKind): Promise<Set<string>> {
+  const nftables = kind === 'nftables';
+  const text = nftables
+    ? await node.exec('nft', ['list', 'map', 'ip', tableName, 'endpoints-tcp'])
+    : await node.exec(`iptables-${kind}`, ['-t', 'nat', '-S']);
+  const target = nftables ? /: ([\d.]+) \. (\d+)/g : /--to-destination ([\d.]+):(\d+)/g;
+  return new Set([...text.matchAll(target)].map(([, address, port]) => `${address}:${port}`));
+}
+
 export interface ServiceLabOptions {
   readonly nodes?: number;
-  readonly variant?: IptablesVariant;
+  /** The variant of iptables that the node uses besides. */
+  readonly variant?: RulesKind;
 }
 
 /** Pods of node N are 10.244.N.x and fd00:244:N::x. */
@@ -130,9 +149,9 @@ export class ServiceLab {
       ),
     );
     // The chain by which kubelet tells which variant a node uses.
-    const program = `iptables-${options.variant ?? 'nft'}`;
-    await node.exec(program, ['-t', 'mangle', '-N', 'KUBE-IPTABLES-HINT']);
-    await node.exec(`ip6tables-${options.variant ?? 'nft'}`, ['-t', 'mangle', '-N', 'KUBE-IPTABLES-HINT']);
+    const variant = options.variant === 'legacy' ? 'legacy' : 'nft';
+    for (const program of ['iptables', 'ip6tables'])
+      await node.exec(`${program}-${variant}`, ['-t', 'mangle', '-N', 'KUBE-IPTABLES-HINT']);
   }
 }
 

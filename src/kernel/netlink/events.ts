@@ -7,6 +7,8 @@ import { openGuarded, readDrops } from './overrun.ts';
 const DROP_CHECK_MS = 500;
 
 export interface Listener {
+  /** Rtnetlink unless another protocol is given. */
+  readonly protocol?: number;
   /** Multicast groups (RTNLGRP_*). */
   readonly groups: readonly number[];
   /** Classic BPF over the messages: what it refuses is never queued. */
@@ -17,7 +19,7 @@ export interface Listener {
 }
 
 /**
- * Listens to rtnetlink's notifications in the network namespace that is current when it is opened. Keeps the event loop
+ * Listens to netlink's notifications in the network namespace that is current when it is opened. Keeps the event loop
  * alive until it is closed.
  */
 export class EventSocket {
@@ -29,7 +31,10 @@ export class EventSocket {
   private closed = false;
 
   constructor(listener: Listener) {
-    const { socket, inode } = openGuarded(() => new RawNetlinkSocket(NETLINK_ROUTE), listener.filter);
+    const { socket, inode } = openGuarded(
+      () => new RawNetlinkSocket(listener.protocol ?? NETLINK_ROUTE),
+      listener.filter,
+    );
     this.raw = socket;
     this.inode = inode;
     this.listener = listener;

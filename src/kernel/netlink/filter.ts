@@ -46,3 +46,21 @@ export const notOfPods: Buffer = Buffer.concat([
   instruction(RETURN, 0, 0, 0),
   instruction(RETURN, 0, 0, EVERYTHING),
 ]);
+
+/**
+ * For a socket that wants to hear what others change in nf_tables' tables of one family. The messages of one transaction
+ * come together, and each says whose it was (nlmsg_pid).
+ * @param af the family @param port of the socket whose own changes are left out
+ */
+export function rulesOfOthers(af: number, port: number): Buffer {
+  const swapped = Buffer.alloc(4);
+  swapped.writeInt32LE(port | 0);
+  return Buffer.concat([
+    instruction(LOAD_BYTE, 0, 0, 16), // nfgen_family
+    instruction(JUMP_EQUAL, 0, 3, af),
+    instruction(LOAD_WORD, 0, 0, 12), // nlmsg_pid, read as big-endian
+    instruction(JUMP_EQUAL, 1, 0, swapped.readUInt32BE(0)),
+    instruction(RETURN, 0, 0, EVERYTHING),
+    instruction(RETURN, 0, 0, 0),
+  ]);
+}

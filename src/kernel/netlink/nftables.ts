@@ -1,13 +1,13 @@
 /** nf_tables over nfnetlink (include/uapi/linux/netfilter/nf_tables.h): elements of sets, and what is needed to list a table. */
 import type { ElementChange, SetElement } from '../../model/set-element.ts';
-import { attributeString, type MessageWriter, parseAttributes } from './codec.ts';
+import { attributeString, type Message, type MessageWriter, parseAttributes } from './codec.ts';
 import { NLM_F_ACK, NLM_F_CREATE } from './constants.ts';
 
 const SUBSYSTEM = 10;
 const type = (message: number): number => (SUBSYSTEM << 8) | message;
 
-export const NFT_MSG_DELTABLE = type(2);
-export const NFT_MSG_NEWGEN = type(15);
+/** Multicast group of all changes. */
+export const NFNLGRP_NFTABLES = 7;
 const GETCHAIN = type(4);
 const GETRULE = type(7);
 const GETSET = type(10);
@@ -167,7 +167,19 @@ export function parseSetName(payload: Buffer, { name }: TableName): string | und
   return attributeString(attributes.get(ATTR_SET));
 }
 
-/** The table that a notification of nf_tables is about; undefined for one that is about none. */
-export function tableOf(payload: Buffer): string | undefined {
-  return attributeString(parseAttributes(payload, 4).get(ATTR_TABLE));
+/** What a notification is about. */
+export interface Notice {
+  /** undefined for one that is about none. */
+  readonly table: string | undefined;
+  /** The set whose elements have changed. */
+  readonly set: string | undefined;
+}
+
+export function parseNotice({ type: of, payload }: Message): Notice {
+  const attributes = parseAttributes(payload, 4);
+  const elements = of === NEWSETELEM || of === DELSETELEM;
+  return {
+    table: attributeString(attributes.get(ATTR_TABLE)),
+    set: elements ? attributeString(attributes.get(ATTR_SET)) : undefined,
+  };
 }

@@ -84,6 +84,11 @@ export class RtSocket {
     );
   }
 
+  /** By which the kernel knows it: its answers, and what it tells others of changes made through it, say so. */
+  get port(): number {
+    return this.raw.address().port;
+  }
+
   /** Sends one change and waits for the acknowledgement. @throws TwillError by errno */
   async request(change: Change): Promise<void> {
     const [error] = await this.batch([change]);

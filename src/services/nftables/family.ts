@@ -1,6 +1,5 @@
 import { Conntrack } from '../../kernel/conntrack.ts';
 import { openNftTable } from '../../kernel/nft-table.ts';
-import { openRulesStamp } from '../../kernel/rules-stamp.ts';
 import { type Family, ipv6 } from '../../model/address.ts';
 import type { Log } from '../../process/log.ts';
 import { type ProxyConfig, podSource } from '../config.ts';
@@ -14,6 +13,7 @@ import { tableName } from './plan/names.ts';
 import type { RenderOptions } from './plan/options.ts';
 import { standingDestinations } from './plan/standing-destinations.ts';
 import { NftRules } from './rules.ts';
+import { NftWatch } from './watch.ts';
 
 interface Setting {
   readonly config: ProxyConfig;
@@ -66,7 +66,7 @@ export async function openNftFamily(family: Family, setting: Setting): Promise<S
     flows,
     iptables: undefined,
     localnet: undefined,
-    stamp: openRulesStamp(family, 'nft'),
+    openWatch: (hooks) => new NftWatch(table, () => rules.looksWhole(), hooks),
     configure: (facts) => {
       render = renderOptions(setting, family, facts);
       return rules.configure(render);

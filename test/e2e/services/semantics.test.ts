@@ -7,9 +7,11 @@ import type { Place } from '../../lab/place.ts';
 import { type EndpointSpec, serviceObject, sliceObject } from '../../lab/service-fixtures.ts';
 import {
   httpGet,
+  kindName,
   modeFlags,
   podNetwork,
   type RulesKind,
+  rulesKinds,
   type ServiceLab,
   withServiceLab,
 } from '../../lab/service-lab.ts';
@@ -37,7 +39,7 @@ interface Cluster {
 }
 
 async function withCluster(kind: RulesKind, work: (cluster: Cluster) => Promise<void>): Promise<void> {
-  await withServiceLab({ nodes: 2, variant: kind === 'legacy' ? 'legacy' : 'nft' }, async (services) => {
+  await withServiceLab({ nodes: 2, variant: kind }, async (services) => {
     const [node1, node2] = services.lab.nodes as [LabNode, LabNode];
     await services.lab.underlay.ip(`route add 203.0.113.0/24 via ${node2.ipv4}`);
     await work({
@@ -109,8 +111,8 @@ async function failure(from: Place, address: string, port = 80): Promise<'refuse
   }
 }
 
-for (const kind of ['nft', 'legacy', 'nftables'] as const) {
-  describe(kind === 'nftables' ? 'with nftables' : `with iptables-${kind}`, () => {
+for (const kind of rulesKinds) {
+  describe(`with ${kindName(kind)}`, () => {
     test('traffic policies, sources and addresses are those of Kubernetes', async () => {
       await withCluster(kind, async (cluster) => {
         const { services, node1, node2, a, b, caller1, caller2, client } = cluster;

@@ -2,13 +2,22 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { tableName } from '../../../src/services/nftables/plan/names.ts';
 import type { ApiObject } from '../../lab/kube-api.ts';
 import { NamespacedKubeApi } from '../../lab/kube-api-client.ts';
 import { Load } from '../../lab/load.ts';
 import type { LabNode } from '../../lab/node.ts';
 import type { Place } from '../../lab/place.ts';
 import { type EndpointSpec, serviceObject, sliceObject } from '../../lab/service-fixtures.ts';
-import { type ServiceLab, withServiceLab } from '../../lab/service-lab.ts';
+import {
+  dnatTargets,
+  kindName,
+  modeFlags,
+  type RulesKind,
+  rulesKinds,
+  type ServiceLab,
+  withServiceLab,
+} from '../../lab/service-lab.ts';
 
 const clusterIP = '10.96.0.10';
 const target = { protocol: 'tcp', address: clusterIP, port: 80 } as const;
@@ -49,13 +58,46 @@ function kubeProxyRules(endpoint: string): string {
   ].join('\n');
 }
 
+type Command = [program: string, args: string[]];
+
+/** Ways to take rules away while connections go through them. */
+function removals(kind: RulesKind): Command[] {
+  if (kind !== 'nftables')
+    return [['-F'], ['-F', 'PREROUTING'], ['-F', 'KUBE-SERVICES']].map(
+      (what): Command => [`iptables-${kind}`, ['-t', 'nat', ...what]],
+    );
+  const table = ['ip', tableName];
+  return [
+    ['nft', ['flush', 'chain', ...table, 'nat-prerouting']],
+    ['nft', ['flush', 'chain', ...table, 'services']],
+    ['nft', ['flush', 'map', ...table, 'endpoints-tcp']],
+    ['nft', ['delete', 'table', ...table]],
+    ['nft', ['flush', 'ruleset']],
+  ];
+}
+
+/** Whether rules lead from where packets come in to the Service. */
+async function hasEntrance(node: LabNode, kind: RulesKind): Promise<boolean> {
+  if (kind !== 'nftables')
+    return /-A PREROUTING .*-j KUBE-SERVICES\n[\s\S]*-d 10\.96\.0\.10\/32 .* -j KUBE-SVC-/.test(
+      await node.exec(`iptables-${kind}`, ['-t', 'nat', '-S']),
+    );
+  const { stdout } = await node.namespace.run('nft', ['list', 'table', 'ip', tableName]);
+  return /10\.96\.0\.10 \. tcp \. 80[\s\S]*hook prerouting priority dstnat - 1; policy accept;\n\s+jump services/.test(
+    stdout,
+  );
+}
+
+/** The API server has no Node that names the addresses of node ports. */
+const anyNode = ['--nodeport-addresses=0.0.0.0/0,::/0'];
+
 async function afterMore(services: ServiceLab, load: Load, count: number): Promise<void> {
   const goal = load.answered + count;
   await services.lab.waitFor(`${count} more answers`, () => load.answered >= goal);
 }
 
-for (const variant of ['nft', 'legacy'] as const) {
-  describe(`through a Service, with iptables-${variant},`, () => {
+for (const variant of rulesKinds) {
+  describe(`through a Service, with ${kindName(variant)},`, () => {
     test('no connection fails while the proxy restarts, is killed, or loses its rules', async () => {
       await withServiceLab({ nodes: 1, variant }, async (services) => {
         const node = services.lab.nodes[0]!;
@@ -65,7 +107,7 @@ for (const variant of ['nft', 'legacy'] as const) {
         const api = await NamespacedKubeApi.start(node.namespace);
         const slice = endpoints({ ip: a.ipv4, node: 'node1' }, { ip: b.ipv4, node: 'node1' });
         api.send({ put: [web, slice] as unknown as ApiObject[] });
-        const flags = ['--manifests=', `--master=${api.url}`];
+        const flags = ['--manifests=', `--master=${api.url}`, ...anyNode, ...modeFlags(variant)];
         await services.startProxy(node, flags);
         const load = new Load(caller, target);
         await afterMore(services, load, 50);
@@ -77,17 +119,9 @@ for (const variant of ['nft', 'legacy'] as const) {
         await services.startProxy(node, flags);
         await afterMore(services, load, 50);
 
-        for (const what of [
-          ['-t', 'nat', '-F'],
-          ['-t', 'nat', '-F', 'PREROUTING'],
-          ['-t', 'nat', '-F', 'KUBE-SERVICES'],
-        ]) {
-          await node.exec(`iptables-${variant}`, what);
-          await services.lab.waitFor('the rules to be back', async () =>
-            /-A PREROUTING .*-j KUBE-SERVICES\n[\s\S]*-d 10\.96\.0\.10\/32 .* -j KUBE-SVC-/.test(
-              await node.exec(`iptables-${variant}`, ['-t', 'nat', '-S']),
-            ),
-          );
+        for (const remove of removals(variant)) {
+          await node.exec(...remove);
+          await services.lab.waitFor('the rules to be back', () => hasEntrance(node, variant));
           await afterMore(services, load, 50);
         }
 
@@ -105,13 +139,13 @@ for (const variant of ['nft', 'legacy'] as const) {
         services.write('web.yaml', web, endpoints({ ip: a.ipv4, node: 'node1' }));
         // Connections are tracked for somebody else: a tracked one is not translated later on.
         const tracked = ['-A', 'FORWARD', '-m', 'conntrack', '--ctstate', 'INVALID', '-j', 'DROP'];
-        await node.exec(`iptables-${variant}`, tracked);
+        await node.exec(`iptables-${variant === 'legacy' ? 'legacy' : 'nft'}`, tracked);
         const asking = caller.probe.ask({ ...target, timeoutMs: 20_000 });
         asking.catch(() => {}); // it is awaited below
         await services.lab.waitFor('the connection to be tracked', async () =>
           (await node.exec('conntrack', ['-L', '-p', 'tcp', '-d', clusterIP])).includes('[UNREPLIED]'),
         );
-        await services.startProxy(node);
+        await services.startProxy(node, modeFlags(variant));
         assert.equal((await asking).server, 'a');
       });
     });
@@ -121,15 +155,20 @@ for (const variant of ['nft', 'legacy'] as const) {
         const node = services.lab.nodes[0]!;
         const a = await services.addServer(node, 'a');
         const caller = await services.addPod(node, 'caller');
-        await node.exec(`iptables-${variant}-restore`, ['--noflush'], { input: kubeProxyRules(a.ipv4) });
+        const program = `iptables-${variant === 'legacy' ? 'legacy' : 'nft'}`;
+        await node.exec(`${program}-restore`, ['--noflush'], { input: kubeProxyRules(a.ipv4) });
         services.write('web.yaml', web, endpoints({ ip: a.ipv4, node: 'node1' }));
         const load = new Load(caller, target, 3);
         await afterMore(services, load, 50);
-        await services.startProxy(node);
+        await services.startProxy(node, modeFlags(variant));
         await afterMore(services, load, 50);
-        const rules = await node.exec(`iptables-${variant}-save`, ['-t', 'nat']);
-        assert.doesNotMatch(rules, /KUBE-SEP-/);
-        assert.equal(rules.match(/-A PREROUTING .*-j KUBE-SERVICES/g)?.length, 1);
+        const rules = async (): Promise<string> => await node.exec(`${program}-save`, ['-t', 'nat']);
+        if (variant === 'nftables')
+          await services.lab.waitFor('the old rules to go', async () => !(await rules()).includes('KUBE-'));
+        assert.doesNotMatch(await rules(), /KUBE-SEP-/);
+        const jumps = (await rules()).match(/-A PREROUTING .*-j KUBE-SERVICES/g) ?? [];
+        assert.equal(jumps.length, variant === 'nftables' ? 0 : 1);
+        await afterMore(services, load, 50);
         assert.deepEqual((await load.end()).failures, []);
       });
     });
@@ -146,7 +185,7 @@ for (const variant of ['nft', 'legacy'] as const) {
         });
         const draining = { ready: false, serving: true, terminating: true };
         services.write('web.yaml', web, endpoints(...old.map((pod) => spec(pod))));
-        await services.startProxies();
+        await services.startProxies(modeFlags(variant));
         const load = new Load(caller, target);
         await afterMore(services, load, 50);
         let standing: Place[] = [...old];
@@ -159,10 +198,8 @@ for (const variant of ['nft', 'legacy'] as const) {
             endpoints(...others.map((other) => spec(other)), spec(fresh), spec(pod, draining)),
           );
           await services.lab.waitFor('the draining endpoint to be out of the rules', async () => {
-            const rules = await node.exec(`iptables-${variant}`, ['-t', 'nat', '-S']);
-            return (
-              rules.includes(`${fresh.ipv4}:8080`) && !rules.includes(`--to-destination ${pod.ipv4}:8080`)
-            );
+            const targets = await dnatTargets(node, variant);
+            return targets.has(`${fresh.ipv4}:8080`) && !targets.has(`${pod.ipv4}:8080`);
           });
           standing = [...others, fresh];
           services.write('web.yaml', web, endpoints(...standing.map((other) => spec(other))));
@@ -193,7 +230,7 @@ for (const variant of ['nft', 'legacy'] as const) {
         const write = (...specs: EndpointSpec[]): void =>
           services.write('web.yaml', web, endpoints(...specs), other, otherSlice);
         write({ ip: a.ipv4, node: 'node1' });
-        await services.startProxies();
+        await services.startProxies(modeFlags(variant));
         const stream = await caller.probe.stream({
           protocol: 'udp',
           address: clusterIP,
@@ -250,8 +287,8 @@ function otherWriter(node: LabNode): { end: () => Promise<void> } {
   };
 }
 
-for (const variant of ['nft', 'legacy'] as const) {
-  test(`no connection fails during 1,000 unrelated changes a second, the lock being taken, with iptables-${variant}`, async () => {
+for (const variant of rulesKinds) {
+  test(`no connection fails during 1,000 unrelated changes a second, the lock being taken, with ${kindName(variant)}`, async () => {
     await withServiceLab({ nodes: 1, variant }, async (services) => {
       const node = services.lab.nodes[0]!;
       const a = await services.addServer(node, 'a');
@@ -264,7 +301,12 @@ for (const variant of ['nft', 'legacy'] as const) {
         }),
       );
       api.send({ put: [web, endpoints({ ip: a.ipv4, node: 'node1' }), ...others] as unknown as ApiObject[] });
-      await services.startProxy(node, ['--manifests=', `--master=${api.url}`]);
+      await services.startProxy(node, [
+        '--manifests=',
+        `--master=${api.url}`,
+        ...anyNode,
+        ...modeFlags(variant),
+      ]);
       const load = new Load(caller, target);
       await afterMore(services, load, 20);
       const other = otherWriter(node);
@@ -272,7 +314,7 @@ for (const variant of ['nft', 'legacy'] as const) {
       await services.lab.waitFor('the changes to reach the rules', async () => {
         const metrics = await services.get(node, 10_249, '/metrics');
         const value = (name: string): number =>
-          Number(new RegExp(`endpoint_changes_${name}\\{ip_family="IPv4"\\} (\\d+)`).exec(metrics)![1]);
+          Number(new RegExp(`endpoint_changes_${name} (\\d+)`).exec(metrics)![1]);
         return value('pending') === 0 && value('total') > 29_000;
       });
       await other.end();
@@ -280,8 +322,9 @@ for (const variant of ['nft', 'legacy'] as const) {
       assert.equal(changes, 30_000);
       assert.deepEqual(failures, [], `${answered} answered`);
       // What the last change of each Service said is what stands.
-      const rules = await node.exec(`iptables-${variant}`, ['-t', 'nat', '-S']);
-      assert.equal(rules.match(/--to-destination 10\.244\.(7[89]|[89]\d|1[0-7]\d)\./g)?.length, 100);
+      const targets = [...(await dnatTargets(node, variant))];
+      const churned = targets.filter((one) => /^10\.244\.(7[89]|[89]\d|1[0-7]\d)\./.test(one));
+      assert.equal(churned.length, 100);
     });
   });
 }

@@ -2,14 +2,17 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import pino from 'pino';
 import { openNftTable } from '../../../src/kernel/nft-table.ts';
 import { type Family, ipv4, ipv6 } from '../../../src/model/address.ts';
 import { tableName } from '../../../src/services/nftables/plan/names.ts';
 import { NftRules } from '../../../src/services/nftables/rules.ts';
+import { NftWatch } from '../../../src/services/nftables/watch.ts';
 import { type Namespace, withNamespace } from '../../lab/namespace.ts';
 import { serviceCases } from '../../lab/service-cases.ts';
 import { nftOptionsFor } from '../../lab/service-fixtures.ts';
+import { waitFor } from '../../lab/wait.ts';
 
 const log = pino({ level: 'silent' });
 
@@ -28,14 +31,18 @@ const goldens = join(import.meta.dirname, '../../../../test/golden/services/nfta
 async function elements(namespace: Namespace, family: Family): Promise<string[]> {
   const text = await standing(namespace, family);
   let where = '';
-  return text
-    .split(/\n|, (?=\S)/)
-    .map((line) => line.trim().replace(/^elements = \{ | \}$|,$/g, ''))
-    .map((line) => {
-      if (/^(set|map|chain) /.test(line)) where = line;
-      return `${where} ${line}`;
-    })
-    .sort();
+  return (
+    text
+      .split(/\n|, (?=\S)/)
+      .map((line) => line.trim().replace(/^elements = \{ | \}$|,$/g, ''))
+      .map((line) => {
+        if (/^(set|map|chain) /.test(line)) where = line;
+        return `${where} ${line}`;
+      })
+      // What the kernel calls rules, which is another name each time they are written.
+      .filter((line) => !line.startsWith('set stamps'))
+      .sort()
+  );
 }
 
 /** What stands, in nft's words. */
@@ -76,4 +83,57 @@ describe('nftables', () => {
       });
     });
   }
+});
+
+/** Rules with a watch over them, and what it has asked for. */
+async function watched(namespace: Namespace) {
+  const table = openNftTable(ipv4, tableName, namespace.name);
+  const rules = new NftRules({ table, render: nftOptionsFor(ipv4), node: { name: 'node-a' }, log });
+  const { states } = serviceCases.find(({ name }) => name === 'node-port')!;
+  await rules.sync(states, true);
+  const repairs: boolean[] = [];
+  const hooks = { busy: () => false, wait: () => 0, repair: (broken: boolean) => repairs.push(broken), log };
+  const watch = new NftWatch(table, () => rules.looksWhole(), hooks);
+  watch.start();
+  return { rules, repairs, watch, states };
+}
+
+const services = ['ip', tableName, 'services'];
+const harms: readonly (readonly [what: string, ...command: string[]])[] = [
+  ['an element is deleted', 'delete', 'element', ...services, '{', '10.96.0.10', '.', 'tcp', '.', '80', '}'],
+  ['a map is flushed', 'flush', 'map', 'ip', tableName, 'endpoints-tcp'],
+  ['a rule comes', 'insert', 'rule', 'ip', tableName, 'services', 'drop'],
+  ['a chain is flushed', 'flush', 'chain', 'ip', tableName, 'nat-prerouting'],
+  ['a base chain comes', 'add', 'chain', 'ip', tableName, 'x', '{ type filter hook input priority 0; }'],
+  ['the table is deleted', 'delete', 'table', 'ip', tableName],
+  ['everything is flushed', 'flush', 'ruleset'],
+];
+
+test('others’ changes of the table are noticed and put right, each; changes of other tables, and our own, are not', async () => {
+  await withNamespace('nft', async (namespace) => {
+    const { rules, repairs, watch, states } = await watched(namespace);
+    try {
+      const stands = await elements(namespace, ipv4);
+      for (const [what, ...command] of harms) {
+        await namespace.exec('nft', [command.join(' ')]);
+        await waitFor(`a repair after ${what}`, () => repairs.length > 0);
+        await rules.sync([], true);
+        assert.deepEqual(await elements(namespace, ipv4), stands, what);
+        // The repair itself is heard of, too, where nft has made it.
+        await waitFor('the watch to be quiet', async () => {
+          repairs.length = 0;
+          await sleep(200);
+          return repairs.length === 0;
+        });
+      }
+      const [[key]] = states as [(typeof states)[number]];
+      await namespace.exec('nft', ['add table ip other; add chain ip other x; add table ip6 twill-services']);
+      await rules.sync([[key, { service: undefined, slices: [] }]], false);
+      await rules.sync(states, false);
+      await sleep(300);
+      assert.deepEqual(repairs, []);
+    } finally {
+      watch.stop();
+    }
+  });
 });

@@ -94,6 +94,9 @@ export function sharedChains(options: RenderOptions): Chain[] {
   const firewall = `ct state new ${fromAll} ${count('source-ranges')} drop`;
   const settle = 'ct state new ct status dnat meta priority set none';
   const refuse = 'ct state new jump refuse';
+  // Served, and not sent on: rules are missing just now. It is sent again a second later, when they are back; refused, or
+  // let out of the node, it would be lost.
+  const guard = `ct state new ct status ! dnat meta priority set ${byAddress} map @services drop`;
   const unserved = `ct state new ${ip} daddr @cluster-ips ${count('unserved-ports')} reject`;
   const node = toNode(options);
   // One before others that translate destinations, so that the order is not that of who came first.
@@ -126,8 +129,8 @@ export function sharedChains(options: RenderOptions): Chain[] {
       ],
     },
     base('filter-input', 'filter', 'input priority -110', [refuse]),
-    base('filter-forward', 'filter', 'forward priority -110', [refuse, unserved]),
-    base('filter-output', 'filter', 'output priority -99', [settle, refuse, unserved]),
+    base('filter-forward', 'filter', 'forward priority -110', [refuse, guard, unserved]),
+    base('filter-output', 'filter', 'output priority -99', [settle, refuse, guard, unserved]),
     base('filter-prerouting', 'filter', 'prerouting priority -99', [settle]),
     base('firewall-prerouting', 'filter', 'prerouting priority -110', [firewall]),
     base('firewall-output', 'filter', 'output priority -110', [firewall]),

@@ -19,6 +19,7 @@ import {
   writeElementsRequest,
   writeRulesRequest,
   writeSetsRequest,
+  writeTableRequest,
 } from './netlink/nftables.ts';
 import { type Change, RtSocket } from './netlink/socket.ts';
 import { inNetns } from './netns.ts';
@@ -46,6 +47,8 @@ export interface NftTable {
   check(document: string): Promise<void>;
   /** @returns how many bytes it took @throws TwillError by errno; nothing was changed then */
   write(changes: readonly ElementChange[]): Promise<number>;
+  /** Whether there is one. */
+  stands(): Promise<boolean>;
   /** The names of its sets and maps; none where there is no such table. */
   sets(): Promise<ReadonlySet<string>>;
   /** @param reset told that listing begins, also anew */
@@ -88,6 +91,17 @@ class KernelTable implements NftTable {
     const what = `change elements of nftables table ${this.name}`;
     const count = changes.length + BATCH_MESSAGES;
     return await this.socket.transaction(what, count, (to) => writeBatch(to, this.table, changes));
+  }
+
+  async stands(): Promise<boolean> {
+    const write: Change['write'] = (to) => writeTableRequest(to, this.table);
+    try {
+      await this.socket.ask({ what: `look for nftables table ${this.name}`, write });
+      return true;
+    } catch (error) {
+      if (isTwillError(error, 'not-found')) return false;
+      throw error;
+    }
   }
 
   async sets(): Promise<ReadonlySet<string>> {

@@ -1,7 +1,7 @@
 // One measurement, run inside a network namespace of its own by proxy.ts: an API server here, the proxy beside it.
-import type { IptablesVariant } from '../../src/kernel/iptables.ts';
 import { run } from '../../src/kernel/process.ts';
 import { type ApiObject, KubeApi } from '../lab/kube-api.ts';
+import type { RulesKind } from '../lab/service-lab.ts';
 import { benchNode, benchService, benchSlice, endpointsPerService, extraEndpoint } from './proxy-data.ts';
 import { KernelRules, pause } from './proxy-kernel.ts';
 import { Subject, type SubjectName } from './proxy-subject.ts';
@@ -27,10 +27,6 @@ const serviceChanges = 10;
 /** Longer than the least interval between two syncs: what is measured is one change, not its queue. */
 const SETTLE_MS = 150;
 
-function dnatRules(nat: string): number {
-  return nat.match(/-j DNAT /g)?.length ?? 0;
-}
-
 class Bench {
   private readonly api: KubeApi;
   private readonly kernel: KernelRules;
@@ -46,7 +42,7 @@ class Bench {
   private async change(act: () => void, endpoints: number): Promise<number> {
     do await pause(SETTLE_MS);
     while (!(await this.kernel.untouched(() => pause(SETTLE_MS))));
-    return this.kernel.timed(act, (nat) => dnatRules(nat) === endpoints);
+    return this.kernel.timed(act, endpoints);
   }
 
   async endpointChanges(): Promise<number[]> {
@@ -85,7 +81,7 @@ async function startApi(services: number): Promise<KubeApi> {
 }
 
 /** Milliseconds until a second process of Twill is ready, having found the rules right. */
-async function restart(api: KubeApi, variant: IptablesVariant, kernel: KernelRules): Promise<number> {
+async function restart(api: KubeApi, variant: RulesKind, kernel: KernelRules): Promise<number> {
   const start = performance.now();
   const subject = new Subject('twill', api.url, variant);
   const untouched = await kernel.untouched(async () => {
@@ -97,12 +93,9 @@ async function restart(api: KubeApi, variant: IptablesVariant, kernel: KernelRul
   return ms;
 }
 
-async function measure(
-  name: SubjectName,
-  variant: IptablesVariant,
-  services: number,
-): Promise<ProxyMeasurement> {
-  for (const program of [`iptables-${variant}`, `ip6tables-${variant}`]) {
+async function measure(name: SubjectName, variant: RulesKind, services: number): Promise<ProxyMeasurement> {
+  const hint = variant === 'nftables' ? 'nft' : variant;
+  for (const program of [`iptables-${hint}`, `ip6tables-${hint}`]) {
     await run(program, ['-t', 'mangle', '-N', 'KUBE-IPTABLES-HINT']);
     // Makes the tables exist.
     for (const table of ['nat', 'filter']) await run(program, ['-t', table, '-S', 'OUTPUT']);
@@ -114,7 +107,7 @@ async function measure(
     () => {
       subject = new Subject(name, api.url, variant);
     },
-    (nat) => dnatRules(nat) === services * endpointsPerService,
+    services * endpointsPerService,
     () => subject!.check(),
   );
   while (!(await kernel.untouched(() => pause(500))));
@@ -139,5 +132,5 @@ async function measure(
   };
 }
 
-const [variant, services, name] = process.argv.slice(2) as [IptablesVariant, string, SubjectName];
+const [variant, services, name] = process.argv.slice(2) as [RulesKind, string, SubjectName];
 process.stdout.write(`${JSON.stringify(await measure(name, variant, Number(services)))}\n`);

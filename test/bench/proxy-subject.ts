@@ -3,8 +3,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { accessSync, constants, mkdtempSync, readFileSync, realpathSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { IptablesVariant } from '../../src/kernel/iptables.ts';
 import { twillProgram } from '../lab/files.ts';
+import { modeFlags, type RulesKind } from '../lab/service-lab.ts';
 
 /** `twill`, or the path of a kube-proxy. */
 export type SubjectName = string;
@@ -16,7 +16,6 @@ const common = ['--cluster-cidr=10.128.0.0/10', '--hostname-override=node-0'];
 
 /** Settings that would change the machine it runs on are left as they are. */
 const kubeProxyFlags = [
-  '--proxy-mode=iptables',
   '--iptables-min-sync-period=50ms',
   '--conntrack-max-per-core=0',
   '--conntrack-tcp-timeout-established=0',
@@ -24,11 +23,11 @@ const kubeProxyFlags = [
 ];
 
 /** A folder in which `iptables` and its kin mean one variant: kube-proxy has no other way to be told. */
-function programsOf(variant: IptablesVariant): string {
+function programsOf(variant: RulesKind): string {
   const folder = mkdtempSync(join(tmpdir(), 'twill-bench-'));
   for (const family of ['iptables', 'ip6tables']) {
     for (const suffix of ['', '-save', '-restore']) {
-      const program = realpathSync(`/usr/sbin/${family}-${variant}${suffix}`);
+      const program = realpathSync(`/usr/sbin/${family}-${variant === 'legacy' ? 'legacy' : 'nft'}${suffix}`);
       symlinkSync(program, join(folder, family + suffix));
     }
   }
@@ -51,10 +50,12 @@ export class Subject {
   private output = '';
   private ended = false;
 
-  constructor(name: SubjectName, master: string, variant: IptablesVariant) {
+  constructor(name: SubjectName, master: string, variant: RulesKind) {
     const twill = name === 'twill';
     this.folder = twill ? undefined : programsOf(variant);
-    const [program, args] = twill ? [process.execPath, [twillProgram, 'proxy']] : [name, kubeProxyFlags];
+    const [program, args] = twill
+      ? [process.execPath, [twillProgram, 'proxy', ...modeFlags(variant)]]
+      : [name, [...kubeProxyFlags, `--proxy-mode=${variant === 'nftables' ? variant : 'iptables'}`]];
     const path = this.folder === undefined ? process.env.PATH : `${this.folder}:${process.env.PATH}`;
     this.child = spawn(program, [...args, ...common, `--master=${master}`], {
       stdio: ['ignore', 'inherit', 'pipe'],

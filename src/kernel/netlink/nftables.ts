@@ -8,6 +8,7 @@ const type = (message: number): number => (SUBSYSTEM << 8) | message;
 
 /** Multicast group of all changes. */
 export const NFNLGRP_NFTABLES = 7;
+const GETTABLE = type(1);
 const GETCHAIN = type(4);
 const GETRULE = type(7);
 const GETSET = type(10);
@@ -78,6 +79,10 @@ export function writeBatch(to: MessageWriter, table: TableName, changes: readonl
     to.end();
   });
   to.message(BATCH_END).struct(batch);
+}
+
+export function writeTableRequest(to: MessageWriter, table: TableName): void {
+  to.message(GETTABLE).struct(nfgenmsg(table.af)).string(ATTR_TABLE, table.name);
 }
 
 /** Asks for the elements of a set. */

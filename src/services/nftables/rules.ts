@@ -1,5 +1,6 @@
 import type { NftTable } from '../../kernel/nft-table.ts';
 import type { Family } from '../../model/address.ts';
+import { describeError, isTwillError } from '../../model/error.ts';
 import type { Log } from '../../process/log.ts';
 import type { FamilyRules, SyncResult } from '../family-rules.ts';
 import { type MissingCounts, MissingLocal } from '../plan/missing-local.ts';
@@ -118,7 +119,7 @@ export class NftRules implements FamilyRules {
       const standing = readKernel ? await readStanding(this.options.table) : undefined;
       if (standing !== undefined) this.takeOver(standing);
       for (const [key, state] of states) this.setService(key, state);
-      await this.write(standing, tally);
+      await (standing === undefined ? this.write(undefined, tally) : this.writeAll(standing, tally));
       return { full: readKernel, ...tally, entries: 0 };
     } catch (error) {
       this.invalidate();
@@ -144,6 +145,22 @@ export class NftRules implements FamilyRules {
 
   private get wantedChains(): WantedChains {
     return { chains: this.ruleset.chains(), shapes: this.ruleset.shapeChains() };
+  }
+
+  /**
+   * A table that does not become as it should be (sets of another version's kind, somebody's rules in ours that hold on to
+   * something) is made anew.
+   */
+  private async writeAll(standing: StandingRules, tally: Tally): Promise<void> {
+    const { table, log } = this.options;
+    try {
+      await this.write(standing, tally);
+    } catch (error) {
+      if (!isTwillError(error, 'invalid') || !(await table.stands())) throw error;
+      log.warn({ family: this.family.name, error: describeError(error) }, 'the nftables table is made anew');
+      await table.apply(`delete table ${this.family.nft} ${table.name}\n`);
+      await this.write(await readStanding(table), tally);
+    }
   }
 
   private async write(standing: StandingRules | undefined, tally: Tally): Promise<void> {

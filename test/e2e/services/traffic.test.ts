@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { tableName } from '../../../src/services/nftables/plan/names.ts';
+import { twillProgram } from '../../lab/files.ts';
 import type { ApiObject } from '../../lab/kube-api.ts';
 import { NamespacedKubeApi } from '../../lab/kube-api-client.ts';
 import { Load } from '../../lab/load.ts';
@@ -269,6 +270,43 @@ for (const variant of rulesKinds) {
     });
   });
 }
+
+/** What of each mode stands on the node. */
+async function standing(node: LabNode): Promise<string> {
+  const texts = await Promise.all([
+    ...['iptables-nft-save', 'ip6tables-nft-save', 'iptables-legacy-save'].map((program) =>
+      node.exec(program, []),
+    ),
+    node.exec('nft', ['list', 'tables']),
+  ]);
+  const text = texts.join('\n');
+  return [/:KUBE-SVC-/.test(text) ? 'iptables' : '', text.includes(tableName) ? 'nftables' : '']
+    .filter((mode) => mode !== '')
+    .join();
+}
+
+test('no connection fails while the proxy changes from each mode to the other, and nothing of that stays', async () => {
+  await withServiceLab({ nodes: 1 }, async (services) => {
+    const node = services.lab.nodes[0]!;
+    const a = await services.addServer(node, 'a');
+    const caller = await services.addPod(node, 'caller');
+    services.write('web.yaml', web, endpoints({ ip: a.ipv4, node: 'node1' }));
+    await services.startProxy(node);
+    const load = new Load(caller, target);
+    for (const kind of ['nftables', 'nft', 'nftables'] as const) {
+      const mode = kind === 'nft' ? 'iptables' : kind;
+      await afterMore(services, load, 30);
+      await node.proxy!.stop();
+      await services.startProxy(node, modeFlags(kind));
+      await services.lab.waitFor(`only ${mode}`, async () => (await standing(node)) === mode);
+      await afterMore(services, load, 30);
+    }
+    assert.deepEqual((await load.end()).failures, []);
+    await node.proxy!.stop();
+    await node.exec(process.execPath, [twillProgram, 'proxy', '--cleanup']);
+    assert.equal(await standing(node), '');
+  });
+});
 
 const churnSlice = sliceObject('shop/churn', ports, [
   { ip: '10.244.77.1', node: 'elsewhere' },

@@ -85,6 +85,21 @@ describe('nftables', () => {
   }
 });
 
+test('a table of ours that cannot become as it should be is made anew', async () => {
+  await withNamespace('nft', async (namespace) => {
+    const other = `table ip ${tableName} {
+      map services { type mark : mark; }
+      chain services { }
+      chain mine { type filter hook input priority 0; meta mark 1 goto services; }
+    }`;
+    await namespace.exec('nft', ['-f', '-'], { input: other });
+    const { states } = serviceCases.find(({ name }) => name === 'node-port')!;
+    await makeRules(namespace, ipv4).sync(states, true);
+    assert.doesNotMatch(await standing(namespace, ipv4), /mine|mark : mark/);
+    assert.equal((await makeRules(namespace, ipv4).sync(states, true)).transactions, 0);
+  });
+});
+
 /** Rules with a watch over them, and what it has asked for. */
 async function watched(namespace: Namespace) {
   const table = openNftTable(ipv4, tableName, namespace.name);

@@ -29,6 +29,7 @@ const known: Readonly<Record<string, string>> = {
   'src/services/health-ports.ts': 'listening tells by an event, which is handled',
   'src/services/input.ts': 'triggers a loop',
   'src/services/inspection.ts': 'opening catches',
+  'src/services/nftables/watch.ts': 'it is guarded',
   'src/services/node-addresses.ts': 'looking catches and logs',
   'src/services/other-proxy.ts': 'settles a promise',
   'src/services/sources/manifests.ts': 'scanning catches',

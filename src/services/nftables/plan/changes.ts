@@ -6,7 +6,7 @@ import type { Elements } from './ruleset.ts';
 /** Elements in one message: its length has 16 bits. */
 const MESSAGE_ELEMENTS = 250;
 /** Elements in one transaction: others that write rules wait for it, and what is sent has to fit the send buffer. */
-const TRANSACTION_ELEMENTS = 1000;
+const TRANSACTION_ELEMENTS = 800;
 
 /** An element that is not there as it should be. */
 export interface Difference {

@@ -5,7 +5,7 @@ import { type Arrangement, arrange, endpointElements, numberSlots } from './endp
 import { localIndex, mostPorts, mostShapes, type SetName, setNames, shapeBits } from './names.ts';
 import type { RenderOptions } from './options.ts';
 import { packAddress, packNumber, unpackNumber } from './pack.ts';
-import type { PortRules } from './service-rules.ts';
+import { type Claim, type PortRules, unserved } from './service-rules.ts';
 import { type Pick, pickName, picksOf, type Shape, shapeName } from './shapes.ts';
 
 /** Elements by set: key to data, which is '' in a set. */
@@ -224,8 +224,7 @@ export class Ruleset {
   }
 
   private takeSerial({ id, claims }: PortRules): number {
-    const standing = claims[0] && this.standing?.elements.services.get(claims[0].key);
-    const before = standing === undefined ? 0 : unpackNumber(standing) >>> shapeBits;
+    const before = this.standingSerial(claims);
     let serial = before !== 0 && !this.serials.has(before) ? before : 0;
     for (let tried = 0; serial === 0 && tried <= mostPorts; tried++) {
       if (!this.serials.has(this.nextSerial)) serial = this.nextSerial;
@@ -234,6 +233,17 @@ export class Ruleset {
     if (serial === 0) throw new TwillError('exhausted', `more than ${mostPorts} ports of Services`);
     this.serials.set(serial, id);
     return serial;
+  }
+
+  /** The number that led on from one of these in an earlier run; 0 for none. */
+  private standingSerial(claims: readonly Claim[]): number {
+    if (this.standing === undefined) return 0;
+    // A cluster address and a node port are one Service's alone.
+    for (const { space, key } of [...claims].sort((a, b) => ownership(a) - ownership(b))) {
+      const data = this.standing.elements[space === 'address' ? 'services' : 'node-ports'].get(key);
+      if (data !== undefined) return unpackNumber(data) >>> shapeBits;
+    }
+    return 0;
   }
 
   private skipSerial(data: string): void {
@@ -301,5 +311,7 @@ export class Ruleset {
     keys.add(key);
   }
 }
+
+const ownership = ({ space, rank }: Claim): number => (space === 'node' ? 1 : rank % unserved === 0 ? 0 : 2);
 
 type Numbering = Omit<Port, 'rules' | 'serial'>;

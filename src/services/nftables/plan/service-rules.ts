@@ -37,7 +37,8 @@ export interface PortRules {
   readonly served: boolean;
 }
 
-const unserved = 8;
+/** Added to the rank of what is not served. */
+export const unserved = 8;
 
 class PortBuilder {
   private readonly entry: ServicePortEntry;

@@ -30,6 +30,19 @@ function waitForLine(socketPath: string, question: Question, timeoutMs: number):
   });
 }
 
+const refusals: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such socket',
+  ECONNREFUSED: 'nobody listens there',
+  EACCES: 'only root may ask',
+  EPERM: 'only root may ask',
+};
+
+/** Why a socket cannot be used, in words; what has none is said as it is. */
+function inWords(cause: unknown): unknown {
+  const words = refusals[(cause as NodeJS.ErrnoException).code ?? ''];
+  return words === undefined ? cause : new Error(words);
+}
+
 /**
  * Asks the agent or the proxy, and returns the line that it answers.
  * @throws TwillError `unavailable` naming the socket when it does not answer in time
@@ -43,7 +56,11 @@ export async function ask(
   try {
     return await waitForLine(socketPath, question, timeoutMs);
   } catch (cause) {
-    throw new TwillError('unavailable', `the Twill ${asked} does not answer on ${socketPath}`, cause);
+    throw new TwillError(
+      'unavailable',
+      `the Twill ${asked} does not answer on ${socketPath}`,
+      inWords(cause),
+    );
   }
 }
 

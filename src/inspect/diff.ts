@@ -43,7 +43,7 @@ export async function lookAtDifferences({
   if (agent.state === undefined && proxy.state === undefined)
     throw new TwillError(
       'unavailable',
-      `${agent.why}; ${proxy.why}: nothing on this node says what should be (twill routes shows what is)`,
+      `${agent.why}; ${proxy.why}: nothing on this node says what should be`,
     );
   const socket = new RtSocket();
   try {

@@ -100,6 +100,7 @@ export function statusTable(answer: StatusAnswer, screen: Screen): string {
   const options = { paint, width };
   const { problems, verdict, peers } = answer;
   const skipped = peers.skipped.slice(0, 10).map(({ name, reason }): Cell[] => [name, reason]);
+  const loops = loopRows(answer, now);
   const parts = [
     `${paint(answer.summary, verdictTones[verdict])}\n`,
     ...(problems.length === 0
@@ -110,11 +111,9 @@ export function statusTable(answer: StatusAnswer, screen: Screen): string {
       facts(answer, now).map(([name, text]) => [name, text]),
       { ...options, headless: true },
     ),
-    formatTable(
-      ['LOOP', 'LAST SUCCESS', 'NEXT', 'RUNS', 'FAILURES', 'LAST ERROR'],
-      loopRows(answer, now),
-      options,
-    ),
+    ...(loops.length === 0
+      ? []
+      : [formatTable(['LOOP', 'LAST SUCCESS', 'NEXT', 'RUNS', 'FAILURES', 'LAST ERROR'], loops, options)]),
     ...(skipped.length === 0 ? [] : [formatTable(['SKIPPED', 'WHY'], skipped, options)]),
   ];
   return parts.join('\n');

@@ -76,5 +76,8 @@ export async function readNames(flags: {
     agentState(flags.socket).catch(() => undefined),
   ]);
   const podNetworks = (agent?.state?.network?.families ?? []).map(({ network }) => network.text);
-  return { node: agent?.state?.node, pods: named, services: ways, podNetworks, notes };
+  const nodes = (agent?.state?.leases ?? []).flatMap(({ families }) =>
+    families.map(({ publicIp }) => publicIp.text),
+  );
+  return { node: agent?.state?.node, pods: named, services: ways, podNetworks, nodes, notes };
 }

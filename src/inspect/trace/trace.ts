@@ -186,6 +186,7 @@ export async function tracePacket(from: string, to: string, flags: TraceFlags): 
       port: target.port,
       isVirtual: isVirtual(target.address, names),
       podNetworks: names.podNetworks,
+      nodes: names.nodes,
     };
     const walked = await kernel.run(walk(asked));
     const unread = kernel.unread().map((one) => `${one}: not walked`);

@@ -67,6 +67,12 @@ const faults: readonly Fault[] = [
     dies: /flannel\.1 has no neighbour entry for 10\.244\.99\.0/,
   },
   {
+    name: 'a longer prefix leads to a machine that is no node',
+    make: 'ip route add FAR/32 via 192.0.2.1',
+    mend: 'ip route del FAR/32',
+    dies: /it left by eth0 to 192\.0\.2\.1, which is no node: a route leads the pod's address FAR away/,
+  },
+  {
     name: 'a routing rule comes before',
     make: 'ip route add unreachable FAR/32 table 77; ip rule add to FAR/32 lookup 77',
     mend: 'ip rule del to FAR/32 lookup 77; ip route flush table 77',

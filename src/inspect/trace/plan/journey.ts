@@ -20,6 +20,8 @@ export interface Ending {
   readonly where: string;
   /** Of what left: the device. */
   readonly device?: string;
+  /** Of what left to another machine: its address. */
+  readonly nextHop?: string;
   /** One sentence. */
   readonly reason: string;
   /** What to do about it. */

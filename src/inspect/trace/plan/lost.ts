@@ -13,25 +13,29 @@ function lastRoute({ trail }: State): string {
 }
 
 /** A pod's address that goes the way of the rest of the world: the route to its node is missing. */
-export function* routed(ending: Ending, { podNetworks = [] }: TraceRequest): Asking<Ending> {
+export function* routed(ending: Ending, { podNetworks = [], nodes = [] }: TraceRequest): Asking<Ending> {
   const { state } = ending;
   const { destination } = innermost(state);
   const isPods = podNetworks.some((network) => {
     const { family } = parseAddress(destination);
     return parsePrefix(network).family === family && isWithin(destination, parseMasked(network));
   });
-  if (
-    !isPods ||
-    ending.result !== 'left' ||
-    state.carried.length > 0 ||
-    !lastRoute(state).startsWith('default ')
-  )
-    return ending;
+  const { nextHop } = ending;
+  if (!isPods || ending.result !== 'left' || state.carried.length > 0) return ending;
+  const space = yield* spaceOf(ending.space);
+  if (lastRoute(state).startsWith('default '))
+    return died(
+      space,
+      state,
+      `there is no route to the node of the pod ${destination}: it ${ending.reason} as if it were for the outside`,
+      'twill routes; is the agent running?',
+    );
+  if (nextHop === undefined || nodes.length === 0 || nodes.includes(nextHop)) return ending;
   return died(
-    yield* spaceOf(ending.space),
+    space,
     state,
-    `there is no route to the node of the pod ${destination}: it ${ending.reason} as if it were for the outside`,
-    'twill routes; is the agent running?',
+    `it ${ending.reason}, which is no node: a route leads the pod's address ${destination} away`,
+    `twill routes; ip route get ${destination}`,
   );
 }
 

@@ -17,4 +17,6 @@ export interface TraceRequest {
   readonly isVirtual?: boolean;
   /** Networks that pods' addresses are of: each node's own part has a route of its own. */
   readonly podNetworks?: readonly string[];
+  /** Addresses of the nodes that have leases. */
+  readonly nodes?: readonly string[];
 }

@@ -20,6 +20,8 @@ export interface Names {
   readonly services: readonly ServiceAddress[];
   /** Networks that all pods' addresses are of, where the agent has said so. */
   readonly podNetworks: readonly string[];
+  /** Addresses of the nodes that have leases. */
+  readonly nodes: readonly string[];
 }
 
 /** A name with what stands behind its colon. */

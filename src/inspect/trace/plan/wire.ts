@@ -131,5 +131,7 @@ function* outOfSight(space: Space, device: Device, nextHop: string, state: State
       : neighbourText(nextHop, device.name, entry);
   const gone = step(state, space, 'neighbour', text, { device: device.name });
   const reason = `left by ${device.name} to ${nextHop}`;
-  return [{ result: 'left', space: space.id, where: space.name, device: device.name, reason, state: gone }];
+  return [
+    { result: 'left', space: space.id, where: space.name, device: device.name, nextHop, reason, state: gone },
+  ];
 }

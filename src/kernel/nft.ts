@@ -3,6 +3,12 @@ import { isTwillError, TwillError } from '../model/error.ts';
 import { run } from './process.ts';
 
 /**
+ * What nft says where there is no such table: also a kernel without nf_tables has none, on which only iptables-legacy works
+ * (nfnetlink answers EINVAL for a subsystem that it does not have).
+ */
+const noTable = /No such file or directory|cache initialization failed: Invalid argument/;
+
+/**
  * What `nft list table` prints; undefined when there is no such table.
  * @throws TwillError `missing-program`, `kernel`
  */
@@ -12,7 +18,7 @@ export async function listNftTable(
 ): Promise<string | undefined> {
   const result = await run('nft', ['--stateless', 'list', 'table', family.nft, name]);
   if (result.status === 0) return result.stdout;
-  if (/No such file or directory/.test(result.stderr)) return undefined;
+  if (noTable.test(result.stderr)) return undefined;
   throw new TwillError('kernel', `nft list table ${family.nft} ${name} failed: ${result.stderr.trim()}`);
 }
 
@@ -20,7 +26,7 @@ export async function listNftTable(
 export async function removeNftTable(family: { readonly nft: string }, name: string): Promise<boolean> {
   const result = await run('nft', ['delete', 'table', family.nft, name]);
   if (result.status === 0) return true;
-  if (/No such file or directory/.test(result.stderr)) return false;
+  if (noTable.test(result.stderr)) return false;
   throw new TwillError('kernel', `nft delete table ${family.nft} ${name} failed: ${result.stderr.trim()}`);
 }
 

@@ -1,0 +1,38 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { applyNft, listNftTable, removeNftTable } from '../../../src/kernel/nft.ts';
+
+/** What nft 1.0.6 says on Debian's kernel 6.1 without the module nf_tables. */
+const withoutTables = 'netlink: Error: cache initialization failed: Invalid argument';
+
+/** Runs `work` while nft fails with these words. */
+async function whileNftSays(words: string, work: () => Promise<void>): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'twill-nft-'));
+  writeFileSync(join(folder, 'nft'), `#!/bin/sh\necho '${words}' >&2\nexit 1\n`, { mode: 0o755 });
+  const path = process.env.PATH;
+  process.env.PATH = `${folder}:${path}`;
+  try {
+    await work();
+  } finally {
+    process.env.PATH = path;
+    rmSync(folder, { recursive: true });
+  }
+}
+
+test('a kernel without nf_tables has no tables to list or remove, and takes none', async () => {
+  await whileNftSays(withoutTables, async () => {
+    assert.equal(await listNftTable({ nft: 'ip' }, 'flannel-ipv4'), undefined);
+    assert.equal(await removeNftTable({ nft: 'inet' }, 'twill-peers'), false);
+    await assert.rejects(applyNft('add table ip x'), /nft refused the rules: .*cache initialization/);
+  });
+});
+
+test('other failures of nft are none of that', async () => {
+  await whileNftSays('netlink: Error: cache initialization failed: Operation not permitted', async () => {
+    await assert.rejects(listNftTable({ nft: 'ip' }, 'x'), /failed: netlink: .*not permitted/);
+    await assert.rejects(removeNftTable({ nft: 'ip' }, 'x'), /failed: netlink: .*not permitted/);
+  });
+});

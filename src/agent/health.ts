@@ -52,7 +52,7 @@ function peerFilterChecks(filter: PeerFilter | undefined): Check[] {
 export function checks(parts: AgentParts): Check[] {
   const { source, overlay, masquerade, changes, conflicts, cni } = parts;
   const own = source.own();
-  const { connected, lastError, leaseError, configError, problems, malformed } = source.status();
+  const { connected, lastError, leaseError, configError, problems, malformed, from } = source.status();
   const why = changes === undefined ? configError : undefined;
   const pods = overlay?.podNetwork();
   const result: Check[] = [
@@ -67,7 +67,7 @@ export function checks(parts: AgentParts): Check[] {
     loopCheck('masquerade', masquerade?.loop.status()),
     ...peerFilterChecks(parts.peerFilter),
     connected
-      ? { name: 'lease source', state: 'ok', detail: 'followed' }
+      ? { name: 'lease source', state: 'ok', detail: from === undefined ? 'followed' : `followed at ${from}` }
       : {
           name: 'lease source',
           state: 'warning',

@@ -259,7 +259,9 @@ export class KubeSource implements LeaseSource {
     const { configError } = this;
     const malformed = this.nodes?.malformed ?? new Map<string, string>();
     const problems = this.nodes?.own?.problems ?? [];
-    return { connected, lastError: this.lastError, leaseError, configError, problems, malformed };
+    const { client } = this;
+    const from = client === undefined ? {} : { from: `${client.server} (${client.why})` };
+    return { connected, lastError: this.lastError, leaseError, configError, problems, malformed, ...from };
   }
 
   async stop(): Promise<void> {

@@ -17,6 +17,8 @@ export interface SourceStatus {
   readonly configError: string | undefined;
   /** What the source says of this node and cannot be followed, with what to do. */
   readonly problems: readonly string[];
+  /** The server that answers, and who says that it is to be asked, where there is a choice. */
+  readonly from?: string;
   /** Entries that could not be read, by name, with the reason. */
   readonly malformed: ReadonlyMap<string, string>;
 }

@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { type Deployment, startDeployment, stopDeployment } from '../../lab/deployment.ts';
+import { httpAnswer } from '../../lab/http.ts';
 import { tokenOf } from '../../lab/kube-access.ts';
 import type { ApiObject } from '../../lab/kube-api.ts';
 import { podSpecOf, readManifests } from '../../lab/manifests.ts';
@@ -53,6 +54,11 @@ describe('daemonset.yaml, unedited, on nodes that kubelets have just joined', ()
       new RegExp(
         `"url":"${deployment.api.url}","why":"server of '/etc/kubernetes/kubelet.conf' in /run/twill-api/kubeconfig"`,
       ),
+    );
+    const ready = await httpAnswer(deployment.lab.nodes[0]!.namespace, 10_269, '/readyz');
+    assert.match(
+      ready,
+      /lease source: .*https:\/\/192\.0\.2\.1:\d+ \(server of '\/etc\/kubernetes\/kubelet\.conf'/,
     );
     assert.match(agents[0]!.log(), /"networks":\["10\.244\.0\.0\/16"\]/);
   });

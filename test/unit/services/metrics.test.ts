@@ -29,7 +29,6 @@ const kubeProxys: readonly (readonly [name: string, type: string, ...labels: str
   ['sync_proxy_rules_iptables_total', 'gauge', 'ip_family', 'table'],
   ['sync_proxy_rules_last_queued_timestamp_seconds', 'gauge', 'ip_family'],
   ['sync_proxy_rules_last_timestamp_seconds', 'gauge', 'ip_family'],
-  ['sync_proxy_rules_nftables_sync_failures_total', 'counter', 'ip_family'],
   ['sync_proxy_rules_no_local_endpoints_total', 'gauge', 'ip_family', 'traffic_policy'],
   ['sync_proxy_rules_service_changes_pending', 'gauge'],
   ['sync_proxy_rules_service_changes_total', 'counter'],

@@ -1,6 +1,5 @@
 import { type IptablesVariant, openIptables } from '../kernel/iptables.ts';
 import { type Family, families } from '../model/address.ts';
-import { TwillError } from '../model/error.ts';
 import { isEmpty, type TableChange, tableChange } from '../services/iptables/plan/document.ts';
 import { type Table, tables } from '../services/iptables/plan/names.ts';
 import type { RenderOptions } from '../services/iptables/plan/options.ts';
@@ -10,6 +9,7 @@ import { sha256 } from '../services/iptables/rules.ts';
 import { readStanding, takeOver } from '../services/iptables/standing-rules.ts';
 import { serviceEntries } from '../services/plan/table.ts';
 import { ask } from './client.ts';
+import { nftServiceDifferences } from './nft-service-rules.ts';
 import type { Difference } from './plan/difference.ts';
 import { compareLines } from './plan/lines.ts';
 import type { ProxyState } from './plan/state.ts';
@@ -125,13 +125,8 @@ export async function serviceDifferences(
 ): Promise<Difference[]> {
   const { state, live } = proxy;
   if (state === undefined) return [];
-  if (state.mode !== 'iptables')
-    throw new TwillError(
-      'unavailable',
-      `in mode ${state.mode} the proxy alone compares them (twill diff --fix has it do so now)`,
-    );
   const loaded = live ? undefined : await loadServices(state);
-  const found: Difference[] = [];
+  const found = await nftServiceDifferences(state, socketPath, loaded);
   for (const each of state.families) {
     const family = families.find(({ name }) => name === each.family)!;
     const desired =

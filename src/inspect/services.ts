@@ -7,6 +7,7 @@ import { type ServiceRow, serviceRow } from '../services/plan/row.ts';
 import { type NodeView, serviceEntries } from '../services/plan/table.ts';
 import type { ServiceState } from '../services/plan/tracker.ts';
 import { ask } from './client.ts';
+import { nftServiceRules } from './nft-service-rules.ts';
 import { type Answer, type InspectFlags, show } from './output.ts';
 import { decodeState } from './plan/codec.ts';
 import { type ServiceRule, wantedChains } from './plan/service-lines.ts';
@@ -103,7 +104,11 @@ async function iptablesRules(proxy: ProxyState, { service, view }: Found): Promi
 type RuleLister = (proxy: ProxyState, found: Found) => Promise<ServiceRule[]>;
 
 /** How the rules of a Service are read in each mode of the proxy. */
-const listers: Readonly<Record<string, RuleLister>> = { iptables: iptablesRules };
+const listers: Readonly<Record<string, RuleLister>> = {
+  iptables: iptablesRules,
+  nftables: (proxy, { service, view }) =>
+    nftServiceRules(proxy, (family) => serviceEntries(service, family, view)),
+};
 
 async function lookAtOne(socketPath: string, name: string): Promise<ServiceAnswer> {
   const proxy = await known(socketPath);

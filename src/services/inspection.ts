@@ -13,6 +13,7 @@ import { version } from '../process/version.ts';
 import type { ProxyConfig } from './config.ts';
 import type { FamilyRules } from './family-rules.ts';
 import type { ProxyState } from './health.ts';
+import type { NftRules } from './nftables/rules.ts';
 import { serviceRow } from './plan/row.ts';
 import type { ServiceProxy } from './service-proxy.ts';
 
@@ -59,9 +60,10 @@ function proxyState({ config, state: { proxy, waitingFor } }: InspectionOptions)
       const { sha256: _, ...render } = iptables.rendering;
       return { ...familyState(iptables, health), variant: iptables.variant, render };
     }),
-    nftables: (proxy?.families ?? [])
-      .filter(({ rules }) => rules.mode === 'nftables')
-      .map(({ rules }) => ({ ...familyState(rules, health), elements: rules.ruleCounts })),
+    nftables: (proxy?.families ?? []).flatMap(({ nftables: rules }) => {
+      if (rules === undefined) return [];
+      return { ...familyState(rules, health), render: rules.rendering, elements: rules.ruleCounts };
+    }),
     warnings: proxy?.warnings() ?? [],
     settings: {
       manifests: config.manifests === undefined ? undefined : resolve(config.manifests),
@@ -86,7 +88,19 @@ function listRules(proxy: ServiceProxy | undefined, family: unknown): string {
   const served = proxy?.families.find(({ rules }) => rules.family.name === family);
   const chains = served?.iptables?.desired;
   const answer = chains && { filter: [...chains.filter], nat: [...chains.nat] };
-  return JSON.stringify({ version: STATE_VERSION, chains: answer ?? null });
+  return JSON.stringify({
+    version: STATE_VERSION,
+    chains: answer ?? null,
+    table: nftTable(served?.nftables),
+  });
+}
+
+/** Elements by set, and chains. */
+function nftTable(rules: NftRules | undefined): unknown {
+  if (rules === undefined) return undefined;
+  const { elements, chains } = rules.desired;
+  const lists = Object.entries(elements).map(([set, all]) => [set, [...all]]);
+  return { elements: Object.fromEntries(lists), chains };
 }
 
 const REPAIR_WAIT_MS = 10_000;
@@ -145,9 +159,10 @@ export function serveInspection(options: InspectionOptions): () => Promise<void>
     log,
     print: () => {
       const { proxy } = state;
-      const rendering = proxy?.families.map(({ iptables }) => ({
+      const rendering = proxy?.families.map(({ iptables, nftables }) => ({
         ...iptables?.rendering,
         variant: iptables?.variant,
+        ...nftables?.rendering,
       }));
       return JSON.stringify([proxy?.ready, proxy?.view, rendering]);
     },

@@ -13,6 +13,7 @@ import { ProxyInput } from './input.ts';
 import type { ProxyRules } from './iptables/rules.ts';
 import type { ProxyLocalnet } from './localnet.ts';
 import type { ProxyMetrics } from './metrics.ts';
+import type { NftRules } from './nftables/rules.ts';
 import { RulesHealth } from './plan/health.ts';
 import type { NodeFacts } from './plan/service.ts';
 import { localReadyCounts, type NodeView } from './plan/table.ts';
@@ -26,6 +27,8 @@ export interface ServedFamily {
   readonly flows: ProxyFlows;
   /** The same as `rules` in mode iptables, for those who want to read them. */
   readonly iptables: ProxyRules | undefined;
+  /** Likewise in mode nftables. */
+  readonly nftables?: NftRules;
   /** Opens the watch over its rules. */
   readonly openWatch: (hooks: WatchHooks) => RulesWatch;
   /** Where node ports may answer on loopback: IPv4. */

@@ -7,6 +7,7 @@ import type { Underlay, VxlanPlan } from '../../overlay/plan/device.ts';
 import type { Ground } from '../../overlay/plan/ground.ts';
 import type { FamilyPath, SkippedLease } from '../../overlay/plan/peer.ts';
 import type { RenderOptions } from '../../services/iptables/plan/options.ts';
+import type { RenderOptions as NftRenderOptions } from '../../services/nftables/plan/options.ts';
 
 /** Raised when something is taken out of the states, or means something else: other versions are not understood. */
 export const STATE_VERSION = 1;
@@ -124,6 +125,8 @@ export interface ProxyState extends State {
     readonly family: Family['name'];
     readonly sinceWrittenSeconds: number | undefined;
     readonly refused: readonly { readonly name: string; readonly reason: string }[];
+    /** What elements depend on besides Services. */
+    readonly render: NftRenderOptions;
     /** How many elements should stand, by set. */
     readonly elements: Readonly<Record<string, number>>;
   }[];

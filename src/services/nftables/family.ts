@@ -65,6 +65,7 @@ export async function openNftFamily(family: Family, setting: Setting): Promise<S
     rules,
     flows,
     iptables: undefined,
+    nftables: rules,
     localnet: undefined,
     openWatch: (hooks) => new NftWatch(table, () => rules.looksWhole(), hooks),
     configure: (facts) => {

@@ -7,6 +7,7 @@ import { type MissingCounts, MissingLocal } from '../plan/missing-local.ts';
 import { type NodeView, type ServicePortEntry, serviceEntries } from '../plan/table.ts';
 import type { ServiceState } from '../plan/tracker.ts';
 import { ChainWriter, type Tally, type WantedChains } from './chain-writer.ts';
+import type { Chain } from './plan/chains.ts';
 import {
   allDifferences,
   type Difference,
@@ -63,6 +64,16 @@ export class NftRules implements FamilyRules {
     this.node = options.node;
     this.render = options.render;
     this.ruleset = new Ruleset(options.render);
+  }
+
+  /** What should stand, for those who compare. */
+  get desired(): { readonly elements: Elements; readonly chains: readonly Chain[] } {
+    return { elements: this.ruleset.elements, chains: this.ruleset.chains() };
+  }
+
+  /** What rules depend on besides Services. */
+  get rendering(): RenderOptions {
+    return this.render;
   }
 
   isServed(address: string): boolean {

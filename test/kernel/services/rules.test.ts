@@ -215,7 +215,7 @@ test('--cleanup removes what the proxy and a kube-proxy made, and nothing else',
       '*nat\n:KUBE-SEP-SXIVWICOYRO3J4NJ - [0:0]\nCOMMIT\n*mangle\n:KUBE-PROXY-CANARY - [0:0]\nCOMMIT\n';
     await namespace.exec('iptables-nft-restore', ['--noflush'], { input: kubeProxys });
     const first = await namespace.exec(process.execPath, [twillProgram, 'proxy', '--cleanup']);
-    assert.match(first, /iptables-legacy: \d+ chains removed from table nat/);
+    assert.match(first, /iptables-legacy: \d+ chains of the proxy removed from table nat/);
     for (const variant of variants) {
       const ours = (line: string): boolean => line.includes('KUBE-');
       for (const family of [ipv4, ipv6]) {

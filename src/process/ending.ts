@@ -52,6 +52,8 @@ export async function runUntilSignal(
   work: (signal: AbortSignal, closers: Closer[]) => Promise<void>,
 ): Promise<void> {
   const ending = new AbortController();
+  // One that was started while all was being closed has nobody who waits for it.
+  process.once('exit', () => killChildren('was ended: the process is gone'));
   for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => ending.abort(name));
   const closers: Closer[] = [];
   const done = work(ending.signal, closers);

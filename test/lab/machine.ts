@@ -64,6 +64,8 @@ done
 $b mount --rbind /lib/modules /root/lib/modules
 for f in proc sys dev; do $b mount --move /$f /root/$f; done
 for f in run tmp; do $b mount -t tmpfs tmpfs /root/$f; done
+# The repository may be below one of these.
+[ -d /root${root} ] || { $b mkdir -p /root${root}; $b mount --bind /low${root} /root${root}; }
 # The kernel calls the one that is in its own root folder, iptables the other.
 $b ln -s $b /run/modprobe
 $b cp $b /root/run/busybox

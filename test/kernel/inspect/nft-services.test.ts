@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -98,6 +98,10 @@ describe('Services of mode nftables', () => {
 
   it('do not differ where all is well, whoever says what should stand', async () => {
     assert.deepEqual(await differences(), []);
+    await waitFor('the state to be written down', () => {
+      const file = join(folder, 'proxy-state.json');
+      return existsSync(file) && /"ready":true/.test(readFileSync(file, 'utf8'));
+    });
     proxy.child.kill('SIGSTOP');
     assert.deepEqual(await differences(), []);
   });

@@ -3,7 +3,13 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { NETLINK_NETFILTER } from '../../../src/kernel/netlink/constants.ts';
+import { writeElementsRequest } from '../../../src/kernel/netlink/nftables.ts';
+import { RtSocket } from '../../../src/kernel/netlink/socket.ts';
+import { inNetns } from '../../../src/kernel/netns.ts';
 import { applyNft, listNftTable, removeNftTable } from '../../../src/kernel/nft.ts';
+import { ipv4 } from '../../../src/model/address.ts';
+import { withNamespace } from '../../lab/namespace.ts';
 
 /** What nft 1.0.6 says on Debian's kernel 6.1 without the module nf_tables. */
 const withoutTables = 'netlink: Error: cache initialization failed: Invalid argument';
@@ -34,5 +40,25 @@ test('other failures of nft are none of that', async () => {
   await whileNftSays('netlink: Error: cache initialization failed: Operation not permitted', async () => {
     await assert.rejects(listNftTable({ nft: 'ip' }, 'x'), /failed: netlink: .*not permitted/);
     await assert.rejects(removeNftTable({ nft: 'ip' }, 'x'), /failed: netlink: .*not permitted/);
+  });
+});
+
+test('a long list comes in parts of more than a page: the kernel looks for each from the beginning of the set', async () => {
+  await withNamespace('list', async (namespace) => {
+    const count = 2000;
+    const all = Array.from({ length: count }, (_, index) => `0x${(index + 1).toString(16)}`).join(', ');
+    const document = `add table ip long\nadd set ip long marks { type mark; }\nadd element ip long marks { ${all} }\n`;
+    await applyNft(document, { netns: namespace.name });
+    const socket = inNetns(`/run/netns/${namespace.name}`, () => new RtSocket(NETLINK_NETFILTER));
+    let parts: number[] = [];
+    await socket.dump(
+      { what: 'list', write: (to) => writeElementsRequest(to, { af: ipv4.af, name: 'long' }, 'marks') },
+      () => {
+        parts = [];
+      },
+      ({ payload }) => parts.push(payload.length),
+    );
+    socket.close();
+    assert.ok(Math.max(...parts) > 16_384, `parts of ${parts.join(', ')} bytes`);
   });
 });

@@ -47,8 +47,6 @@ interface Installed {
 export class NftRules implements FamilyRules {
   readonly mode = 'nftables';
   readonly family: Family;
-  /** Elements are checked one by one before they are made: the kernel refuses none of a single Service. */
-  readonly refusals: ReadonlyMap<string, string> = new Map();
   readonly unreadable: readonly string[] = [];
   private readonly options: NftRulesOptions;
   private readonly ruleset: Ruleset;
@@ -57,6 +55,7 @@ export class NftRules implements FamilyRules {
   private node: NodeView;
   private render: RenderOptions;
   private hasRead = false;
+  private readonly refused = new Map<string, string>();
 
   constructor(options: NftRulesOptions) {
     this.options = options;
@@ -64,6 +63,14 @@ export class NftRules implements FamilyRules {
     this.node = options.node;
     this.render = options.render;
     this.ruleset = new Ruleset(options.render);
+  }
+
+  /**
+   * Services for which there are no numbers. The kernel refuses none of a single Service: elements are checked one by one
+   * before they are made.
+   */
+  get refusals(): ReadonlyMap<string, string> {
+    return this.refused;
   }
 
   /** What should stand, for those who compare. */
@@ -145,13 +152,24 @@ export class NftRules implements FamilyRules {
   }
 
   private setService(key: string, state: ServiceState): void {
+    this.refused.delete(key);
     const entries = serviceEntries(state, this.family, this.node);
     this.options.onEntries?.(key, entries);
     this.missingLocal.setService(key, entries);
-    this.ruleset.setService(
-      key,
-      entries.map((entry) => renderServicePort(entry, this.render)),
-    );
+    const rules = entries.map((entry) => renderServicePort(entry, this.render));
+    try {
+      this.ruleset.setService(key, rules);
+    } catch (error) {
+      if (!isTwillError(error, 'exhausted')) throw error;
+      this.leaveOut(key, describeError(error));
+    }
+  }
+
+  /** Others are served all the same. */
+  private leaveOut(key: string, reason: string): void {
+    this.options.log.error({ service: key, error: reason }, 'Service left without rules');
+    this.refused.set(key, reason);
+    this.ruleset.setService(key, []);
   }
 
   private get wantedChains(): WantedChains {

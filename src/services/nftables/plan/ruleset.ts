@@ -142,8 +142,12 @@ export class Ruleset {
     return this.claims.holder(set, key);
   }
 
-  /** Replaces everything one Service contributes. @throws TwillError `exhausted` when there are no more numbers */
+  /**
+   * Replaces everything one Service contributes.
+   * @throws TwillError `exhausted` when there are no more numbers; nothing was changed then
+   */
   setService(key: string, rules: readonly PortRules[]): void {
+    this.reserve(rules);
     const before = this.services.get(key) ?? [];
     const kept = new Set(rules.map(({ id }) => id));
     for (const port of before) this.withdraw(port, kept.has(port.id));
@@ -170,6 +174,15 @@ export class Ruleset {
       this.shapes.delete(name);
       this.shapeNames.delete(number);
     }
+  }
+
+  /** Makes sure that there are numbers for all of these. */
+  private reserve(rules: readonly PortRules[]): void {
+    const coming = rules.filter(({ id }) => !this.ports.has(id)).length;
+    if (this.serials.size + coming > mostPorts)
+      throw new TwillError('exhausted', `more than ${mostPorts} ports of Services`);
+    for (const { claims } of rules)
+      for (const { shape } of claims) if (shape !== undefined) this.shapeNumber(shape);
   }
 
   private install(rules: PortRules): void {
@@ -226,11 +239,10 @@ export class Ruleset {
   private takeSerial({ id, claims }: PortRules): number {
     const before = this.standingSerial(claims);
     let serial = before !== 0 && !this.serials.has(before) ? before : 0;
-    for (let tried = 0; serial === 0 && tried <= mostPorts; tried++) {
+    while (serial === 0) {
       if (!this.serials.has(this.nextSerial)) serial = this.nextSerial;
       this.nextSerial = this.nextSerial >= mostPorts ? 1 : this.nextSerial + 1;
     }
-    if (serial === 0) throw new TwillError('exhausted', `more than ${mostPorts} ports of Services`);
     this.serials.set(serial, id);
     return serial;
   }

@@ -1,0 +1,61 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import pino from 'pino';
+import type { NftTable } from '../../../../src/kernel/nft-table.ts';
+import { ipv4 } from '../../../../src/model/address.ts';
+import { mostShapes } from '../../../../src/services/nftables/plan/names.ts';
+import { NftRules } from '../../../../src/services/nftables/rules.ts';
+import { nftOptionsFor, serviceObject, sliceObject, stateOf } from '../../../lab/service-fixtures.ts';
+
+/** A table that is empty and takes everything: what is asked for is looked at. */
+const table: NftTable = {
+  family: ipv4,
+  name: 'x',
+  apply: async () => {},
+  check: async () => {},
+  write: async () => 1,
+  stands: async () => true,
+  sets: async () => new Set(),
+  elements: async () => {},
+  chains: async () => [],
+  listen: () => () => {},
+  close: () => {},
+};
+
+/** @param affinitySeconds for each number that nobody else has there is a chain of its own */
+function state(name: string, index: number, affinitySeconds?: number): ReturnType<typeof stateOf> {
+  const affinity = {
+    sessionAffinity: 'ClientIP',
+    sessionAffinityConfig: { clientIP: { timeoutSeconds: affinitySeconds } },
+  };
+  const service = serviceObject(`ns/${name}`, {
+    clusterIP: `10.96.${index >> 8}.${index & 255}`,
+    ports: [{ name: 'http', port: 80 }],
+    ...(affinitySeconds === undefined ? {} : affinity),
+  });
+  return stateOf(service, sliceObject(`ns/${name}`, [{ name: 'http', port: 8080 }], [{ ip: '10.244.0.1' }]));
+}
+
+test('a Service for which there is no number left goes without rules; the others have theirs, and it is tried again', async () => {
+  const render = nftOptionsFor(ipv4);
+  const rules = new NftRules({ table, render, node: { name: 'n' }, log: pino({ level: 'silent' }) });
+  const plain = state('plain', 0);
+  const many = Array.from({ length: mostShapes - 1 }, (_, index) => state(`s${index}`, index + 1, index + 1));
+  const beyond = state('beyond', 5000, 50_000);
+  const later = state('later', 5001);
+  await rules.sync([plain, ...many, beyond, later], true);
+  assert.deepEqual([...rules.refusals.keys()], ['ns/beyond']);
+  assert.match(rules.refusals.get('ns/beyond')!, /more than 4095 different/);
+  assert.ok(rules.isServed('10.96.19.137') && !rules.isServed('10.96.19.136'));
+  assert.equal(rules.desired.elements.services.size, mostShapes + 1);
+
+  // One that had rules and asks for too much loses them.
+  await rules.sync([state('plain', 0, 50_001)], false);
+  assert.deepEqual([...rules.refusals.keys()], ['ns/beyond', 'ns/plain']);
+  assert.ok(!rules.isServed('10.96.0.0'));
+
+  await rules.sync([state('s0', 1)], true);
+  await rules.sync([beyond, plain], true);
+  assert.equal(rules.refusals.size, 0);
+  assert.ok(rules.isServed('10.96.19.136') && rules.isServed('10.96.0.0'));
+});

@@ -1,137 +1,43 @@
 import { writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Conntrack } from '../kernel/conntrack.ts';
-import { detectVariant, openIptables } from '../kernel/iptables.ts';
 import { kernelFamilies } from '../kernel/ipv6.ts';
 import { PacketCounters } from '../kernel/packet-counters.ts';
 import { proxySettingsFile } from '../kernel/remembered-sysctls.ts';
-import { openRulesStamp } from '../kernel/rules-stamp.ts';
 import { readSysctl } from '../kernel/sysctl.ts';
-import { type Family, ipv4, ipv6 } from '../model/address.ts';
+import { type Family, ipv4 } from '../model/address.ts';
 import { describeError, TwillError } from '../model/error.ts';
 import { aborted, type Closer, runUntilSignal } from '../process/ending.ts';
 import { guarded } from '../process/guarded.ts';
 import { type Log, makeLog } from '../process/log.ts';
 import { informSystemd } from '../process/systemd.ts';
 import { removeOtherMode } from './cleanup.ts';
-import { fromPodMatch, type ProxyConfig, proxyConfig } from './config.ts';
+import { type ProxyConfig, proxyConfig } from './config.ts';
 import { watchConfiguration } from './configuration-file.ts';
 import { tuneConntrack } from './conntrack-tuning.ts';
-import { ProxyFlows } from './flows.ts';
+import type { FamilySetting } from './family.ts';
 import { ProxyServers, type ProxyState, serviceState } from './health.ts';
 import { serveInspection } from './inspection.ts';
-import { optionalMatches } from './iptables/optional-matches.ts';
-import type { OptionalMatch, RenderOptions } from './iptables/plan/options.ts';
-import { ProxyRules, sha256 } from './iptables/rules.ts';
-import { ProxyLocalnet } from './localnet.ts';
+import { openIptablesFamily } from './iptables/family.ts';
 import { ProxyMetrics } from './metrics.ts';
 import { NodeAddresses } from './node-addresses.ts';
 import { findKubeProxy, findOtherProxy } from './other-proxy.ts';
-import { isLoopback, nodePortAddresses, ownAddresses } from './plan/nodeport-addresses.ts';
-import type { NodeFacts } from './plan/service.ts';
-import { standingDestinations } from './plan/stale-flows.ts';
 import { removeLeftovers } from './predecessor.ts';
 import { type ServedFamily, ServiceProxy } from './service-proxy.ts';
 import type { ProxySettings } from './settings.ts';
 import { ManifestSource } from './sources/manifests.ts';
 import type { ServiceSource } from './sources/source.ts';
-import { ProxyWatch } from './watch.ts';
 
 const OTHER_PROXY_POLL_MS = 2000;
 
-/** One family's part of the kernel. */
-interface Place {
-  readonly family: Family;
-  readonly localnet: ProxyLocalnet | undefined;
-  readonly matches: readonly OptionalMatch[];
-}
-
-function renderOptions(
-  { config, addresses }: Setting,
-  { family, localnet, matches }: Place,
-  facts: NodeFacts | undefined,
-): RenderOptions {
-  const own = addresses.of(family);
-  const onLoopback = localnet?.wanted === true;
-  const serving = nodePortAddresses(config.nodePortAddresses, family, own, facts);
-  return {
-    v6: family === ipv6,
-    fromPod: fromPodMatch(config.localDetection, family, facts),
-    masqueradeAll: config.masqueradeAll,
-    localhostNodePorts: onLoopback,
-    opensLocalnet: localnet?.opens === true,
-    nodePortAddresses: onLoopback ? serving : serving?.filter((text) => !isLoopback(text)),
-    tolerateInvalid: (readSysctl('net/netfilter/nf_conntrack_tcp_be_liberal') ?? '0') !== '0',
-    nodeAddresses: ownAddresses(family, own, facts),
-    matches,
-    sha256,
-  };
-}
-
-interface Setting {
-  readonly config: ProxyConfig;
-  readonly metrics: ProxyMetrics;
-  readonly addresses: NodeAddresses;
-  readonly counters: PacketCounters;
-  readonly log: Log;
-}
-
-async function openIptablesFamily(family: Family, setting: Setting): Promise<ServedFamily> {
-  const { config, metrics, addresses, counters, log } = setting;
-  const { variant, why } = await detectVariant(family);
-  const iptables = openIptables(family, variant);
-  // A kernel without NAT for this family says so here, not at every sync.
-  await iptables.list('nat', 'POSTROUTING');
-  const matches = await optionalMatches(iptables, counters);
-  if (matches.includes('nfacct')) metrics.countPackets((name) => counters.read(name));
-  log.info({ family: family.name, variant, why, matches }, 'iptables');
-  const localnet =
-    family === ipv4 ? await ProxyLocalnet.open(iptables, config.localhostNodePorts, log) : undefined;
-  const place = { family, localnet, matches };
-  let render = renderOptions(setting, place, undefined);
-  const flows: ProxyFlows = new ProxyFlows({
-    family,
-    conntrack: new Conntrack(),
-    isServed: (address) => rules.isServed(address),
-    nodePortAddresses: () => new Set(render.nodePortAddresses ?? addresses.of(family)),
-    onDeleted: (count) => metrics.staleFlows.inc({ ip_family: family.kubeName }, count),
-    onLooked: (seconds) => metrics.flowsLook.observe({ ip_family: family.kubeName }, seconds),
-    log,
-  });
-  const rules: ProxyRules = new ProxyRules({
-    family,
-    iptables,
-    render,
-    node: { name: config.nodeName },
-    onEntries: (service, entries) => flows.table.setService(service, entries),
-    onStanding: (chains) => flows.table.recall(standingDestinations(chains)),
-    log,
-  });
-  const stamp = openRulesStamp(family, variant);
-  return {
-    rules,
-    flows,
-    iptables: rules,
-    localnet,
-    openWatch: (hooks) => new ProxyWatch({ ...hooks, stamp, looksWhole: () => rules.looksWhole() }),
-    configure: (facts) => {
-      render = renderOptions(setting, place, facts);
-      return rules.configure(render);
-    },
-    nodePortAddresses: (facts) =>
-      nodePortAddresses(config.nodePortAddresses, family, addresses.of(family), facts),
-  };
-}
-
-async function openFamily(family: Family, setting: Setting): Promise<ServedFamily> {
+async function openFamily(family: Family, setting: FamilySetting): Promise<ServedFamily> {
   if (setting.config.mode === 'iptables') return openIptablesFamily(family, setting);
   // Loaded where it is needed.
   const { openNftFamily } = await import('./nftables/family.ts');
   return openNftFamily(family, setting);
 }
 
-async function openFamilies(setting: Setting): Promise<ServedFamily[]> {
+async function openFamilies(setting: FamilySetting): Promise<ServedFamily[]> {
   const opened: ServedFamily[] = [];
   for (const family of kernelFamilies()) {
     try {
@@ -148,7 +54,7 @@ async function openSource({
   config,
   metrics,
   log,
-}: Pick<Setting, 'config' | 'metrics' | 'log'>): Promise<ServiceSource> {
+}: Pick<FamilySetting, 'config' | 'metrics' | 'log'>): Promise<ServiceSource> {
   if (config.manifests !== undefined) return new ManifestSource(config.manifests, config.nodeName);
   const { KubeClient } = await import('../kubernetes/client.ts');
   const { KubeServiceSource } = await import('./sources/kubernetes.ts');
@@ -213,7 +119,7 @@ async function clearAway({ mode }: ProxyConfig, log: Log): Promise<void> {
 }
 
 /** The proxy itself, begun. */
-async function startProxy(setting: Setting, state: ProxyState, closers: Closer[]): Promise<void> {
+async function startProxy(setting: FamilySetting, state: ProxyState, closers: Closer[]): Promise<void> {
   const { config, metrics, addresses, log } = setting;
   const source = await openSource(setting);
   const families = await openFamilies(setting);

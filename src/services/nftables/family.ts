@@ -1,12 +1,9 @@
-import { Conntrack } from '../../kernel/conntrack.ts';
 import { openNftTable } from '../../kernel/nft-table.ts';
 import { type Family, ipv6 } from '../../model/address.ts';
-import type { Log } from '../../process/log.ts';
-import { type ProxyConfig, podSource } from '../config.ts';
-import { ProxyFlows } from '../flows.ts';
-import type { ProxyMetrics } from '../metrics.ts';
-import type { NodeAddresses } from '../node-addresses.ts';
-import { isLoopback, nodePortAddresses, ownAddresses } from '../plan/nodeport-addresses.ts';
+import { podSource } from '../config.ts';
+import { type FamilySetting, openFlows, servingAddresses } from '../family.ts';
+import type { ProxyFlows } from '../flows.ts';
+import { isLoopback, ownAddresses } from '../plan/nodeport-addresses.ts';
 import type { NodeFacts } from '../plan/service.ts';
 import type { ServedFamily } from '../service-proxy.ts';
 import { tableName } from './plan/names.ts';
@@ -15,42 +12,26 @@ import { standingDestinations } from './plan/standing-destinations.ts';
 import { NftRules } from './rules.ts';
 import { NftWatch } from './watch.ts';
 
-interface Setting {
-  readonly config: ProxyConfig;
-  readonly metrics: ProxyMetrics;
-  readonly addresses: NodeAddresses;
-  readonly log: Log;
-}
-
-function renderOptions(
-  { config, addresses }: Setting,
-  family: Family,
-  facts: NodeFacts | undefined,
-): RenderOptions {
-  const own = addresses.of(family);
-  const serving = nodePortAddresses(config.nodePortAddresses, family, own, facts);
+function renderOptions(setting: FamilySetting, family: Family, facts: NodeFacts | undefined): RenderOptions {
+  const { config, addresses } = setting;
+  const serving = servingAddresses(family, setting, facts);
   return {
     v6: family === ipv6,
     fromPod: podSource(config.localDetection, family, facts),
     masqueradeAll: config.masqueradeAll,
     nodePortAddresses: serving?.filter((text) => !isLoopback(text)),
-    nodeAddresses: ownAddresses(family, own, facts),
+    nodeAddresses: ownAddresses(family, addresses.of(family), facts),
   };
 }
 
 /** One family served with nftables. @throws TwillError naming what of the kernel or of the program is missing */
-export async function openNftFamily(family: Family, setting: Setting): Promise<ServedFamily> {
-  const { config, metrics, addresses, log } = setting;
+export async function openNftFamily(family: Family, setting: FamilySetting): Promise<ServedFamily> {
+  const { config, log } = setting;
   const table = openNftTable(family, tableName);
   let render = renderOptions(setting, family, undefined);
-  const flows: ProxyFlows = new ProxyFlows({
-    family,
-    conntrack: new Conntrack(),
+  const flows: ProxyFlows = openFlows(family, setting, {
     isServed: (address) => rules.isServed(address),
-    nodePortAddresses: () => new Set(render.nodePortAddresses ?? addresses.of(family)),
-    onDeleted: (count) => metrics.staleFlows.inc({ ip_family: family.kubeName }, count),
-    onLooked: (seconds) => metrics.flowsLook.observe({ ip_family: family.kubeName }, seconds),
-    log,
+    nodePortAddresses: () => render.nodePortAddresses,
   });
   const rules: NftRules = new NftRules({
     table,
@@ -72,7 +53,6 @@ export async function openNftFamily(family: Family, setting: Setting): Promise<S
       render = renderOptions(setting, family, facts);
       return rules.configure(render);
     },
-    nodePortAddresses: (facts) =>
-      nodePortAddresses(config.nodePortAddresses, family, addresses.of(family), facts),
+    nodePortAddresses: (facts) => servingAddresses(family, setting, facts),
   };
 }

@@ -42,6 +42,7 @@ export class NftWatch implements RulesWatch {
 
   stop(): void {
     this.end?.();
+    this.end = undefined;
     clearTimeout(this.timer);
     this.timer = undefined;
   }
@@ -50,6 +51,8 @@ export class NftWatch implements RulesWatch {
   async settled(): Promise<void> {}
 
   private wake(): void {
+    // A look that was under way when the watch was stopped is the last.
+    if (this.end === undefined) return;
     const { log } = this.hooks;
     this.timer ??= setTimeout(
       guarded(log, 'looking at the rules', () => this.look()),
@@ -68,7 +71,9 @@ export class NftWatch implements RulesWatch {
     this.broken = false;
     this.lost = false;
     try {
-      if (broken || !(await this.looksWhole())) {
+      const isWhole = !broken && (await this.looksWhole());
+      if (this.end === undefined) return;
+      if (!isWhole) {
         log.warn('rules were changed by somebody else');
         repair(true);
       } else if (lost) repair(false);

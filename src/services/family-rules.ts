@@ -21,7 +21,7 @@ export type ProxyMode = 'iptables' | 'nftables';
 export interface FamilyRules {
   readonly mode: ProxyMode;
   readonly family: Family;
-  /** Services the kernel refused, with its reason: without rules until they change. */
+  /** Services that cannot be served, with the reason: without rules until they change, or until all is compared. */
   readonly refusals: ReadonlyMap<string, string>;
   /** What should stand, counted anew at each call, by table or set. */
   readonly ruleCounts: Readonly<Record<string, number>>;

@@ -2,7 +2,7 @@ import { gzipSync } from 'node:zlib';
 import { TwillError } from '../model/error.ts';
 
 export interface ArchiveEntry {
-  /** At most 99 bytes. */
+  /** At most 255 bytes, of which those behind the first slash are at most 100. */
   readonly name: string;
   readonly text: string;
 }
@@ -12,18 +12,23 @@ const BLOCK = 512;
 /** A header of the ustar format (POSIX.1-1988, tar(5)). */
 function header(name: string, size: number, mtimeSeconds: number): Buffer {
   const block = Buffer.alloc(BLOCK);
-  if (Buffer.byteLength(name) > 99) throw new TwillError('internal', `the name '${name}' is too long`);
+  const slash = name.indexOf('/');
+  const [folder, rest] = [name.slice(0, Math.max(0, slash)), name.slice(slash + 1)];
+  if (Buffer.byteLength(folder) > 155 || Buffer.byteLength(rest) > 100)
+    throw new TwillError('internal', `the name '${name}' is too long`);
   const octal = (value: number, at: number, length: number): void => {
     block.write(`${value.toString(8).padStart(length - 1, '0')}\0`, at, 'latin1');
   };
-  block.write(name, 0);
+  block.write(rest, 0);
   octal(0o600, 100, 8);
   octal(0, 108, 8);
   octal(0, 116, 8);
   octal(size, 124, 12);
   octal(mtimeSeconds, 136, 12);
   block.write('        ', 148, 'latin1');
-  block.write('0ustar\u000000', 156, 'latin1');
+  block.write('0', 156, 'latin1');
+  block.write('ustar\u000000', 257, 'latin1');
+  block.write(folder, 345);
   let sum = 0;
   for (const byte of block) sum += byte;
   block.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');

@@ -4,6 +4,7 @@ import { run } from '../kernel/process.ts';
 import { listSysctls, readSysctl } from '../kernel/sysctl.ts';
 import { describeError } from '../model/error.ts';
 import { readFileIfPresent } from '../process/files.ts';
+import { readEnds } from '../process/regular-file.ts';
 
 /** A part of the report: a file's name, and what comes in it. */
 export interface Piece {
@@ -76,17 +77,34 @@ export function legacyPieces(): Piece[] {
     .map((family) => command(`rules/${family}tables-legacy.txt`, `${family}tables-legacy-save`, '-c'));
 }
 
-function filesIn(directory: string): string[] {
+/** What is in the directory; one that is not there, or goes meanwhile, has nothing. */
+function pathsIn(directory: string): string[] {
   try {
-    return readdirSync(directory)
-      .map((name) => join(directory, name))
-      .filter((path) => statSync(path).isFile());
+    return readdirSync(directory).map((name) => join(directory, name));
   } catch {
     return [];
   }
 }
 
-const baseName = (path: string): string => path.slice(path.lastIndexOf('/') + 1).slice(0, 60);
+function isFile(path: string): boolean {
+  try {
+    return statSync(path).isFile();
+  } catch {
+    return false;
+  }
+}
+
+const filesIn = (directory: string): string[] => pathsIn(directory).filter(isFile);
+
+/** A path's last part, as short and plain as a name in an archive has to be. */
+const baseName = (path: string): string =>
+  path
+    .slice(path.lastIndexOf('/') + 1)
+    .replace(/[^\x20-\x7e]/g, '_')
+    .slice(0, 60);
+
+/** Bytes of a log that are looked at: of more than a report takes. */
+const MOST_OF_LOG = 16 * 1024 * 1024;
 
 /** Files by which agent, proxy and the runtime work. */
 export function filePieces(paths: readonly string[], cniConfDir: string): Piece[] {
@@ -100,15 +118,15 @@ export function filePieces(paths: readonly string[], cniConfDir: string): Piece[
 const POD_LOGS = '/var/log/pods';
 
 function podLogs(): Piece[] {
-  if (!existsSync(POD_LOGS)) return [];
-  const ours = readdirSync(POD_LOGS).filter((name) => name.includes('twill'));
-  return ours.flatMap((pod) =>
-    readdirSync(join(POD_LOGS, pod)).flatMap((container) =>
-      filesIn(join(POD_LOGS, pod, container)).map((path) => ({
-        name: `logs/${container.slice(0, 30)}-${baseName(path)}`,
-        read: () => readFileIfPresent(path) ?? '',
+  const ours = pathsIn(POD_LOGS).filter((path) => baseName(path).includes('twill'));
+  return ours.flatMap(pathsIn).flatMap((container) =>
+    filesIn(container)
+      // The kubelet packs those that are older.
+      .filter((path) => !path.endsWith('.gz'))
+      .map((path) => ({
+        name: `logs/${baseName(container).slice(0, 30)}-${baseName(path)}`,
+        read: () => readEnds(path, MOST_OF_LOG),
       })),
-    ),
   );
 }
 
@@ -121,7 +139,7 @@ export function logPieces(files: readonly string[]): Piece[] {
   );
   const named = files.map((path) => ({
     name: `logs/${baseName(path)}`,
-    read: () => readFileIfPresent(path) ?? `(cannot read ${path})`,
+    read: () => readEnds(path, MOST_OF_LOG),
   }));
   return [...(existsSync('/run/systemd/system') ? units : []), ...podLogs(), ...named];
 }

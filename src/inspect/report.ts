@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname } from 'node:path';
 import { TwillError } from '../model/error.ts';
 import { isoTime, wallClockMs } from '../process/clock.ts';
 import { type ArchiveEntry, makeArchive } from './archive.ts';
@@ -90,13 +90,10 @@ async function report(flags: ReportFlags): Promise<ReportAnswer> {
   if (file === '-') process.stdout.write(archive);
   else
     try {
-      writeFileSync(file, archive, { mode: 0o600 });
+      // A name that is not given can be foreseen: what stands there is somebody else's.
+      writeFileSync(file, archive, { mode: 0o600, flag: flags.file === undefined ? 'wx' : 'w' });
     } catch (cause) {
-      throw new TwillError(
-        'permission',
-        `cannot write '${file}' (is ${dirname(join('.', file))} a directory?)`,
-        cause,
-      );
+      throw new TwillError('permission', `cannot write '${file}' (is ${dirname(file)} a directory?)`, cause);
     }
   return {
     version: 1,

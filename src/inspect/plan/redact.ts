@@ -45,5 +45,5 @@ export function bounded(text: string, most: number): string {
   if (text.length <= most) return text;
   const head = Math.floor(most / 4);
   const tail = most - head;
-  return text.slice(0, head) + cutMark(text.length - most) + text.slice(-tail);
+  return text.slice(0, head) + cutMark(text.length - most) + text.slice(text.length - tail);
 }

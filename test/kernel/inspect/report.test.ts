@@ -1,5 +1,14 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { runChecked } from '../../../src/kernel/process.ts';
@@ -26,6 +35,14 @@ test('twill report packs what helps, bounded, and no secret', async () => {
     const log = join(directory, 'agent.log');
     const line = `{"level":30,"etcd":"https://root:${secret}@192.0.2.1:2379","flags":"--etcd-password=${secret}","msg":"starts"}\n`;
     writeFileSync(log, line + 'a line of a log that goes on for long\n'.repeat(300_000) + line);
+    // As large as a log that nobody rotates; it takes no room.
+    const huge = join(directory, 'huge.log');
+    writeFileSync(huge, 'the first line\n');
+    truncateSync(huge, 2 ** 31);
+    appendFileSync(huge, '\nthe last line\n');
+    const longName = `${'ü'.repeat(70)}.conflist`;
+    writeFileSync(join(confDir, longName), '{}');
+    symlinkSync('loop.conf', join(confDir, 'loop.conf'));
     await node.namespace.exec('iptables-nft', [
       ...['-A', 'INPUT', '-p', 'tcp', '--dport', '4444', '-m', 'comment', '--comment', `password=${secret}`],
       ...['-j', 'ACCEPT'],
@@ -34,6 +51,7 @@ test('twill report packs what helps, bounded, and no secret', async () => {
     const said = await node.namespace.exec(process.execPath, [
       ...[twillProgram, 'report', `--socket=${node.socketPath}`, `--proxy-socket=${directory}/none.sock`],
       ...[`--file=${file}`, `--cni-conf-dir=${confDir}`, `--log-file=${log}`],
+      `--log-file=${huge}`,
     ]);
     assert.match(said, /report\.tar\.gz: \d+ bytes, \d+ files; passwords, tokens and keys are left out/);
     assert.equal(statSync(file).mode & 0o777, 0o600);
@@ -62,8 +80,17 @@ test('twill report packs what helps, bounded, and no secret', async () => {
     const logged = readFileSync(join(out, 'logs/agent.log'), 'utf8');
     assert.match(logged, /^\{"level":30,"etcd":"https:\/\/\*\*\*@192\.0\.2\.1:2379"/);
     assert.match(logged, /characters left out[\s\S]*"msg":"starts"\}\n$/);
+    const hugeLog = readFileSync(join(out, 'logs/huge.log'), 'utf8');
+    assert.match(hugeLog, /^the first line\n[\s\S]*left out[\s\S]*\nthe last line\n$/);
+    assert.equal(readFileSync(join(out, `files/${'_'.repeat(60)}`), 'utf8'), `# ${confDir}/${longName}\n{}`);
     assert.equal(JSON.parse(readFileSync(join(out, 'pods.json'), 'utf8')).pods.length, 1);
     assert.match(readFileSync(join(out, 'kernel/links.txt'), 'utf8'), /cni0/);
+
+    const refused = await node.namespace.run(process.execPath, [
+      ...[twillProgram, 'report', `--socket=${node.socketPath}`, `--cni-conf-dir=${confDir}`],
+      '--file=/nowhere/report.tar.gz',
+    ]);
+    assert.match(refused.stderr, /\(is \/nowhere a directory\?\)/);
 
     const piped = await node.namespace.run('sh', [
       '-c',

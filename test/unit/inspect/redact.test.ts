@@ -57,5 +57,6 @@ describe('what a report leaves out', () => {
     assert.equal(bounded(text, 1000), text);
     const cut = bounded(text, 100);
     assert.match(cut, /^a{25}\n… 900 characters left out …\nb{75}$/);
+    assert.equal(bounded(text, 0), '\n… 1000 characters left out …\n');
   });
 });

@@ -1,7 +1,8 @@
-import { chmodSync, mkdirSync, rmSync } from 'node:fs';
-import { createConnection, createServer, type Server, type Socket } from 'node:net';
+import { mkdirSync } from 'node:fs';
+import { createServer, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { TwillError } from '../model/error.ts';
+import { isServed, listenOn, takeLine } from './unix-server.ts';
 
 /** Questions are short; whoever sends more is not one of ours. */
 const MAX_QUESTION = 64 * 1024;
@@ -14,18 +15,6 @@ export type AskedQuestion = Readonly<Record<string, unknown>>;
 /** @returns the answer as one line of JSON */
 export type Answering = (question: AskedQuestion) => Promise<string>;
 
-/** True when somebody listens there. */
-function isServed(socketPath: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const probe = createConnection(socketPath);
-    probe.once('connect', () => {
-      probe.destroy();
-      resolve(true);
-    });
-    probe.once('error', () => resolve(false));
-  });
-}
-
 async function answerOne(socket: Socket, line: string, answer: Answering): Promise<void> {
   const question: unknown = JSON.parse(line);
   if (typeof question !== 'object' || question === null) throw new Error('not a question');
@@ -34,34 +23,10 @@ async function answerOne(socket: Socket, line: string, answer: Answering): Promi
 
 /** One connection carries one question, a line, and its answer. */
 function serve(socket: Socket, answer: Answering): void {
-  const chunks: Buffer[] = [];
-  let length = 0;
   socket.on('error', () => {}); // who asks may go away at any moment
   socket.setTimeout(TIMEOUT_MS, () => socket.destroy());
-  const receive = (chunk: Buffer): void => {
-    chunks.push(chunk);
-    length += chunk.length;
-    if (length > MAX_QUESTION) {
-      socket.destroy();
-      return;
-    }
-    if (!chunk.includes(10)) return;
-    socket.off('data', receive);
-    socket.resume();
-    answerOne(socket, Buffer.concat(chunks).toString(), answer).catch(() => socket.destroy());
-  };
-  socket.on('data', receive);
-}
-
-function listen(server: Server, socketPath: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.on('error', (cause) =>
-      reject(new TwillError('unavailable', `cannot listen on ${socketPath}`, cause)),
-    );
-    server.listen(socketPath, () => {
-      chmodSync(socketPath, 0o600);
-      resolve();
-    });
+  takeLine(socket, MAX_QUESTION, (line) => {
+    answerOne(socket, line, answer).catch(() => socket.destroy());
   });
 }
 
@@ -85,8 +50,7 @@ export async function serveQuestions(socketPath: string, answer: Answering): Pro
     serve(socket, answer);
   });
   server.maxConnections = MAX_CONNECTIONS;
-  rmSync(socketPath, { force: true });
-  await listen(server, socketPath);
+  await listenOn(server, socketPath);
   return () =>
     new Promise((resolve) => {
       server.close(() => resolve());

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import { takeLine } from '../../process/unix-server.ts';
 import { type CniAnswer, type CniCall, type InspectCall, maxInput } from '../plan/protocol.ts';
 
 /**
@@ -37,8 +38,6 @@ function deliver(socket: Socket, line: string): Promise<boolean> {
 
 /** One connection carries one call: a line with the request, a line with the answer. */
 export function serveConnection(socket: Socket, handler: CallHandler, running: Set<Promise<void>>): void {
-  const chunks: Buffer[] = [];
-  let length = 0;
   let gone = false;
   socket.on('error', () => {}); // the caller may be killed at any moment; 'close' follows
   // A caller ends its side only by going away.
@@ -59,22 +58,12 @@ export function serveConnection(socket: Socket, handler: CallHandler, running: S
     const answer = await handler.answer(call, () => gone);
     if (!(await deliver(socket, `${JSON.stringify(answer)}\n`))) await handler.undo(call);
   };
-  const receive = (chunk: Buffer): void => {
-    chunks.push(chunk);
-    length += chunk.length;
-    if (length > MAX_REQUEST) {
-      socket.destroy();
-      return;
-    }
-    if (!chunk.includes(10)) return;
-    socket.off('data', receive);
-    socket.resume(); // so that a caller that goes away is noticed
-    const task = serve(Buffer.concat(chunks).toString())
+  takeLine(socket, MAX_REQUEST, (line) => {
+    const task = serve(line)
       .catch(() => {
         socket.destroy(); // not a call, or nothing that can be answered
       })
       .finally(() => running.delete(task));
     running.add(task);
-  };
-  socket.on('data', receive);
+  });
 }

@@ -1,5 +1,5 @@
-import { chmodSync, mkdirSync, rmSync } from 'node:fs';
-import { createConnection, createServer, type Server } from 'node:net';
+import { mkdirSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { dirname } from 'node:path';
 import { RtSocket } from '../../kernel/netlink/socket.ts';
 import { describeError, type ErrorCode, isTwillError, TwillError } from '../../model/error.ts';
@@ -8,6 +8,7 @@ import { monotonicMs } from '../../process/clock.ts';
 import { coalesce } from '../../process/coalesce.ts';
 import { guarded } from '../../process/guarded.ts';
 import type { Log } from '../../process/log.ts';
+import { isServed, listenOn } from '../../process/unix-server.ts';
 import type { LoopbackGuard } from '../kernel/localnet.ts';
 import { PodWarden } from '../leftovers.ts';
 import { addressLines, CallCounts } from '../metrics.ts';
@@ -190,43 +191,18 @@ class Handler implements CallHandler {
   }
 }
 
-/** @throws TwillError `conflict` when another agent listens there */
-async function refuseSecondServer(socketPath: string): Promise<void> {
-  const answered = await new Promise<boolean>((resolve) => {
-    const probe = createConnection(socketPath);
-    probe.once('connect', () => {
-      probe.destroy();
-      resolve(true);
-    });
-    probe.once('error', () => resolve(false));
-  });
-  if (answered)
-    throw new TwillError('conflict', `another Twill agent listens on ${socketPath}: stop it first`);
-}
-
-function listen(server: Server, socketPath: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    // Later ones are about one caller, whose connection could not be accepted; it tries again.
-    server.on('error', (cause) =>
-      reject(new TwillError('unavailable', `cannot listen on ${socketPath}`, cause)),
-    );
-    server.listen(socketPath, () => {
-      chmodSync(socketPath, 0o600);
-      resolve();
-    });
-  });
-}
-
 /**
  * Serves CNI calls on a Unix socket, in the network namespace of the calling thread. Deletions that were queued while
  * nobody served are carried out first.
+ * @throws TwillError `conflict` when another agent listens there
  */
 export async function startCniServer(options: CniServerOptions): Promise<CniServer> {
   const { socketPath, stateDir, bridge, log, podNetwork, confDir } = options;
   const { cniDataDir = '/var/lib/cni', subnetFile = usualSubnetFile, graceMs = GRACE_MS } = options;
   const { loopbackGuard = async () => {}, trafficReady = async () => {} } = options;
   mkdirSync(dirname(socketPath), { recursive: true, mode: 0o755 });
-  await refuseSecondServer(socketPath);
+  if (await isServed(socketPath))
+    throw new TwillError('conflict', `another Twill agent listens on ${socketPath}: stop it first`);
   const netlink = new RtSocket();
   const manager = new PodManager({
     stateDir,
@@ -255,8 +231,7 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
   const running = new Set<Promise<void>>();
   const server = createServer((socket) => serveConnection(socket, handler, running));
   server.maxConnections = MAX_CONNECTIONS;
-  rmSync(socketPath, { force: true });
-  await listen(server, socketPath);
+  await listenOn(server, socketPath);
   const warn = configurationWarner(confDir, log);
   warn();
   // An executable that found nobody listening may write its deletion a moment after we began to.

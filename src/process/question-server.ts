@@ -15,27 +15,35 @@ export type AskedQuestion = Readonly<Record<string, unknown>>;
 /** @returns the answer as one line of JSON */
 export type Answering = (question: AskedQuestion) => Promise<string>;
 
-async function answerOne(socket: Socket, line: string, answer: Answering): Promise<void> {
+async function answerOne(socket: Socket, line: string, answer: Answering, timeoutMs: number): Promise<void> {
   const question: unknown = JSON.parse(line);
   if (typeof question !== 'object' || question === null) throw new Error('not a question');
-  socket.end(`${await answer(question as AskedQuestion)}\n`);
+  const text = await answer(question as AskedQuestion);
+  socket.setTimeout(timeoutMs);
+  socket.end(`${text}\n`);
 }
 
 /** One connection carries one question, a line, and its answer. */
-function serve(socket: Socket, answer: Answering): void {
+function serve(socket: Socket, answer: Answering, timeoutMs: number): void {
   socket.on('error', () => {}); // who asks may go away at any moment
-  socket.setTimeout(TIMEOUT_MS, () => socket.destroy());
+  socket.setTimeout(timeoutMs, () => socket.destroy());
   takeLine(socket, MAX_QUESTION, (line) => {
-    answerOne(socket, line, answer).catch(() => socket.destroy());
+    socket.setTimeout(0); // the work takes as long as it takes: who asks has a time-out of its own
+    answerOne(socket, line, answer, timeoutMs).catch(() => socket.destroy());
   });
 }
 
 /**
  * Answers questions of inspection commands on a Unix socket that root alone may use.
+ * @param timeoutMs how long one may take to ask, and to read the answer
  * @returns closes it
  * @throws TwillError `conflict` when somebody listens there already, `unavailable` when nobody can
  */
-export async function serveQuestions(socketPath: string, answer: Answering): Promise<() => Promise<void>> {
+export async function serveQuestions(
+  socketPath: string,
+  answer: Answering,
+  timeoutMs = TIMEOUT_MS,
+): Promise<() => Promise<void>> {
   try {
     mkdirSync(dirname(socketPath), { recursive: true, mode: 0o755 });
   } catch (cause) {
@@ -47,7 +55,7 @@ export async function serveQuestions(socketPath: string, answer: Answering): Pro
   const server = createServer((socket) => {
     open.add(socket);
     socket.once('close', () => open.delete(socket));
-    serve(socket, answer);
+    serve(socket, answer, timeoutMs);
   });
   server.maxConnections = MAX_CONNECTIONS;
   await listenOn(server, socketPath);

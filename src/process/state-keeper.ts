@@ -37,7 +37,10 @@ export function keepState({ file, log, print, pieces }: StateKeeperOptions): () 
       if (!swept) removeUnfinished(dirname(file), file);
       swept = true;
       replaceFile(file, pieces(), { mode: 0o600 });
+      said = false;
     } catch (error) {
+      // The disk may have room later, though nothing else changes.
+      written = undefined;
       if (!said) log.warn({ file, error: describeError(error) }, 'the state is not written down');
       said = true;
     }

@@ -44,26 +44,37 @@ async function refuseWhileUsed(flags: CleanupFlags, pods: readonly string[]): Pr
   );
 }
 
-/** What of ours is on this node, in the order in which it goes: first what would make more of it. */
-async function find(flags: CleanupFlags, socket: RtSocket): Promise<Removal[]> {
+/**
+ * What of ours is on this node, in the order in which it goes: first what would make more of it.
+ * @param failed is told what could not be looked at, which keeps nothing else from going
+ */
+async function find(flags: CleanupFlags, socket: RtSocket, failed: string[]): Promise<Removal[]> {
   const links = await listLinks(socket);
   const settings = [
     join(flags.stateDir, agentSettingsFile),
     join(dirname(flags.proxySocket), proxySettingsFile),
   ];
   const subnets = previousPrefixes(readFileIfPresent(flags.subnetFile) ?? '', families, 'SUBNET');
-  return [
-    ...findInstalled(flags.cniConfDir, flags.cniBinDir),
-    ...(await findProxyRules(true)),
-    ...(await findPodRules()),
-    ...(await findTrafficRules()),
-    ...podDevices(socket, links, flags.bridge),
-    ...blackholeRemovals(socket, subnets),
-    ...(await findOverlay(socket, links)),
-    ...settings.flatMap(restoreSysctls),
-    ...findFiles(flags),
-    { what: 'tables of iptables-nft that hold nothing any more: removed', apply: removeUnusedTables },
+  const places: readonly (() => Removal[] | Promise<Removal[]>)[] = [
+    () => findInstalled(flags.cniConfDir, flags.cniBinDir),
+    () => findProxyRules(true),
+    findPodRules,
+    findTrafficRules,
+    () => podDevices(socket, links, flags.bridge),
+    () => blackholeRemovals(socket, subnets),
+    () => findOverlay(socket, links),
+    () => settings.flatMap(restoreSysctls),
+    () => findFiles(flags),
+    () => [{ what: 'tables of iptables-nft that hold nothing any more: removed', apply: removeUnusedTables }],
   ];
+  const removals: Removal[] = [];
+  for (const look of places)
+    try {
+      removals.push(...(await look()));
+    } catch (error) {
+      failed.push(describeError(error));
+    }
+  return removals;
 }
 
 /**
@@ -76,7 +87,7 @@ export async function cleanUpNode(flags: CleanupFlags): Promise<void> {
     const pods = attachedPods(await listLinks(socket), flags.bridge).map(({ name }) => name);
     if (flags.force !== true) await refuseWhileUsed(flags, pods);
     const failed: string[] = [];
-    for (const { what, apply } of await find(flags, socket)) {
+    for (const { what, apply } of await find(flags, socket, failed)) {
       try {
         if (flags.dryRun !== true) await apply();
         process.stdout.write(`${flags.dryRun === true ? 'would do: ' : ''}${what}\n`);

@@ -1,5 +1,6 @@
 import { families } from '../model/address.ts';
 import { isTwillError, TwillError } from '../model/error.ts';
+import type { Removal } from '../model/removal.ts';
 import { run } from './process.ts';
 
 /**
@@ -28,6 +29,16 @@ export async function removeNftTable(family: { readonly nft: string }, name: str
   if (result.status === 0) return true;
   if (noTable.test(result.stderr)) return false;
   throw new TwillError('kernel', `nft delete table ${family.nft} ${name} failed: ${result.stderr.trim()}`);
+}
+
+/** What takes a table away, if there is one. Without the program, or the kernel's part of it, there is none. */
+export async function nftTableRemovals(family: { readonly nft: string }, name: string): Promise<Removal[]> {
+  const table = await listNftTable(family, name).catch((error: unknown) => {
+    if (!isTwillError(error, 'missing-program', 'kernel')) throw error;
+  });
+  if (table === undefined) return [];
+  const apply = async (): Promise<void> => void (await removeNftTable(family, name));
+  return [{ what: `nftables table ${family.nft} ${name} removed`, apply }];
 }
 
 /**

@@ -1,11 +1,12 @@
-import { everyIptables } from '../kernel/iptables.ts';
+import { everyIptables, type Iptables } from '../kernel/iptables.ts';
+import { listOrAsk } from '../kernel/iptables-reading.ts';
 import { deleteLink, type Link } from '../kernel/netlink/links.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
-import { listNftTable, removeNftTable } from '../kernel/nft.ts';
+import { nftTableRemovals } from '../kernel/nft.ts';
 import { isTwillError } from '../model/error.ts';
 import type { Removal } from '../model/removal.ts';
 import { aliasPrefix } from './plan/alias.ts';
-import { hostPortRemoval } from './plan/hostports.ts';
+import { concernedChains, hostPortRemoval, isOwn, requiredRules } from './plan/hostports.ts';
 import { spoofTable } from './plan/spoof.ts';
 
 const isOurs = ({ alias }: Link): boolean => alias?.startsWith(aliasPrefix) === true;
@@ -46,12 +47,33 @@ export function podDevices(socket: RtSocket, links: readonly Link[], bridge: str
   return [...removals, deviceRemoval(socket, found, 'bridge')];
 }
 
+/** Table nat as iptables-save prints it; of one that cannot be printed, what is of host ports. */
+async function natTable(iptables: Iptables): Promise<string> {
+  try {
+    return await iptables.save('nat');
+  } catch (error) {
+    if (!isTwillError(error, 'conflict')) throw error;
+  }
+  const names = ((await iptables.chains('nat')) ?? []).filter(
+    (name) => isOwn(name) || concernedChains.includes(name),
+  );
+  const chains = await Promise.all(
+    names.map(async (name) => {
+      const lines = (await listOrAsk(iptables, 'nat', name, requiredRules)) ?? [];
+      // One that begins otherwise could not be printed: there is more in it, which is not ours.
+      const hidden = lines[0]?.startsWith('-A ') !== false ? [`-A ${name} ?`] : [];
+      return [`:${name} - [0:0]`, ...lines, ...hidden];
+    }),
+  );
+  return chains.flat().join('\n');
+}
+
 /** Rules for host ports, and against forged MACs. The portmap plugin's shared chains go when nothing is left in them. */
 export async function findPodRules(): Promise<Removal[]> {
   const removals: Removal[] = [];
   for (const iptables of everyIptables()) {
     try {
-      const document = hostPortRemoval(await iptables.save('nat'));
+      const document = hostPortRemoval(await natTable(iptables));
       if (document === undefined) continue;
       removals.push({
         what: `${iptables.family.iptables}-${iptables.variant}: chains of host ports removed from table nat`,
@@ -61,12 +83,5 @@ export async function findPodRules(): Promise<Removal[]> {
       if (!isTwillError(error, 'missing-program', 'kernel')) throw error;
     }
   }
-  const bridge = { nft: 'bridge' };
-  const table = await listNftTable(bridge, spoofTable).catch(() => undefined);
-  if (table !== undefined)
-    removals.push({
-      what: `nftables: table bridge ${spoofTable} removed`,
-      apply: async () => void (await removeNftTable(bridge, spoofTable)),
-    });
-  return removals;
+  return [...removals, ...(await nftTableRemovals({ nft: 'bridge' }, spoofTable))];
 }

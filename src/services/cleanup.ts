@@ -1,6 +1,7 @@
 import { everyIptables, type Iptables } from '../kernel/iptables.ts';
+import { listOrAsk } from '../kernel/iptables-reading.ts';
 import { kernelFamilies } from '../kernel/ipv6.ts';
-import { listNftTable, removeNftTable } from '../kernel/nft.ts';
+import { nftTableRemovals } from '../kernel/nft.ts';
 import { PacketCounters } from '../kernel/packet-counters.ts';
 import { ipv4 } from '../model/address.ts';
 import { isTwillError, TwillError } from '../model/error.ts';
@@ -43,9 +44,11 @@ const kubeletChain = { table: 'mangle', name: 'KUBE-KUBELET-CANARY' };
 /** Where no kubelet is, the chain that it shares with its node's proxy is the proxy's. */
 async function firewallRemoval(iptables: Iptables): Promise<Removal[]> {
   const chain = 'KUBE-FIREWALL';
-  if ((await iptables.list(kubeletChain.table, kubeletChain.name)) !== undefined) return [];
-  if ((await iptables.list('filter', chain)) === undefined) return [];
-  const parents = await Promise.all(['INPUT', 'OUTPUT'].map((name) => iptables.list('filter', name)));
+  if ((await listOrAsk(iptables, kubeletChain.table, kubeletChain.name)) !== undefined) return [];
+  if ((await listOrAsk(iptables, 'filter', chain)) === undefined) return [];
+  const parents = await Promise.all(
+    ['INPUT', 'OUTPUT'].map((name) => listOrAsk(iptables, 'filter', name, [`-A ${name} -j ${chain}`])),
+  );
   const leads = parents.flatMap((lines) => lines ?? []).filter((line) => line.endsWith(` -j ${chain}`));
   const jumps = leads.map((line) => line.replace(/^-A/, '-D'));
   const document = ['*filter', `:${chain} - [0:0]`, ...jumps, `-X ${chain}`, 'COMMIT', ''].join('\n');
@@ -80,14 +83,7 @@ async function counterRemovals(): Promise<Removal[]> {
 /** The table of mode nftables. */
 async function nftRemovals(): Promise<Removal[]> {
   const found: Removal[] = [];
-  for (const family of kernelFamilies()) {
-    const table = await listNftTable(family, tableName).catch((error: unknown) => {
-      if (!isTwillError(error, 'missing-program', 'kernel')) throw error;
-    });
-    if (table === undefined) continue;
-    const apply = async (): Promise<void> => void (await removeNftTable(family, tableName));
-    found.push({ what: `nftables table ${family.nft} ${tableName} removed`, apply });
-  }
+  for (const family of kernelFamilies()) found.push(...(await nftTableRemovals(family, tableName)));
   return found;
 }
 

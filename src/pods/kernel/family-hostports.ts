@@ -1,4 +1,5 @@
 import type { Iptables } from '../../kernel/iptables.ts';
+import { listOrAsk } from '../../kernel/iptables-reading.ts';
 import { RulesChanges } from '../../kernel/rules-changes.ts';
 import { openRulesStamp } from '../../kernel/rules-stamp.ts';
 import type { Family } from '../../model/address.ts';
@@ -120,15 +121,8 @@ export class FamilyHostPorts {
     return text.join('');
   }
 
-  private async readChain(chain: string): Promise<string[] | undefined> {
-    try {
-      return await this.iptables.list('nat', chain);
-    } catch (error) {
-      if (!isTwillError(error, 'conflict')) throw error;
-    }
-    const asked = requiredRules.filter((rule) => rule.startsWith(`-A ${chain} `));
-    const found = await Promise.all(asked.map((rule) => this.iptables.has('nat', rule)));
-    return asked.filter((_, index) => found[index]);
+  private readChain(chain: string): Promise<string[] | undefined> {
+    return listOrAsk(this.iptables, 'nat', chain, requiredRules);
   }
 
   /** What somebody should look at. */

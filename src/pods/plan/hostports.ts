@@ -129,7 +129,7 @@ export function trialOf(rules: readonly string[]): {
   };
 }
 
-function isOwn(chain: string): boolean {
+export function isOwn(chain: string): boolean {
   return chain === ownChain || chain.startsWith(podChainPrefix);
 }
 

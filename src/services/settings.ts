@@ -64,16 +64,16 @@ const decided: ReadonlySet<string> = new Set(
   proxyFlags.filter((flag) => flag.beside !== true).map(({ name }) => name),
 );
 
-function asFlagFile({ path, values }: ConfigurationFile): FlagFile {
-  const fields = new Map(proxyFlags.map(({ name, field }) => [name, field]));
-  return { values, decides: decided, called: (name) => `${fields.get(name) ?? name} in ${path}` };
+function asFlagFile({ path, values, fieldOf }: ConfigurationFile): FlagFile {
+  return { values, decides: decided, called: (name) => `${fieldOf.get(name) ?? name} in ${path}` };
 }
 
 function idleSettings(read: FlagReader, file: ConfigurationFile | undefined): ProxySettings['idle'] {
   const idle: { setting: string; why: string }[] = [];
-  for (const { name, field, idle: why, standard } of proxyFlags) {
+  for (const { name, idle: why, standard } of proxyFlags) {
     const given = read.given(name);
     if (read.isOverruled(name)) {
+      const field = file?.fieldOf.get(name);
       const instead = field === undefined ? '' : `: ${field} is its field there`;
       idle.push({ setting: `--${name}`, why: `the file of --config counts${instead}` });
     } else if (why !== undefined && given !== undefined && String(given) !== String(standard))

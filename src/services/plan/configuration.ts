@@ -14,6 +14,20 @@ const fields: ReadonlyMap<string, Field> = new Map(
     entry.field === undefined ? [] : [[entry.field, entry as Field] as const],
   ),
 );
+/** What either of the two modes has in a section of its own; of the other's section it changes nothing. */
+const ofEitherMode = ['masqueradeAll', 'masqueradeBit', 'minSyncPeriod', 'syncPeriod'];
+
+/** The fields as they count in a mode, by their paths. */
+function fieldsOf(mode: unknown): ReadonlyMap<string, Field> {
+  if (mode !== 'nftables') return fields;
+  const own = new Map(fields);
+  for (const name of ofEitherMode) {
+    const [one, other] = [`iptables.${name}`, `nftables.${name}`];
+    own.set(one, { ...fields.get(other)!, field: one }).set(other, { ...fields.get(one)!, field: other });
+  }
+  return own;
+}
+
 /** Paths that hold further fields. */
 const sections: ReadonlySet<string> = new Set(
   [...fields.keys()].flatMap((path) => {
@@ -26,6 +40,8 @@ const sections: ReadonlySet<string> = new Set(
 export interface DecodedConfiguration {
   /** As flags would say it. */
   readonly values: FlagValues;
+  /** What the field of a flag is called, in the mode that the file says. */
+  readonly fieldOf: ReadonlyMap<string, string>;
   /** Fields with a value of their own that changes nothing, and why. */
   readonly idle: readonly { readonly field: string; readonly why: string }[];
 }
@@ -94,6 +110,7 @@ export function decodeConfiguration(document: unknown): DecodedConfiguration {
     const found = `${document.kind ?? 'no kind'} of ${document.apiVersion ?? 'no apiVersion'}`;
     throw new TwillError('invalid', `it is ${found}, not ${kind} of ${apiVersion}`);
   }
+  const known = fieldsOf(document.mode);
   const values: Record<string, FlagValue> = {};
   const idle: { field: string; why: string }[] = [];
   const problems: string[] = [];
@@ -111,7 +128,7 @@ export function decodeConfiguration(document: unknown): DecodedConfiguration {
   const walk = (part: Record<string, unknown>, prefix: string): void => {
     for (const [name, value] of Object.entries(part)) {
       const path = prefix + name;
-      const entry = fields.get(path);
+      const entry = known.get(path);
       if (path === 'apiVersion' || path === 'kind') continue;
       if (entry === undefined && !sections.has(path)) problems.push(`unknown field '${path}'`);
       else if (value === null || value === undefined) continue;
@@ -122,7 +139,8 @@ export function decodeConfiguration(document: unknown): DecodedConfiguration {
   };
   walk(document, '');
   if (problems.length > 0) throw new TwillError('invalid', problems.join('; '));
-  return { values, idle };
+  const named = [...known].flatMap(([path, entry]) => ('name' in entry ? [[entry.name, path] as const] : []));
+  return { values, idle, fieldOf: new Map(named) };
 }
 
 /** Feature gates as flags have them, `NAME=true`, as the file has them. */
@@ -152,7 +170,8 @@ export function encodeConfiguration(
   valueFor: (flag: ProxyFlag) => FlagValue | number | undefined,
 ): Record<string, unknown> {
   const document: Record<string, unknown> = { apiVersion, kind };
-  for (const [path, entry] of [...fields].sort(([a], [b]) => (a < b ? -1 : 1))) {
+  const mode = valueFor(proxyFlags.find(({ field }) => field === 'mode')!);
+  for (const [path, entry] of [...fieldsOf(mode)].sort(([a], [b]) => (a < b ? -1 : 1))) {
     if (path === 'udpIdleTimeout' || path === 'windowsRunAsService' || entry.kind === 'any') continue;
     const parts = path.split('.');
     let part = document;

@@ -223,6 +223,26 @@ test('fields of other modes are left alone, and those that change nothing are sa
   ]);
 });
 
+test('in mode nftables what both modes have is taken from its section, and written there', async () => {
+  const nftables = { masqueradeAll: true, masqueradeBit: 14, minSyncPeriod: '2s', syncPeriod: '1m' };
+  const both = await settings({ mode: 'nftables', nftables, iptables: { syncPeriod: '7s' } });
+  const made = proxyConfig(both.read);
+  assert.deepEqual(
+    [made.mode, made.masqueradeAll, made.minSyncMs, made.resyncMs],
+    ['nftables', true, 2000, 60_000],
+  );
+  assert.deepEqual(
+    both.idle.map(({ setting }) => setting),
+    [`iptables.syncPeriod in ${join(directory, 'config.conf')}`],
+  );
+  const written = asConfiguration(both) as Record<string, Record<string, unknown>>;
+  assert.equal(written.nftables!.masqueradeAll, true);
+  assert.equal(written.nftables!.syncPeriod, '1m');
+  assert.equal(written.iptables!.masqueradeAll, false);
+  const wrong = config({ mode: 'nftables', nftables: { masqueradeBit: 15 } });
+  await assert.rejects(wrong, /nftables\.masqueradeBit in .* is/);
+});
+
 test('where a file is given it decides, but for the node’s name, the log and what it has no field for', async () => {
   const file = { clusterCIDR: '10.244.0.0/16', hostnameOverride: 'of-file', logging: { verbosity: 2 } };
   const flags = { clusterCidr: '10.0.0.0/8', masqueradeAll: true, hostnameOverride: 'of-flag', v: '4' };

@@ -28,11 +28,8 @@ function metricTable(text) {
   const kinds = new Map(
     Array.from(text.matchAll(/^# TYPE (\S+) (\S+)$/gm), ([, name, kind]) => [name, kind]),
   );
-  const rows = Array.from(text.matchAll(/^# HELP (\S+) (.*)$/gm), ([, name, help]) => [
-    `\`${name}\``,
-    kinds.get(name) ?? '',
-    help,
-  ]);
+  const helps = new Map(Array.from(text.matchAll(/^# HELP (\S+) (.*)$/gm), ([, name, help]) => [name, help]));
+  const rows = [...helps].map(([name, help]) => [`\`${name}\``, kinds.get(name) ?? '', help]);
   return table(
     ['metric', 'kind', 'meaning'],
     rows.sort(([a], [b]) => (a < b ? -1 : 1)),
@@ -53,10 +50,12 @@ async function agentMetricsText() {
   return (await agentMetrics({ source, conflicts: [], cni })).body;
 }
 
+/** Of every mode: each has some of its own. */
 async function proxyMetricsText() {
   const { ProxyMetrics } = await ours('services/metrics.js');
-  const metrics = new ProxyMetrics();
-  return await metrics.registry.metrics();
+  const modes = ['iptables', 'nftables'].map((mode) => new ProxyMetrics(mode));
+  modes[0].countPackets(async () => undefined);
+  return (await Promise.all(modes.map(({ registry }) => registry.metrics()))).join('\n');
 }
 
 export async function reference() {
@@ -84,7 +83,8 @@ Accepted without effect: ${idle.join(', ')}.
 ${metricTable(await agentMetricsText())}
 ## Metrics of the proxy
 
-Beside these, with \`--metrics-bind-address\`, those of the process and of Node.
+Those with \`iptables\` or \`nftables\` in their names are there in that mode of \`--proxy-mode\` alone. Beside these, with
+\`--metrics-bind-address\`, those of the process and of Node.
 
 ${metricTable(await proxyMetricsText())}`;
 }

@@ -9,7 +9,7 @@ import { option } from './options.ts';
 export function addProxyCommand(program: Command): void {
   const command = program
     .command('proxy')
-    .description('run the service proxy: Services to iptables rules')
+    .description('run the service proxy: Services to rules of iptables or nftables')
     .version(version, '--version', 'print the version')
     .addHelpText(
       'after',

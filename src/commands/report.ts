@@ -30,7 +30,7 @@ iptables and nft show it, settings, logs, and the CNI configurations. Each file 
 
 Examples:
   twill report
-  kubectl -n kube-system exec POD -c agent -- twill report --file - > report.tar.gz`,
+  kubectl -n twill exec POD -c agent -- twill report --file - > report.tar.gz`,
     )
     .action(async (flags: ReportFlags) => {
       const { showReport } = await import('../inspect/report.ts');

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { leavesNetworkOpen, withClusterNetworks } from '../../src/leases/plan/cluster-network.ts';
 import { parseNetworkConfig } from '../../src/leases/plan/network-config.ts';
+import { root } from '../lab/files.ts';
 import { flagsIn, helpFlags } from '../lab/help.ts';
 import { type Manifest, readManifests } from '../lab/manifests.ts';
 
@@ -26,6 +29,13 @@ test('daemonset.yaml parses, and calls every command with flags that it has', as
         assert.ok(known.has(flag), `twill ${args[0]} --${flag}`);
     }
   }
+});
+
+test('daemonset.yaml says at how many places the image’s name stands', () => {
+  const text = readFileSync(join(root, 'daemonset.yaml'), 'utf8');
+  const words = ['no', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine', 'ten'];
+  const [, said] = /the image's name, .*\((\w+) places\)/.exec(text) ?? [];
+  assert.equal(said, words[text.match(/ image: twill:/g)!.length]);
 });
 
 test('the files in daemonset.yaml’s ConfigMap are valid', () => {

@@ -104,8 +104,30 @@ describe('on a node with iptables-legacy whose CNI directories are somebody else
       [proxy, await runtime!.start(proxyPod, proxy)],
     ] as const;
     for (const [container, started] of running) await runtime!.probe(container, started, 'readinessProbe');
+    assert.match(await lab.nodes[0]!.exec('iptables-legacy-save', []), /KUBE-SERVICES/);
     const socket = `${runtime!.hostPath('/run/twill')}/cni.sock`;
     await lab.nodes[0]!.addPod('pod', { socket });
+    await running[1][1].stop();
+  });
+
+  it('the proxy has enough for mode nftables, too', async () => {
+    const { lab, runtimes } = deployment;
+    const [runtime] = runtimes;
+    const started = await runtime!.start(proxyPod, proxy, {
+      args: [...(proxy.args ?? []), '--proxy-mode=nftables'],
+    });
+    try {
+      await runtime!.probe(proxy, started, 'readinessProbe');
+      const table = await lab.nodes[0]!.exec('nft', ['list', 'table', 'ip', 'twill-services']);
+      assert.match(table, /map services/);
+      await lab.waitFor(
+        'the rules of mode iptables to be gone',
+        async () => !/KUBE-SERVICES/.test(await lab.nodes[0]!.exec('iptables-legacy-save', [])),
+        { explain: () => started.tail() },
+      );
+    } finally {
+      await started.stop();
+    }
   });
 
   it('no container has a capability that is not in this file, but for modules, of which this kernel need not have any', () => {

@@ -193,7 +193,10 @@ export class EtcdTracker {
     const before = this.leases.get(record.name);
     try {
       const lease = this.read(record);
-      this.leases.set(record.name, this.belief.said(record.name, before, { lease }) ?? lease);
+      const current = this.belief.said(record.name, before, { lease }) ?? lease;
+      // An etcd that knows less than it did counts anew: by the old numbers whoever comes now would have been there first.
+      const countsAnew = lease.order.changed < current.order.changed;
+      this.leases.set(record.name, countsAnew ? { ...current, order: lease.order } : current);
       this.malformed.delete(record.name);
     } catch (error) {
       this.belief.said(record.name, before, { lease: undefined });

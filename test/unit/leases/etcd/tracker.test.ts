@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { LeaseRecord, WatchHandler } from '../../../../src/leases/etcd/records.ts';
 import { EtcdTracker, type TrackedStore } from '../../../../src/leases/etcd/tracker.ts';
+import { LeaseHolders } from '../../../../src/leases/plan/holders.ts';
+import { parsePrefix } from '../../../../src/model/address.ts';
 import { makeLog } from '../../../../src/process/log.ts';
 
 const log = makeLog({ level: 'fatal', format: 'json', name: 'test' });
@@ -130,6 +132,23 @@ describe('the mirror of the leases in etcd', () => {
     assert.deepEqual(names(tracker), ['10.244.1.0-24', '10.244.3.0-24']);
     store.handler!.events([{ type: 'put', record: record(4, 41n) }], 41n);
     assert.ok(names(tracker).includes('10.244.4.0-24'));
+    await tracker.stop();
+  });
+
+  it('in an etcd that was set up anew, those who were there come before those who come now', async () => {
+    const store = new FakeStore();
+    store.content = [record(1, 900n)];
+    store.revision = 1000n;
+    const tracker = await tracked(store);
+    store.revision = 5n;
+    store.content = [record(1, 4n)];
+    tracker.reconnect();
+    await until(() => store.watched.includes(6n));
+    store.handler!.events([{ type: 'put', record: record(2, 6n, 1) }], 6n);
+    const refusals = new LeaseHolders([parsePrefix('10.244.0.0/16')]).judge(
+      tracker.belief.followed(tracker.leases).values(),
+    );
+    assert.deepEqual([...refusals.keys()], ['10.244.2.0-24'], 'it says that it has the MAC of the first');
     await tracker.stop();
   });
 

@@ -116,20 +116,25 @@ export class EtcdLeases {
     return { name, value, created: expected?.created ?? Number(revision), revision, etcdLease };
   }
 
-  private async putWithNewLease(
+  /** Writes with a new etcd lease, which ends at once where nothing was written on it. */
+  private async onNewLease<T>(write: (etcdLease: string) => Promise<T>): Promise<T> {
+    const etcdLease = await this.grant();
+    let written: T | undefined;
+    try {
+      written = await write(etcdLease);
+      return written;
+    } finally {
+      if (written === undefined) await this.revoke(etcdLease);
+    }
+  }
+
+  private putWithNewLease(
     name: string,
     value: string,
     expected: LeaseRecord | undefined,
     further: readonly ICompare[] = [],
   ): Promise<LeaseRecord | undefined> {
-    const etcdLease = await this.grant();
-    let record: LeaseRecord | undefined;
-    try {
-      record = await this.putIf(name, value, expected, etcdLease, further);
-    } finally {
-      if (record === undefined) await this.revoke(etcdLease);
-    }
-    return record;
+    return this.onNewLease((etcdLease) => this.putIf(name, value, expected, etcdLease, further));
   }
 
   /**
@@ -161,7 +166,11 @@ export class EtcdLeases {
    */
   async retake({ name, etcdLease }: LeaseRecord, value: string, there: boolean): Promise<LeaseRecord> {
     const lives = etcdLease === '0' ? there : (await this.keepAlive(etcdLease)) > 0;
-    const lease = lives ? etcdLease : await this.grant();
+    if (lives) return this.putOver(name, value, etcdLease);
+    return this.onNewLease((granted) => this.putOver(name, value, granted));
+  }
+
+  private async putOver(name: string, value: string, lease: string): Promise<LeaseRecord> {
     const key = Buffer.from(this.keyOf(name));
     const answer = await this.connection.call(`write ${this.keyOf(name)}`, (client) =>
       client.kv.txn({

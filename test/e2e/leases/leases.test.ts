@@ -199,6 +199,21 @@ describe('leases in etcd', () => {
     }
   });
 
+  it('a write that etcd refuses leaves no etcd lease behind', async () => {
+    const store = new EtcdLeases({ endpoints: [lab.etcd.localEndpoint], prefix: etcdPrefix });
+    const { leaseClient } = lab.etcd.client;
+    try {
+      const before = (await leaseClient.leaseLeases()).leases.length;
+      const known = { name: '10.244.2.0-24', value: '', created: 1, revision: 1n, etcdLease: '0' };
+      const tooBig = 'x'.repeat(2_000_000);
+      await assert.rejects(store.create(known.name, tooBig));
+      await assert.rejects(store.retake(known, tooBig, false));
+      assert.equal((await leaseClient.leaseLeases()).leases.length, before);
+    } finally {
+      store.close();
+    }
+  });
+
   it('two nodes that start at the same time get different subnets', async () => {
     await Promise.all([one.startAgent(), two.startAgent()]);
     const names = await Promise.all([lease(one), lease(two)]);

@@ -257,7 +257,9 @@ export class EtcdOwnership {
 
   private hold(held: Held, tell: boolean): void {
     const changed = this.held === undefined || !sameLease(this.held.lease, held.lease);
-    this.held = held;
+    // An etcd that was set up anew, or restored, counts anew.
+    const countsAnew = held.record.revision < held.origin.revision;
+    this.held = countsAnew ? { ...held, origin: held.record } : held;
     this.options.tracker.learn(held.record);
     if (tell || changed) this.options.onOwn();
   }

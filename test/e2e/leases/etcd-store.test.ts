@@ -70,5 +70,16 @@ describe("etcd's store", () => {
     const { key, value } = flannelLease(40, '02:00:00:00:00:40');
     await lab.etcd.put(key, value);
     for (const node of lab.nodes) await assertConverges(lab, node);
+    // By the new numbers it was made after the lease whose place it takes.
+    const [own] = before as [string];
+    const across = own.replace('-24', '-25');
+    const taken = await lab.etcd.get(own);
+    await lab.etcd.delete(own);
+    await lab.etcd.put(across, flannelLease(0, '02:00:00:00:00:50', '192.0.2.50').value);
+    await lab.waitFor('the lease again', async () => (await lab.etcd.get(own)) === taken);
+    await lab.waitFor(
+      'what was made across it to go',
+      async () => (await lab.etcd.get(across)) === undefined,
+    );
   });
 });

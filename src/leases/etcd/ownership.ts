@@ -95,6 +95,14 @@ export class EtcdOwnership {
     return `${lastError}; another node with our public IP holds ${[...this.foreign].join(', ')}: give the nodes different public IPs`;
   }
 
+  /** Says that somebody keeps writing over our lease, and we over what he writes: the two may both be right. */
+  get disputed(): string | undefined {
+    const { record, asserted } = this.held ?? {};
+    if (record === undefined || asserted === undefined || asserted.count <= FREE_ASSERTIONS) return undefined;
+    if (monotonicMs() - asserted.at > DISPUTE_MS) return undefined;
+    return `another has overwritten or deleted our lease ${record.name} ${asserted.count} times, and we wrote it back: the log has his; stop that node's agent or this one's`;
+  }
+
   /** The tracker saw these leases change. */
   noticed(names: ReadonlySet<string>): void {
     if (this.held !== undefined && names.has(this.held.record.name))

@@ -149,8 +149,9 @@ export class EtcdSource implements LeaseSource {
   status(): SourceStatus {
     const { connected, lastError, malformed } = this.tracker;
     const { configError } = this;
-    const leaseError = this.ownership.lastError;
-    return { connected, lastError, leaseError, configError, problems: [], malformed };
+    const { lastError: leaseError, disputed } = this.ownership;
+    const problems = disputed === undefined ? [] : [disputed];
+    return { connected, lastError, leaseError, configError, problems, malformed };
   }
 
   async stop(): Promise<void> {

@@ -168,6 +168,19 @@ describe('leases in etcd', () => {
     );
   });
 
+  it('a lease that somebody keeps writing over is said by the log and /readyz', async () => {
+    await one.startAgent(healthFlags);
+    const first = await lease(one);
+    const key = subnetKeys + first!.name;
+    for (let turn = 0; turn < 5; turn++) {
+      await lab.etcd.put(key, flannelLease(0, '02:00:00:00:00:50', '192.0.2.50').value);
+      await lab.waitFor('the lease again', async () => (await lab.etcd.get(key)) === first!.value);
+    }
+    const { status, text } = await readyz(one);
+    assert.equal(status, 200, text);
+    assert.match(text, /\[!\] own node: another has overwritten or deleted our lease \S+ 5 times/);
+  });
+
   it('not ready while there is no free subnet, with the reason; ready when there is one', async () => {
     for (const third of [1, 2, 3]) {
       const { key, value } = flannelLease(third, `02:00:00:00:00:0${third}`);

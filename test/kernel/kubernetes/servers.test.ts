@@ -71,6 +71,13 @@ describe('several API servers', () => {
     await assert.rejects(list(client), /127\.0\.0\.1:1 .*; cannot reach http:\/\/127\.0\.0\.1:2 /);
   });
 
+  it('where only commas are given, that is said', async () => {
+    await assert.rejects(open(',', ' '), {
+      code: 'invalid',
+      message: /no URL of an API server is in ',, {2}'/,
+    });
+  });
+
   it('an answer that refuses is an answer: no other server is asked', async () => {
     const { client, told } = await open(api.url, nobody);
     api.failWith = 403;

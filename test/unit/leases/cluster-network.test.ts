@@ -39,6 +39,8 @@ describe('the pod network of a cluster', () => {
     assert.deepEqual(families('{"network":"10.2.0.0/16","Backend":{"Type":"vxlan"}}', ['10.1.0.0/16']), [
       '10.2.0.0/16',
     ]);
+    const four = '{"EnableIPv6":false,"Backend":{"Type":"vxlan"}}';
+    assert.deepEqual(families(four, ['10.1.0.0/16', 'fd00::/48']), ['10.1.0.0/16']);
     const six =
       '{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd01::/48","Backend":{"Type":"host-gw"}}';
     assert.deepEqual(families(six, ['10.1.0.0/16']), ['fd01::/48']);

@@ -1,4 +1,4 @@
-import { ruleWords } from '../../model/rule-words.ts';
+import { ruleText, ruleWords } from '../../model/rule-words.ts';
 import type { HostPortOptions } from './pod.ts';
 
 /** The options of iptables itself that say what a packet must be like. Another `-p` than the host port's cannot match. */
@@ -48,6 +48,8 @@ const ownedBy: Readonly<Record<string, string>> = {
 const MAX_WORDS = 64;
 /** iptables-restore of older versions takes no longer ones. */
 const MAX_LENGTH = 255;
+/** Bytes of all words together. Of a line of 10240 and more, iptables-restore reads what is left as a line of its own. */
+const MAX_BYTES = 4096;
 
 function wordProblem(word: string, before: readonly string[]): string | undefined {
   if (word === '' || word.length > MAX_LENGTH) return `a word must have 1 to ${MAX_LENGTH} characters`;
@@ -77,7 +79,8 @@ export function conditionsProblem(words: readonly string[]): string | undefined 
     const problem = wordProblem(word, words.slice(0, index));
     if (problem !== undefined) return problem;
   }
-  return undefined;
+  const { length } = new TextEncoder().encode(ruleText(words));
+  return length > MAX_BYTES ? `more than ${MAX_BYTES} bytes in one rule` : undefined;
 }
 
 const comment = ' -m comment --comment (?:"(?:[^"\\\\]|\\\\.)*"|\\S+)';

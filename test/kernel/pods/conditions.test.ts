@@ -63,6 +63,22 @@ for (const variant of ['nft', 'legacy']) {
   });
 }
 
+/** Words of which iptables-restore takes the last for a rule of its own, since it reads 10239 bytes at a time. */
+function longConditions(before: string): string[] {
+  const words: string[] = [];
+  const room = (): number => 10_239 - [before, ...words, ''].join(' ').length;
+  const number = (option: string, value: string): string =>
+    `${option}=${value.padStart(254 - option.length, '0')}`;
+  const ports = ['--ctorigsrcport', '--ctorigdstport', '--ctreplsrcport', '--ctrepldstport', '--ctexpire'];
+  while (room() > 1700)
+    words.push('-m', 'conntrack', ...ports.map((option) => number(option, '1')), number('--ctproto', '6'));
+  while (room() > 200) words.push('-m', 'comment', '--comment', 'c'.repeat(Math.min(230, room() - 180)));
+  words.push('-m', 'comment');
+  const option = '--comment=';
+  const filling = 'c'.repeat(room() - 1 - option.length); // a quote comes first
+  return [...words, `${option}${filling}-A PREROUTING -j ACCEPT -m comment --comment `];
+}
+
 test('nothing but matches comes with conditions: code 7, and nothing is made or run', async () => {
   await withCniNode(async (node) => {
     const { pod, call } = await node.container({ runtimeConfig });
@@ -79,6 +95,7 @@ test('nothing but matches comes with conditions: code 7, and nothing is made or 
       [['--dport', '81'], /conditionsV4: .*destination-port/],
       [['-s', 'nonsense value'], /conditionsV4: .*nonsense value/],
       [['loose'], /conditionsV4: .*loose/],
+      [longConditions('-A TWILL-HP-TRIAL -p tcp -m tcp --dport 8080'), /more than 4096 bytes in one rule/],
     ] as const)
       fails(await call('ADD', { config: { conditionsV4: words } }), 7, message);
     fails(await call('ADD', { config: { conditionsV6: ['-V'] } }), 7, /conditionsV6 is \["-V"\]/);
@@ -87,7 +104,7 @@ test('nothing but matches comes with conditions: code 7, and nothing is made or 
     assert.deepEqual(await node.hostVeths(), []);
     assert.doesNotMatch(
       await node.namespace.exec('iptables-nft-save', []),
-      /TWILL|ACCEPT \[[^\]]*\]\n-A INPUT/,
+      /TWILL|-j ACCEPT|ACCEPT \[[^\]]*\]\n-A INPUT/,
     );
     const empty = { conditionsV4: [], conditionsV6: null };
     assert.equal((await call('ADD', { config: empty })).status, 0);

@@ -64,6 +64,9 @@ test('whatever is no match is refused, however it is written', () => {
     [''],
     ['a'.repeat(256)],
     Array.from({ length: 65 }, () => '!'),
+    Array.from({ length: 40 }, () => `--ctexpire=${'1'.padStart(240, '0')}`),
+    Array.from({ length: 16 }, () => ['-m', 'comment', '--comment', 'ß'.repeat(250)]).flat(),
+    Array.from({ length: 10 }, () => '"'.repeat(250)),
   ])
     assert.ok(conditionsProblem(words) !== undefined, JSON.stringify(words));
 });

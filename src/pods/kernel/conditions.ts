@@ -1,12 +1,13 @@
 import type { Iptables } from '../../kernel/iptables.ts';
 import { isTwillError, type TwillError } from '../../model/error.ts';
+import { KeyedLock } from '../keyed-lock.ts';
 import { hasConditions, trialOf } from '../plan/hostports.ts';
 
 /** Asks iptables how it prints rules with conditions, which a netconf brings: only then can they be compared. */
 export class PrintedRules {
   private readonly iptables: Iptables;
   private readonly known = new Map<string, string>();
-  private last: Promise<unknown> = Promise.resolve();
+  private readonly lock = new KeyedLock();
 
   constructor(iptables: Iptables) {
     this.iptables = iptables;
@@ -18,13 +19,13 @@ export class PrintedRules {
    */
   async of(rules: readonly string[]): Promise<string[]> {
     const unknown = rules.filter((rule) => hasConditions(rule) && !this.known.has(rule));
-    // One trial at a time: all use one chain.
-    if (unknown.length > 0) {
-      const trial = this.last.then(() => this.try(unknown));
-      this.last = trial.catch(() => {});
-      await trial;
-    }
+    if (unknown.length > 0) await this.alone(() => this.try(unknown));
     return rules.map((rule) => this.known.get(rule) ?? rule);
+  }
+
+  /** Runs work while no trial is under way: all use one chain, which is ours as the others are. */
+  alone<T>(work: () => Promise<T>): Promise<T> {
+    return this.lock.run('trial', work);
   }
 
   /**

@@ -8,6 +8,7 @@ import { describeError, isTwillError, TwillError } from '../../model/error.ts';
 import type { Check } from '../../model/health.ts';
 import { monotonicMs } from '../../process/clock.ts';
 import type { Log } from '../../process/log.ts';
+import { KeyedLock } from '../keyed-lock.ts';
 import {
   concernedChains,
   entryChains,
@@ -38,8 +39,9 @@ export class FamilyHostPorts {
   /** Why table nat cannot be read whole; undefined when it can. */
   private unreadable: string | undefined;
   private readonly printed: PrintedRules;
+  private readonly lock = new KeyedLock();
   /** Rules that iptables does not take any more, with why. */
-  private readonly refused = new Map<string, string>();
+  private refused: ReadonlyMap<string, string> = new Map();
 
   /** @param broken called when others have changed the rules */
   constructor(iptables: Iptables, log: Log, broken: () => void) {
@@ -57,20 +59,24 @@ export class FamilyHostPorts {
 
   /** Rules as iptables prints them; one that it refuses by now does not keep the others. */
   private async accepted(wanted: readonly string[]): Promise<string[]> {
-    const before = new Map(this.refused);
-    this.refused.clear();
+    const refused = new Map<string, string>();
     const rules = await this.printed.ofAccepted(wanted, (rule, error) => {
-      if (!before.has(rule))
+      refused.set(rule, describeError(error));
+      if (!this.refused.has(rule))
         this.log.error(
           { rule, error: describeError(error) },
           'a host port is closed: its conditions are refused',
         );
-      this.refused.set(rule, describeError(error));
     });
+    this.refused = refused;
     return rules;
   }
 
-  async ensure(wanted: readonly string[]): Promise<void> {
+  ensure(wanted: readonly string[]): Promise<void> {
+    return this.lock.run('rules', () => this.ensureAlone(wanted));
+  }
+
+  private async ensureAlone(wanted: readonly string[]): Promise<void> {
     this.printed.keepOnly(wanted);
     const rules = await this.accepted(wanted);
     const { iptables, installed, doubted } = this;
@@ -83,22 +89,31 @@ export class FamilyHostPorts {
     if (known !== undefined && known.length > 0 && rules.length > 0 && sameAround) {
       await iptables.restore(replaceDocument(rules, known));
     } else {
-      const document = repairDocument(await this.read(rules), rules);
-      this.lastFullLook = monotonicMs();
-      if (document !== undefined) {
-        this.log.info({ family: this.family.name, rules: rules.length }, 'host port rules repaired');
-        await iptables.restore(document);
-      }
+      await this.printed.alone(() => this.repair(rules));
     }
     this.installed = rules;
     if (rules.length > 0) this.watch();
   }
 
-  /** @throws TwillError `kernel` when the rules that stand are not these */
+  private async repair(rules: readonly string[]): Promise<void> {
+    const document = repairDocument(await this.read(rules), rules);
+    this.lastFullLook = monotonicMs();
+    if (document === undefined) return;
+    this.log.info({ family: this.family.name, rules: rules.length }, 'host port rules repaired');
+    await this.iptables.restore(document);
+  }
+
+  /** @throws TwillError `kernel` when the rules that stand are not those that were made, or have to be */
   async check(wanted: readonly string[]): Promise<void> {
-    const rules = await this.accepted(wanted);
-    if (repairDocument(await this.read(rules), rules) === undefined) return;
-    throw new TwillError('kernel', `${this.family.iptables} rules of host ports are missing or changed`);
+    const stand = await this.lock.run('rules', async () => {
+      // What an ADD that is under way wants is not there yet.
+      const rules = this.installed ?? (await this.accepted(wanted));
+      return await this.printed.alone(
+        async () => repairDocument(await this.read(rules), rules) === undefined,
+      );
+    });
+    if (!stand)
+      throw new TwillError('kernel', `${this.family.iptables} rules of host ports are missing or changed`);
   }
 
   /** Table nat as iptables-save prints it; of one that cannot be printed, what is asked for rule by rule. */

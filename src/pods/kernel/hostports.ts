@@ -18,6 +18,7 @@ export class HostPorts {
   private readonly log: Log;
   private readonly localnet: Localnet;
   private readonly states = new Map<Family, FamilyHostPorts>();
+  private readonly opening = new Map<Family, Promise<FamilyHostPorts>>();
   private looked = false;
 
   constructor(records: () => readonly PodRecord[], localnet: Localnet, log: Log) {
@@ -76,9 +77,15 @@ export class HostPorts {
     await (await this.stateOf(family)).ensure(rules);
   }
 
-  private async stateOf(family: Family): Promise<FamilyHostPorts> {
-    const known = this.states.get(family);
-    if (known !== undefined) return known;
+  /** One for each family, though several ADDs ask for the first time at once. */
+  private stateOf(family: Family): Promise<FamilyHostPorts> {
+    const opening = this.opening.get(family) ?? this.open(family);
+    this.opening.set(family, opening);
+    opening.catch(() => this.opening.delete(family));
+    return opening;
+  }
+
+  private async open(family: Family): Promise<FamilyHostPorts> {
     const { variant } = await detectVariant(family);
     const repair = (): void => {
       this.sync().catch((error: unknown) =>

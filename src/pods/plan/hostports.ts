@@ -1,4 +1,5 @@
 import { type Family, ipv4, parseAddress, parseCidr } from '../../model/address.ts';
+import { TwillError } from '../../model/error.ts';
 import { ruleText } from '../../model/rule-words.ts';
 import { conditionsFor } from './conditions.ts';
 import type { PodRecord, PortMapping } from './pod.ts';
@@ -112,7 +113,7 @@ export function trialOf(rules: readonly string[]): {
   readonly chain: string;
   readonly write: string;
   readonly remove: string;
-  /** @param lines the chain as `iptables -S` prints it @throws Error when it is not what was written */
+  /** @param lines the chain as `iptables -S` prints it @throws TwillError `invalid` when they are not one rule each */
   printed(lines: readonly string[]): string[];
 } {
   const tried = rules.map((rule) => rule.replace(conditional, `-A ${trialChain} $1 -j RETURN`));
@@ -123,7 +124,12 @@ export function trialOf(rules: readonly string[]): {
     remove: `${head}-X ${trialChain}\nCOMMIT\n`,
     printed: (lines) => {
       const bodies = lines.flatMap((line) => /^-A \S+ (.*) -j RETURN$/.exec(line)?.[1] ?? []);
-      if (bodies.length !== rules.length) throw new Error(`${bodies.length} rules came of ${rules.length}`);
+      // Several addresses after one -s or -d are as many rules; so are those of a host's name.
+      if (bodies.length !== rules.length)
+        throw new TwillError(
+          'invalid',
+          `the conditions of ${rules.length} make ${bodies.length} rules: give one address to -s and -d, or the match set`,
+        );
       return rules.map((rule, at) => `-A ${ownChain} ${bodies[at]} -j ${conditional.exec(rule)?.[2]}`);
     },
   };

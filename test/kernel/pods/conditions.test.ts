@@ -95,6 +95,7 @@ test('nothing but matches comes with conditions: code 7, and nothing is made or 
       [['--dport', '81'], /conditionsV4: .*destination-port/],
       [['-s', 'nonsense value'], /conditionsV4: .*nonsense value/],
       [['loose'], /conditionsV4: .*loose/],
+      [['-s', '10.0.0.0/8,192.0.2.0/24'], /conditionsV4: the conditions of 1 make 2 rules: give one address/],
       [longConditions('-A TWILL-HP-TRIAL -p tcp -m tcp --dport 8080'), /more than 4096 bytes in one rule/],
     ] as const)
       fails(await call('ADD', { config: { conditionsV4: words } }), 7, message);
@@ -138,5 +139,27 @@ test('conditions that iptables refuses by now close that host port alone, and th
     assert.match(node.log, /a host port is closed: its conditions are refused/);
     assert.equal((await a.call('DEL')).status, 0);
     assert.equal(await fetchFrom(node.namespace, '127.0.0.1', 8081), 'b');
+  });
+});
+
+test('pods with conditions that come at once, or while another is checked, do not disturb each other', async () => {
+  await withCniNode(async (node) => {
+    const config = (at: number): object => ({
+      conditionsV4: ['-m', 'mark', '!', '--mark', `${at}`],
+      runtimeConfig: { portMappings: [{ hostPort: 8080 + at, containerPort: 80 }] },
+    });
+    const { call, result } = await node.added({ config: config(0) });
+    const containers = [];
+    for (let at = 1; at <= 6; at++) containers.push(await node.container(config(at)));
+    const outcomes = await Promise.all(
+      containers.flatMap((container) => [
+        container.call('ADD'),
+        call('CHECK', { config: { ...config(0), prevResult: result } }),
+      ]),
+    );
+    for (const { status, json } of outcomes) assert.equal(status, 0, JSON.stringify(json));
+    const rules = await node.namespace.exec('iptables-nft-save', ['-t', 'nat']);
+    assert.equal(rules.match(/ -j DNAT /g)?.length, 7, rules);
+    assert.doesNotMatch(rules, /TRIAL/);
   });
 });

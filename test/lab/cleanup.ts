@@ -94,6 +94,15 @@ export function markNamespaceFolder(id: string): void {
   if (created || !existsSync(namespaceFolder)) writeFileSync(join(ownerDirectory(id), createdMark), '');
 }
 
+/** The processes of a control group; none where it went meanwhile, as its container did. */
+function membersOf(group: string): number[] {
+  try {
+    return readFileSync(join(group, 'cgroup.procs'), 'utf8').split('\n').map(Number);
+  } catch {
+    return [];
+  }
+}
+
 /** Everything that runs in one of the namespaces or control groups, or was started with the owner's id in its environment. */
 function listProcesses(id: string): number[] {
   const namespaces = new Set(
@@ -107,11 +116,7 @@ function listProcesses(id: string): number[] {
   );
   const mark = `${ownerVariable}=${id}`;
   // A container that was killed while it was being made has not got its environment yet.
-  const contained = new Set(
-    listControlGroups(id).flatMap((group) =>
-      readFileSync(join(group, 'cgroup.procs'), 'utf8').split('\n').map(Number),
-    ),
-  );
+  const contained = new Set(listControlGroups(id).flatMap(membersOf));
   return list('/proc')
     .map(Number)
     .filter((pid) => {
@@ -182,7 +187,7 @@ export async function cleanUp(id: string): Promise<void> {
       throw new Error(`lab ${id}: still there: ${[...processes, ...namespaces].join(' ')}`);
     await sleep(processes.length > 0 ? 10 : 0);
   }
-  for (const group of listControlGroups(id)) rmdirSync(group);
+  for (const group of listControlGroups(id)) if (existsSync(group)) rmdirSync(group);
   await removeNamespaceFolder(id);
   rmSync(ownerDirectory(id), { recursive: true, force: true });
 }

@@ -3,10 +3,10 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type ArchiveEntry, writeArchive } from './cpio.ts';
 import { root } from './files.ts';
+import { sharedGuard } from './guard.ts';
 
 /** Where tools/debian.mjs unpacks Debian's kernel. */
 const kernelFolder = join(root, 'node_modules/.cache/debian-kernel');
@@ -102,7 +102,8 @@ function archive(version: string, command: string, without: readonly string[]): 
  */
 export async function runInMachine(command: string, options: MachineOptions = {}): Promise<string> {
   const [version = ''] = readdirSync(join(kernelFolder, 'lib/modules'));
-  const directory = mkdtempSync(join(tmpdir(), 'twill-machine-'));
+  const guard = await sharedGuard();
+  const directory = mkdtempSync(join(guard.directory, 'machine-'));
   const initrd = join(directory, 'initrd');
   writeFileSync(initrd, archive(version, command, options.without ?? []));
   // No acceleration: it is not there everywhere, and where it is nested it may hang.
@@ -114,20 +115,20 @@ export async function runInMachine(command: string, options: MachineOptions = {}
     '-append',
     `console=${emulated.console} quiet panic=-1 mitigations=off audit=0 ${options.kernel ?? ''}`,
   ];
-  const machine = spawn(emulated.program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  const machine = spawn(emulated.program, args, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: guard.environment,
+  });
   let said = '';
   for (const stream of [machine.stdout, machine.stderr])
     stream.on('data', (chunk: Buffer) => {
       said += chunk.toString();
     });
-  const end = (): void => void machine.kill('SIGKILL');
-  const limit = setTimeout(end, timeLimitMs);
-  process.once('exit', end);
+  const limit = setTimeout(() => machine.kill('SIGKILL'), timeLimitMs);
   try {
     await once(machine, 'close');
   } finally {
     clearTimeout(limit);
-    process.removeListener('exit', end);
     rmSync(directory, { recursive: true, force: true });
   }
   if (!/^status: 0\r?$/m.test(said)) throw new Error(`the machine did not do its work:\n${said}`);

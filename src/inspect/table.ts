@@ -1,4 +1,4 @@
-import { oneLine } from '../model/text.ts';
+import { oneLine, wrapText } from '../model/text.ts';
 
 /** Characters of a cell. */
 const LONGEST_CELL = 200;
@@ -30,19 +30,6 @@ export interface TableOptions {
   readonly width?: number;
   /** Without the line of names above. */
   readonly headless?: boolean;
-}
-
-/** Breaks a text at its spaces into lines of at most `width` characters; a longer word has a line of its own. */
-export function wrapText(text: string, width: number): string[] {
-  const lines: string[] = [];
-  let line = '';
-  for (const word of text.split(' ')) {
-    if (line !== '' && line.length + 1 + word.length > width) {
-      lines.push(line);
-      line = word;
-    } else line = line === '' ? word : `${line} ${word}`;
-  }
-  return [...lines, line];
 }
 
 /** The least that the last column gets, however wide the others are. */

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { screenOf } from '../../../src/inspect/output.ts';
-import { type Cell, colourPaint, formatTable, wrapText } from '../../../src/inspect/table.ts';
+import { type Cell, colourPaint, formatTable } from '../../../src/inspect/table.ts';
+import { wrapText } from '../../../src/model/text.ts';
 
 const rows: readonly (readonly Cell[])[] = [
   [

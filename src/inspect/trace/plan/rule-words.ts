@@ -1,12 +1,12 @@
+import { ruleWords } from '../../../model/rule-words.ts';
+
 /** A rule as iptables-save prints it, taken apart word by word. */
 export class RuleWords {
   private readonly words: readonly string[];
   private at = 0;
 
   constructor(text: string) {
-    this.words = Array.from(text.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g), ([, quoted, word]) =>
-      quoted === undefined ? word! : quoted.replace(/\\(.)/g, '$1'),
-    );
+    this.words = ruleWords(text);
   }
 
   get done(): boolean {

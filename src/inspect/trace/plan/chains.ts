@@ -178,20 +178,28 @@ export function walkChain(walk: Walk, chain: string, start: State): Outcome[] {
   return new ChainWalk(walk, chain, 0).run(start);
 }
 
-/** A statement that lets through, or not. `unknown` names what decides: both ways are walked. */
-export type Match = boolean | { readonly unknown: string };
+/**
+ * A statement that lets through, or not. `unknown` names what decides: both ways are walked. `negated`: it lets through
+ * where that does not hold.
+ */
+export type Match = boolean | { readonly unknown: string; readonly negated?: boolean };
 
 export function matching(match: (state: State, surroundings: Surroundings) => Match): Statement {
   return (state, surroundings) => {
     const result = match(state, surroundings);
     if (result === true) return [{ kind: 'next', state }];
     if (result === false) return [{ kind: 'skip', state }];
-    return bothWays(state, result.unknown);
+    const ways = bothWays(state, result.unknown);
+    return result.negated === true ? ways.map(opposite) : ways;
   };
 }
 
+type Way = Extract<Effect, { kind: 'next' | 'skip' }>;
+
+const opposite = ({ kind, state }: Way): Way => ({ kind: kind === 'next' ? 'skip' : 'next', state });
+
 /** Both ways, each under its condition. */
-export function bothWays(state: State, condition: string): Effect[] {
+export function bothWays(state: State, condition: string): Way[] {
   const holds = `if ${condition}`;
   const fails = `unless ${condition}`;
   // What was supposed before holds for the rest of the way.

@@ -18,7 +18,7 @@ function packetMatch(read: (words: RuleWords) => (packet: Packet) => Match): Rea
 }
 
 function turned(match: Match, negated: boolean): Match {
-  if (typeof match === 'object') return negated ? { unknown: `not ${match.unknown}` } : match;
+  if (typeof match === 'object') return { ...match, negated };
   return match !== negated;
 }
 
@@ -140,14 +140,21 @@ function recent(words: RuleWords, before: boolean): Statement {
 }
 
 function setMatch(words: RuleWords, negated: boolean): Statement {
-  const [name, sides] = [words.next(), words.next().split(',')];
-  words.unknown();
+  const [name, written] = [words.next(), words.next()];
+  const counted = words.unknown();
+  const [first, second, third] = written
+    .split(',')
+    .map((side) => (side === 'src' ? 'source' : 'destination'));
   return matching(({ packet }, { ipset }) => {
-    const [first, second] = sides.map((side) => (side === 'src' ? 'source' : 'destination'));
     const port = second === 'source' ? packet.sourcePort : packet.port;
-    const entry = second === undefined ? packet[first!] : `${packet[first!]},${packet.protocol}:${port ?? 0}`;
-    const found = ipset(name, entry);
-    return turned(found ?? { unknown: `ipset ${name} has ${entry}` }, negated);
+    const entry =
+      second === undefined ? packet[first!] : `${packet[first!]},${packet.protocol}:${port ?? 'any'}`;
+    // Without the port nobody can be asked, nor about sets of more than that, or what their counters say.
+    const isTold =
+      third === undefined && counted.length === 0 && (second === undefined || port !== undefined);
+    const found = isTold ? ipset(name, entry) : undefined;
+    const what = [`ipset ${name} has ${entry}`, ...counted].join(' ');
+    return turned(found ?? { unknown: what }, negated);
   });
 }
 

@@ -31,18 +31,23 @@ function readMatches(words: RuleWords, isChain: (name: string) => boolean): Stat
       const name = words.next();
       const module = modules[name];
       if (module !== undefined) statements.push(module(words, negated));
-      else if (!isKnown(words)) statements.push(unknownMatch(['-m', name, ...words.unknown()].join(' ')));
+      else if (!isKnown(name, words))
+        statements.push(unknownMatch(['-m', name, ...words.unknown()].join(' ')));
     } else {
       const option = options[word];
       if (option !== undefined) statements.push(option(words, negated));
-      else statements.push(unknownMatch([word, ...words.unknown()].join(' ')));
+      else statements.push(unknownMatch([...(negated ? ['!'] : []), word, ...words.unknown()].join(' ')));
     }
   }
   return statements;
 }
 
+/** Modules that stand without options, and decide by the packet all the same. */
+const selfWilled = new Set(['ah', 'dst', 'esp', 'frag', 'hbh', 'ipv6header', 'rpfilter', 'rt', 'socket']);
+
 /** Whether what follows a module's name is an option of the table; modules may also stand without any. */
-function isKnown(words: RuleWords): boolean {
+function isKnown(module: string, words: RuleWords): boolean {
+  if (selfWilled.has(module)) return false;
   const word = words.peek();
   return word === undefined || word === '!' || /^-[a-z]$/.test(word) || options[word] !== undefined;
 }

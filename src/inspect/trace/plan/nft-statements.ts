@@ -12,7 +12,7 @@ import {
   skip,
   withValues,
 } from './nft-effects.ts';
-import { classNumber, holds, type Json, type Value } from './nft-texts.ts';
+import { classNumber, holds, isConstant, type Json, type Value } from './nft-texts.ts';
 import { dnat, masquerade, redirect, snat } from './nft-translations.ts';
 import { absent, type Evaluation, evaluate, mapped, namedElement, unknown } from './nft-values.ts';
 import { type State, withDoubt, withPacket, withShare } from './state.ts';
@@ -52,7 +52,7 @@ function match(written: Json, context: NftContext): Statement {
     const seen = evaluation(state, surroundings, context);
     const found = evaluate(left, seen);
     if (found === absent) return skip(state);
-    if (found === unknown)
+    if (found === unknown || !isConstant(right))
       return bothWays(state, `${describe(left)} ${op} ${describe(right)}, which this program cannot tell`);
     let share = fraction(0, 1);
     for (const one of found) if (compare(String(op), one.value, right, seen)) share = plus(share, one.share);
@@ -149,6 +149,9 @@ const idle = new Set([
   'last',
 ]);
 
+/** Statements that end their rule where they do not let a packet on; all others may end the packet. */
+const limits = new Set(['limit', 'quota', 'ct count']);
+
 /** @param written a statement; those that nft has no JSON for are text */
 export function nftStatement(written: Json, context: NftContext): Statement {
   // `update @set { … }` and its kind: what they remember is for later packets.
@@ -157,6 +160,12 @@ export function nftStatement(written: Json, context: NftContext): Statement {
   if (idle.has(name)) return next;
   const make = makers[name];
   if (make !== undefined) return make(about, context);
+  const isMatch = limits.has(name) || (name === 'xt' && fieldsOf(about).type === 'match');
   return (state) =>
-    bothWays(state, `"${describe(written)}" lets it on, which this program does not understand`);
+    bothWays(state, `"${describe(written)}" lets it on, which this program does not understand`).map(
+      (effect) =>
+        isMatch || effect.kind === 'next'
+          ? effect
+          : { kind: 'verdict', verdict: 'drop', state: effect.state },
+    );
 }

@@ -41,6 +41,15 @@ function rangeNumber(text: string): bigint | undefined {
   return /^[0-9a-f:.]+$/i.test(text) ? addressValue(text) : undefined;
 }
 
+const constants: readonly string[] = ['set', 'elem', 'prefix', 'range', 'concat'];
+
+/** Whether a rule compares with what stands in it, and not with what another expression says of the packet. */
+export function isConstant(written: Json): boolean {
+  if (written === null || typeof written !== 'object') return written !== null;
+  if (Array.isArray(written)) return written.every(isConstant);
+  return Object.keys(written).every((name) => constants.includes(name));
+}
+
 /** Whether what a rule writes (a value, prefix, range, or several of them) holds for a value. */
 export function holds(written: Json, value: Value): boolean {
   if (written === null) return false;

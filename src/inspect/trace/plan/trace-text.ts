@@ -1,4 +1,4 @@
-import { wrapText } from '../../../model/text.ts';
+import { oneLine, wrapText } from '../../../model/text.ts';
 import type { ProbeAnswer, TraceAnswer, TraceEnd, TracePart, TraceWay } from './answer.ts';
 import { endText } from './packet.ts';
 import type { Step } from './state.ts';
@@ -42,7 +42,7 @@ class Writer {
   line(text: string, indent = 0, tone?: Parameters<Mark>[1]): void {
     const { paint, width } = this.options;
     const room = Math.max(30, width - indent);
-    for (const [index, part] of wrapText(text, room - 2).entries()) {
+    for (const [index, part] of wrapText(oneLine(text), room - 2).entries()) {
       const pad = ' '.repeat(index === 0 ? indent : indent + 2);
       this.lines.push(`${pad}${tone === undefined ? part : paint(part, tone)}`);
     }
@@ -63,7 +63,7 @@ class Writer {
     this.where = step.where;
     const label = (step.kind === 'rule' || step.kind === 'policy' ? step.table : step.kind) ?? '';
     const left = indent + 2 + LABEL;
-    for (const [index, part] of wrapText(stepText(step), width - left).entries()) {
+    for (const [index, part] of wrapText(oneLine(stepText(step)), width - left).entries()) {
       const head = index === 0 ? paint(label.padEnd(LABEL), 'faint') : ' '.repeat(LABEL);
       this.lines.push(`${' '.repeat(indent + 2)}${head}${part}`);
     }

@@ -8,7 +8,7 @@ export function addTraceCommand(program: Command): void {
     program,
     'trace',
     'show the way of a packet, and of its answer, through rules, routes and devices as they stand in the kernel',
-    '0 it arrives by every way, 1 it dies by some, 2 that depends on what is not understood, 3 could not look',
+    '0 it arrives by every way, 1 it dies by some, 2 that depends on what is not understood or could not be read, 3 could not look',
   )
     .argument('<from>', 'a pod, the node, an address, or "outside"')
     .argument('<to>', 'a pod, Service, node or address, with ":PORT" behind it; or "outside"')

@@ -7,7 +7,7 @@ import { run } from './process.ts';
  * What nft says where there is no such table: also a kernel without nf_tables has none, on which only iptables-legacy works
  * (nfnetlink answers EINVAL for a subsystem that it does not have).
  */
-const noTable = /No such file or directory|cache initialization failed: Invalid argument/;
+export const noTable = /No such file or directory|cache initialization failed: Invalid argument/;
 
 /**
  * What `nft list table` prints; undefined when there is no such table.

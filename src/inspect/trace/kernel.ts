@@ -59,12 +59,14 @@ export class Kernel {
     return turn.value;
   }
 
-  /** What of the rules that were walked could not be read. */
-  unread(): string[] {
+  /** What of the rules was not walked, or could not be read. */
+  missed(): Pick<RuleSet, 'unread' | 'failures'> {
     const sets = [...this.answers].flatMap(([key, answer]) =>
       key.startsWith('rules ') ? [answer as RuleSet] : [],
     );
-    return [...new Set(sets.flatMap(({ unread }) => unread))];
+    const unread = [...new Set(sets.flatMap((set) => set.unread))];
+    const failures = [...new Set(sets.flatMap((set) => set.failures))];
+    return { unread, failures };
   }
 
   private async answer(question: Question): Promise<unknown> {

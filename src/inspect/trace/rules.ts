@@ -1,4 +1,5 @@
 import { inNetns, type Netns } from '../../kernel/netns.ts';
+import { noTable } from '../../kernel/nft.ts';
 import { type RunResult, run } from '../../kernel/process.ts';
 import type { Family } from '../../model/address.ts';
 import { isTwillError } from '../../model/error.ts';
@@ -30,6 +31,18 @@ const iptablesTables = new Set(['raw', 'mangle', 'nat', 'filter', 'security']);
 interface Tables {
   readonly chains: NftTable['chains'];
   readonly unread: readonly string[];
+  readonly failures: readonly string[];
+}
+
+const nothing: Tables = { chains: [], unread: [], failures: [] };
+
+/** A kernel that lacks the interface that a program speaks has no rules there. */
+const lacking = /Protocol not supported|generation id: Invalid argument|Table does not exist/;
+
+/** What cannot be read is not empty: `none` is what the program says where there is nothing. */
+function failureOf(command: string, result: RunResult, none: RegExp): string[] {
+  if (result.status === 0 || none.test(result.stderr)) return [];
+  return [`${command}: ${result.stderr.trim() || `status ${result.status}`}`];
 }
 
 async function readNftTable(netns: Netns | undefined, family: string, name: string): Promise<Tables> {
@@ -38,10 +51,13 @@ async function readNftTable(netns: Netns | undefined, family: string, name: stri
     runIn(netns, 'nft', ['-j', '-t', ...list]),
     runIn(netns, 'nft', ['-a', '-t', ...list]),
   ]);
+  if (document === undefined || print === undefined) return nothing;
   // One that goes meanwhile has nothing to say.
-  if (document?.status !== 0 || print === undefined) return { chains: [], unread: [] };
+  if (document.status !== 0)
+    return { ...nothing, failures: failureOf(`nft ${list.join(' ')}`, document, noTable) };
   const { chains, elsewhere } = parseNftTable(family, name, document.stdout, print.stdout);
-  return { chains, unread: elsewhere.map((chain) => `chain ${chain} of nftables table ${family} ${name}`) };
+  const unread = elsewhere.map((chain) => `chain ${chain} of nftables table ${family} ${name}`);
+  return { chains, unread, failures: [] };
 }
 
 /** @param printed names of those that iptables-nft has printed */
@@ -51,7 +67,8 @@ async function readNft(
   printed: ReadonlySet<string>,
 ): Promise<Tables> {
   const list = await runIn(netns, 'nft', ['-j', 'list', 'tables']);
-  if (list?.status !== 0) return { chains: [], unread: [] };
+  if (list === undefined) return { ...nothing, unread: ["tables of nftables ('nft' is not installed)"] };
+  if (list.status !== 0) return { ...nothing, failures: failureOf('nft list tables', list, noTable) };
   const items = (JSON.parse(list.stdout) as { nftables: { table?: { family: string; name: string } }[] })
     .nftables;
   const other = family.nft === 'ip' ? 'ip6' : 'ip';
@@ -62,7 +79,11 @@ async function readNft(
     return isPrinted ? [] : [table];
   });
   const read = await Promise.all(wanted.map((table) => readNftTable(netns, table.family, table.name)));
-  return { chains: read.flatMap(({ chains }) => chains), unread: read.flatMap(({ unread }) => unread) };
+  return {
+    chains: read.flatMap(({ chains }) => chains),
+    unread: read.flatMap(({ unread }) => unread),
+    failures: read.flatMap(({ failures }) => failures),
+  };
 }
 
 /** The entry that a set or map has for a key. @param set `FAMILY TABLE NAME` */
@@ -81,12 +102,14 @@ export async function readRules(netns: Netns | undefined, family: Family): Promi
   const saved = await Promise.all(
     variants.map((variant) => runIn(netns, `${family.iptables}-${variant}-save`, ['-c'])),
   );
-  const tables = saved.flatMap((result, index) => {
-    const program = `iptables-${variants[index]!}` as const;
-    if (result === undefined || result.status !== 0) return [];
-    return parseSavedTables(result.stdout, program);
-  });
+  const tables = saved.flatMap((result, index) =>
+    result?.status === 0 ? parseSavedTables(result.stdout, `iptables-${variants[index]!}`) : [],
+  );
+  const failures = saved.flatMap((result, index) =>
+    result === undefined ? [] : failureOf(`${family.iptables}-${variants[index]!}-save`, result, lacking),
+  );
   const printed = new Set(tables.filter(({ program }) => program === 'iptables-nft').map(({ name }) => name));
   const nft = await readNft(netns, family, printed);
-  return ruleSet([...iptablesChains(tables), ...nft.chains], nft.unread);
+  const chains = [...iptablesChains(tables), ...nft.chains];
+  return ruleSet(chains, nft.unread, [...failures, ...nft.failures]);
 }

@@ -189,9 +189,8 @@ export async function tracePacket(from: string, to: string, flags: TraceFlags): 
       nodes: names.nodes,
     };
     const walked = await kernel.run(walk(asked));
-    const unread = kernel.unread().map((one) => `${one}: not walked`);
-    const notes = [...names.notes, ...unread];
-    const answer = traceAnswer({ from: end, to: target, protocol, notes }, walked);
+    const { notes } = names;
+    const answer = traceAnswer({ from: end, to: target, protocol, notes }, walked, kernel.missed());
     if (flags.probe !== true) return answer;
     const netns = sender.kind === 'inside' ? (await spaces.get(sender.space)).netns : undefined;
     return { ...answer, probe: await probe(netns, asked, answer) };

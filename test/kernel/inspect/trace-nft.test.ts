@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import type { TraceAnswer } from '../../../src/inspect/trace/plan/answer.ts';
+import { twillProgram } from '../../lab/files.ts';
 import type { LabNode } from '../../lab/node.ts';
 import type { Place } from '../../lab/place.ts';
 import { ServiceLab } from '../../lab/service-lab.ts';
@@ -166,4 +168,21 @@ test('a policy, a translation to one of several, and what is not understood', as
       ['left', 1],
     ]);
   });
+});
+
+test('rules that cannot be read may hold anything: without the right to read them nothing is said to arrive', async () => {
+  const asked = ['trace', client.ipv4, `${far.ipv4}:8080`, '--socket', node.cniSocket, '-o', 'json'];
+  const confined = [
+    '--bounding-set',
+    '-net_admin',
+    '--inh-caps',
+    '-net_admin',
+    process.execPath,
+    twillProgram,
+  ];
+  const { status, stdout } = await node.namespace.run('setpriv', [...confined, ...asked]);
+  const { verdict, notes } = JSON.parse(stdout) as TraceAnswer;
+  assert.match(notes.join('\n'), /rules could not be read: iptables-nft-save: .*Permission denied/);
+  assert.match(notes.join('\n'), /rules could not be read: nft list tables: .*Operation not permitted/);
+  assert.deepEqual([verdict, status], ['unknown', 2]);
 });

@@ -1,5 +1,6 @@
 /** What `twill trace` says: the shape of `-o json`. What is taken out of it, or means something else, raises `version`. */
 import { fractionNumber, fractionText } from './fraction.ts';
+import type { RuleSet } from './hooks.ts';
 import type { Ending } from './journey.ts';
 import type { Protocol } from './packet.ts';
 import { innermost, type Step, stepsOf } from './state.ts';
@@ -48,7 +49,7 @@ export interface TraceAnswer {
   readonly from: TraceEnd;
   readonly to: TraceEnd;
   readonly protocol: Protocol;
-  /** `unknown`: it depends on what was not understood whether it dies. */
+  /** `unknown`: it depends on what was not understood, or could not be read, whether it dies. */
   readonly verdict: 'delivered' | 'dies' | 'unknown';
   /** What to know about the answer itself: who was not there to be asked, what could not be read. */
   readonly notes: readonly string[];
@@ -115,11 +116,20 @@ export function verdictOf(ways: readonly TraceWay[]): TraceAnswer['verdict'] {
   return ways.some((way) => fails(way) || isUnsure(way)) ? 'unknown' : 'delivered';
 }
 
+/** @param missed what of the rules was not walked, or could not be read */
 export function traceAnswer(
   asked: Pick<TraceAnswer, 'from' | 'to' | 'protocol' | 'notes'>,
   { ways, source }: Walked,
+  missed: Pick<RuleSet, 'unread' | 'failures'>,
 ): TraceAnswer {
   const shown = ways.map((way) => wayOf(way, source));
   const from = { ...asked.from, address: source };
-  return { version: 1, ...asked, from, verdict: verdictOf(shown), ways: shown };
+  const notes = [
+    ...asked.notes,
+    ...missed.failures.map((one) => `rules could not be read: ${one}`),
+    ...missed.unread.map((one) => `${one}: not walked`),
+  ];
+  const seen = verdictOf(shown);
+  const verdict = seen === 'delivered' && missed.failures.length > 0 ? 'unknown' : seen;
+  return { version: 1, ...asked, notes, from, verdict, ways: shown };
 }

@@ -18,8 +18,10 @@ export interface BaseChain {
 /** All rules of one namespace and family: what each hook walks, in the kernel's order. */
 export interface RuleSet {
   readonly hooks: Readonly<Record<Hook, readonly BaseChain[]>>;
-  /** What of it could not be read. */
+  /** What of it is not walked. */
   readonly unread: readonly string[];
+  /** What of it could not be read, and why: nobody knows what stands there. */
+  readonly failures: readonly string[];
 }
 
 /** Priorities of the hooks (enum nf_ip_hook_priorities). */
@@ -57,6 +59,7 @@ export function iptablesChains(
 export function ruleSet(
   chains: readonly { readonly hook: Hook; readonly base: BaseChain }[],
   unread: readonly string[],
+  failures: readonly string[] = [],
 ): RuleSet {
   const of = (hook: Hook): BaseChain[] =>
     chains
@@ -70,7 +73,7 @@ export function ruleSet(
     output: of('output'),
     postrouting: of('postrouting'),
   };
-  return { hooks, unread };
+  return { hooks, unread, failures };
 }
 
 const samePort = (a: number | undefined, b: number | undefined): boolean =>

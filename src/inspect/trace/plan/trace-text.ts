@@ -132,7 +132,8 @@ function summary({ verdict, ways }: TraceAnswer): string {
   );
   const count = ways.length === 1 ? 'the one way' : `all of ${ways.length} ways`;
   if (verdict === 'delivered') return `ARRIVES, by ${count}`;
-  if (verdict === 'unknown') return 'CANNOT BE TOLD: it depends on what was not understood, see below';
+  if (verdict === 'unknown')
+    return 'CANNOT BE TOLD: it depends on what was not understood or could not be read, see below';
   return dead.length === ways.length ? `DIES, by ${count}` : `DIES by ${dead.length} of ${ways.length} ways`;
 }
 

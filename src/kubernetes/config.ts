@@ -150,6 +150,8 @@ function findServers(
     const servers = urls
       .filter((url) => url !== '')
       .map((url) => ({ url: checkServer(url, 'the URL of the API server'), why: 'given' }));
+    if (servers.length === 0)
+      throw new TwillError('invalid', `no URL of an API server is in '${master}': give https://HOST:PORT`);
     return { servers: distinctServers(servers), problems: [] };
   }
   const url = checkServer(configured, `${where}: its server`);

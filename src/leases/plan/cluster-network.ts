@@ -36,9 +36,12 @@ export function kubeadmPodNetworks(configuration: unknown): string[] {
 export function withClusterNetworks(text: string, networks: readonly string[]): string {
   const value = leavesNetworkOpen(text) ? asObject(text) : undefined;
   if (value === undefined || networks.length === 0) return text;
-  const of = (name: string): string | undefined =>
-    networks.find((network) => parsePrefix(network).family.name === name);
-  const [v4, v6] = [of('ipv4'), of('ipv6')];
+  // A family that is switched off stays off, whatever the cluster has.
+  const of = (name: string, enable: string): string | undefined =>
+    goField(value, enable) === false
+      ? undefined
+      : networks.find((network) => parsePrefix(network).family.name === name);
+  const [v4, v6] = [of('ipv4', 'EnableIPv4'), of('ipv6', 'EnableIPv6')];
   return JSON.stringify({
     ...value,
     ...(v4 === undefined ? { EnableIPv4: false } : { Network: v4 }),

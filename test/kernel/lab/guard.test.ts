@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { listNamespaces, ownerDirectory, ownerVariable } from '../../lab/cleanup.ts';
+import { listNamespaces } from '../../lab/cleanup.ts';
+import { killRun } from '../../lab/killed-run.ts';
 import { waitFor } from '../../lab/wait.ts';
 
 const modules = join(import.meta.dirname, '../../lab');
@@ -51,67 +52,8 @@ test('an owner that is killed while a namespace of its waits to be made leaves n
   }
 });
 
-function parentOf(pid: number): number {
-  try {
-    return Number(/^PPid:\t(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
-  } catch {
-    return -1; // it ended meanwhile
-  }
-}
-
-/** Numbers of the processes that the test says yes to, by their environment and command line. */
-function find(yes: (environment: readonly string[], words: readonly string[]) => boolean): number[] {
-  return readdirSync('/proc')
-    .filter((pid) => {
-      try {
-        const read = (name: string): string[] => readFileSync(`/proc/${pid}/${name}`, 'latin1').split('\0');
-        return /^\d+$/.test(pid) && yes(read('environ'), read('cmdline'));
-      } catch {
-        return false; // it ended meanwhile
-      }
-    })
-    .map(Number);
-}
-
-test('a run of tests that is killed leaves no process, namespace or file, whatever its tests had made', async () => {
-  const runner = join(modules, '../run.js');
-  // Else it takes itself for a part of this test, and runs nothing.
-  const { NODE_TEST_CONTEXT: _, ...env } = process.env;
-  for (const filter of [
-    'kernel/pods/conformance/gc',
-    'kernel/services/servers',
-    'unit/pods/install',
-    'e2e/hosts',
-  ]) {
-    const child = spawn(process.execPath, [runner, filter], { stdio: 'ignore', env });
-    const ids = new Set<string>();
-    try {
-      const [guard] = await waitFor('the guard of the run', async () => {
-        const found = find((_, words) => words[1]?.endsWith('guard-process.js') === true);
-        const own = found.filter((pid) => parentOf(pid) === child.pid);
-        return own.length > 0 && own;
-      });
-      const id = readFileSync(`/proc/${guard}/cmdline`, 'latin1').split('\0')[2]!;
-      ids.add(id);
-      const marked = (): number[] => find((environment) => environment.includes(`${ownerVariable}=${id}`));
-      // Folders of the tests lie in the run's, or in those of guards of their own.
-      await waitFor('a test to run', async () => {
-        for (const pid of find((_, words) => words[1]?.endsWith('guard-process.js') === true))
-          if (marked().includes(parentOf(pid)))
-            ids.add(readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0')[2]!);
-        return filter.startsWith('unit') ? marked().length > 0 : ids.size > 1;
-      });
-      child.kill('SIGKILL');
-      await waitFor(`all of ${filter} to go`, async () =>
-        [...ids].every(
-          (one) =>
-            !existsSync(ownerDirectory(one)) &&
-            listNamespaces(one).length === 0 &&
-            find((environment) => environment.includes(`${ownerVariable}=${one}`)).length === 0,
-        ),
-      );
-    } finally {
-      child.kill('SIGKILL');
-    }
-  }
-});
+for (const filter of ['kernel/pods/conformance/gc', 'kernel/services/servers', 'unit/pods/install'])
+  test(`a run of tests that is killed leaves no process, namespace or file, whatever its tests had made: ${filter}`, () =>
+    killRun(filter, ({ marked, owners }) =>
+      filter.startsWith('unit') ? marked((words) => words.length > 0).length > 0 : owners > 1,
+    ));

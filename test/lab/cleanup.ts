@@ -59,10 +59,6 @@ function list(folder: string): string[] {
   }
 }
 
-function isFolder(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
-}
-
 /** The ids of all owners that have a directory on this machine. */
 export function listOwners(): string[] {
   const name = directoryPrefix.slice('/tmp/'.length);
@@ -148,15 +144,18 @@ async function removeNamespaceFolder(id: string): Promise<void> {
   await run('flock', ['/run', 'sh', '-c', script]);
 }
 
+/** A folder's own folders: in the kernel's file systems all else are files. */
+function foldersIn(folder: string): string[] {
+  try {
+    const entries = readdirSync(folder, { withFileTypes: true });
+    return entries.filter((entry) => entry.isDirectory()).map(({ name }) => join(folder, name));
+  } catch {
+    return []; // it went meanwhile
+  }
+}
+
 function withChildren(group: string): string[] {
-  const names = list(group).filter((name) => !name.includes('.')); // the others are the kernel's files
-  return [
-    ...names
-      .map((name) => join(group, name))
-      .filter(isFolder)
-      .flatMap(withChildren),
-    group,
-  ];
+  return [...foldersIn(group).flatMap(withChildren), group];
 }
 
 /** The control groups of an owner's containers, in the one hierarchy or in each of the older kind, children first. */

@@ -1,8 +1,8 @@
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import type { ApiObject } from '../../lab/kube-api.ts';
 import { NamespacedKubeApi } from '../../lab/kube-api-client.ts';
 import type { Lab } from '../../lab/lab.ts';
+import type { KubeAssets } from '../../lab/real/assets.ts';
+import { KubeApiServer } from '../../lab/real/kube-apiserver.ts';
 
 export interface KubeNode extends ApiObject {
   readonly metadata: ApiObject['metadata'] & { readonly annotations?: Record<string, string> };
@@ -44,8 +44,8 @@ export const flannelAnnotations = (third: number): Record<string, string> => ({
 
 /** The nodes of a Kubernetes API, as the tests set and read them. */
 export interface KubeNodes {
-  /** How agents reach the API. */
-  readonly agentArgs: readonly string[];
+  /** How the agent of a node reaches the API. */
+  agentArgs(node: string): Promise<readonly string[]>;
   /** Creates the node, or makes it as given. */
   put(node: KubeNode): Promise<void>;
   delete(name: string): Promise<void>;
@@ -82,7 +82,7 @@ export async function kubeRequest(
 export async function ownKubeApi(lab: Lab): Promise<KubeNodes> {
   const api = await NamespacedKubeApi.start(lab.underlay, '192.0.2.1');
   return {
-    agentArgs: [`--kube-api-url=${api.url}`],
+    agentArgs: async () => [`--kube-api-url=${api.url}`],
     async put(node) {
       const { status, text } = await kubeRequest(lab, `${api.url}/api/v1/nodes/${node.metadata.name}`);
       // A podCIDR that is set cannot be changed.
@@ -99,17 +99,40 @@ export async function ownKubeApi(lab: Lab): Promise<KubeNodes> {
   };
 }
 
-/** A kubeconfig with a token. @returns its path */
-export function writeKubeconfig(lab: Lab, server: string, ca: string, token: string): string {
-  const path = join(lab.dir, 'kubeconfig');
-  const config = {
-    apiVersion: 'v1',
-    kind: 'Config',
-    clusters: [{ name: 'lab', cluster: { server, 'certificate-authority': ca } }],
-    users: [{ name: 'agent', user: { token } }],
-    contexts: [{ name: 'lab', context: { cluster: 'lab', user: 'agent' } }],
-    'current-context': 'lab',
+/** A real kube-apiserver: agents may there what daemonset.yaml says, with the tokens of pods on their nodes. */
+export async function realKubeApi(lab: Lab, assets: KubeAssets): Promise<KubeNodes> {
+  const api = await KubeApiServer.start(lab, assets);
+  await api.applyFile('daemonset.yaml');
+  const nodes = '/api/v1/nodes';
+  const merge = 'application/merge-patch+json';
+  const remove = async (name: string): Promise<void> => {
+    await api.must('DELETE', `${nodes}/${name}`);
   };
-  writeFileSync(path, JSON.stringify(config), { mode: 0o600 });
-  return path;
+  return {
+    async agentArgs(node) {
+      const token = await api.tokenOf('twill-agent', node);
+      return [`--kubeconfig-file=${api.kubeconfig(`agent-of-${node}`, token)}`];
+    },
+    read: async (name) => JSON.parse(await api.must('GET', `${nodes}/${name}`)) as KubeNode,
+    delete: remove,
+    async put(node) {
+      const { name, annotations } = node.metadata;
+      const { status, text } = await api.call('GET', `${nodes}/${name}`);
+      const standing = status === 200 ? (JSON.parse(text) as KubeNode) : undefined;
+      if (standing !== undefined && samePodCidrs(standing, node)) {
+        await api.must('PATCH', `${nodes}/${name}`, annotationsPatch(standing, node), { type: merge });
+        return;
+      }
+      // A podCIDR that is set cannot be changed.
+      if (standing !== undefined) await remove(name);
+      const { spec, status: reported } = node;
+      await api.must('POST', nodes, {
+        apiVersion: 'v1',
+        kind: 'Node',
+        metadata: { name, annotations },
+        spec,
+      });
+      await api.must('PATCH', `${nodes}/${name}/status`, { status: reported }, { type: merge });
+    },
+  };
 }

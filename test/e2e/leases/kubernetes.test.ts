@@ -7,10 +7,17 @@ import { Lab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
 import { servicePort } from '../../lab/place.ts';
 import type { Pod } from '../../lab/pod.ts';
+import { kubeAssets } from '../../lab/real/assets.ts';
 import { healthFlags, readyz } from '../agent/readiness.ts';
 import { kernelState } from '../overlay/state.ts';
-import { kubeAssets, realKubeApi } from './kube-apiserver.ts';
-import { flannel, flannelAnnotations, type KubeNodes, kubeNode, ownKubeApi } from './kube-nodes.ts';
+import {
+  flannel,
+  flannelAnnotations,
+  type KubeNodes,
+  kubeNode,
+  ownKubeApi,
+  realKubeApi,
+} from './kube-nodes.ts';
 
 /** The same checks over every kind of API server. */
 function checks(open: (lab: Lab) => Promise<KubeNodes>): void {
@@ -18,7 +25,7 @@ function checks(open: (lab: Lab) => Promise<KubeNodes>): void {
   let api: KubeNodes;
   let one: LabNode;
   let two: LabNode;
-  let args: string[];
+  let start: (node: LabNode) => Promise<void>;
   let netConfig: string;
 
   const flannelAnnotationsOf = async (name: string): Promise<Record<string, string>> => {
@@ -34,7 +41,7 @@ function checks(open: (lab: Lab) => Promise<KubeNodes>): void {
     api = await open(lab);
     netConfig = join(lab.dir, 'net-conf.json');
     writeFileSync(netConfig, '{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}');
-    args = ['--kube-subnet-mgr', ...api.agentArgs, `--net-config-path=${netConfig}`, ...healthFlags];
+    const args = ['--kube-subnet-mgr', `--net-config-path=${netConfig}`, ...healthFlags];
     const nodes = [
       kubeNode('node1', 1, one.ipv4),
       kubeNode('node2', 2, two.ipv4),
@@ -43,7 +50,10 @@ function checks(open: (lab: Lab) => Promise<KubeNodes>): void {
       kubeNode('broken', 60, '192.0.2.60', { ...flannelAnnotations(60), [`${flannel}/backend-data`]: '{' }),
     ];
     for (const node of nodes) await api.put(node);
-    await Promise.all(lab.nodes.map((node) => node.startAgent([...args, '--log-level=debug'])));
+    start = async (node) => {
+      await node.startAgent([...args, ...(await api.agentArgs(node.name)), '--log-level=debug']);
+    };
+    await Promise.all(lab.nodes.map(start));
   });
   after(() => lab.stop());
 
@@ -245,7 +255,7 @@ function checks(open: (lab: Lab) => Promise<KubeNodes>): void {
     await one.agent!.stop();
     await one.namespace.ip('link delete flannel.1');
     await one.exec('rm', ['-rf', join(one.stateDir, 'vtep-macs.json'), one.subnetFile]);
-    await one.startAgent(args);
+    await start(one);
     assert.equal((await one.exec('cat', ['/sys/class/net/flannel.1/address'])).trim(), mac);
   });
 }
@@ -254,8 +264,6 @@ describe("leases from the Kubernetes API, the tests' own server", () => checks(o
 
 const assets = kubeAssets(process.env);
 if (assets === undefined)
-  process.stdout.write(
-    'NOT RUN: leases from a real kube-apiserver; set TEST_ASSET_KUBE_APISERVER and TEST_ASSET_ETCD for it\n',
-  );
+  process.stdout.write('NOT RUN: leases from a real kube-apiserver; set TEST_ASSET_KUBE_APISERVER for it\n');
 else
   describe('leases from the Kubernetes API, kube-apiserver', () => checks((lab) => realKubeApi(lab, assets)));

@@ -2,10 +2,12 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { ApiObject } from '../../lab/kube-api.ts';
 import { NamespacedKubeApi } from '../../lab/kube-api-client.ts';
+import type { Manifest } from '../../lab/manifests.ts';
 import type { Place } from '../../lab/place.ts';
+import { kubeAssets } from '../../lab/real/assets.ts';
+import { KubeApiServer, pathOf } from '../../lab/real/kube-apiserver.ts';
 import { serviceObject, sliceObject } from '../../lab/service-fixtures.ts';
 import { type ServiceLab, withServiceLab } from '../../lab/service-lab.ts';
-import { kubeAssets, realKubeApi } from '../leases/kube-apiserver.ts';
 
 const clusterIP = '10.96.0.10';
 const target = { protocol: 'tcp', address: clusterIP, port: 80, timeoutMs: 700 } as const;
@@ -28,33 +30,16 @@ async function ownApi({ lab }: ServiceLab): Promise<Api> {
   };
 }
 
-const collections: Readonly<Record<string, string>> = {
-  Service: '/api/v1/namespaces/default/services',
-  EndpointSlice: '/apis/discovery.k8s.io/v1/namespaces/default/endpointslices',
-  Node: '/api/v1/nodes',
-};
-
 async function realApi({ lab }: ServiceLab): Promise<Api> {
-  const { kubeconfig, call } = await realKubeApi(lab, assets!);
-  const request = async (method: string, path: string, body?: object): Promise<void> => {
-    const { status, text } = await call(method, path, body);
-    if (status >= 300) throw new Error(`${method} ${path}: ${status} ${text}`);
-  };
-  const place = (object: Record<string, unknown>): { collection: string; path: string } => {
-    const collection = collections[String(object.kind)]!;
-    return { collection, path: `${collection}/${(object.metadata as { name: string }).name}` };
-  };
+  const api = await KubeApiServer.start(lab, assets!);
+  await api.applyFile('daemonset.yaml');
+  const token = await api.tokenOf('twill-proxy', 'node1');
   return {
-    flags: [`--kubeconfig=${kubeconfig}`],
-    async put(object) {
-      const { collection, path } = place(object);
-      const { status, text } = await call('GET', path);
-      if (status === 404) return request('POST', collection, object);
-      const { resourceVersion } = (JSON.parse(text) as { metadata: { resourceVersion: string } }).metadata;
-      const metadata = { ...(object.metadata as object), resourceVersion };
-      return request('PUT', path, { ...object, metadata });
+    flags: [`--kubeconfig=${api.kubeconfig('proxy', token)}`],
+    put: (object) => api.apply(object as unknown as Manifest),
+    async delete(object) {
+      await api.must('DELETE', pathOf(object as unknown as Manifest));
     },
-    delete: async (object) => request('DELETE', place(object).path),
   };
 }
 
@@ -101,6 +86,6 @@ describe("Services from the Kubernetes API, the tests' own server", () => checks
 const assets = kubeAssets(process.env);
 if (assets === undefined)
   process.stdout.write(
-    'NOT RUN: Services from a real kube-apiserver; set TEST_ASSET_KUBE_APISERVER and TEST_ASSET_ETCD for it\n',
+    'NOT RUN: Services from a real kube-apiserver; set TEST_ASSET_KUBE_APISERVER for it\n',
   );
 else describe('Services from the Kubernetes API, kube-apiserver', () => checks(realApi));

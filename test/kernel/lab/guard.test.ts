@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { listNamespaces } from '../../lab/cleanup.ts';
+import { controlGroupPrefix, listNamespaces } from '../../lab/cleanup.ts';
+import { Guard } from '../../lab/guard.ts';
 import { killRun } from '../../lab/killed-run.ts';
 import { waitFor } from '../../lab/wait.ts';
 
@@ -50,6 +51,17 @@ test('an owner that is killed while a namespace of its waits to be made leaves n
     child.kill('SIGKILL');
     other.kill('SIGKILL');
   }
+});
+
+test('control groups go with their owner, those below them, too, whatever their names', async () => {
+  const guard = await Guard.start();
+  const root = '/sys/fs/cgroup';
+  const hierarchy = existsSync(join(root, 'cgroup.controllers')) ? root : join(root, 'pids');
+  const group = join(hierarchy, `${controlGroupPrefix(guard.id)}node`);
+  // As containerd calls the one of a kubelet's containers.
+  mkdirSync(join(group, 'k8s.io/container'), { recursive: true });
+  await guard.close();
+  assert.ok(!existsSync(group));
 });
 
 for (const filter of ['kernel/pods/conformance/gc', 'kernel/services/servers', 'unit/pods/install'])

@@ -120,7 +120,7 @@ export async function nftServiceDifferences(
     if (desired === undefined) continue;
     found.push(...chainDifferences(desired.chains, standing, family));
     for (const one of allDifferences({ wanted: desired.elements, installed: standing.elements }))
-      found.push(elementDifference(one, family));
+      if (one !== undefined) found.push(elementDifference(one, family));
   }
   return found;
 }

@@ -19,10 +19,13 @@ interface Libc {
   ioctl(fd: number, request: number, argument: unknown): number;
   /** send(2) on a thread of the pool, for a socket whose peer takes its time: rejects never, resolves to its result. */
   sendAside(fd: number, data: Buffer): Promise<number>;
+  /** Likewise recv(2) of what is there: -1 where nothing is. The buffer is written to until then. */
+  recvAside(fd: number, buffer: Buffer): Promise<number>;
 }
 
 const SOL_SOCKET = 1;
 const SO_ATTACH_FILTER = 26;
+const MSG_DONTWAIT = 0x40;
 
 let loaded: Libc | undefined;
 
@@ -30,6 +33,7 @@ let loaded: Libc | undefined;
 export function libc(): Libc {
   if (loaded !== undefined) return loaded;
   const library = koffi.load('libc.so.6');
+  const recv = library.func('long recv(int fd, _Out_ void *buffer, unsigned long length, int flags)');
   const send = library.func('long send(int fd, const void *data, unsigned long length, int flags)');
   // struct sock_fprog
   const program = koffi.struct({ length: 'uint16_t', instructions: 'void *' });
@@ -56,9 +60,7 @@ export function libc(): Libc {
     sendto: library.func(
       'long sendto(int fd, const void *data, unsigned long length, int flags, const void *address, unsigned int size)',
     ) as Libc['sendto'],
-    recv: library.func(
-      'long recv(int fd, _Out_ void *buffer, unsigned long length, int flags)',
-    ) as Libc['recv'],
+    recv: recv as unknown as Libc['recv'],
     execve: library.func(
       'int execve(const char *path, const char **argv, const char **envp)',
     ) as Libc['execve'],
@@ -69,6 +71,12 @@ export function libc(): Libc {
       new Promise((resolve) => {
         send.async(fd, data, data.length, 0, (error: Error | null, sent: number) =>
           resolve(error === null ? Number(sent) : -1),
+        );
+      }),
+    recvAside: (fd, buffer) =>
+      new Promise((resolve) => {
+        recv.async(fd, buffer, buffer.length, MSG_DONTWAIT, (error: Error | null, received: number) =>
+          resolve(error === null ? Number(received) : -1),
         );
       }),
   };

@@ -4,6 +4,7 @@ import type { ElementChange } from '../model/set-element.ts';
 import { NETLINK_NETFILTER } from './netlink/constants.ts';
 import { EventSocket } from './netlink/events.ts';
 import { rulesOfOthers } from './netlink/filter.ts';
+import { ListingSocket } from './netlink/listing.ts';
 import {
   BATCH_MESSAGES,
   type ListedElement,
@@ -122,9 +123,17 @@ class KernelTable implements NftTable {
 
   async elements(set: string, reset: () => void, onElement: (element: ListedElement) => void): Promise<void> {
     const request = this.request(`set ${set}`, (to) => writeElementsRequest(to, this.table, set));
-    await this.dump(request, reset, (payload) => {
-      for (const element of parseElements(payload)) onElement(element);
-    });
+    const listing = this.inside(() => new ListingSocket(NETLINK_NETFILTER));
+    try {
+      await listing.list(request, reset, ({ payload }) => {
+        for (const element of parseElements(payload)) onElement(element);
+      });
+    } catch (error) {
+      if (!isTwillError(error, 'not-found')) throw error;
+      reset();
+    } finally {
+      listing.close();
+    }
   }
 
   async chains(): Promise<readonly ListedChain[]> {

@@ -19,7 +19,8 @@ import { openGuarded } from './overrun.ts';
  * bounded by what fits the default receive buffer (208 KiB, about 768 bytes a reply) even if every message fails.
  */
 const BATCH = 200;
-const DUMP_RETRIES = 5;
+/** A list that the kernel marks as interrupted is asked for again so often. */
+export const DUMP_RETRIES = 5;
 const REPLY_TIMEOUT_MS = 10_000;
 /** A transaction of more bytes keeps the kernel busy for long. */
 const ASIDE_BYTES = 16_384;

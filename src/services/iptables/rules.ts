@@ -3,6 +3,7 @@ import type { Iptables } from '../../kernel/iptables.ts';
 import type { Family } from '../../model/address.ts';
 import { describeError, isTwillError } from '../../model/error.ts';
 import type { Log } from '../../process/log.ts';
+import { Turns } from '../../process/turns.ts';
 import type { FamilyRules, SyncResult } from '../family-rules.ts';
 import { type MissingCounts, MissingLocal } from '../plan/missing-local.ts';
 import { type NodeView, type ServicePortEntry, serviceEntries } from '../plan/table.ts';
@@ -184,8 +185,10 @@ export class ProxyRules implements FamilyRules {
       const reading = readKernel ? this.readKernel() : undefined;
       reading?.catch(() => {});
       let entries = 0;
+      const turns = new Turns();
       for (let index = 0; index < states.length; index++) {
         this.setService(...states[index]!);
+        if (turns.due) await turns.next();
         if (ahead !== undefined && index % BATCH_SERVICES === BATCH_SERVICES - 1)
           entries += await this.putAhead(ahead, reading);
       }

@@ -2,6 +2,7 @@ import type { NftTable } from '../../kernel/nft-table.ts';
 import type { Family } from '../../model/address.ts';
 import { describeError, isTwillError } from '../../model/error.ts';
 import type { Log } from '../../process/log.ts';
+import { Turns } from '../../process/turns.ts';
 import type { FamilyRules, SyncResult } from '../family-rules.ts';
 import { type MissingCounts, MissingLocal } from '../plan/missing-local.ts';
 import { type NodeView, type ServicePortEntry, serviceEntries } from '../plan/table.ts';
@@ -13,6 +14,7 @@ import {
   type Difference,
   differences,
   elementChanges,
+  inOrder,
   inTransactions,
 } from './plan/changes.ts';
 import { entrances, type SetName, setNames } from './plan/names.ts';
@@ -55,6 +57,8 @@ export class NftRules implements FamilyRules {
   private node: NodeView;
   private render: RenderOptions;
   private hasRead = false;
+  /** Services whose state is not in the ruleset yet. */
+  private readonly waiting = new Map<string, ServiceState>();
   private readonly refused = new Map<string, string>();
 
   constructor(options: NftRulesOptions) {
@@ -133,10 +137,14 @@ export class NftRules implements FamilyRules {
   ): Promise<SyncResult> {
     const readKernel = full || this.installed === undefined;
     const tally: Tally = { bytes: 0, transactions: 0 };
+    // Who gives them gives each once, also when the kernel cannot be read just now.
+    for (const [key, state] of states) this.waiting.set(key, state);
     try {
       const standing = readKernel ? await readStanding(this.options.table) : undefined;
-      if (standing !== undefined) this.takeOver(standing);
-      for (const [key, state] of states) this.setService(key, state);
+      const isFirst = standing !== undefined && !this.hasRead;
+      if (isFirst) this.ruleset.adopt(standing);
+      await this.setServices();
+      if (isFirst) this.options.onStanding?.(standing);
       await (standing === undefined ? this.write(undefined, tally) : this.writeAll(standing, tally));
       return { full: readKernel, ...tally, entries: 0 };
     } catch (error) {
@@ -145,10 +153,13 @@ export class NftRules implements FamilyRules {
     }
   }
 
-  private takeOver(standing: StandingRules): void {
-    if (this.hasRead) return;
-    this.options.onStanding?.(standing);
-    this.ruleset.adopt(standing);
+  private async setServices(): Promise<void> {
+    const turns = new Turns();
+    for (const [key, state] of this.waiting) {
+      this.waiting.delete(key);
+      this.setService(key, state);
+      if (turns.due) await turns.next();
+    }
   }
 
   private setService(key: string, state: ServiceState): void {
@@ -205,8 +216,12 @@ export class NftRules implements FamilyRules {
     const state = { wanted: this.ruleset.elements, installed };
     const wanted = this.wantedChains;
     await chains.write(wanted, false, tally);
-    const found = standing === undefined ? differences(touched, state) : allDifferences(state);
-    for (const portion of inTransactions(found)) await this.writeElements(portion, installed, tally);
+    const found = standing === undefined ? inOrder(differences(touched, state)) : allDifferences(state);
+    const turns = new Turns();
+    for (const portion of inTransactions(found)) {
+      if (portion.length > 0) await this.writeElements(portion, installed, tally);
+      if (turns.due) await turns.next();
+    }
     await chains.write(wanted, true, tally);
     if (standing !== undefined) await chains.prune(wanted, tally);
     await chains.stamp(tally);

@@ -7,6 +7,8 @@ import type { Elements } from './ruleset.ts';
 const MESSAGE_ELEMENTS = 250;
 /** Elements in one transaction: others that write rules wait for it, and what is sent has to fit the send buffer. */
 const TRANSACTION_ELEMENTS = 800;
+/** Elements that are compared at a stretch: a few milliseconds. */
+const LOOK_ELEMENTS = 5000;
 
 /** An element that is not there as it should be. */
 export interface Difference {
@@ -34,37 +36,65 @@ export function* differences(
   }
 }
 
-/** Compares everything. */
-export function* allDifferences(state: {
-  readonly wanted: Elements;
-  readonly installed: Elements;
-}): Generator<Difference> {
-  for (const set of setNames) {
-    const [all, installed] = [state.wanted[set], state.installed[set]];
-    for (const [key, wanted] of all) {
-      const was = installed.get(key);
-      if (was !== wanted) yield { set, key, was, wanted };
-    }
-    for (const [key, was] of installed) if (!all.has(key)) yield { set, key, was, wanted: undefined };
+type State = { readonly wanted: Elements; readonly installed: Elements };
+
+/** What is not there as it is wanted. @returns how many of the wanted ones stood, rightly or not */
+function* missing(set: SetName, state: State): Generator<Difference | undefined, number> {
+  const [wanted, installed] = [state.wanted[set], state.installed[set]];
+  let [looked, stood] = [0, 0];
+  for (const [key, value] of wanted) {
+    const was = installed.get(key);
+    if (was !== undefined) stood++;
+    if (was !== value) yield { set, key, was, wanted: value };
+    else if (++looked % LOOK_ELEMENTS === 0) yield undefined;
+  }
+  return stood;
+}
+
+/** What is there and not wanted. */
+function* superfluous(set: SetName, state: State): Generator<Difference | undefined> {
+  const [wanted, installed] = [state.wanted[set], state.installed[set]];
+  let looked = 0;
+  for (const [key, was] of installed) {
+    if (!wanted.has(key)) yield { set, key, was, wanted: undefined };
+    else if (++looked % LOOK_ELEMENTS === 0) yield undefined;
   }
 }
 
 /**
- * In which order differences are written where they do not fit one transaction: first what entrances lead to, then these,
- * then what they led to. One element is replaced within a transaction.
+ * Compares everything, in the order in which it is to be written: first what entrances lead to, then these, then what they
+ * led to. What is found may be written while the rest is looked for.
+ * @returns the differences, and undefined where none was found for long
  */
-function phase({ set, wanted }: Difference): 0 | 1 | 2 {
-  if (entrances.has(set)) return 1;
-  return wanted === undefined ? 2 : 0;
+export function* allDifferences(state: State): Generator<Difference | undefined> {
+  const others = setNames.filter((set) => !entrances.has(set));
+  const cluttered: SetName[] = [];
+  for (const set of [...others, ...entrances]) {
+    const { size } = state.installed[set];
+    const stood = yield* missing(set, state);
+    if (size === stood) continue;
+    if (entrances.has(set)) yield* superfluous(set, state);
+    else cluttered.push(set);
+  }
+  for (const set of cluttered) yield* superfluous(set, state);
 }
 
-/** The differences in transactions. */
-export function* inTransactions(all: Iterable<Difference>): Generator<readonly Difference[]> {
+/** Some differences in the order of {@link allDifferences}. One element is replaced within a transaction. */
+export function inOrder(found: Iterable<Difference>): Difference[] {
   const phases: readonly [Difference[], Difference[], Difference[]] = [[], [], []];
-  for (const one of all) phases[phase(one)].push(one);
+  for (const one of found) {
+    if (entrances.has(one.set)) phases[1].push(one);
+    else phases[one.wanted === undefined ? 2 : 0].push(one);
+  }
+  return phases.flat();
+}
+
+/** Differences, in order, in transactions; empty ones where none was found for long. */
+export function* inTransactions(ordered: Iterable<Difference | undefined>): Generator<readonly Difference[]> {
   let portion: Difference[] = [];
-  for (const one of phases.flat()) {
-    portion.push(one);
+  for (const one of ordered) {
+    if (one === undefined) yield [];
+    else portion.push(one);
     if (portion.length < TRANSACTION_ELEMENTS) continue;
     yield portion;
     portion = [];

@@ -1,22 +1,28 @@
 import type { Protocol } from '../../../model/flow.ts';
 import { addressKey, portKey } from '../../plan/stale-flows.ts';
 import { layouts } from './names.ts';
-import { packedText } from './pack.ts';
+import { fieldBytes, packedText, packProtocol } from './pack.ts';
 import type { Elements } from './ruleset.ts';
+
+const tcp = packProtocol('TCP');
+const isTcp = (key: string, at: number): boolean => key.startsWith(tcp, at);
 
 /** The UDP and SCTP destinations that elements lead on from, for {@link FlowTable.recall}. */
 export function standingDestinations(elements: Elements, v6: boolean): string[] {
   const found: string[] = [];
   const parts = (set: 'services' | 'node-ports', key: string): string[] =>
     packedText(layouts[set].key, key, v6).split(' . ');
+  const protocolOf = (text: string): Protocol => text.toUpperCase() as Protocol;
+  // Words are made of few: nearly all are TCP's.
   for (const key of elements.services.keys()) {
+    if (isTcp(key, fieldBytes('address', v6))) continue;
     const [address, protocol, port] = parts('services', key);
-    if (protocol !== 'tcp')
-      found.push(addressKey(protocol!.toUpperCase() as Protocol, address!, Number(port)));
+    found.push(addressKey(protocolOf(protocol!), address!, Number(port)));
   }
   for (const key of elements['node-ports'].keys()) {
+    if (isTcp(key, 0)) continue;
     const [protocol, port] = parts('node-ports', key);
-    if (protocol !== 'tcp') found.push(portKey(protocol!.toUpperCase() as Protocol, Number(port)));
+    found.push(portKey(protocolOf(protocol!), Number(port)));
   }
   return found;
 }

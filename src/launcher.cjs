@@ -1,17 +1,19 @@
 #!/usr/bin/env node
-// dist/main.js: runs the bundled program. V8 would read and compile a megabyte of JavaScript at every start; the build
-// has kept what that came to, once for the agent's settings and once for V8's own. Another version of Node than the
-// build's refuses it and compiles as usual.
+// dist/main.js: runs the bundled program, of which agent and proxy have one of their own. V8 would read and compile a
+// megabyte of JavaScript at every start; the build has kept what that came to. Another version of Node than the build's
+// refuses it and compiles as usual.
 const { existsSync, readFileSync } = require('node:fs');
 const { Module } = require('node:module');
 const { join } = require('node:path');
 const { setFlagsFromString } = require('node:v8');
 const { Script } = require('node:vm');
 
-const isAgent = process.argv[2] === 'agent';
-if (isAgent) {
+const [, , command] = process.argv;
+const name = command === 'agent' || command === 'proxy' ? command : 'twill';
+if (name === 'agent') {
   // Node's own modules come with their code kept, too, for V8's own settings: these are loaded before others hold.
-  for (const name of ['http2', 'https', 'child_process', 'dns', 'worker_threads']) require(`node:${name}`);
+  for (const module of ['http2', 'https', 'child_process', 'dns', 'worker_threads'])
+    require(`node:${module}`);
   // The agent does little once its first state stands, on every node of a cluster: what counts is its memory. The space
   // for new objects must not grow to 48 MiB while thousands of leases are read, nor V8 compile for long computations.
   // With these, 5,000 leases need a third less.
@@ -19,8 +21,8 @@ if (isAgent) {
     setFlagsFromString(flag);
 }
 
-const filename = join(__dirname, 'twill.cjs');
-const code = join(__dirname, isAgent ? 'agent.code' : 'program.code');
+const filename = join(__dirname, `${name}.cjs`);
+const code = join(__dirname, `${name}.code`);
 // The bundle is ASCII: a string of one byte a character is half as large, and needs no decoding.
 const script = new Script(Module.wrap(readFileSync(filename, 'latin1')), {
   filename,

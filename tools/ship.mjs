@@ -1,4 +1,4 @@
-// Puts what runs on a node, and nothing else, into a folder: node tools/ship.mjs FOLDER. The program is one file with
+// Puts what runs on a node, and nothing else, into a folder: node tools/ship.mjs FOLDER. The program is three files with
 // everything in it but the native addons; of those, these are the files that are loaded.
 import { cpSync, mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';

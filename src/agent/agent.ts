@@ -19,6 +19,7 @@ import { VtepMacs } from '../overlay/vtep-macs.ts';
 import { withdrawWrongRoutes } from '../overlay/withdraw.ts';
 import { PlacedConfiguration } from '../pods/cni/placed-configuration.ts';
 import { type CniServer, startCniServer } from '../pods/cni/server.ts';
+import { collectEarly } from '../process/collection.ts';
 import { aborted, type Closer, runUntilSignal } from '../process/ending.ts';
 import { readFileIfPresent } from '../process/files.ts';
 import { Gate } from '../process/gate.ts';
@@ -220,6 +221,7 @@ class Agent {
   private overlayChanged(overlay: Overlay): void {
     if (this.watching || !overlay.podNetwork().ready || this.signal.aborted) return;
     this.watching = true;
+    collectEarly();
     this.source.networkUp();
     this.conflicts.start();
     // Starting iptables costs more than a peer's entries: it comes when traffic can flow.

@@ -6,7 +6,7 @@ import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { type Address, families, ipv4, ipv6, prefixHost } from '../model/address.ts';
 import { listOverlay } from '../overlay/kernel.ts';
 import { vxlanName } from '../overlay/plan/device.ts';
-import type { EntryMap, RouteEntry } from '../overlay/plan/entries.ts';
+import type { Entries, EntryMap, RouteEntry } from '../overlay/plan/entries.ts';
 import type { FamilyPath, SkippedLease } from '../overlay/plan/peer.ts';
 import { PeerPlanner } from '../overlay/plan/planner.ts';
 import type { DeviceNames } from './plan/entries.ts';
@@ -22,7 +22,7 @@ export interface NodeView {
 /** What the kernel holds for the other nodes, and what it should. */
 export interface OverlayView {
   readonly desired: EntryMap;
-  readonly actual: EntryMap;
+  readonly actual: Entries;
   readonly skipped: readonly SkippedLease[];
 }
 

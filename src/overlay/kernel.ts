@@ -12,7 +12,7 @@ import type { Change, RtSocket } from '../kernel/netlink/socket.ts';
 import type { TwillError } from '../model/error.ts';
 import { ActualEntries, type Ownership } from './plan/actual.ts';
 import type { OverlayChange } from './plan/diff.ts';
-import { type EntryMap, type OverlayEntry, ROUTE_PROTOCOL } from './plan/entries.ts';
+import { type EntryMap, JoinedEntries, type OverlayEntry, ROUTE_PROTOCOL } from './plan/entries.ts';
 import type { FamilyPath } from './plan/peer.ts';
 
 /** RT_SCOPE_NOWHERE in a deletion matches a route of any scope. */
@@ -90,8 +90,8 @@ export async function listOverlay(
   paths: readonly FamilyPath[],
   ownership: Ownership,
   desired: EntryMap,
-): Promise<EntryMap> {
-  const all: EntryMap = new Map();
+): Promise<JoinedEntries> {
+  const lists: EntryMap[] = [];
   // One after the other: the kernel runs one dump at a time on a socket (EBUSY).
   const dump = async (
     list: (actual: () => ActualEntries, reset: () => void) => Promise<void>,
@@ -103,7 +103,7 @@ export async function listOverlay(
         actual = new ActualEntries(ownership, desired);
       },
     );
-    for (const [key, entry] of actual.entries) all.set(key, entry);
+    lists.push(actual.entries);
   };
   for (const { family, vxlan: device, nexthops } of paths) {
     await dump((actual, reset) => eachRoute(socket, family, reset, (route) => actual().route(route)));
@@ -115,5 +115,5 @@ export async function listOverlay(
       await dump((actual, reset) => eachNexthop(socket, device, reset, (entry) => actual().nexthop(entry)));
     await dump((actual, reset) => eachFdbEntry(socket, device, reset, (entry) => actual().fdb(entry)));
   }
-  return all;
+  return new JoinedEntries(lists);
 }

@@ -53,32 +53,41 @@ function revived(value: unknown): unknown {
 
 export const encodeState = (value: unknown): string => JSON.stringify(plain(value));
 
-/** Entries of a list that make a piece. */
-const PIECE_ENTRIES = 200;
+/** Characters of a piece, but for the last value in it. */
+const PIECE = 16_384;
 
 /**
- * What {@link encodeState} returns, in pieces: thousands of leases as one text would be the peak of a process's memory.
- * Lists that are a property of the state are taken apart.
+ * What {@link encodeState} returns, in pieces of which each lasts until the next is asked for: thousands of leases as one
+ * text would be the peak of a process's memory. Lists that are a property of the state are taken apart.
  */
 export function* encodeStatePieces(state: object): Generator<Uint8Array> {
   const encoder = new TextEncoder();
+  let text = '';
+  let room = new Uint8Array(0);
+  const piece = (): Uint8Array => {
+    // A character takes three bytes at most.
+    if (room.length < text.length * 3) room = new Uint8Array(text.length * 3);
+    const { written } = encoder.encodeInto(text, room);
+    text = '';
+    return room.subarray(0, written);
+  };
   let before = '{';
   for (const [name, value] of Object.entries(state)) {
     if (value === undefined) continue;
-    before += `${JSON.stringify(name)}:`;
-    if (Array.isArray(value) && value.length > PIECE_ENTRIES) {
-      for (let at = 0; at < value.length; at += PIECE_ENTRIES) {
-        const list = encodeState(value.slice(at, at + PIECE_ENTRIES)).slice(1, -1);
-        yield encoder.encode(`${before}${at === 0 ? '[' : ''}${list}`);
-        before = ',';
+    text += `${before}${JSON.stringify(name)}:`;
+    before = ',';
+    if (Array.isArray(value)) {
+      text += '[';
+      for (let index = 0; index < value.length; index++) {
+        text += `${index === 0 ? '' : ','}${encodeState(value[index]) ?? 'null'}`;
+        if (text.length >= PIECE) yield piece();
       }
-      before = '],';
-    } else {
-      yield encoder.encode(`${before}${encodeState(value)}`);
-      before = ',';
-    }
+      text += ']';
+    } else text += encodeState(value);
+    if (text.length >= PIECE) yield piece();
   }
-  yield encoder.encode(before === '{' ? '{}' : before === ',' ? '}' : ']}');
+  text += before === '{' ? '{}' : '}';
+  yield piece();
 }
 
 /** @throws SyntaxError, or TwillError `invalid`, for a text that {@link encodeState} has not made */

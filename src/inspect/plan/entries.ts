@@ -1,6 +1,6 @@
 import { ipv4 } from '../../model/address.ts';
 import { diffEntries } from '../../overlay/plan/diff.ts';
-import { type EntryMap, type OverlayEntry, sameEntry } from '../../overlay/plan/entries.ts';
+import { type Entries, type EntryMap, type OverlayEntry, sameEntry } from '../../overlay/plan/entries.ts';
 import type { Difference } from './difference.ts';
 
 /** Names of devices by interface index. */
@@ -60,14 +60,14 @@ export function showEntry(entry: OverlayEntry, names: DeviceNames): string {
 export type EntryState = 'ok' | 'missing' | 'wrong';
 
 /** How the entry that should stand does, and what stands in its place. */
-export function entryState(wanted: OverlayEntry, actual: EntryMap): EntryState {
+export function entryState(wanted: OverlayEntry, actual: Entries): EntryState {
   const present = actual.get(wanted.key);
   if (present === undefined) return 'missing';
   return sameEntry(wanted, present) ? 'ok' : 'wrong';
 }
 
 /** What of the peers' entries is not as it should be. */
-export function entryDifferences(desired: EntryMap, actual: EntryMap, names: DeviceNames): Difference[] {
+export function entryDifferences(desired: EntryMap, actual: Entries, names: DeviceNames): Difference[] {
   return diffEntries(desired, actual).map(({ action, entry }): Difference => {
     const base = { kind: entry.kind, object: entryName(entry), show: showEntry(entry, names) };
     const said = describeEntry(entry, names);

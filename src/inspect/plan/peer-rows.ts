@@ -1,6 +1,7 @@
 import type { Lease } from '../../leases/plan/lease.ts';
 import { type Address, type Prefix, prefixHost } from '../../model/address.ts';
 import {
+  type Entries,
   type EntryMap,
   fdbKey,
   neighbourKey,
@@ -64,7 +65,7 @@ export const firstPod = (subnet: Prefix): Address => prefixHost(subnet, 2);
 /** @param skipped why the lease has no entries */
 export function peerRow(
   { lease, subnet, publicIp, vtepMac }: PeerInput,
-  view: { readonly desired: EntryMap; readonly actual: EntryMap; readonly names: DeviceNames },
+  view: { readonly desired: EntryMap; readonly actual: Entries; readonly names: DeviceNames },
   ways: PeerWays,
   skipped: string | undefined,
 ): PeerRow {
@@ -125,10 +126,12 @@ export function foreignEntries(
     desired,
     actual,
     names,
-  }: { readonly desired: EntryMap; readonly actual: EntryMap; readonly names: DeviceNames },
+  }: { readonly desired: EntryMap; readonly actual: Entries; readonly names: DeviceNames },
   nameOf: (entry: OverlayEntry) => string,
 ): ForeignEntry[] {
-  return [...actual.values()]
-    .filter(({ key }) => !desired.has(key))
-    .map((entry) => ({ kind: entry.kind, entry: `${nameOf(entry)} ${describeEntry(entry, names)}` }));
+  const foreign: ForeignEntry[] = [];
+  for (const [key, entry] of actual)
+    if (!desired.has(key))
+      foreign.push({ kind: entry.kind, entry: `${nameOf(entry)} ${describeEntry(entry, names)}` });
+  return foreign;
 }

@@ -26,6 +26,59 @@ export interface Said {
   readonly given?: boolean;
 }
 
+/** What is said, but for those who leave: while one of thousands does, nobody needs a copy of them all. */
+class Followed implements ReadonlyMap<string, Lease> {
+  private readonly said: ReadonlyMap<string, Lease>;
+  private readonly departures: ReadonlyMap<string, Departure>;
+
+  constructor(said: ReadonlyMap<string, Lease>, departures: ReadonlyMap<string, Departure>) {
+    this.said = said;
+    this.departures = departures;
+  }
+
+  get(name: string): Lease | undefined {
+    const departure = this.departures.get(name);
+    if (departure === undefined) return this.said.get(name);
+    return departure.kept ? departure.believed : undefined;
+  }
+
+  has(name: string): boolean {
+    return this.get(name) !== undefined;
+  }
+
+  get size(): number {
+    let size = this.said.size;
+    for (const [name, { kept }] of this.departures) size += Number(kept) - Number(this.said.has(name));
+    return size;
+  }
+
+  *entries(): MapIterator<[string, Lease]> {
+    for (const entry of this.said) {
+      const departure = this.departures.get(entry[0]);
+      if (departure === undefined) yield entry;
+      else if (departure.kept) yield [entry[0], departure.believed];
+    }
+    for (const [name, { believed, kept }] of this.departures)
+      if (kept && !this.said.has(name)) yield [name, believed];
+  }
+
+  [Symbol.iterator](): MapIterator<[string, Lease]> {
+    return this.entries();
+  }
+
+  *keys(): MapIterator<string> {
+    for (const [name] of this.entries()) yield name;
+  }
+
+  *values(): MapIterator<Lease> {
+    for (const [, lease] of this.entries()) yield lease;
+  }
+
+  forEach(call: (lease: Lease, name: string, map: ReadonlyMap<string, Lease>) => void): void {
+    for (const [name, lease] of this.entries()) call(lease, name, this);
+  }
+}
+
 /**
  * Who has been believed keeps being believed for a moment. Whoever may write all leases, as the role that flanneld needs
  * lets every node, can write over another's or delete it and take its subnet; its owner writes it back as soon as it sees
@@ -73,12 +126,7 @@ export class Tenure {
 
   /** What is to be followed. @param said all leases as they are said to be */
   followed(said: ReadonlyMap<string, Lease>): ReadonlyMap<string, Lease> {
-    if (this.departures.size === 0) return said;
-    const result = new Map(said);
-    for (const [name, { believed, kept }] of this.departures)
-      if (kept) result.set(name, believed);
-      else result.delete(name);
-    return result;
+    return this.departures.size === 0 ? said : new Followed(said, this.departures);
   }
 
   /** Forgets those whose time is over. @returns their names */

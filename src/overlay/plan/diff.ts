@@ -1,4 +1,4 @@
-import { type EntryMap, type OverlayEntry, sameEntry } from './entries.ts';
+import { type Entries, type EntryMap, type OverlayEntry, sameEntry } from './entries.ts';
 
 /** One step towards the desired state; `set` replaces what stands under the entry's key. */
 export interface OverlayChange {
@@ -13,7 +13,7 @@ const inOrder = ['neighbour', 'fdb', 'nexthop', 'route'] as const;
  * that need them, removals of routes before the removals of what they need.
  * @param actual only entries that are ours to change
  */
-export function diffEntries(desired: EntryMap, actual: EntryMap): OverlayChange[] {
+export function diffEntries(desired: EntryMap, actual: Entries): OverlayChange[] {
   const removals: OverlayChange[][] = inOrder.map(() => []);
   const sets: OverlayChange[][] = inOrder.map(() => []);
   for (const [key, entry] of actual)

@@ -66,6 +66,30 @@ export type OverlayEntry = RouteEntry | NexthopEntry | NeighbourEntry | FdbEntry
 /** Entries by their key: what the kernel tells them apart by. */
 export type EntryMap = Map<string, OverlayEntry>;
 
+/** What can be compared with what should stand. */
+export type Entries = Pick<EntryMap, 'get' | typeof Symbol.iterator>;
+
+/** Lists of which each has keys of its own, as one: copies of thousands of entries are the peak of a process's memory. */
+export class JoinedEntries implements Entries {
+  private readonly lists: readonly EntryMap[];
+
+  constructor(lists: readonly EntryMap[]) {
+    this.lists = lists;
+  }
+
+  get(key: string): OverlayEntry | undefined {
+    for (const list of this.lists) {
+      const found = list.get(key);
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  }
+
+  *[Symbol.iterator](): MapIterator<[string, OverlayEntry]> {
+    for (const list of this.lists) yield* list;
+  }
+}
+
 export const routeKey = (destination: Prefix): string => `r ${destination.text}`;
 export const nexthopKey = (id: number): string => `h ${id}`;
 export const neighbourKey = (address: Address): string => `n ${address.text}`;

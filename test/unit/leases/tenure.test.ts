@@ -63,6 +63,33 @@ describe('who had a subnet is believed for a moment longer', () => {
     }
   });
 
+  it('what is followed is a map of all that are, in whichever way it is read', () => {
+    const { say, all } = source();
+    for (const third of [7, 8, 9, 10]) say(`10.244.${third}.0-24`, lease(third, third, third), 0);
+    say('10.244.8.0-24', undefined, 1);
+    say('10.244.9.0-24', undefined, 1, true);
+    say('10.244.10.0-24', lease(10, 66, 66), 1);
+    const followed = all();
+    const names = ['10.244.7.0-24', '10.244.10.0-24', '10.244.8.0-24'];
+    assert.deepEqual([...followed.keys()], names);
+    assert.equal(followed.size, names.length);
+    const hosts = ['192.0.2.7', '192.0.2.10', '192.0.2.8'];
+    const host = (one: Lease): string | undefined => one.families[0]?.publicIp.text;
+    assert.deepEqual([...followed.values()].map(host), hosts);
+    const called: [string, string | undefined][] = [];
+    followed.forEach((one, of) => {
+      called.push([of, host(one)]);
+    });
+    assert.deepEqual(
+      called,
+      [...followed].map(([of, one]) => [of, host(one)]),
+    );
+    assert.deepEqual(
+      ['10.244.7.0-24', '10.244.8.0-24', '10.244.9.0-24', '10.244.10.0-24'].map((of) => followed.has(of)),
+      [true, true, false, true],
+    );
+  });
+
   it('values that change all the time do not put it off', () => {
     const { tenure, say, followed } = source();
     say(name, owner, 0);

@@ -10,6 +10,7 @@ import type { LeaseSource, SourceChange } from '../leases/plan/source.ts';
 import { previousPrefixes } from '../leases/plan/subnet-file.ts';
 import { Masquerade } from '../masquerade/masquerade.ts';
 import type { PeerFilter } from '../masquerade/peer-filter.ts';
+import type { Mesh } from '../mesh/mesh.ts';
 import { describeError } from '../model/error.ts';
 import type { FlagValues } from '../model/flag.ts';
 import { watchKernel } from '../overlay/events.ts';
@@ -28,6 +29,7 @@ import { informSystemd } from '../process/systemd.ts';
 import { version } from '../process/version.ts';
 import { type AgentConfig, readAgentConfig } from './config.ts';
 import { serveHealth, serviceState } from './health.ts';
+import { startMesh } from './mesh.ts';
 import type { AgentParts } from './parts.ts';
 import { startPeerFilter } from './peer-filter.ts';
 import { openSource } from './source.ts';
@@ -62,6 +64,7 @@ class Agent {
   private readonly conflicts: ConflictWatch;
   private masquerade: Masquerade | undefined;
   private peerFilter: PeerFilter | undefined;
+  private mesh: Mesh | undefined;
   private readonly guard = new Gate('the rules that keep others from services on loopback');
   private cni: CniServer | undefined;
   private cniConfiguration: PlacedConfiguration | undefined;
@@ -148,6 +151,7 @@ class Agent {
     } else {
       this.overlay?.loop.trigger('own lease', true);
       this.masquerade?.loop.trigger('own lease', true);
+      this.mesh?.loop.trigger('own lease', true);
     }
     this.conflicts.leasesChanged();
   }
@@ -158,9 +162,9 @@ class Agent {
   }
 
   health(): AgentParts {
-    const { source, overlay, masquerade, peerFilter, changes, cni, cniConfiguration } = this;
+    const { source, overlay, masquerade, peerFilter, mesh, changes, cni, cniConfiguration } = this;
     const conflicts = this.conflicts.found;
-    return { source, overlay, masquerade, peerFilter, changes, conflicts, cni, cniConfiguration };
+    return { source, overlay, masquerade, peerFilter, mesh, changes, conflicts, cni, cniConfiguration };
   }
 
   private startOverlay(network: NetworkConfig, socket: RtSocket): void {
@@ -219,6 +223,7 @@ class Agent {
    * them; the run that follows catches what others changed meanwhile.
    */
   private overlayChanged(overlay: Overlay): void {
+    this.mesh?.loop.trigger('the overlay changed');
     if (this.watching || !overlay.podNetwork().ready || this.signal.aborted) return;
     this.watching = true;
     collectEarly();
@@ -229,6 +234,9 @@ class Agent {
     const filter = startPeerFilter(this.config, this.log, overlay.peers, () => this.network);
     this.peerFilter = filter;
     this.closers.push(() => filter.stop());
+    const mesh = startMesh(this.config, this.log, overlay, this.source);
+    this.mesh = mesh;
+    this.closers.push(() => mesh?.stop());
     this.closers.push(watchKernel(overlay, this.log));
     this.placeConfiguration(overlay);
     overlay.loop.trigger('kernel events are watched');

@@ -38,6 +38,8 @@ export interface AgentConfig {
   readonly setNodeNetworkUnavailable: boolean;
   readonly healthz: BindAddress | undefined;
   readonly metrics: BindAddress | undefined;
+  /** Where nodes ask each other whether they are reached; undefined for nowhere. */
+  readonly mesh: { readonly port: number; readonly intervalMs: number } | undefined;
   readonly stateDir: string;
   readonly cniSocket: string;
   readonly cniDataDir: string;
@@ -93,6 +95,20 @@ function healthz(read: FlagReader, port: number): BindAddress {
   return read.read('healthz-ip', () => parseBindAddress(read.must('healthz-ip'), port));
 }
 
+/** Shorter ones are for tests: 20 nodes in each. */
+const LEAST_MESH_INTERVAL_MS = 100;
+
+function mesh(read: FlagReader): AgentConfig['mesh'] {
+  const port = read.integer('mesh-probe-port', 0, 65535);
+  const intervalMs = read.duration('mesh-probe-interval');
+  if (intervalMs < LEAST_MESH_INTERVAL_MS || intervalMs > 3_600_000)
+    throw read.refuse(
+      'mesh-probe-interval',
+      `is '${read.must('mesh-probe-interval')}', not from 100ms to 1h`,
+    );
+  return port === 0 ? undefined : { port, intervalMs };
+}
+
 /**
  * Reads flags and environment.
  * @throws TwillError `invalid` naming the flag
@@ -136,6 +152,7 @@ export function readAgentConfig(
     healthz: healthzPort === 0 ? undefined : healthz(read, healthzPort),
     metrics:
       metrics === undefined ? undefined : read.read('metrics-bind-address', () => parseBindAddress(metrics)),
+    mesh: mesh(read),
     stateDir: read.must('state-dir'),
     cniSocket: read.must('cni-socket'),
     cniDataDir: read.must('cni-data-dir'),

@@ -111,6 +111,18 @@ export const agentFlags: readonly Flag[] = [
   { name: 'healthz-port', kind: 'integer', standard: 0, help: 'port to serve them on, 0 for none' },
   { name: 'metrics-bind-address', kind: 'text', help: 'IP:PORT to serve /metrics on, none by default' },
   {
+    name: 'mesh-probe-port',
+    kind: 'integer',
+    standard: 0,
+    help: 'UDP port at which the nodes ask each other whether they are reached, by underlay and overlay; the same on all nodes, 0 for none',
+  },
+  {
+    name: 'mesh-probe-interval',
+    kind: 'duration',
+    standard: '10s',
+    help: 'in this time at most 20 other nodes are asked: each once in max(1, nodes / 20) of it',
+  },
+  {
     name: 'state-dir',
     kind: 'text',
     standard: '/run/twill',

@@ -13,9 +13,15 @@ interface Sample {
   readonly label?: string;
 }
 
-function loopFailures({ overlay, masquerade, peerFilter, changes }: AgentParts): Record<string, number> {
+function loopFailures({
+  overlay,
+  masquerade,
+  peerFilter,
+  mesh,
+  changes,
+}: AgentParts): Record<string, number> {
   const failures: Record<string, number> = {};
-  for (const part of [overlay, masquerade, peerFilter, changes]) {
+  for (const part of [overlay, masquerade, peerFilter, mesh, changes]) {
     const status = part?.loop.status();
     if (status !== undefined) failures[status.name] = status.failures;
   }

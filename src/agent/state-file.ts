@@ -26,7 +26,7 @@ export function keepAgentState(socketPath: string, subject: () => StateSubject, 
   const identities = new Identities();
   const print = (): string => {
     const { parts, network, changes } = subject();
-    const { source, overlay, masquerade, cni } = parts;
+    const { source, overlay, masquerade, mesh, cni } = parts;
     const { input, skipped } = overlay?.peers ?? {};
     const pods = overlay?.podNetwork();
     return [
@@ -36,6 +36,7 @@ export function keepAgentState(socketPath: string, subject: () => StateSubject, 
       pods?.ready === true ? pods.network.mtu : pods?.reason,
       masquerade?.state().wanted.length,
       cni?.pods().length,
+      mesh?.changes,
       overlay?.vteps.plans().map(({ name, mac, mtu }) => `${name} ${mac} ${mtu}`),
     ].join();
   };

@@ -65,11 +65,11 @@ function addressState({ overlay, cni }: AgentParts): AgentState['addresses'] {
 /** Everything that an inspection command has to know of this agent. */
 export function agentState(subject: StateSubject): AgentState {
   const { config, parts, network } = subject;
-  const { source, overlay, masquerade, peerFilter, changes } = parts;
+  const { source, overlay, masquerade, peerFilter, mesh, changes } = parts;
   const now = wallClockMs();
   const pods = overlay?.podNetwork();
   const leases = source.leases();
-  const loops = [overlay, masquerade, peerFilter, changes].flatMap((part) => part?.loop.status() ?? []);
+  const loops = [overlay, masquerade, peerFilter, mesh, changes].flatMap((part) => part?.loop.status() ?? []);
   mark ??= ownMark();
   return {
     version: STATE_VERSION,
@@ -104,6 +104,8 @@ export function agentState(subject: StateSubject): AgentState {
       settings: overlay?.settings.repairs ?? 0,
       rules: (masquerade?.repairs ?? 0) + (peerFilter?.repairs ?? 0),
     },
+    mesh: mesh?.state(),
+    meshPartners: mesh?.partners() ?? [],
     checks: checks(parts),
   };
 }

@@ -1,5 +1,6 @@
 import { lookUpRoutes, type RouteAnswer } from '../kernel/netlink/route-lookup.ts';
 import { RtSocket } from '../kernel/netlink/socket.ts';
+import type { MeshPartner } from '../mesh/plan/state.ts';
 import { type Address, families } from '../model/address.ts';
 import { TwillError } from '../model/error.ts';
 import { routeKey } from '../overlay/plan/entries.ts';
@@ -62,6 +63,7 @@ async function peerRows(
   state: AgentState,
   overlay: OverlayView,
   { names, links }: NodeView,
+  partners: readonly MeshPartner[],
 ): Promise<PeerRow[]> {
   const peers = peersOf(state);
   const pods = await askWays(
@@ -74,6 +76,7 @@ async function peerRows(
   );
   const tunnels = new Set(links.filter(({ vxlan }) => vxlan !== undefined).map(({ index }) => index));
   const skipped = new Map(overlay.skipped.map(({ name, reason }) => [name, reason]));
+  const measured = new Map(partners.map((one) => [`${one.family} ${one.name}`, one]));
   return peers.map((peer, index) => {
     const [pod, node] = [pods[index], nodes[index]];
     const route = overlay.desired.get(routeKey(peer.subnet));
@@ -83,7 +86,9 @@ async function peerRows(
       underlayWay: describeWay(node, names),
       underlayReached: node !== undefined && !node.local && !tunnels.has(node.device),
     };
-    return peerRow(peer, { ...overlay, names }, ways, skipped.get(peer.lease.name));
+    const { lease, subnet } = peer;
+    const mesh = measured.get(`${subnet.family.name} ${lease.name}`);
+    return peerRow(peer, { ...overlay, names }, ways, { skipped: skipped.get(lease.name), mesh });
   });
 }
 
@@ -108,7 +113,8 @@ export async function lookAtRoutes(socketPath: string): Promise<RoutesAnswer> {
       version: 1,
       agentAway: agent.why,
       agentStateAt: agent.live ? undefined : state.at,
-      nodes: await peerRows(socket, state, overlay, node),
+      // What was measured by one that is away says nothing of now.
+      nodes: await peerRows(socket, state, overlay, node, agent.live ? (state.meshPartners ?? []) : []),
       foreign: foreignEntries({ ...overlay, names: node.names }, entryName),
     };
   } finally {

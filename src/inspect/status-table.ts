@@ -1,6 +1,7 @@
 import { wallClockMs } from '../process/clock.ts';
 import { age } from './age.ts';
 import type { Screen } from './output.ts';
+import { meshText } from './plan/mesh.ts';
 import type { Problem, Severity } from './plan/problem.ts';
 import type { ProcessAnswer, StatusAnswer } from './plan/status.ts';
 import { type Cell, formatTable, type Tone } from './table.ts';
@@ -74,7 +75,7 @@ function counts(record: Readonly<Record<string, number>>): string {
 }
 
 function facts(answer: StatusAnswer, now: number): Row[] {
-  const { agent, peers, addresses, repairs, drift, versions } = answer;
+  const { agent, peers, mesh, addresses, repairs, drift, versions } = answer;
   const used = addresses.map(({ family, used: count, size }) => `${count} of ${size} ${family}`);
   const tools = [`iptables ${versions.iptables ?? 'missing'}`, `nft ${versions.nft ?? 'missing'}`];
   return [
@@ -82,6 +83,7 @@ function facts(answer: StatusAnswer, now: number): Row[] {
     ...leaseRows(answer),
     ...networkRows(answer),
     ['other nodes', `${peers.count}${peers.skipped.length > 0 ? `, ${peers.skipped.length} skipped` : ''}`],
+    ['mesh', meshText(mesh)],
     ['pod addresses', used.length === 0 ? 'not known' : `${used.join(', ')} in use`],
     ...proxyRows(answer, now),
     ['put right so far', counts(repairs)],

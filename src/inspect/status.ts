@@ -5,6 +5,7 @@ import { agentDifferences } from './differences.ts';
 import { conntrackProblems, reversePathProblems, variantProblems, wallProblems } from './environment.ts';
 import { type InspectFlags, show } from './output.ts';
 import { countByKind } from './plan/difference.ts';
+import { meshAnswer, meshNotes } from './plan/mesh.ts';
 import { differenceProblems, type Problem, summaryOf, verdictOf, verdictStatus } from './plan/problem.ts';
 import { absenceProblems, checkProblems, serviceProblems } from './plan/process-problems.ts';
 import type { AgentState, ProxyState } from './plan/state.ts';
@@ -107,7 +108,7 @@ export async function lookAtStatus({
     const problems = [
       ...absenceProblems(agent, proxy),
       ...differenceProblems(compared.differences, peers),
-      ...(agent.live && state !== undefined ? checkProblems(state) : []),
+      ...(agent.live && state !== undefined ? [...checkProblems(state), ...meshNotes(state)] : []),
       ...around,
       ...compared.unknown.map((what): Problem => ({ severity: 'note', area: 'unknown', what })),
       ...services,
@@ -124,6 +125,7 @@ export async function lookAtStatus({
       lease: state && leaseAnswer(state),
       network: state && networkAnswer(state),
       peers: { count: peers, skipped: state?.skipped ?? [] },
+      mesh: state && meshAnswer(state),
       addresses: state?.addresses ?? [],
       repairs: state?.repairs ?? {},
       drift: Object.fromEntries(countByKind(compared.differences)),

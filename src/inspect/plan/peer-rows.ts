@@ -1,4 +1,6 @@
 import type { Lease } from '../../leases/plan/lease.ts';
+import { sentenceOf } from '../../mesh/plan/sentences.ts';
+import type { MeshPartner } from '../../mesh/plan/state.ts';
 import { type Address, type Prefix, prefixHost } from '../../model/address.ts';
 import {
   type Entries,
@@ -33,6 +35,8 @@ export interface PeerRow {
   readonly wayIsRight: boolean;
   /** How it would reach the node itself. */
   readonly underlayWay: string;
+  /** What the agent has measured of it; undefined where it has not. */
+  readonly mesh: MeshPartner | undefined;
   /** What is wrong, in words; empty where all is well. */
   readonly troubles: readonly string[];
 }
@@ -62,13 +66,14 @@ const partNames = {
 /** The first pod's address of a subnet: the VTEP has the first of all, the bridge the next. */
 export const firstPod = (subnet: Prefix): Address => prefixHost(subnet, 2);
 
-/** @param skipped why the lease has no entries */
+/** @param told what the agent says of it: why the lease has no entries, and what it has measured */
 export function peerRow(
   { lease, subnet, publicIp, vtepMac }: PeerInput,
   view: { readonly desired: EntryMap; readonly actual: Entries; readonly names: DeviceNames },
   ways: PeerWays,
-  skipped: string | undefined,
+  told: { readonly skipped: string | undefined; readonly mesh: MeshPartner | undefined },
 ): PeerRow {
+  const { skipped, mesh } = told;
   const { desired, actual, names } = view;
   const wanted = {
     route: desired.get(routeKey(subnet)),
@@ -99,6 +104,7 @@ export function peerRow(
     troubles.push(`the kernel sends to its pods another way: ${ways.way}`);
   if (route !== undefined && !ways.underlayReached)
     troubles.push(`the node itself is not reached: ${publicIp.text} ${ways.underlayWay}`);
+  if (mesh?.conclusion === 'overlay') troubles.push(sentenceOf(mesh) ?? '');
   return {
     lease: lease.name,
     subnet: subnet.text,
@@ -110,6 +116,7 @@ export function peerRow(
     way: ways.way,
     wayIsRight: ways.wayIsRight,
     underlayWay: ways.underlayWay,
+    mesh,
     troubles,
   };
 }

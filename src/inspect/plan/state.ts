@@ -1,6 +1,7 @@
 import type { Lease } from '../../leases/plan/lease.ts';
 import type { NetworkConfig } from '../../leases/plan/network-config.ts';
 import type { TrafficRules } from '../../masquerade/plan/rules.ts';
+import type { MeshPartner, MeshState } from '../../mesh/plan/state.ts';
 import type { Family } from '../../model/address.ts';
 import type { Check } from '../../model/health.ts';
 import type { Underlay, VxlanPlan } from '../../overlay/plan/device.ts';
@@ -96,6 +97,10 @@ export interface AgentState extends State {
   }[];
   /** What was put right after it had stood, by kind. */
   readonly repairs: Readonly<Record<string, number>>;
+  /** How other nodes are reached; undefined where that is not measured. */
+  readonly mesh: MeshState | undefined;
+  /** What was measured of each, one family of one node in each entry. */
+  readonly meshPartners: readonly MeshPartner[];
   /** The lines of /readyz. */
   readonly checks: readonly Check[];
 }

@@ -1,3 +1,4 @@
+import type { MeshPartner, MeshState } from '../../mesh/plan/state.ts';
 import type { Problem, Verdict } from './problem.ts';
 import type { AgentState, LoopState } from './state.ts';
 
@@ -20,6 +21,13 @@ export interface ProcessAnswer {
   /** When it said, or wrote down, what is shown. */
   readonly at: string | undefined;
   readonly loops: readonly LoopState[];
+}
+
+export interface MeshAnswer extends MeshState {
+  /** Nodes that are not as they should be, and what is to be said of each. */
+  readonly troubled: readonly (MeshPartner & { readonly sentence: string })[];
+  /** Median of the nodes' round trips in milliseconds; undefined where none is known. */
+  readonly medianMs: { readonly underlay: number | undefined; readonly overlay: number | undefined };
 }
 
 /** What `twill status -o json` prints. */
@@ -71,6 +79,8 @@ export interface StatusAnswer {
     readonly count: number;
     readonly skipped: readonly { readonly name: string; readonly reason: string }[];
   };
+  /** How other nodes are reached, as the agent has measured; undefined where it does not measure. */
+  readonly mesh: MeshAnswer | undefined;
   /** Addresses for pods, by family. */
   readonly addresses: AgentState['addresses'];
   /** What has been put right since the agent began, by kind. */

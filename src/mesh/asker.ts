@@ -37,7 +37,6 @@ export function ask(question: Question): Promise<Reply | undefined> {
     const socket = openSocket(family);
     let timer: NodeJS.Timeout | undefined;
     let sentAt = monotonicMs();
-    let sent = false;
     const end = (reply: Reply | undefined): void => {
       if (timer === undefined) return;
       clearTimeout(timer);
@@ -49,6 +48,13 @@ export function ask(question: Question): Promise<Reply | undefined> {
     const late = (): boolean => since() > timeoutMs + LATE_MS;
     // What came meanwhile is read before the immediate.
     const over = (): unknown => setImmediate(() => end(late() ? undefined : { kind: 'lost' }));
+    const put = (): void => {
+      if (timer === undefined) return;
+      sentAt = monotonicMs();
+      socket.send(packet, (error) => {
+        if (error) end({ kind: 'unsent', why: errorCode(error) ?? 'an error' });
+      });
+    };
     timer = setTimeout(over, timeoutMs);
     socket.on('message', (answer) => {
       const facts = readAnswer(packet, answer);
@@ -57,18 +63,11 @@ export function ask(question: Question): Promise<Reply | undefined> {
     });
     socket.on('error', (error) => {
       const code = errorCode(error) ?? 'an error';
-      if (code === 'ECONNREFUSED' && sent) end({ kind: 'refused' });
+      if (code === 'ECONNREFUSED') end({ kind: 'refused' });
       else end({ kind: 'unsent', why: code });
     });
-    socket.bind({ address: from.text, port: 0, exclusive: true }, () =>
-      socket.connect(port, to.text, () => {
-        if (timer === undefined) return;
-        sentAt = monotonicMs();
-        socket.send(packet, (error) => {
-          sent = true;
-          if (error) end({ kind: 'unsent', why: errorCode(error) ?? 'an error' });
-        });
-      }),
-    );
+    socket.bind({ address: from.text, port: 0, exclusive: true }, () => {
+      if (timer !== undefined) socket.connect(port, to.text, put);
+    });
   });
 }

@@ -67,6 +67,7 @@ export class Mesh {
     this.schedule = new Schedule(intervalMs, Math.random);
     this.responder = new Responder({
       port,
+      log,
       mayAsk: ({ path, family }, from) => {
         const known = view();
         return known !== undefined && mayAsk(known, path, family, from);
@@ -110,11 +111,11 @@ export class Mesh {
 
   private wait(): void {
     if (this.stopped) return;
-    const next = guarded(this.options.log, 'asking a node', () => this.turn());
-    this.timer = setTimeout(() => {
-      next();
+    const next = guarded(this.options.log, 'asking a node', () => {
       this.wait();
-    }, this.schedule.delayMs());
+      this.turn();
+    });
+    this.timer = setTimeout(next, this.schedule.delayMs());
   }
 
   private turn(): void {

@@ -2,6 +2,8 @@ import type { RemoteInfo, Socket } from 'node:dgram';
 import { once } from 'node:events';
 import { describeError, TwillError } from '../model/error.ts';
 import { monotonicMs } from '../process/clock.ts';
+import { guarded } from '../process/guarded.ts';
+import type { Log } from '../process/log.ts';
 import { openSocket } from './asker.ts';
 import { isQuestion, makeAnswer, PACKET_BYTES, pairOf } from './plan/packet.ts';
 import type { MeshPlace } from './plan/places.ts';
@@ -9,6 +11,7 @@ import { Quota } from './plan/quota.ts';
 
 export interface ResponderOptions {
   readonly port: number;
+  readonly log: Log;
   /** True where a node of the cluster has this address. */
   readonly mayAsk: (place: MeshPlace, from: string) => boolean;
   /** A place was closed because too much came to it; it is to be served again a little later. */
@@ -106,12 +109,15 @@ export class Responder {
       if (this.sockets.get(key)?.socket === socket) this.shut(key, socket);
     });
     const quota = new Quota();
-    socket.on('message', (packet, from) => {
+    const take = (packet: Buffer, from: RemoteInfo): void => {
+      // What was read before it was closed still comes.
+      if (this.sockets.get(key)?.socket !== socket) return;
       const verdict = quota.take(from.address, monotonicMs());
       if (verdict === 'flood') this.flooded(key, socket, place);
       else if (verdict === 'answer') this.answer(socket, place, packet, from);
       if (verdict !== 'answer') this.passedOver++;
-    });
+    };
+    socket.on('message', guarded(this.options.log, 'answering a node', take));
   }
 
   /** What the kernel has of it in store goes with the socket: no packet more costs this process anything. */

@@ -19,6 +19,8 @@ const known: Readonly<Record<string, string>> = {
   'src/leases/etcd/renewal.ts': 'triggers a loop',
   'src/leases/etcd/streams.ts': 'settles a promise',
   'src/leases/kubernetes/source.ts': 'it is guarded, and watches the file, too',
+  'src/mesh/asker.ts': 'settles a promise',
+  'src/mesh/mesh.ts': 'triggers a loop; the other one is guarded',
   'src/overlay/events.ts': 'triggers a loop; the other one is guarded',
   'src/process/ending.ts': 'ends what runs',
   'src/process/gate.ts': 'settles a promise',

@@ -114,7 +114,8 @@ async function lookAtOne(socketPath: string, name: string): Promise<ServiceAnswe
   const proxy = await known(socketPath);
   const key = name.includes('/') ? name : `default/${name}`;
   const found = await findService(proxy, socketPath, key);
-  const refused = proxy.state.families.flatMap((family) => family.refused).find((one) => one.name === key);
+  const all = [...proxy.state.families, ...proxy.state.nftables].flatMap((family) => family.refused);
+  const refused = all.find((one) => one.name === key);
   const row = serviceRow(key, found.service, found.view, refused?.reason);
   if (row === undefined)
     throw new TwillError('not-found', `there is no Service ${key}: twill services lists those there are`);

@@ -41,7 +41,7 @@ function networkRows({ network }: StatusAnswer): Row[] {
 
 function proxyRows({ proxy }: StatusAnswer, now: number): Row[] {
   if (proxy === undefined) return [['proxy', 'none of Twill runs here']];
-  const { mode, source, services, families } = proxy;
+  const { mode, modeWhy, source, services, families } = proxy;
   const each = families.map(
     ({ family, variant, sinceWrittenSeconds: since }) =>
       `${family} by ${variant}${since === undefined ? ', not written yet' : `, as they should be ${since}s ago`}`,
@@ -49,6 +49,7 @@ function proxyRows({ proxy }: StatusAnswer, now: number): Row[] {
   return [
     ['proxy', processText(proxy, now)],
     ['Services', `${services} from ${source}, mode ${mode}; ${each.join('; ')}`],
+    ...(modeWhy === undefined ? [] : [['mode', `${mode}, chosen here: ${modeWhy}`] as const]),
   ];
 }
 

@@ -52,10 +52,12 @@ function networkAnswer({ network, underlay, podMtu }: AgentState): StatusAnswer[
 function proxyAnswer(known: Known<ProxyState>): StatusAnswer['proxy'] {
   const { state } = known;
   if (state === undefined) return undefined;
-  const { mode, source, ready, services, families } = state;
+  const { mode, modeWhy, source, ready, services, nftables } = state;
+  const families = [...state.families, ...nftables.map((family) => ({ ...family, variant: 'nft' }))];
   return {
     ...processAnswer(known),
     mode,
+    modeWhy,
     source,
     ready,
     services,

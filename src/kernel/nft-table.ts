@@ -44,8 +44,6 @@ export interface NftTable {
   readonly name: string;
   /** @throws TwillError `invalid` with nft's message, `missing-program`, `permission` */
   apply(document: string): Promise<void>;
-  /** Whether nft and the kernel would take a document; nothing is changed. @throws as {@link apply} */
-  check(document: string): Promise<void>;
   /** @returns how many bytes it took @throws TwillError by errno; nothing was changed then */
   write(changes: readonly ElementChange[]): Promise<number>;
   /** Whether there is one. */
@@ -82,10 +80,6 @@ class KernelTable implements NftTable {
 
   apply(document: string): Promise<void> {
     return applyNft(document, { netns: this.netns });
-  }
-
-  check(document: string): Promise<void> {
-    return applyNft(document, { netns: this.netns, check: true });
   }
 
   async write(changes: readonly ElementChange[]): Promise<number> {

@@ -43,14 +43,14 @@ export async function nftTableRemovals(family: { readonly nft: string }, name: s
 
 /**
  * Applies a document in one transaction.
- * @param how `check`: only asks whether it could be; `netns`: name of a network namespace, of a test
+ * @param how `netns`: name of a network namespace, of a test
  * @throws TwillError `invalid` with nft's message, `missing-program`
  */
 export async function applyNft(
   document: string,
-  { netns, check = false }: { readonly netns?: string | undefined; readonly check?: boolean } = {},
+  { netns }: { readonly netns?: string | undefined } = {},
 ): Promise<void> {
-  const command = ['nft', ...(check ? ['-c'] : []), '-f', '-'];
+  const command = ['nft', '-f', '-'];
   const [program, ...args] = netns === undefined ? command : ['ip', 'netns', 'exec', netns, ...command];
   const result = await run(program!, args, { input: document });
   if (result.status === 0) return;

@@ -11,3 +11,8 @@ export function ruleText(words: readonly string[]): string {
     .map((word) => (/^[\w!.,:/@%+=-]+$/.test(word) ? word : `"${word.replace(/["\\]/g, '\\$&')}"`))
     .join(' ');
 }
+
+/** Whether a rule of a chain, as iptables prints it, lets nothing past. */
+export function refusesAll(line: string): boolean {
+  return /^-A \S+ (-m comment --comment ("[^"]*"|\S+) )?-j (DROP|REJECT)\b/.test(line);
+}

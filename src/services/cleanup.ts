@@ -6,7 +6,6 @@ import { PacketCounters } from '../kernel/packet-counters.ts';
 import { ipv4 } from '../model/address.ts';
 import { isTwillError, TwillError } from '../model/error.ts';
 import type { Removal } from '../model/removal.ts';
-import type { ProxyMode } from './family-rules.ts';
 import { packetCounters } from './iptables/plan/counters.ts';
 import { renderRemoval } from './iptables/plan/document.ts';
 import { jumps, localnetJumps } from './iptables/plan/names.ts';
@@ -14,6 +13,7 @@ import { readTable } from './iptables/standing-rules.ts';
 import { closeLocalnet, localnetIsOurs } from './localnet.ts';
 import { tableName } from './nftables/plan/names.ts';
 import { findOtherProxy } from './other-proxy.ts';
+import type { ProxyMode } from './plan/mode.ts';
 import { removeLeftovers } from './predecessor.ts';
 
 /** Before the rules go that keep others from services on loopback. */

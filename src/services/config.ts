@@ -11,9 +11,9 @@ import {
 import { type BindAddress, parseBindAddress } from '../process/bind-address.ts';
 import type { FlagReader } from '../process/flag-reader.ts';
 import { type LogFormat, type LogLevel, logLevels } from '../process/log.ts';
-import type { ProxyMode } from './family-rules.ts';
 import type { ConntrackWishes } from './plan/conntrack-settings.ts';
 import { proxyFlags } from './plan/flags.ts';
+import type { ProxyMode } from './plan/mode.ts';
 import { type NodePortAddresses, servesLoopback } from './plan/nodeport-addresses.ts';
 import type { PodSource } from './plan/pod-source.ts';
 import type { ProxyFlag } from './plan/proxy-flag.ts';
@@ -28,7 +28,12 @@ export type LocalDetection =
   | { readonly kind: 'none' };
 
 export interface ProxyConfig {
+  /** What is asked for. */
+  readonly wantedMode: ProxyMode | 'auto';
+  /** What it comes to; of `auto` iptables until the node has been looked at. */
   readonly mode: ProxyMode;
+  /** What is asked for that only mode iptables has, in words. */
+  readonly onlyIptables: string | undefined;
   readonly manifests: string | undefined;
   readonly kubeconfig: string | undefined;
   readonly master: string | undefined;
@@ -240,16 +245,32 @@ function checkIdle(read: FlagReader, flags: readonly ProxyFlag[]): void {
   }
 }
 
-/** @throws TwillError `invalid` naming the flag, or the field of the configuration file */
-export function proxyConfig(read: FlagReader): ProxyConfig {
+/** Node ports on loopback, where somebody has asked for them: they are there unasked in mode iptables. */
+function onlyIptables(read: FlagReader): string | undefined {
+  const loopback = read.items('nodeport-addresses').find((text) => text.startsWith('127.'));
+  if (loopback !== undefined)
+    return `${read.called('nodeport-addresses')} has ${loopback}, and only mode iptables serves that`;
+  const flag = 'iptables-localhost-nodeports';
+  if (read.given(flag) === undefined || !read.boolean(flag)) return undefined;
+  return `${read.called(flag)} asks for node ports on 127.0.0.1, which only mode iptables serves`;
+}
+
+/**
+ * @param chosen what `--proxy-mode=auto` comes to, where that is known
+ * @throws TwillError `invalid` naming the flag, or the field of the configuration file
+ */
+export function proxyConfig(read: FlagReader, chosen: ProxyMode = 'iptables'): ProxyConfig {
   refuseUnserved(read);
   checkIdle(read, proxyFlags);
-  const mode = read.oneOf('proxy-mode', ['iptables', 'nftables'] as const);
+  const wantedMode = read.oneOf('proxy-mode', ['iptables', 'nftables', 'auto'] as const);
+  const mode = wantedMode === 'auto' ? chosen : wantedMode;
   const nodePorts = nodePortAddresses(read, mode);
   const node = bindAddress(read);
   const told = ['0.0.0.0', '::'].includes(node.text) ? undefined : node;
   return {
+    wantedMode,
     mode,
+    onlyIptables: onlyIptables(read),
     manifests: read.text('manifests'),
     kubeconfig: read.text('kubeconfig'),
     master: read.text('master'),

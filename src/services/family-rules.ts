@@ -1,6 +1,7 @@
 import type { Written } from '../kernel/rules-stamp.ts';
 import type { Family } from '../model/address.ts';
 import type { MissingCounts } from './plan/missing-local.ts';
+import type { ProxyMode } from './plan/mode.ts';
 import type { NodeView } from './plan/table.ts';
 import type { ServiceState } from './plan/tracker.ts';
 
@@ -13,9 +14,6 @@ export interface SyncResult extends Written {
   /** By table of iptables: how many rules were written. */
   readonly rules?: Readonly<Record<string, number>>;
 }
-
-/** How rules are programmed. */
-export type ProxyMode = 'iptables' | 'nftables';
 
 /** Makes the kernel's rules of one family equal to the table of Services, in one of the proxy's modes. */
 export interface FamilyRules {

@@ -8,6 +8,7 @@ import type { Log } from '../process/log.ts';
 import type { ServiceState } from '../process/systemd.ts';
 import type { ProxyConfig } from './config.ts';
 import type { ProxyMetrics } from './metrics.ts';
+import type { ModeChoice } from './plan/mode.ts';
 import type { ServiceProxy } from './service-proxy.ts';
 import type { ProxySettings } from './settings.ts';
 import { zpages } from './zpages.ts';
@@ -17,6 +18,10 @@ export interface ProxyState {
   proxy: ServiceProxy | undefined;
   /** What the start waits for, in words, until then. */
   waitingFor: string;
+  /** What counts; once {@link mode} is there, of that mode. */
+  config: ProxyConfig;
+  /** How rules are programmed, and why so; undefined until that is decided. */
+  mode: ModeChoice | undefined;
 }
 
 /** What Go writes for a time that there is none of. */
@@ -94,7 +99,7 @@ function metricsRoutes(state: ProxyState, metrics: ProxyMetrics, settings: Proxy
       state.proxy?.updateGauges();
       return { status: 200, body: await metrics.registry.metrics(), type: metrics.registry.contentType };
     },
-    '/proxyMode': () => ({ status: 200, body: settings.read.must('proxy-mode') }),
+    '/proxyMode': () => ({ status: 200, body: state.mode!.mode }),
     '/metrics/slis': async () => ({
       status: 200,
       body: await metrics.slis.metrics(),
@@ -144,6 +149,7 @@ export class ProxyServers {
     this.serve('healthz-bind-address', this.config.healthzAddress, healthRoutes(this.state, this.metrics));
   }
 
+  /** To be called once the mode is known. */
   serveMetrics(): void {
     this.serve(
       'metrics-bind-address',

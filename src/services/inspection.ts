@@ -10,7 +10,6 @@ import { type Mark, ownMark } from '../process/mark.ts';
 import { type AskedQuestion, serveQuestions } from '../process/question-server.ts';
 import { keepState } from '../process/state-keeper.ts';
 import { version } from '../process/version.ts';
-import type { ProxyConfig } from './config.ts';
 import type { FamilyRules } from './family-rules.ts';
 import type { ProxyState } from './health.ts';
 import type { NftRules } from './nftables/rules.ts';
@@ -19,7 +18,6 @@ import type { ServiceProxy } from './service-proxy.ts';
 
 export interface InspectionOptions {
   readonly socketPath: string;
-  readonly config: ProxyConfig;
   readonly state: ProxyState;
   readonly log: Log;
 }
@@ -39,7 +37,7 @@ function familyState(
 }
 
 /** What the proxy says of itself. */
-function proxyState({ config, state: { proxy, waitingFor } }: InspectionOptions): InspectedProxy {
+function proxyState({ state: { proxy, waitingFor, config, mode } }: InspectionOptions): InspectedProxy {
   const health = proxy?.familyHealth();
   mark ??= ownMark();
   return {
@@ -49,7 +47,8 @@ function proxyState({ config, state: { proxy, waitingFor } }: InspectionOptions)
     process: { ...mark, version },
     node: config.nodeName,
     loops: proxy === undefined ? [] : [loopState(proxy.loop.status(), (ms) => isoTime(ms))],
-    mode: config.mode,
+    mode: mode?.mode ?? config.wantedMode,
+    modeWhy: config.wantedMode === 'auto' ? mode?.reason : undefined,
     source: proxy?.source ?? 'none yet',
     ready: proxy?.ready ?? false,
     healthy: proxy?.healthy ?? true,

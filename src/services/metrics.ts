@@ -3,8 +3,9 @@ import type { Exchange } from '../kubernetes/config.ts';
 import type { Family } from '../model/address.ts';
 import { wallClockMs } from '../process/clock.ts';
 import { version } from '../process/version.ts';
-import type { FamilyRules, ProxyMode, SyncResult } from './family-rules.ts';
+import type { FamilyRules, SyncResult } from './family-rules.ts';
 import { packetCounters } from './iptables/plan/counters.ts';
+import type { ModeChoice, ProxyMode } from './plan/mode.ts';
 import type { DirtyServices, ServiceTracker } from './plan/tracker.ts';
 
 type PendingChanges = ServiceTracker['pending'];
@@ -158,8 +159,24 @@ export class ProxyMetrics {
     registers: [this.registry],
   });
 
-  /** @param mode of which it tells: what is of another is not there, as with kube-proxy */
-  constructor(mode: ProxyMode = 'iptables') {
+  private readonly mode = new Gauge({
+    name: 'twill_proxy_mode',
+    help: 'The constant 1, labelled by how rules are programmed, what --proxy-mode says of it, and why it is this',
+    labelNames: ['mode', 'wanted', 'reason'],
+    registers: [this.registry],
+  });
+
+  /**
+   * To be called once, before anything is read.
+   * @param wanted as --proxy-mode says it
+   */
+  modeIs({ mode, reason }: ModeChoice, wanted: string): void {
+    this.tellOf(mode);
+    this.mode.set({ mode, wanted, reason }, 1);
+  }
+
+  /** What is of another mode is not there, as with kube-proxy. */
+  private tellOf(mode: ProxyMode): void {
     const other = mode === 'iptables' ? /^(kubeproxy|twill)_.*_nftables_/ : /^kubeproxy_.*_iptables_/;
     const names = this.registry.getMetricsAsArray().map(({ name }) => name);
     for (const name of names) if (other.test(name)) this.registry.removeSingleMetric(name);

@@ -11,6 +11,7 @@ import { aborted, type Closer, runUntilSignal } from '../process/ending.ts';
 import { guarded } from '../process/guarded.ts';
 import { type Log, makeLog } from '../process/log.ts';
 import { informSystemd } from '../process/systemd.ts';
+import { modeOnThisNode } from './choose-mode.ts';
 import { removeOtherMode } from './cleanup.ts';
 import { type ProxyConfig, proxyConfig } from './config.ts';
 import { watchConfiguration } from './configuration-file.ts';
@@ -22,6 +23,7 @@ import { openIptablesFamily } from './iptables/family.ts';
 import { ProxyMetrics } from './metrics.ts';
 import { NodeAddresses } from './node-addresses.ts';
 import { findKubeProxy, findOtherProxy } from './other-proxy.ts';
+import type { ModeChoice } from './plan/mode.ts';
 import { removeLeftovers } from './predecessor.ts';
 import { type ServedFamily, ServiceProxy } from './service-proxy.ts';
 import type { ProxySettings } from './settings.ts';
@@ -110,6 +112,13 @@ function tuneProcess(config: ProxyConfig, log: Log): void {
   }
 }
 
+async function chosenMode(config: ProxyConfig, metrics: ProxyMetrics, log: Log): Promise<ModeChoice> {
+  const choice = await modeOnThisNode(config);
+  metrics.modeIs(choice, config.wantedMode);
+  log.info({ ...choice, wanted: config.wantedMode }, 'the mode of the proxy');
+  return choice;
+}
+
 async function clearAway({ mode }: ProxyConfig, log: Log): Promise<void> {
   const others = await removeOtherMode(mode);
   if (others.length > 0) log.info({ removed: others }, 'rules of another mode are removed');
@@ -163,18 +172,20 @@ export async function runProxy(config: ProxyConfig, settings: ProxySettings): Pr
       settings.file &&
       watchConfiguration(settings.file, (other) => proxyConfig(settings.readWith(other)), log);
     if (file !== undefined) closers.push(() => file.close());
-    const metrics = new ProxyMetrics(config.mode);
+    const metrics = new ProxyMetrics();
     if (config.metricsAddress !== undefined) metrics.describeProcess();
-    const state: ProxyState = { proxy: undefined, waitingFor: 'the start' };
+    const state: ProxyState = { proxy: undefined, waitingFor: 'the start', config, mode: undefined };
     const servers = new ProxyServers(config, settings, state, metrics, log);
     closers.push(() => servers.close());
     const { inspectSocket: socketPath } = config;
-    if (socketPath !== undefined) closers.push(serveInspection({ socketPath, config, state, log }));
+    if (socketPath !== undefined) closers.push(serveInspection({ socketPath, state, log }));
     closers.push(informSystemd({ env: process.env, log, signal, state: () => serviceState(state) }));
     const start = async (): Promise<void> => {
       servers.serveHealth();
       await waitForOtherProxy(state, log, signal);
       if (signal.aborted) return;
+      state.mode = await chosenMode(config, metrics, log);
+      state.config = proxyConfig(settings.read, state.mode.mode);
       servers.serveMetrics();
       const addresses = await NodeAddresses.open(log);
       const counters = new PacketCounters();
@@ -182,7 +193,7 @@ export async function runProxy(config: ProxyConfig, settings: ProxySettings): Pr
         addresses.close();
         counters.close();
       });
-      await startProxy({ config, metrics, addresses, counters, log }, state, closers);
+      await startProxy({ config: state.config, metrics, addresses, counters, log }, state, closers);
     };
     const ends = [start().then(() => aborted(signal)), servers.refused];
     await Promise.race(file === undefined ? ends : [...ends, file.changed]);

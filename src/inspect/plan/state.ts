@@ -109,6 +109,8 @@ export interface AgentState extends State {
 export interface ProxyState extends State {
   readonly kind: 'proxy';
   readonly mode: string;
+  /** Why it is this one, where the proxy chose it itself. */
+  readonly modeWhy: string | undefined;
   readonly source: string;
   readonly ready: boolean;
   readonly healthy: boolean;

@@ -43,6 +43,8 @@ export interface StatusAnswer {
   readonly proxy:
     | (ProcessAnswer & {
         readonly mode: string;
+        /** Why it is this one, where the proxy chose it itself. */
+        readonly modeWhy: string | undefined;
         readonly source: string;
         readonly ready: boolean;
         readonly services: number;

@@ -1,3 +1,4 @@
+import { refusesAll } from '../../model/rule-words.ts';
 import type { NetworkMatch, TrafficChain, TrafficRule } from './rules.ts';
 
 function match(flag: string, wanted: NetworkMatch | undefined): string[] {
@@ -61,9 +62,6 @@ export interface StandingChain {
 }
 
 const isRule = (line: string): boolean => line.startsWith('-A ');
-const refusesAll = (line: string): boolean =>
-  /^-A \S+ (-m comment --comment ("[^"]*"|\S+) )?-j (DROP|REJECT)\b/.test(line);
-
 const accepts = (line: string): boolean => /^-A \S+ .*-j ACCEPT\b/.test(line);
 
 /** Where our jump must stand: once, and before what would keep packets from it. */

@@ -41,7 +41,8 @@ export async function openNftFamily(family: Family, setting: FamilySetting): Pro
     onStanding: ({ elements }) => flows.table.recall(standingDestinations(elements, render.v6)),
     log,
   });
-  await rules.probe();
+  // Where the mode was chosen on this node it has been tried.
+  if (config.wantedMode !== 'auto') await rules.probe();
   return {
     rules,
     flows,

@@ -111,7 +111,7 @@ export class NftRules implements FamilyRules {
 
   /** Says early what nft or the kernel cannot do. @throws TwillError naming it */
   async probe(): Promise<void> {
-    await this.options.table.check(probeDocument(this.family.nft, this.render));
+    await this.options.table.apply(probeDocument(this.family.nft, this.render));
   }
 
   invalidate(): void {

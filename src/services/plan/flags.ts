@@ -84,7 +84,7 @@ const ruleFlags: readonly ProxyFlag[] = [
     kind: 'text',
     standard: 'iptables',
     field: 'mode',
-    help: 'how rules are programmed: iptables or nftables',
+    help: 'how rules are programmed: iptables, nftables, or auto: nftables where kernel and nft can do all of it and nothing on the node needs iptables',
   },
   {
     name: 'cluster-cidr',

@@ -293,11 +293,11 @@ test('no connection fails while the proxy changes from each mode to the other, a
     services.write('web.yaml', web, endpoints({ ip: a.ipv4, node: 'node1' }));
     await services.startProxy(node);
     const load = new Load(caller, target);
-    for (const kind of ['nftables', 'nft', 'nftables'] as const) {
-      const mode = kind === 'nft' ? 'iptables' : kind;
+    for (const flag of ['nftables', 'iptables', 'auto']) {
+      const mode = flag === 'auto' ? 'nftables' : flag;
       await afterMore(services, load, 30);
       await node.proxy!.stop();
-      await services.startProxy(node, modeFlags(kind));
+      await services.startProxy(node, [`--proxy-mode=${flag}`]);
       await services.lab.waitFor(`only ${mode}`, async () => (await standing(node)) === mode);
       await afterMore(services, load, 30);
     }

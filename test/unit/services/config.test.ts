@@ -26,7 +26,7 @@ test('the defaults are valid, and kube-proxy’s where it has them', () => {
 
 describe('a wrong flag is named:', () => {
   const rows: readonly [args: readonly string[], message: RegExp][] = [
-    [['--proxy-mode=ipvs'], /--proxy-mode is 'ipvs', not one of iptables, nftables/],
+    [['--proxy-mode=ipvs'], /--proxy-mode is 'ipvs', not one of iptables, nftables, auto/],
     [['--cluster-cidr=10.244.0.0'], /--cluster-cidr: '10\.244\.0\.0'/],
     [['--cluster-cidr=10.0.0.0/8,11.0.0.0/8'], /--cluster-cidr has more than one IPv4 network/],
     [['--nodeport-addresses=primary!'], /--nodeport-addresses/],

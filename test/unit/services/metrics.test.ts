@@ -68,13 +68,19 @@ async function described(metrics: ProxyMetrics, prefix: string): Promise<unknown
 
 test('kube-proxy’s metrics are all there, with its labels and no others', async () => {
   const metrics = new ProxyMetrics();
+  metrics.modeIs({ mode: 'iptables', reason: 'asked for' }, 'iptables');
   for (const family of ['IPv4', 'IPv6']) {
     const [count] = [family === 'IPv4' ? 3 : 5];
     metrics.countPackets((name) => Promise.resolve(name === 'ct_state_invalid_dropped_pkts' ? count : 1));
   }
   assert.deepEqual(await described(metrics, 'kubeproxy_'), kubeProxys);
   assert.deepEqual(await described(metrics, 'rest_client_'), clientGos);
-  const other = new ProxyMetrics('nftables');
+  const other = new ProxyMetrics();
+  other.modeIs({ mode: 'nftables', reason: 'nothing against it' }, 'auto');
+  assert.match(
+    await other.registry.metrics(),
+    /^twill_proxy_mode\{mode="nftables",wanted="auto",reason="nothing against it"\} 1$/m,
+  );
   assert.deepEqual(await described(other, 'kubeproxy_'), [...inNftables].sort());
   assert.deepEqual(await described(other, 'rest_client_'), clientGos);
 });

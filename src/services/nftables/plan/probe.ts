@@ -15,7 +15,10 @@ function examples(protocol: Pick['protocol']): Shape[] {
   ]);
 }
 
-/** Every kind of rule that Services may ask for, in a table of another name: what nft and the kernel must be able to do. */
+/**
+ * Makes every kind of rule that Services may ask for in a table of another name, and takes it away, in one transaction:
+ * what nft and the kernel must be able to do. No packet ever meets it, and nothing stays, whenever it ends.
+ */
 export function probeDocument(ip: string, options: RenderOptions): string {
   const shapes = protocols.flatMap(examples);
   const picks = new Map(shapes.flatMap(picksOf).map((pick) => [pickName(pick), pick]));
@@ -28,8 +31,7 @@ export function probeDocument(ip: string, options: RenderOptions): string {
     ...declarations(ip),
     ...chains.flatMap((chain) => chainDocument(ip, chain, false)),
     ...shapesDocument(ip, new Map(shapes.map((shape, index) => [index + 1, shapeName(shape)]))),
+    `delete table ${ip} ${tableName}`,
   ];
-  return `${lines.join('\n')}\n`
-    .replaceAll(` ${tableName} `, ` ${tableName}-probe `)
-    .replace(`add table ${ip} ${tableName}\n`, `add table ${ip} ${tableName}-probe\n`);
+  return `${lines.join('\n')}\n`.replace(new RegExp(` ${tableName}(?=[ \n])`, 'g'), ` ${tableName}-probe`);
 }

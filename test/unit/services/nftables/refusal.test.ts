@@ -12,7 +12,6 @@ const table: NftTable = {
   family: ipv4,
   name: 'x',
   apply: async () => {},
-  check: async () => {},
   write: async () => 1,
   stands: async () => true,
   sets: async () => new Set(),

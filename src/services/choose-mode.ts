@@ -1,0 +1,57 @@
+import { forwardWall } from '../kernel/forward-wall.ts';
+import { detectVariant, type Iptables, openIptables } from '../kernel/iptables.ts';
+import { kernelFamilies } from '../kernel/ipv6.ts';
+import type { Family } from '../model/address.ts';
+import { isTwillError } from '../model/error.ts';
+import type { ProxyConfig } from './config.ts';
+import { foreignJump } from './iptables/plan/foreign-jumps.ts';
+import { chooseMode, type FamilyFacts, type ModeChoice } from './plan/mode.ts';
+
+/** The iptables that this node uses; undefined where it can do no NAT. */
+async function usedIptables(family: Family): Promise<Iptables | undefined> {
+  try {
+    const { variant } = await detectVariant(family);
+    const iptables = openIptables(family, variant);
+    await iptables.list('nat', 'POSTROUTING').catch((error: unknown) => {
+      // It can, though not be printed.
+      if (!isTwillError(error, 'conflict')) throw error;
+    });
+    return iptables;
+  } catch (error) {
+    if (!isTwillError(error, 'missing-program', 'kernel', 'permission')) throw error;
+    return undefined;
+  }
+}
+
+/** Rules of others that would have nothing left to lead to. */
+async function dependent(iptables: Iptables): Promise<string | undefined> {
+  try {
+    // Read as a whole only where there is something to lead to.
+    if ((await iptables.list('nat', 'KUBE-MARK-MASQ')) === undefined) return undefined;
+    const jump = foreignJump(await iptables.save('nat'));
+    return jump && `chain ${jump.from} of somebody else's leads to ${jump.to}, which only mode iptables has`;
+  } catch (error) {
+    if (!isTwillError(error, 'conflict')) throw error;
+    return undefined;
+  }
+}
+
+async function familyFacts(family: Family): Promise<FamilyFacts> {
+  const iptables = await usedIptables(family);
+  const { nftablesLacks } = await import('./nftables/probe.ts');
+  const lacks = await nftablesLacks(family);
+  const obstacles =
+    iptables === undefined || lacks !== undefined
+      ? []
+      : [await forwardWall(iptables), await dependent(iptables)].filter((one) => one !== undefined);
+  return { family: family.name, lacks, hasIptables: iptables !== undefined, obstacles };
+}
+
+/** The mode that `--proxy-mode` comes to on this node; where it is `auto` kernel, nft and rules are looked at. */
+export async function modeOnThisNode({ wantedMode, onlyIptables }: ProxyConfig): Promise<ModeChoice> {
+  if (wantedMode !== 'auto') return { mode: wantedMode, reason: '--proxy-mode says so' };
+  if (onlyIptables !== undefined) return chooseMode(onlyIptables, []);
+  const facts: FamilyFacts[] = [];
+  for (const family of kernelFamilies()) facts.push(await familyFacts(family));
+  return chooseMode(undefined, facts);
+}

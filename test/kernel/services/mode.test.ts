@@ -1,0 +1,127 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { twillProgram } from '../../lab/files.ts';
+import { httpAnswer } from '../../lab/http.ts';
+import { type Namespace, withNamespace } from '../../lab/namespace.ts';
+import { startProxy } from '../../lab/proxy-process.ts';
+import { waitFor } from '../../lab/wait.ts';
+
+interface Case {
+  readonly name: string;
+  readonly mode: 'iptables' | 'nftables';
+  readonly reason: RegExp;
+  /** What is done to the node before. */
+  readonly before?: (node: Namespace) => Promise<unknown>;
+  readonly flags?: readonly string[];
+  /** Programs that are not to be found. */
+  readonly without?: RegExp;
+}
+
+const programs = ['nft', 'iptables', 'ip6tables'].flatMap((name) => [
+  name,
+  ...['-nft', '-legacy'].flatMap((variant) =>
+    ['', '-save', '-restore'].map((verb) => `${name}${variant}${verb}`),
+  ),
+]);
+
+/** A search path on which some programs are not. */
+function pathWithout(directory: string, hidden: RegExp): string {
+  const folder = join(directory, 'bin');
+  mkdirSync(folder);
+  symlinkSync(process.execPath, join(folder, 'node'));
+  symlinkSync('/usr/sbin/ip', join(folder, 'ip'));
+  for (const name of programs.filter((one) => !hidden.test(one)))
+    symlinkSync(join('/usr/sbin', name), join(folder, name));
+  return folder;
+}
+
+const rules = (node: Namespace, family: string, document: string) =>
+  node.exec(`${family}-nft-restore`, ['--noflush'], { input: document });
+
+const cases: readonly Case[] = [
+  { name: 'a node on which nothing is', mode: 'nftables', reason: /can do all of it/ },
+  {
+    name: 'a node without iptables',
+    mode: 'nftables',
+    reason: /can do all of it/,
+    without: /tables/,
+  },
+  {
+    name: 'a node without nft',
+    mode: 'iptables',
+    reason: /nftables cannot serve ipv4 here: 'nft' is not installed/,
+    without: /^nft$/,
+  },
+  {
+    name: 'forwarding that iptables refuses unless it accepts it',
+    mode: 'iptables',
+    reason: /chain FORWARD of ip6tables-nft refuses .*-P FORWARD DROP/,
+    before: (node) => node.exec('ip6tables-nft', ['-P', 'FORWARD', 'DROP']),
+  },
+  {
+    name: 'rules of others that lead to the proxy’s chains',
+    mode: 'iptables',
+    reason: /chain CNI-DN-0123456789ab of somebody else's leads to KUBE-MARK-MASQ/,
+    before: (node) =>
+      rules(
+        node,
+        'iptables',
+        '*nat\n:KUBE-MARK-MASQ -\n:CNI-DN-0123456789ab -\n-A CNI-DN-0123456789ab -j KUBE-MARK-MASQ\nCOMMIT\n',
+      ),
+  },
+  {
+    name: 'node ports on 127.0.0.1 that are asked for',
+    mode: 'iptables',
+    reason: /--iptables-localhost-nodeports asks for node ports on 127\.0\.0\.1/,
+    flags: ['--iptables-localhost-nodeports=true'],
+  },
+];
+
+async function status(node: Namespace, socket: string): Promise<string> {
+  const flags = ['status', `--proxy-socket=${socket}`, '--socket=/nonexistent'];
+  return (await node.run(process.execPath, [twillProgram, ...flags])).stdout.replace(/\s+/g, ' ');
+}
+
+describe('--proxy-mode=auto', () => {
+  for (const { name, mode, reason, before, flags = [], without } of cases) {
+    test(`${name}: ${mode}, and the reason is in log, status and metric`, async () => {
+      await withNamespace('auto', async (node) => {
+        const directory = mkdtempSync(join(tmpdir(), 'twill-auto-'));
+        try {
+          await before?.(node);
+          const socket = join(directory, 'proxy.sock');
+          const env = without === undefined ? {} : { PATH: pathWithout(directory, without) };
+          mkdirSync(join(directory, 'manifests'));
+          const manifests = `--manifests=${join(directory, 'manifests')}`;
+          const args = ['--proxy-mode=auto', manifests, `--inspect-socket=${socket}`, ...flags];
+          const { child, text } = startProxy(node, args, env);
+          const ready = async () => (await httpAnswer(node, 10_256, '/readyz')).startsWith('HTTP/1.1 200');
+          await waitFor('the proxy', ready, { explain: text });
+          const line = text()
+            .split('\n')
+            .find((each) => each.includes('the mode of the proxy'));
+          const said = JSON.parse(line ?? '{}') as Record<string, string>;
+          assert.deepEqual([said.mode, said.wanted], [mode, 'auto']);
+          assert.match(said.reason!, reason);
+          const answer = await status(node, socket);
+          assert.match(answer, new RegExp(`mode ${mode}, chosen here: `));
+          assert.match(answer, mode === 'nftables' ? /ipv4 by nft, as/ : /ipv4 by (nft|legacy), as/);
+          const metrics = await httpAnswer(node, 10_249, '/metrics');
+          assert.match(metrics, new RegExp(`^twill_proxy_mode\\{mode="${mode}",wanted="auto",reason="`, 'm'));
+          assert.match(await httpAnswer(node, 10_249, '/proxyMode'), new RegExp(`\\r\\n${mode}(\\r\\n|$)`));
+          const tables = await node.exec('nft', ['list', 'tables']);
+          assert.equal(tables.includes('table ip twill-services'), mode === 'nftables');
+          assert.ok(!tables.includes('probe'));
+          child.kill();
+          await once(child, 'exit');
+        } finally {
+          rmSync(directory, { recursive: true });
+        }
+      });
+    });
+  }
+});

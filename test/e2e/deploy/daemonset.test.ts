@@ -84,7 +84,7 @@ describe('daemonset.yaml, unedited, on nodes that kubelets have just joined', ()
     assert.equal(answer.client, near.ipv4);
   });
 
-  it('the proxies start the same way and serve, on 127.0.0.1 of the nodes, too', async () => {
+  it('the proxies start the same way, take nftables, and serve', async () => {
     const { lab, api, runtimes } = deployment;
     const ports = [{ name: 'http', port: 80, nodePort: 30080 }];
     api.put(serviceObject('default/web', { type: 'NodePort', clusterIP, ports }) as unknown as ApiObject);
@@ -106,8 +106,9 @@ describe('daemonset.yaml, unedited, on nodes that kubelets have just joined', ()
         from.probe.ask({ protocol: 'tcp', address, port, timeoutMs: 1000 }),
       );
     assert.equal((await ask(clusterIP, 80, pods[0]!)).server, pods[1]!.name);
-    assert.equal((await ask('127.0.0.1', 30080, lab.nodes[0]!)).server, pods[1]!.name);
+    assert.equal((await ask(lab.nodes[0]!.ipv4, 30080, lab.nodes[0]!)).server, pods[1]!.name);
     assert.equal((await ask(lab.nodes[0]!.ipv4, 30080, lab.client)).server, pods[1]!.name);
+    for (const proxy of proxies) assert.match(proxy!.log(), /the mode of the proxy.*nftables/);
   });
 
   it('what is asked of the API is what is granted, neither more nor less', () => {

@@ -14,7 +14,6 @@ function emptyTable(change: Partial<NftTable> = {}): NftTable {
     family: ipv4,
     name: 'x',
     apply: async () => {},
-    check: async () => {},
     write: async () => 1,
     stands: async () => true,
     sets: async () => new Set(),

@@ -108,7 +108,7 @@ describe('daemonset.yaml, unedited, on nodes that kubelets have just joined', ()
     assert.equal((await ask(clusterIP, 80, pods[0]!)).server, pods[1]!.name);
     assert.equal((await ask(lab.nodes[0]!.ipv4, 30080, lab.nodes[0]!)).server, pods[1]!.name);
     assert.equal((await ask(lab.nodes[0]!.ipv4, 30080, lab.client)).server, pods[1]!.name);
-    for (const proxy of proxies) assert.match(proxy!.log(), /the mode of the proxy.*nftables/);
+    for (const proxy of proxies) assert.match(proxy!.log(), /"mode":"nftables".*"the mode of the proxy"/);
   });
 
   it('what is asked of the API is what is granted, neither more nor less', () => {

@@ -251,8 +251,10 @@ function onlyIptables(read: FlagReader): string | undefined {
   if (loopback !== undefined)
     return `${read.called('nodeport-addresses')} has ${loopback}, and only mode iptables serves that`;
   const flag = 'iptables-localhost-nodeports';
-  if (read.given(flag) === undefined || !read.boolean(flag)) return undefined;
-  return `${read.called(flag)} asks for node ports on 127.0.0.1, which only mode iptables serves`;
+  // Files have every field, as --write-config-to writes them: that says nothing about what somebody wants.
+  if (read.given(flag) === undefined || read.called(flag) !== `--${flag}`) return undefined;
+  if (!read.boolean(flag)) return undefined;
+  return `--${flag} asks for node ports on 127.0.0.1, which only mode iptables serves`;
 }
 
 /**

@@ -19,9 +19,11 @@ interface ApiSlice {
   readonly endpoints?: readonly ApiEndpoint[] | null;
 }
 
-interface Target {
+export interface Target {
   readonly ip: string;
   readonly port: number;
+  /** It runs on this node. */
+  readonly here: boolean;
 }
 
 /** Where traffic may go. */
@@ -35,7 +37,6 @@ export interface Usable {
 }
 
 interface Known extends Target {
-  readonly here: boolean;
   readonly ready: boolean;
   /** It ends, and serves still. */
   readonly draining: boolean;

@@ -4,7 +4,7 @@
  * and servicechangetracker.go, of Services and EndpointSlices as the API shows them. It shares no code with the proxy
  * that is tested against it.
  */
-import { type Usable, usableEndpoints } from './kube-proxy-endpoints.ts';
+import { type Target, type Usable, usableEndpoints } from './kube-proxy-endpoints.ts';
 import type { Ending, Packet } from './packet-walker.ts';
 
 /** Parts of a Service as the API shows it. */
@@ -98,8 +98,8 @@ function portsOf({ service, slices }: ApiState, node: NodeSetting): Port[] {
 }
 
 const protocolOf = ({ port }: Port): string => (port.protocol ?? 'TCP').toLowerCase();
-const firewalled = ({ vips, ranges, endpoints }: Port): boolean =>
-  endpoints.any && vips.length > 0 && ranges.length > 0;
+const restricted = ({ vips, ranges }: Port): boolean => vips.length > 0 && ranges.length > 0;
+const firewalled = (port: Port): boolean => port.endpoints.any && restricted(port);
 const externallyServed = ({ externalLocal, endpoints }: Port): boolean =>
   externalLocal ? endpoints.local.length > 0 : endpoints.any;
 
@@ -134,9 +134,10 @@ class Reading {
     return [{ to: packet.destination, port: packet.port, marked, translated: false }];
   }
 
-  /** KUBE-SEP-…: who is sent to itself is marked. */
-  private sent({ ip, port }: { ip: string; port: number }, marked: boolean): Way {
-    return { to: ip, port, marked: marked || ip === this.packet.source, translated: true };
+  /** KUBE-SEP-…: who is sent to itself is marked; mode nftables knows of endpoints that are here (hairpin-connections). */
+  private sent({ ip, port, here }: Target, marked: boolean): Way {
+    const isItself = ip === this.packet.source && (here || this.node.mode !== 'nftables');
+    return { to: ip, port, marked: marked || isItself, translated: true };
   }
 
   private toClusterIP(port: Port) {
@@ -230,14 +231,14 @@ class Reading {
     return to.startsWith('127.') && !packet.source.startsWith('127.') ? 'dropped' : undefined;
   }
 
-  /** firewall-check of mode nftables, which comes before translation. */
+  /** firewall-check of mode nftables, which comes before translation, and asks for no endpoint. */
   private isTurnedAway(): boolean {
     const { packet, node } = this;
     return (
       node.mode === 'nftables' &&
       this.ports.some(
         (port) =>
-          firewalled(port) &&
+          restricted(port) &&
           port.vips.includes(packet.destination) &&
           port.port.port === packet.port &&
           !this.isLetIn(port),

@@ -121,7 +121,8 @@ class PortBuilder {
     const { entry } = this;
     const shape = this.externalShape();
     const refusal = this.refusal(servesExternal(entry));
-    const sources = shape === undefined ? undefined : this.sources();
+    // Whoever may not use an address is turned away also where nobody serves it, as with kube-proxy in this mode.
+    const sources = this.sources();
     const claim = (space: Claim['space'], key: string, rank: number, from?: readonly string[]): void => {
       this.claims.push({
         space,

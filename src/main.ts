@@ -5,6 +5,7 @@ import { addCleanupCommand } from './commands/cleanup.ts';
 import { addDiffCommand } from './commands/diff.ts';
 import { addFindApiServerCommand } from './commands/find-api-server.ts';
 import { addInstallCniCommand } from './commands/install-cni.ts';
+import { addPageCommands } from './commands/page.ts';
 import { addPodsCommand } from './commands/pods.ts';
 import { addPreflightCommand } from './commands/preflight.ts';
 import { addProxyCommand } from './commands/proxy.ts';
@@ -38,6 +39,7 @@ addDiffCommand(program);
 addTraceCommand(program);
 addPreflightCommand(program);
 addReportCommand(program);
+addPageCommands(program);
 
 /** Commands whose flags are spelled as Go programs take them. */
 const goArguments: Readonly<Record<string, (args: readonly string[]) => string[]>> = {

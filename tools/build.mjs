@@ -1,5 +1,6 @@
-// Builds build/ (plain JavaScript of every source, for the tests), dist/main.js (the program) and dist/cni/twill (the
-// self-contained CNI executable). With --ship-only, for the image, it leaves out build/ and the check of types.
+// Builds build/ (plain JavaScript of every source, for the tests), dist/main.js (the program), dist/page (the agent's
+// page) and dist/cni/twill (the self-contained CNI executable). With --ship-only, for the image, it leaves out build/ and
+// the check of types.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
@@ -14,14 +15,17 @@ import {
 import { dirname, join } from 'node:path';
 import { bundleProgram } from './bundle.mjs';
 import { compileCni } from './cni-executable.mjs';
+import { buildPage } from './page.mjs';
 
 const root = dirname(import.meta.dirname);
 
 function compileTypes() {
   rmSync(join(root, 'build'), { recursive: true, force: true });
-  execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', root], {
-    stdio: 'inherit',
-  });
+  // What runs in browsers knows another world, and is only checked here.
+  for (const project of [root, join(root, 'page')])
+    execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', project], {
+      stdio: 'inherit',
+    });
 }
 
 /** Units for hosts where systemd starts the programs. */
@@ -37,7 +41,9 @@ function copyUnits() {
 function digestSources() {
   // V8's kept code is one version's.
   const hash = createHash('sha256').update(process.version);
-  const folders = ['src', 'cni-bin', 'test', 'tools'].filter((folder) => existsSync(join(root, folder)));
+  const folders = ['src', 'cni-bin', 'page', 'test', 'tools'].filter((folder) =>
+    existsSync(join(root, folder)),
+  );
   const files = folders.flatMap((folder) =>
     readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
       .filter((entry) => entry.isFile())
@@ -55,6 +61,7 @@ const digest = digestSources();
 if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== digest || !existsSync(join(root, 'dist/main.js'))) {
   if (!shipOnly) compileTypes();
   await bundleProgram(join(root, 'dist'));
+  await buildPage(join(root, 'dist'));
   compileCni();
   copyUnits();
   if (!shipOnly) writeFileSync(stamp, digest);

@@ -20,6 +20,7 @@ const packages = [
   { package: 'iputils-ping', program: 'ping', tests: 'e2e/inspect/preflight' },
   { package: 'strace', program: 'strace', tests: 'e2e/agent/without-ipv6' },
   { package: 'openssl', program: 'openssl', tests: 'e2e/leases/etcd-access' },
+  { package: 'chromium', program: 'chromium', tests: 'e2e/agent/page' },
   { package: 'faketime', program: 'faketime', tests: 'e2e/agent/clock' },
   { package: 'dnsmasq-base', program: 'dnsmasq', tests: 'e2e/services/servers' },
   { package: 'nginx-light', program: 'nginx', tests: 'e2e/services/servers' },

@@ -139,6 +139,15 @@ class Agent {
     this.closers.push(() => cni.close());
     this.closers.push(keepAgentState(socketPath, () => this.subject(), this.log));
     this.closers.push(await serveHealth(this.config, () => this.health(), this.log));
+    await this.servePage();
+  }
+
+  /** Loaded only where it is wanted. */
+  private async servePage(): Promise<void> {
+    const { page: address, pageHosts: hosts, cniSocket, proxySocket } = this.config;
+    if (address === undefined) return;
+    const { servePage } = await import('./page/server.ts');
+    this.closers.push(await servePage({ address, hosts, cniSocket, proxySocket, log: this.log }));
   }
 
   private sourceChanged(change: SourceChange): void {

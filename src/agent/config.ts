@@ -40,6 +40,9 @@ export interface AgentConfig {
   readonly metrics: BindAddress | undefined;
   /** Where nodes ask each other whether they are reached; undefined for nowhere. */
   readonly mesh: { readonly port: number; readonly intervalMs: number } | undefined;
+  readonly page: BindAddress | undefined;
+  readonly pageHosts: readonly string[];
+  readonly proxySocket: string;
   readonly stateDir: string;
   readonly cniSocket: string;
   readonly cniDataDir: string;
@@ -121,7 +124,10 @@ export function readAgentConfig(
   // flanneld tells about each lease from 2 on, about each entry from 4 on.
   const verbose = Number(read.text('v') ?? 0) >= 4;
   const healthzPort = read.integer('healthz-port', 0, 65535);
-  const metrics = read.text('metrics-bind-address');
+  const bindAddress = (name: string): BindAddress | undefined => {
+    const text = read.text(name);
+    return text === undefined ? undefined : read.read(name, () => parseBindAddress(text));
+  };
   return {
     etcdEndpoints: etcdEndpoints(read.must('etcd-endpoints')),
     etcdPrefix: read.must('etcd-prefix').replace(/\/+$/, ''),
@@ -150,9 +156,11 @@ export function readAgentConfig(
     netConfigPath: read.must('net-config-path'),
     setNodeNetworkUnavailable: read.boolean('set-node-network-unavailable'),
     healthz: healthzPort === 0 ? undefined : healthz(read, healthzPort),
-    metrics:
-      metrics === undefined ? undefined : read.read('metrics-bind-address', () => parseBindAddress(metrics)),
     mesh: mesh(read),
+    metrics: bindAddress('metrics-bind-address'),
+    page: bindAddress('page-bind-address'),
+    pageHosts: read.items('page-host'),
+    proxySocket: read.must('proxy-socket'),
     stateDir: read.must('state-dir'),
     cniSocket: read.must('cni-socket'),
     cniDataDir: read.must('cni-data-dir'),

@@ -1,5 +1,6 @@
 import type { Flag } from '../model/flag.ts';
 import { logLevels } from '../process/log.ts';
+import { defaultProxySocket } from '../services/plan/inspect-socket.ts';
 
 /** flanneld's flags, then our own. */
 export const agentFlags: readonly Flag[] = [
@@ -121,6 +122,22 @@ export const agentFlags: readonly Flag[] = [
     kind: 'duration',
     standard: '10s',
     help: 'in this time at most 20 other nodes are asked: each once in max(1, nodes / 20) of it',
+  },
+  {
+    name: 'page-bind-address',
+    kind: 'text',
+    help: 'IP:PORT to serve a page for people on, which shows nodes, pods, Services and what is wrong, and traces packets; none by default; whoever reaches it reads all that, and nothing can be changed by it',
+  },
+  {
+    name: 'page-host',
+    kind: 'list',
+    help: "name by which browsers reach the page, beside addresses, localhost and the node's own name; may repeat",
+  },
+  {
+    name: 'proxy-socket',
+    kind: 'text',
+    standard: defaultProxySocket,
+    help: "the proxy's --inspect-socket, for the page",
   },
   {
     name: 'state-dir',

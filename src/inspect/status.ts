@@ -1,7 +1,7 @@
 import { RtSocket } from '../kernel/netlink/socket.ts';
 import { describeError } from '../model/error.ts';
 import { fullTables, neighbourTables } from '../overlay/neighbour-tables.ts';
-import { agentDifferences } from './differences.ts';
+import { agentDifferences, type Compared } from './differences.ts';
 import { conntrackProblems, reversePathProblems, variantProblems, wallProblems } from './environment.ts';
 import { type InspectFlags, show } from './output.ts';
 import { countByKind } from './plan/difference.ts';
@@ -92,10 +92,13 @@ async function serviceTroubles(proxy: Known<ProxyState>, socketPath: string): Pr
   }
 }
 
-export async function lookAtStatus({
-  socket: agentSocket,
-  proxySocket,
-}: InspectFlags): Promise<StatusAnswer> {
+/** The status, and what it has compared for it. */
+export interface StatusLook {
+  readonly answer: StatusAnswer;
+  readonly compared: Compared;
+}
+
+export async function lookAtNode({ socket: agentSocket, proxySocket }: InspectFlags): Promise<StatusLook> {
   const [agent, proxy] = await Promise.all([agentState(agentSocket), proxyState(proxySocket)]);
   const { state } = agent;
   const socket = new RtSocket();
@@ -116,7 +119,7 @@ export async function lookAtStatus({
       ...services,
     ];
     const node = state?.node ?? proxy.state?.node ?? 'this node';
-    return {
+    const answer: StatusAnswer = {
       version: 1,
       verdict: verdictOf(problems),
       summary: summaryOf(node, problems),
@@ -133,9 +136,14 @@ export async function lookAtStatus({
       drift: Object.fromEntries(countByKind(compared.differences)),
       versions,
     };
+    return { answer, compared };
   } finally {
     socket.close();
   }
+}
+
+export async function lookAtStatus(flags: InspectFlags): Promise<StatusAnswer> {
+  return (await lookAtNode(flags)).answer;
 }
 
 /** `twill status` */

@@ -152,17 +152,11 @@ function answerFrom(routes: Routes, log: Log): RequestListener {
 }
 
 /**
- * Serves GET requests for health and metrics.
+ * Has a server that strangers may talk to listen.
  * @param host undefined for every address of both families
  * @throws TwillError `conflict` when the address is in use, naming it
  */
-export async function startHttp(
-  host: string | undefined,
-  port: number,
-  routes: Routes,
-  log: Log,
-): Promise<HttpServer> {
-  const server = makeHttpServer(answerFrom(routes, log), log);
+export async function listen(server: Server, host: string | undefined, port: number): Promise<HttpServer> {
   await new Promise<void>((resolve, reject) => {
     const refused = (cause: NodeJS.ErrnoException): void => {
       const code = cause.code === 'EADDRINUSE' ? 'conflict' : 'unavailable';
@@ -184,6 +178,16 @@ export async function startHttp(
         server.closeAllConnections();
       }),
   };
+}
+
+/** Serves GET requests for health and metrics, as {@link listen} does. */
+export function startHttp(
+  host: string | undefined,
+  port: number,
+  routes: Routes,
+  log: Log,
+): Promise<HttpServer> {
+  return listen(makeHttpServer(answerFrom(routes, log), log), host, port);
 }
 
 /** How long a server that could not be opened waits for its next attempt: as long as kube-proxy's. */

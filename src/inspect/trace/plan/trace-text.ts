@@ -22,12 +22,18 @@ function shortRule(rule: string): string {
     .trim();
 }
 
-function stepText(step: Step): string {
+/** What happens, in one line: of a rule its chain, comment and counter, too. */
+export function stepText(step: Step): string {
   if (step.kind !== 'rule' && step.kind !== 'policy') return step.text;
   const legacy = step.program === 'iptables-legacy' ? 'legacy ' : '';
   const comment = step.comment === undefined ? '' : ` "${step.comment}"`;
   const count = step.packets === undefined ? '' : ` [${step.packets}]`;
   return `${legacy}${step.chain}: ${shortRule(step.text)}${comment}${count}`;
+}
+
+/** The word before it: of a rule its table. */
+export function stepLabel(step: Step): string {
+  return (step.kind === 'rule' || step.kind === 'policy' ? step.table : step.kind) ?? '';
 }
 
 class Writer {
@@ -61,7 +67,7 @@ class Writer {
     const { paint, width } = this.options;
     if (step.where !== this.where) this.line(step.where, indent, 'strong');
     this.where = step.where;
-    const label = (step.kind === 'rule' || step.kind === 'policy' ? step.table : step.kind) ?? '';
+    const label = stepLabel(step);
     const left = indent + 2 + LABEL;
     for (const [index, part] of wrapText(oneLine(stepText(step)), width - left).entries()) {
       const head = index === 0 ? paint(label.padEnd(LABEL), 'faint') : ' '.repeat(LABEL);
@@ -74,14 +80,15 @@ class Writer {
   }
 }
 
-function percent(probability: number): string {
+export function percent(probability: number): string {
   const value = probability * 100;
   return `${value >= 10 || value === 0 ? Math.round(value * 10) / 10 : Number(value.toPrecision(2))} %`;
 }
 
 const tones = { delivered: 'good', left: 'good', died: 'bad' } as const;
 
-function endLine({ result, where, reason, packet }: TracePart): string {
+/** Where the packet ends, and how. */
+export function endLine({ result, where, reason, packet }: TracePart): string {
   const to = endText(packet.destination, packet.port);
   if (result === 'delivered') return `ARRIVES at ${where}: ${to}, from ${packet.source}`;
   if (result === 'left') return `LEAVES this node: ${reason}, to ${to}, from ${packet.source}`;
@@ -110,7 +117,7 @@ function writeBack(writer: Writer, way: TraceWay, indent: number): void {
 }
 
 /** How many steps all ways begin with. */
-function common(ways: readonly TraceWay[]): number {
+export function commonSteps(ways: readonly TraceWay[]): number {
   const [first, ...others] = ways;
   if (first === undefined) return 0;
   if (others.length === 0) return first.steps.length;
@@ -126,7 +133,8 @@ const endName = ({ name, address, port }: TraceEnd): string => {
   return name === address || name === at ? at : `${name} (${at})`;
 };
 
-function summary({ verdict, ways }: TraceAnswer): string {
+/** What becomes of the packet, in one line. */
+export function summary({ verdict, ways }: TraceAnswer): string {
   const dead = ways.filter(
     ({ result, back }) => result === 'died' || back.some((part) => part.result === 'died'),
   );
@@ -143,15 +151,19 @@ function writeProbe(writer: Writer, probe: ProbeAnswer): void {
   writer.line(probe.agrees ? 'as the walk says' : 'the walk says otherwise', 2);
 }
 
+/** Who sends to whom. */
+export const title = ({ from, to, protocol }: TraceAnswer): string =>
+  `${endName(from)} -> ${endName(to)} over ${protocol}`;
+
 /** The trace for people: what all ways have in common once, then each way. */
 export function traceText(answer: TraceAnswer, options: TextOptions): string {
   const writer = new Writer(options);
-  const { from, to, protocol, ways, notes, verdict } = answer;
-  writer.line(`${endName(from)} -> ${endName(to)} over ${protocol}`, 0, 'strong');
+  const { ways, notes, verdict } = answer;
+  writer.line(title(answer), 0, 'strong');
   writer.line(summary(answer), 0, verdict === 'delivered' ? 'good' : verdict === 'dies' ? 'bad' : 'poor');
   for (const note of notes) writer.line(`note: ${note}`, 0, 'poor');
   writer.gap();
-  const shared = common(ways);
+  const shared = commonSteps(ways);
   writer.steps(ways[0]?.steps.slice(0, shared) ?? [], 0);
   const several = ways.length > 1;
   for (const way of ways) {

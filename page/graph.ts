@@ -1,0 +1,212 @@
+import { plural, svg } from './dom.ts';
+import type { Peer } from './peers.ts';
+
+/** More nodes than these are cells: lines to all of them would say nothing. */
+const MOST_ON_RINGS = 40;
+const MOST_ON_ONE_RING = 12;
+/** Pixels of a cell's side, at least: what has more nodes has several in each. */
+const SMALLEST_CELL = 15;
+const LARGEST_CELL = 34;
+
+export interface GraphOptions {
+  readonly own: string;
+  readonly width: number;
+  /** Somebody has chosen these. */
+  readonly pick: (peers: readonly Peer[]) => void;
+}
+
+interface Spot {
+  readonly x: number;
+  readonly y: number;
+}
+
+const label = ({ name, underlay, trouble }: Peer): string =>
+  `${name} at ${underlay}: ${trouble === '' ? 'reached as it should be' : trouble}`;
+
+/** Something that can be chosen by the mouse, a finger or the keyboard. */
+function choice(text: string, choose: () => void, className: string, ...children: SVGElement[]): SVGElement {
+  const key = (event: Event): void => {
+    const { key: pressed } = event as KeyboardEvent;
+    if (pressed !== 'Enter' && pressed !== ' ') return;
+    event.preventDefault();
+    choose();
+  };
+  return svg(
+    'g',
+    {
+      role: 'button',
+      tabindex: '-1',
+      class: `choice ${className}`,
+      'aria-label': text,
+      'data-focus': `graph ${text.split(':')[0]}`,
+      click: choose,
+      keydown: key,
+    },
+    svg('title', {}, text),
+    ...children,
+  );
+}
+
+/** One stop of the tab key for all of the drawing; the arrows go on from there. @param step how far up and down go */
+function roving(drawing: SVGElement, step: number): SVGElement {
+  const all = [...drawing.querySelectorAll<SVGElement>('.choice')];
+  all[0]?.setAttribute('tabindex', '0');
+  drawing.addEventListener('keydown', (event) => {
+    const moves: Record<string, number> = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: step, ArrowUp: -step };
+    const move = moves[event.key];
+    const from = all.indexOf(document.activeElement as SVGElement);
+    if (move === undefined || from < 0) return;
+    event.preventDefault();
+    const next = all[Math.min(all.length - 1, Math.max(0, from + move))]!;
+    all[from]!.setAttribute('tabindex', '-1');
+    next.setAttribute('tabindex', '0');
+    next.focus();
+  });
+  return drawing;
+}
+
+function cross({ x, y }: Spot, size: number): SVGElement {
+  const d = `M${x - size} ${y - size}L${x + size} ${y + size}M${x + size} ${y - size}L${x - size} ${y + size}`;
+  return svg('path', { class: 'cross', d });
+}
+
+function ringSpots(count: number, width: number, height: number): Spot[] {
+  const rings = count > MOST_ON_ONE_RING ? 2 : 1;
+  // Room for a label on either side.
+  const [across, down] = [width / 2 - (width < 420 ? 54 : 78), height / 2 - 40];
+  return Array.from({ length: count }, (_, index) => {
+    const angle = ((index + 0.5) / count) * 2 * Math.PI - Math.PI / 2;
+    const ring = rings === 2 && index % 2 === 1 ? 0.62 : 1;
+    return {
+      x: Math.round(width / 2 + Math.cos(angle) * across * ring),
+      y: Math.round(height / 2 + Math.sin(angle) * down * ring),
+    };
+  });
+}
+
+function text(x: number, y: number, content: string, className = ''): SVGElement {
+  return svg('text', { x: String(x), y: String(y), class: className }, content);
+}
+
+function nodeOf(peer: Peer, { x, y }: Spot, centre: Spot, named: boolean, pick: () => void): SVGElement {
+  const isWell = peer.trouble === '';
+  const below = y >= centre.y;
+  const at = below ? y + 25 : y - 29;
+  const names =
+    named || !isWell ? [text(x, at, peer.name, 'name'), text(x, at + 14, peer.underlay, 'place')] : [];
+  const shape = isWell
+    ? svg('circle', { class: 'body', cx: String(x), cy: String(y), r: '9' })
+    : svg('rect', {
+        class: 'body',
+        x: String(x - 10),
+        y: String(y - 10),
+        width: '20',
+        height: '20',
+        rx: '4',
+      });
+  const touch = svg('circle', { class: 'touch', cx: String(x), cy: String(y), r: '20' });
+  return choice(
+    label(peer),
+    pick,
+    isWell ? 'good' : 'bad',
+    touch,
+    shape,
+    ...(isWell ? [] : [cross({ x, y }, 4)]),
+    ...names,
+  );
+}
+
+/** This node in the middle, with a line to each other. */
+function rings(peers: readonly Peer[], { own, width, pick }: GraphOptions): SVGElement {
+  const height = Math.round(Math.max(260, width * 0.72));
+  const centre = { x: Math.round(width / 2), y: Math.round(height / 2) };
+  const spots = ringSpots(peers.length, width, height);
+  const named = peers.length <= (width < 420 ? 6 : MOST_ON_ONE_RING);
+  const lines = peers.flatMap(({ trouble }, index) => {
+    const { x, y } = spots[index]!;
+    const tone = trouble === '' ? 'good' : 'bad';
+    return [svg('path', { class: `link ${tone}`, d: `M${centre.x} ${centre.y}L${x} ${y}` })];
+  });
+  const middle = svg(
+    'g',
+    { class: 'own' },
+    svg('rect', { x: String(centre.x - 17), y: String(centre.y - 17), width: '34', height: '34', rx: '8' }),
+    svg('path', {
+      d: `M${centre.x - 9} ${centre.y - 3}l6-6M${centre.x - 9} ${centre.y + 9}l18-18M${centre.x + 3} ${centre.y + 9}l6-6`,
+    }),
+    text(centre.x, centre.y + 34, own, 'name'),
+  );
+  return svg(
+    'svg',
+    { viewBox: `0 0 ${width} ${height}`, role: 'group', 'aria-label': heading(peers) },
+    ...lines,
+    middle,
+    ...peers.map((peer, index) => nodeOf(peer, spots[index]!, centre, named, () => pick([peer]))),
+  );
+}
+
+/** A cell for each node, or for several that are neighbours by their subnets. */
+function cells(
+  peers: readonly Peer[],
+  { width, pick }: GraphOptions,
+): { drawing: SVGElement; columns: number; each: number } {
+  const room = Math.round(width * 0.72);
+  const most = Math.floor((width * room) / SMALLEST_CELL ** 2);
+  const each = Math.ceil(peers.length / most);
+  const count = Math.ceil(peers.length / each);
+  const side = Math.min(LARGEST_CELL, Math.floor(Math.sqrt((width * room) / count)));
+  const columns = Math.max(1, Math.floor(width / side));
+  const height = Math.ceil(count / columns) * side;
+  const made = Array.from({ length: count }, (_, index) => {
+    const own = peers.slice(index * each, (index + 1) * each);
+    const troubled = own.filter(({ trouble }) => trouble !== '');
+    const [x, y] = [(index % columns) * side, Math.floor(index / columns) * side];
+    const body = svg('rect', {
+      class: 'body',
+      x: String(x + 1),
+      y: String(y + 1),
+      width: String(side - 2),
+      height: String(side - 2),
+      rx: '3',
+    });
+    const what =
+      each === 1
+        ? label(own[0]!)
+        : `${own[0]!.name} to ${own.at(-1)!.name}: ${troubled.length === 0 ? 'all well' : `${troubled.length} of ${own.length} troubled`}`;
+    const mark =
+      troubled.length > 0 ? [cross({ x: x + side / 2, y: y + side / 2 }, Math.max(2.5, side / 6))] : [];
+    return choice(what, () => pick(own), troubled.length > 0 ? 'cell bad' : 'cell good', body, ...mark);
+  });
+  const drawing = svg(
+    'svg',
+    { viewBox: `0 0 ${width} ${Math.max(side, height)}`, role: 'group', 'aria-label': heading(peers) },
+    ...made,
+  );
+  return { drawing, columns, each };
+}
+
+function heading(peers: readonly Peer[]): string {
+  const troubled = peers.filter(({ trouble }) => trouble !== '').length;
+  const how = troubled === 0 ? 'all reached as they should be' : `${troubled} not as they should be`;
+  return `${plural(peers.length, 'other node')}, ${how}; the list has the same. The arrow keys go from one to the next.`;
+}
+
+/** The other nodes as a drawing, and what it says below. */
+export function drawNodes(
+  peers: readonly Peer[],
+  options: GraphOptions,
+): { drawing: SVGElement; caption: string } {
+  if (peers.length <= MOST_ON_RINGS)
+    return {
+      drawing: roving(rings(peers, options), 1),
+      caption:
+        'This node in the middle. A broken line with a crossed square is a node that is not as it should be.',
+    };
+  const { drawing, columns, each } = cells(peers, options);
+  const cell =
+    each === 1 ? 'Each cell is a node' : `Each cell is ${each} nodes that are neighbours by their subnets`;
+  return {
+    drawing: roving(drawing, columns),
+    caption: `${cell}, in the order of the subnets. A cross marks trouble; choose a cell to list what is in it.`,
+  };
+}

@@ -1,0 +1,233 @@
+import type {
+  DriftEvent,
+  PodsEvent,
+  PodView,
+  ServicesEvent,
+  ServiceView,
+  StatusEvent,
+} from '../src/inspect/page/plan/view.ts';
+import { age, at, type Child, command, el, empty, fill, plural, say, sign, type Tone } from './dom.ts';
+
+const severityTones: Readonly<Record<string, Tone>> = { down: 'bad', degraded: 'poor', note: 'note' };
+
+/** What is wrong: the first thing that is read after the verdict. */
+export function showProblems({ problems, more }: StatusEvent): void {
+  fill(at('problems'), [problems, more], () => {
+    if (problems.length === 0)
+      return [el('p', { class: 'well' }, sign('good'), 'Nothing is known to be wrong.')];
+    return [
+      el(
+        'ul',
+        { class: 'problems' },
+        ...problems.map(({ severity, area, what, show }) =>
+          el(
+            'li',
+            { class: severityTones[severity] ?? 'note' },
+            sign(severityTones[severity] ?? 'note'),
+            el(
+              'div',
+              {},
+              el('p', {}, el('b', {}, severity), ' ', el('span', { class: 'area' }, area), ' ', what),
+              show !== undefined && command(show),
+            ),
+          ),
+        ),
+      ),
+      more > 0 && empty(`and ${plural(more, 'more')}: twill status`),
+    ];
+  });
+}
+
+interface Column<T> {
+  readonly name: string;
+  readonly cell: (item: T) => Child[];
+}
+
+/** A table that is a list of cards where there is no room for columns: each cell knows the name of its column. */
+function table<T>(
+  columns: readonly Column<T>[],
+  items: readonly T[],
+  isTroubled: (item: T) => boolean,
+): HTMLElement {
+  const head = el('tr', {}, ...columns.map(({ name }) => el('th', { scope: 'col' }, name)));
+  const rows = items.map((item) =>
+    el(
+      'tr',
+      { class: isTroubled(item) ? 'bad' : '' },
+      ...columns.map(({ name, cell }) => el('td', { 'data-name': name }, ...cell(item))),
+    ),
+  );
+  return el('div', { class: 'scroll' }, el('table', {}, el('thead', {}, head), el('tbody', {}, ...rows)));
+}
+
+export type Tracer = (end: 'from' | 'to', name: string) => void;
+
+function traceButton(tracer: Tracer, end: 'from' | 'to', name: string): HTMLElement {
+  const title = end === 'from' ? `Trace from ${name}` : `Trace to ${name}`;
+  return el(
+    'button',
+    {
+      type: 'button',
+      class: 'small',
+      'aria-label': title,
+      'data-focus': title,
+      click: () => tracer(end, name),
+    },
+    end === 'from' ? 'trace from' : 'trace to',
+  );
+}
+
+const lines = (texts: readonly string[]): Child[] => texts.map((text) => el('span', { class: 'line' }, text));
+
+function podColumns(tracer: Tracer, now: number): Column<PodView>[] {
+  return [
+    {
+      name: 'Pod',
+      cell: ({ name, troubles }) => [
+        troubles.length > 0 ? sign('bad', 'troubled') : sign('good', 'well'),
+        el('b', {}, name),
+        ...troubles.map((text) => el('span', { class: 'line trouble' }, text)),
+      ],
+    },
+    { name: 'Addresses', cell: ({ addresses }) => lines(addresses) },
+    { name: 'Host veth', cell: ({ veth }) => [el('code', {}, veth)] },
+    { name: 'Age', cell: ({ createdAt }) => [age(now - Date.parse(createdAt))] },
+    {
+      name: 'Notes',
+      cell: ({ hostPorts, adopted, container, name }) => [
+        ...lines([
+          ...(hostPorts.length > 0 ? [`host ports ${hostPorts.join(', ')}`] : []),
+          ...(adopted ? ['adopted'] : []),
+          ...(container === name ? [] : [`container ${container}`]),
+        ]),
+      ],
+    },
+    { name: '', cell: ({ name }) => [traceButton(tracer, 'from', name)] },
+  ];
+}
+
+export function showPods({ pods, more, away }: PodsEvent, tracer: Tracer, now: number): void {
+  say(at('pods-count'), (pods.length + more).toLocaleString('en'));
+  // Ages go on.
+  fill(at('pods-list'), [pods, more, away, Math.floor(now / 60_000)], () => [
+    away !== undefined && el('p', { class: 'old' }, sign('poor'), `${away}: from its records.`),
+    pods.length === 0
+      ? empty('No pod is attached to this node.')
+      : table(podColumns(tracer, now), pods, ({ troubles }) => troubles.length > 0),
+    more > 0 && empty(`and ${plural(more, 'more')}: twill pods`),
+  ]);
+}
+
+function serviceColumns(tracer: Tracer): Column<ServiceView>[] {
+  return [
+    {
+      name: 'Service',
+      cell: ({ name, trouble }) => [
+        trouble === undefined ? sign('good', 'well') : sign('poor', 'troubled'),
+        el('b', {}, name),
+        trouble !== undefined && el('span', { class: 'line trouble' }, trouble),
+      ],
+    },
+    { name: 'Type', cell: ({ type }) => [type] },
+    {
+      name: 'Addresses',
+      cell: ({ clusterIPs, externalIPs, loadBalancerIPs }) =>
+        lines([
+          ...clusterIPs,
+          ...externalIPs.map((one) => `${one} external`),
+          ...loadBalancerIPs.map((one) => `${one} load balancer`),
+        ]),
+    },
+    {
+      name: 'Ports',
+      cell: ({ ports }) =>
+        lines(
+          ports.map(
+            ({ name, port, nodePort, protocol }) =>
+              `${name === '' ? '' : `${name} `}${port}${nodePort === 0 ? '' : `:${nodePort}`}/${protocol.toLowerCase()}`,
+          ),
+        ),
+    },
+    {
+      name: 'Endpoints',
+      cell: ({ endpoints: { ready, local, terminating, notReady } }) => [
+        [
+          `${ready} ready`,
+          ...(local > 0 ? [`${local} here`] : []),
+          ...(terminating > 0 ? [`${terminating} terminating`] : []),
+          ...(notReady > 0 ? [`${notReady} not ready`] : []),
+        ].join(', '),
+      ],
+    },
+    {
+      name: '',
+      cell: ({ name, clusterIPs, ports }) => [
+        clusterIPs.length > 0 &&
+          traceButton(tracer, 'to', ports[0] === undefined ? name : `${name}:${ports[0].port}`),
+      ],
+    },
+  ];
+}
+
+/** Rows of a table; the field above finds the others. */
+const MOST_SHOWN = 100;
+
+/** @param wanted what a name or address has in it */
+export function showServices({ services, more, away }: ServicesEvent, wanted: string, tracer: Tracer): void {
+  say(at('services-count'), (services.length + more).toLocaleString('en'));
+  at('services-form').hidden = services.length < 8;
+  const text = wanted.trim().toLowerCase();
+  const fitting = services.filter(({ name, clusterIPs, externalIPs, loadBalancerIPs }) =>
+    [name, ...clusterIPs, ...externalIPs, ...loadBalancerIPs].some((one) => one.toLowerCase().includes(text)),
+  );
+  const shown = fitting.slice(0, MOST_SHOWN);
+  fill(at('services-list'), [shown, fitting.length, more, away], () => [
+    away !== undefined && el('p', { class: 'old' }, sign('poor'), `${away}: from its source.`),
+    services.length === 0
+      ? empty('The proxy has no Services.')
+      : fitting.length === 0
+        ? empty('No Service is like that.')
+        : table(serviceColumns(tracer), shown, ({ trouble }) => trouble !== undefined),
+    fitting.length > shown.length &&
+      empty(`and ${plural(fitting.length - shown.length, 'more')}: write some of the name above`),
+    more > 0 && empty(`${plural(more, 'Service')} more than a page has room for: twill services`),
+  ]);
+}
+
+export function showDrift({ differences, more, unknown }: DriftEvent): void {
+  say(at('drift-count'), String(differences.length + more));
+  fill(at('drift-list'), [differences, more, unknown], () => [
+    differences.length === 0 &&
+      unknown.length === 0 &&
+      el('p', { class: 'well' }, sign('good'), 'All is as it should be.'),
+    differences.length > 0 &&
+      el(
+        'ul',
+        { class: 'problems' },
+        ...differences.map(({ kind, object, state, detail, show }) =>
+          el(
+            'li',
+            { class: state === 'foreign' ? 'poor' : 'bad' },
+            sign(state === 'foreign' ? 'poor' : 'bad'),
+            el(
+              'div',
+              {},
+              el(
+                'p',
+                {},
+                el('b', {}, state),
+                ' ',
+                el('span', { class: 'area' }, kind),
+                ' ',
+                el('code', {}, object),
+                ` ${detail}`,
+              ),
+              command(show),
+            ),
+          ),
+        ),
+      ),
+    more > 0 && empty(`and ${plural(more, 'more')}: twill diff`),
+    ...unknown.map((what) => el('p', { class: 'old' }, sign('note'), `not known: ${what}`)),
+  ]);
+}

@@ -1,0 +1,66 @@
+import type { NodeRow, NodesEvent } from '../src/inspect/page/plan/view.ts';
+
+/** Another node, with its subnets of both families. */
+export interface Peer {
+  readonly name: string;
+  readonly rows: readonly NodeRow[];
+  readonly underlay: string;
+  readonly subnets: readonly string[];
+  readonly trouble: string;
+}
+
+/** What the page knows of the other nodes: all of them once, then the changes. */
+export class Peers {
+  private readonly rows = new Map<string, NodeRow>();
+  private sorted: readonly Peer[] = [];
+  isKnown = false;
+  more = 0;
+  foreign: readonly string[] = [];
+  away: string | undefined;
+
+  /** @returns false for changes of what is not known yet */
+  take({ whole, rows, gone, more, foreign, away }: NodesEvent): boolean {
+    if (!whole && !this.isKnown) return false;
+    const changed = whole || rows.length + gone.length > 0;
+    if (whole) this.rows.clear();
+    for (const row of rows) this.rows.set(row[0], row);
+    for (const subnet of gone) this.rows.delete(subnet);
+    this.isKnown = true;
+    this.more = more;
+    this.foreign = foreign;
+    this.away = away;
+    if (changed) this.sorted = group([...this.rows.values()]);
+    return true;
+  }
+
+  get all(): readonly Peer[] {
+    return this.sorted;
+  }
+}
+
+/** As people count: 10.244.9.0 before 10.244.10.0. */
+const order = new Intl.Collator('en', { numeric: true });
+
+function group(rows: readonly NodeRow[]): Peer[] {
+  const byLease = new Map<string, NodeRow[]>();
+  for (const row of rows) {
+    const known = byLease.get(row[1]);
+    if (known === undefined) byLease.set(row[1], [row]);
+    else known.push(row);
+  }
+  return [...byLease.values()]
+    .map((all): Peer => {
+      const [first] = all;
+      const subnets = all.map(([subnet]) => subnet);
+      // A lease of etcd's is called by its subnet.
+      const isSubnet = /^[\d.]+-\d+(&|$)|^[\da-f:]+-\d+$/i.test(first![1]);
+      return {
+        name: isSubnet ? subnets[0]! : first![1],
+        rows: all,
+        underlay: first![2],
+        subnets,
+        trouble: [...new Set(all.map((row) => row[5]).filter((text) => text !== ''))].join('; '),
+      };
+    })
+    .sort((a, b) => order.compare(a.subnets[0]!, b.subnets[0]!));
+}

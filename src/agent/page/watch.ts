@@ -1,0 +1,95 @@
+import { eventText } from '../../inspect/page/plan/view.ts';
+import { type Companion, startCompanion } from '../../process/companion.ts';
+import type { Log } from '../../process/log.ts';
+
+/** A page that is loaded again, or a phone that changes its network, is back within this. */
+const LINGER_MS = 10_000;
+const FIRST_RETRY_MS = 1000;
+const LONGEST_RETRY_MS = 30_000;
+/** Characters of an event: five times what 10,000 nodes are. What says more without an end is broken. */
+const LONGEST_EVENT = 8_000_000;
+
+export interface WatchOptions {
+  /** What is started to look. */
+  readonly args: readonly string[];
+  readonly log: Log;
+  /** Events as they come, each whole. */
+  readonly tell: (text: string) => void;
+}
+
+/**
+ * Whoever looks for the pages: a process beside the agent's, as long as there is a page. It is told that a page came, and
+ * what it writes is passed on; the agent keeps nothing of it.
+ */
+export class Watch {
+  private readonly options: WatchOptions;
+  private companion: Companion | undefined;
+  private timer: NodeJS.Timeout | undefined;
+  private retryMs = FIRST_RETRY_MS;
+  private wanted = false;
+  private pending = '';
+
+  constructor(options: WatchOptions) {
+    this.options = options;
+  }
+
+  /** A page came. */
+  want(): void {
+    const waited = this.wanted && this.companion === undefined;
+    this.wanted = true;
+    if (this.companion !== undefined) {
+      clearTimeout(this.timer);
+      this.companion.tell('repeat\n');
+    } else if (!waited) this.start();
+  }
+
+  /** The last page is gone. */
+  leave(): void {
+    this.wanted = false;
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.stop(), LINGER_MS);
+    this.timer.unref();
+  }
+
+  stop(): void {
+    this.wanted = false;
+    clearTimeout(this.timer);
+    this.companion?.kill();
+    this.companion = undefined;
+    this.pending = '';
+  }
+
+  private start(): void {
+    clearTimeout(this.timer);
+    const { args } = this.options;
+    this.pending = '';
+    this.companion = startCompanion({
+      args,
+      heard: (text) => this.heard(text),
+      ended: (why) => this.ended(why),
+    });
+  }
+
+  private heard(text: string): void {
+    this.retryMs = FIRST_RETRY_MS;
+    this.pending += text;
+    const end = this.pending.lastIndexOf('\n\n') + 2;
+    if (end > 1) {
+      this.options.tell(this.pending.slice(0, end));
+      this.pending = this.pending.slice(end);
+    }
+    if (this.pending.length <= LONGEST_EVENT) return;
+    this.companion?.kill();
+    this.ended('it says more than it may');
+  }
+
+  private ended(why: string): void {
+    this.companion = undefined;
+    this.pending = '';
+    if (!this.wanted) return;
+    this.options.log.warn({ error: why, retryInMs: this.retryMs }, 'who looks for the page has ended');
+    this.options.tell(eventText('stalled', { why }));
+    this.timer = setTimeout(() => this.start(), this.retryMs);
+    this.retryMs = Math.min(LONGEST_RETRY_MS, this.retryMs * 2);
+  }
+}

@@ -1,11 +1,32 @@
 import type { StatusEvent } from '../src/inspect/page/plan/view.ts';
-import { age, at, type Child, clock, el, fill, plural, say, sign } from './dom.ts';
+import { age, at, type Child, clock, el, fill, plural, say, sign, type Tone } from './dom.ts';
 
 type Fact = readonly [name: string, ...what: Child[]];
 
 function counts(record: Readonly<Record<string, number>>): string {
   const some = Object.entries(record).filter(([, count]) => count > 0);
   return some.length === 0 ? 'nothing' : some.map(([kind, count]) => `${count} ${kind}`).join(', ');
+}
+
+type Loop = StatusEvent['agent']['loops'][number];
+
+function loopText({ runs, lastSuccess, lastError }: Loop, now: number): readonly [Tone, string] {
+  if (lastError !== undefined) return ['bad', lastError];
+  if (lastSuccess !== undefined) return ['good', `went well ${age(now - Date.parse(lastSuccess))} ago`];
+  return runs === 0 ? ['none', 'has not run yet'] : ['poor', 'has not succeeded yet'];
+}
+
+function loopItem(loop: Loop, now: number): HTMLElement {
+  const [tone, text] = loopText(loop, now);
+  const counted = `${plural(loop.runs, 'run')}, ${plural(loop.failures, 'failure')}`;
+  return el(
+    'li',
+    {},
+    sign(tone),
+    el('b', {}, loop.name),
+    el('span', {}, text),
+    el('span', { class: 'faint' }, counted),
+  );
 }
 
 /** @param now the node's clock */
@@ -65,27 +86,7 @@ export function showFacts(status: StatusEvent, now: number): void {
   const loops = [...status.agent.loops, ...(status.proxy?.loops ?? [])];
   fill(at('loops'), [loops, now], () => [
     loops.length > 0 &&
-      el(
-        'ul',
-        { class: 'loops', 'aria-label': 'Loops' },
-        ...loops.map(({ name, lastSuccess, lastError, runs, failures }) =>
-          el(
-            'li',
-            {},
-            sign(lastError === undefined && lastSuccess !== undefined ? 'good' : 'bad'),
-            el('b', {}, name),
-            el(
-              'span',
-              {},
-              lastError ??
-                (lastSuccess === undefined
-                  ? 'has not succeeded yet'
-                  : `went well ${age(now - Date.parse(lastSuccess))} ago`),
-            ),
-            el('span', { class: 'faint' }, `${plural(runs, 'run')}, ${plural(failures, 'failure')}`),
-          ),
-        ),
-      ),
+      el('ul', { class: 'loops', 'aria-label': 'Loops' }, ...loops.map((loop) => loopItem(loop, now))),
   ]);
   say(at('foot'), `Twill ${versions(status)}. Shown as of ${clock(Date.now())} by this browser’s clock.`);
 }

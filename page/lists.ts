@@ -12,6 +12,11 @@ const severityTones: Readonly<Record<string, Tone>> = { down: 'bad', degraded: '
 
 /** What is wrong: the first thing that is read after the verdict. */
 export function showProblems({ problems, more }: StatusEvent): void {
+  const isWrong = problems.some(({ severity }) => severity !== 'note');
+  say(
+    at('wrong-title'),
+    isWrong ? 'What is wrong' : problems.length > 0 ? 'Worth knowing' : 'Nothing is wrong',
+  );
   fill(at('problems'), [problems, more], () => {
     if (problems.length === 0)
       return [el('p', { class: 'well' }, sign('good'), 'Nothing is known to be wrong.')];
@@ -79,13 +84,18 @@ function traceButton(tracer: Tracer, end: 'from' | 'to', name: string): HTMLElem
 
 const lines = (texts: readonly string[]): Child[] => texts.map((text) => el('span', { class: 'line' }, text));
 
+const shortId = (container: string): string => container.slice(0, 13);
+
+/** What a trace calls a pod. */
+export const podTarget = ({ name, container }: PodView): string => name ?? container;
+
 function podColumns(tracer: Tracer, now: number): Column<PodView>[] {
   return [
     {
       name: 'Pod',
-      cell: ({ name, troubles }) => [
+      cell: ({ name, container, troubles }) => [
         troubles.length > 0 ? sign('bad', 'troubled') : sign('good', 'well'),
-        el('b', {}, name),
+        el('b', {}, name ?? shortId(container)),
         ...troubles.map((text) => el('span', { class: 'line trouble' }, text)),
       ],
     },
@@ -98,11 +108,11 @@ function podColumns(tracer: Tracer, now: number): Column<PodView>[] {
         ...lines([
           ...(hostPorts.length > 0 ? [`host ports ${hostPorts.join(', ')}`] : []),
           ...(adopted ? ['adopted'] : []),
-          ...(container === name ? [] : [`container ${container}`]),
+          ...(name === undefined ? [] : [`container ${shortId(container)}`]),
         ]),
       ],
     },
-    { name: '', cell: ({ name }) => [traceButton(tracer, 'from', name)] },
+    { name: '', cell: (pod) => [traceButton(tracer, 'from', podTarget(pod))] },
   ];
 }
 

@@ -7,6 +7,7 @@ import type {
   TraceView,
 } from '../src/inspect/page/plan/view.ts';
 import { at, el, empty, plural, sign, type Tone } from './dom.ts';
+import { podTarget } from './lists.ts';
 
 /** The agent ends a trace after fifteen seconds. */
 const TIMEOUT_MS = 20_000;
@@ -108,7 +109,7 @@ export class Trace {
 
   /** What can be chosen for both ends. */
   offer(pods: PodsEvent | undefined, services: ServicesEvent | undefined, node: string): void {
-    const names = (pods?.pods ?? []).map(({ name }) => name);
+    const names = (pods?.pods ?? []).map(podTarget);
     const served = (services?.services ?? [])
       .filter(({ clusterIPs }) => clusterIPs.length > 0)
       .slice(0, 300)

@@ -73,8 +73,8 @@ type TroubledPod = PodRecord & { readonly troubles: readonly string[] };
 
 function podView(pod: TroubledPod): PodView {
   return {
-    name: pod.pod ?? pod.containerId.slice(0, 13),
-    container: pod.containerId.slice(0, 13),
+    name: pod.pod,
+    container: pod.containerId,
     addresses: pod.addresses.map(({ address }) => address.split('/')[0]!),
     veth: pod.hostVeth,
     hostPorts: pod.portMappings.map(

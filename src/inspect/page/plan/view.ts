@@ -35,7 +35,8 @@ export interface NodesEvent {
 }
 
 export interface PodView {
-  readonly name: string;
+  /** `namespace/name`; undefined where the runtime has not said so. */
+  readonly name: string | undefined;
   readonly container: string;
   readonly addresses: readonly string[];
   readonly veth: string;

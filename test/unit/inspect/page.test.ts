@@ -1,0 +1,123 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { nodeRows, nodesEvent, servicesEvent, statusEvent } from '../../../src/inspect/page/plan/rows.ts';
+import { traceView } from '../../../src/inspect/page/plan/trace-view.ts';
+import { eventText } from '../../../src/inspect/page/plan/view.ts';
+import type { PeerRow } from '../../../src/inspect/plan/peer-rows.ts';
+import type { Problem } from '../../../src/inspect/plan/problem.ts';
+import type { StatusAnswer } from '../../../src/inspect/plan/status.ts';
+import type { TraceAnswer, TraceWay } from '../../../src/inspect/trace/plan/answer.ts';
+import type { ServiceRow } from '../../../src/services/plan/row.ts';
+
+const peer = (index: number, troubles: readonly string[] = []): PeerRow => {
+  const subnet = `10.${Math.floor(index / 256)}.${index % 256}.0/24`;
+  return {
+    lease: subnet.replace('/', '-'),
+    subnet,
+    nextHop: undefined,
+    vtepMac: undefined,
+    underlay: `192.0.2.${index % 256}`,
+    device: 'flannel.1',
+    route: 'ok',
+    nexthop: 'ok',
+    neighbour: 'ok',
+    fdb: 'ok',
+    way: `via ${subnet} dev flannel.1`,
+    wayIsRight: true,
+    underlayWay: 'dev eth0',
+    troubles,
+  };
+};
+
+const rest = { more: 0, foreign: [], away: undefined };
+
+describe('what the page is told of nodes', () => {
+  it('is all of them once, then what has changed, and nothing while nothing does', () => {
+    const first = nodeRows([peer(1), peer(2), peer(3)]).rows;
+    assert.equal(nodesEvent(first, undefined, rest).rows.length, 3);
+    const second = nodeRows([peer(1), peer(2, ['its route is missing'])]).rows;
+    const change = nodesEvent(second, first, rest);
+    assert.equal(change.whole, false);
+    assert.deepEqual(
+      change.rows.map(([subnet, , , , , trouble]) => [subnet, trouble]),
+      [['10.0.2.0/24', 'its route is missing']],
+    );
+    assert.deepEqual(change.gone, ['10.0.3.0/24']);
+    const none = nodesEvent(second, second, rest);
+    assert.deepEqual([none.rows, none.gone], [[], []]);
+  });
+
+  it('is bounded: 5,000 nodes are some hundred kilobytes, of 20,000 those that are troubled are told', () => {
+    const many = Array.from({ length: 5000 }, (_, index) => peer(index));
+    const text = eventText('nodes', nodesEvent(nodeRows(many).rows, undefined, rest));
+    assert.ok(text.length < 400_000, `${text.length}`);
+    const more = Array.from({ length: 20_000 }, (_, index) => peer(index, index === 19_999 ? ['gone'] : []));
+    const { rows, more: left } = nodeRows(more);
+    assert.equal(left, 10_000);
+    assert.equal([...rows.values()][0]![5], 'gone');
+  });
+
+  it('has no line end of its own, whatever a lease or a reason has', () => {
+    const text = eventText(
+      'nodes',
+      nodesEvent(nodeRows([peer(1, ['a\n\nevent: beat\ndata: {}'])]).rows, undefined, rest),
+    );
+    assert.equal(text.indexOf('\n\n'), text.length - 2);
+    assert.equal(text.split('\n').length, 4);
+  });
+});
+
+it('of Services and problems the worst come first, and of the others is said how many there are', () => {
+  const row = (index: number, trouble?: string) => ({ name: `a/${index}`, trouble }) as ServiceRow;
+  const services = [
+    ...Array.from({ length: 1500 }, (_, index) => row(index)),
+    row(1500, 'it has no endpoints'),
+  ];
+  const event = servicesEvent({ version: 1, proxyAway: undefined, services });
+  assert.deepEqual([event.services.length, event.more, event.services[0]!.name], [1000, 501, 'a/1500']);
+  const problem = (severity: Problem['severity']): Problem => ({
+    severity,
+    area: 'x',
+    what: 'y'.repeat(5000),
+  });
+  const problems = [
+    ...Array.from({ length: 100 }, () => problem('note')),
+    problem('degraded'),
+    problem('down'),
+  ];
+  const status = statusEvent({ problems, peers: { count: 0, skipped: [] } } as unknown as StatusAnswer);
+  assert.deepEqual([status.problems.length, status.more], [60, 42]);
+  assert.deepEqual(
+    status.problems.slice(0, 3).map(({ severity }) => severity),
+    ['down', 'degraded', 'note'],
+  );
+  assert.ok(status.problems.every(({ what }) => what.length < 500));
+});
+
+it('of a trace by a thousand ways those that die are shown first', () => {
+  const way = (result: TraceWay['result']): TraceWay => ({
+    share: '1/1000',
+    probability: 0.001,
+    conditions: [],
+    masqueraded: false,
+    result,
+    where: 'node',
+    reason: 'so it is',
+    packet: { source: '10.0.0.1', destination: '10.0.0.2' },
+    steps: Array.from({ length: 500 }, (_, index) => ({ where: 'node', kind: 'note', text: `${index}` })),
+    back: [],
+  });
+  const answer: TraceAnswer = {
+    version: 1,
+    from: { name: 'a', address: '10.0.0.1' },
+    to: { name: 'b', address: '10.0.0.2' },
+    protocol: 'tcp',
+    verdict: 'dies',
+    notes: [],
+    ways: [...Array.from({ length: 999 }, () => way('delivered')), way('died')],
+  };
+  const view = traceView(answer);
+  assert.deepEqual([view.ways.length, view.moreWays, view.ways[0]!.tone, view.cut], [24, 976, 'bad', true]);
+  assert.match(view.ways[0]!.text, /^DIES at node: so it is$/);
+  assert.ok(JSON.stringify(view).length < 200_000);
+});

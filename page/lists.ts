@@ -135,7 +135,7 @@ function serviceColumns(tracer: Tracer): Column<ServiceView>[] {
       cell: ({ name, trouble }) => [
         trouble === undefined ? sign('good', 'well') : sign('poor', 'troubled'),
         el('b', {}, name),
-        trouble !== undefined && el('span', { class: 'line trouble' }, trouble),
+        trouble !== undefined && el('span', { class: 'line trouble poor' }, trouble),
       ],
     },
     { name: 'Type', cell: ({ type }) => [type] },

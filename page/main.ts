@@ -71,20 +71,21 @@ function showLife(): void {
     );
     say(live, 'ended');
   } else if (stream.isGone) {
-    const since = heardAt === undefined ? '' : ` since ${clock(heardAt)}, ${age(Date.now() - heardAt)} ago`;
+    // What is read out does not change each second.
+    const since = heardAt === undefined ? '' : ` since ${clock(heardAt)}`;
     const old =
       status === undefined ? '' : ' What is shown is of then. Traffic goes on by what stands in the kernel.';
     showAlarm(`No word from the agent${since}.${old} Trying again…`);
     if (status !== undefined) document.title = `? ${status.node} · Twill`;
-    say(live, 'agent gone');
+    say(live, heardAt === undefined ? 'agent gone' : `agent gone for ${age(Date.now() - heardAt)}`);
   } else if (stalled !== undefined) {
     showAlarm(`Nobody looks at the node now: ${stalled}. Started again; what is shown is old.`);
     say(live, 'stalled');
   } else if (looked !== undefined && Date.now() > looked.due + PATIENCE_MS) {
     showAlarm(
-      `The last look was over ${age(Date.now() - looked.at)} ago, and the next one is late: what is shown is old.`,
+      `The last look was over at ${clock(looked.at)}, and the next one is late: what is shown is old.`,
     );
-    say(live, 'late');
+    say(live, `looked ${age(Date.now() - looked.at)} ago`);
   } else {
     showAlarm(undefined);
     say(live, looked === undefined ? 'looking…' : `live, looked ${age(Date.now() - looked.at)} ago`);

@@ -191,9 +191,10 @@ describe('the page of the agent, in a browser', () => {
     await node.agent!.stop();
     await page.waitForText(
       '#alarm',
-      /^No word from the agent since \d\d:\d\d:\d\d, \d+ s ago\. What is shown is of then/,
+      /^No word from the agent since \d\d:\d\d:\d\d\. What is shown is of then/,
     );
     assert.match(await page.evaluate('document.title'), /^\? node1/);
+    assert.match(await page.text('#live'), /^agent gone for \d+ s$/);
     assert.match(await page.text('#verdict-text'), /^node1 is healthy$/);
     await picture('agent-gone');
     await node.startAgent(flags);

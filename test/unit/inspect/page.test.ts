@@ -94,7 +94,7 @@ it('of Services and problems the worst come first, and of the others is said how
   assert.ok(status.problems.every(({ what }) => what.length < 500));
 });
 
-it('of a trace by a thousand ways those that die are shown first', () => {
+it('of a trace by a hundred ways those that die are shown first', () => {
   const way = (result: TraceWay['result']): TraceWay => ({
     share: '1/1000',
     probability: 0.001,
@@ -104,7 +104,7 @@ it('of a trace by a thousand ways those that die are shown first', () => {
     where: 'node',
     reason: 'so it is',
     packet: { source: '10.0.0.1', destination: '10.0.0.2' },
-    steps: Array.from({ length: 500 }, (_, index) => ({ where: 'node', kind: 'note', text: `${index}` })),
+    steps: Array.from({ length: 400 }, (_, index) => ({ where: 'node', kind: 'note', text: `${index}` })),
     back: [],
   });
   const answer: TraceAnswer = {
@@ -114,10 +114,10 @@ it('of a trace by a thousand ways those that die are shown first', () => {
     protocol: 'tcp',
     verdict: 'dies',
     notes: [],
-    ways: [...Array.from({ length: 999 }, () => way('delivered')), way('died')],
+    ways: [...Array.from({ length: 99 }, () => way('delivered')), way('died')],
   };
   const view = traceView(answer);
-  assert.deepEqual([view.ways.length, view.moreWays, view.ways[0]!.tone, view.cut], [24, 976, 'bad', true]);
+  assert.deepEqual([view.ways.length, view.moreWays, view.ways[0]!.tone, view.cut], [24, 76, 'bad', true]);
   assert.match(view.ways[0]!.text, /^DIES at node: so it is$/);
   assert.ok(JSON.stringify(view).length < 200_000);
 });

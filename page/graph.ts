@@ -6,7 +6,7 @@ const MOST_ON_RINGS = 40;
 const MOST_ON_ONE_RING = 12;
 /** Pixels of a cell's side, at least: what has more nodes has several in each. */
 const SMALLEST_CELL = 15;
-const LARGEST_CELL = 34;
+const LARGEST_CELL = 46;
 
 export interface GraphOptions {
   readonly own: string;

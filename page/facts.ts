@@ -50,6 +50,7 @@ function factsOf(status: StatusEvent, now: number): Fact[] {
       `${network.interface} (${network.addresses.join(', ')}): ${network.interfaceWhy}`,
     ],
     network && ['MTU', `${network.podMtu ?? 'not known yet'} for pods: ${network.mtuWhy}`],
+    ['Mesh', status.mesh],
     [
       'Pod addresses',
       addresses.map(({ family, used, size }) => `${used} of ${size} ${family}`).join(', ') || 'not known',

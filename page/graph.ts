@@ -20,8 +20,8 @@ interface Spot {
   readonly y: number;
 }
 
-const label = ({ name, underlay, trouble }: Peer): string =>
-  `${name} at ${underlay}: ${trouble === '' ? 'reached as it should be' : trouble}`;
+const label = ({ name, underlay, trouble, doubt, measured }: Peer): string =>
+  `${name} at ${underlay}: ${trouble || doubt || 'reached as it should be'}${measured === '' ? '' : ` (${measured})`}`;
 
 /** Something that can be chosen by the mouse, a finger or the keyboard. */
 function choice(text: string, choose: () => void, className: string, ...children: SVGElement[]): SVGElement {
@@ -88,30 +88,30 @@ function text(x: number, y: number, content: string, className = ''): SVGElement
   return svg('text', { x: String(x), y: String(y), class: className }, content);
 }
 
+/** A circle, a triangle or a square: not told apart by their colours alone. */
+const outlines: Readonly<Record<Peer['tone'], (x: number, y: number) => string>> = {
+  good: (x, y) => `M${x - 9} ${y}a9 9 0 1 0 18 0a9 9 0 1 0 -18 0`,
+  poor: (x, y) => `M${x} ${y - 11}l11 19h-22z`,
+  bad: (x, y) => `M${x - 10} ${y - 10}h20v20h-20z`,
+};
+
 function nodeOf(peer: Peer, { x, y }: Spot, centre: Spot, named: boolean, pick: () => void): SVGElement {
-  const isWell = peer.trouble === '';
+  const { tone } = peer;
   const below = y >= centre.y;
   const at = below ? y + 25 : y - 29;
   const names =
-    named || !isWell ? [text(x, at, peer.name, 'name'), text(x, at + 14, peer.underlay, 'place')] : [];
-  const shape = isWell
-    ? svg('circle', { class: 'body', cx: String(x), cy: String(y), r: '9' })
-    : svg('rect', {
-        class: 'body',
-        x: String(x - 10),
-        y: String(y - 10),
-        width: '20',
-        height: '20',
-        rx: '4',
-      });
+    named || tone !== 'good'
+      ? [text(x, at, peer.name, 'name'), text(x, at + 14, peer.underlay, 'place')]
+      : [];
+  const shape = svg('path', { class: 'body', d: outlines[tone](x, y) });
   const touch = svg('circle', { class: 'touch', cx: String(x), cy: String(y), r: '20' });
   return choice(
     label(peer),
     pick,
-    isWell ? 'good' : 'bad',
+    tone,
     touch,
     shape,
-    ...(isWell ? [] : [cross({ x, y }, 4)]),
+    ...(tone === 'bad' ? [cross({ x, y }, 4)] : []),
     ...names,
   );
 }
@@ -122,10 +122,15 @@ function rings(peers: readonly Peer[], { own, width, pick }: GraphOptions): SVGE
   const centre = { x: Math.round(width / 2), y: Math.round(height / 2) };
   const spots = ringSpots(peers.length, width, height);
   const named = peers.length <= (width < 420 ? 6 : MOST_ON_ONE_RING);
-  const lines = peers.flatMap(({ trouble }, index) => {
+  const lines = peers.map(({ tone }, index) => {
     const { x, y } = spots[index]!;
-    const tone = trouble === '' ? 'good' : 'bad';
-    return [svg('path', { class: `link ${tone}`, d: `M${centre.x} ${centre.y}L${x} ${y}` })];
+    return svg('path', { class: `link ${tone}`, d: `M${centre.x} ${centre.y}L${x} ${y}` });
+  });
+  // How long an answer takes stands on the line that it comes by.
+  const times = peers.flatMap(({ measured }, index) => {
+    const { x, y } = spots[index]!;
+    const at = [centre.x + (x - centre.x) * 0.56, centre.y + (y - centre.y) * 0.56 + 4] as const;
+    return named && measured !== '' ? [text(...at, measured, 'place')] : [];
   });
   const middle = svg(
     'g',
@@ -140,6 +145,7 @@ function rings(peers: readonly Peer[], { own, width, pick }: GraphOptions): SVGE
     'svg',
     { viewBox: `0 0 ${width} ${height}`, role: 'group', 'aria-label': heading(peers) },
     ...lines,
+    ...times,
     middle,
     ...peers.map((peer, index) => nodeOf(peer, spots[index]!, centre, named, () => pick([peer]))),
   );
@@ -159,7 +165,9 @@ function cells(
   const height = Math.ceil(count / columns) * side;
   const made = Array.from({ length: count }, (_, index) => {
     const own = peers.slice(index * each, (index + 1) * each);
-    const troubled = own.filter(({ trouble }) => trouble !== '');
+    const troubled = own.filter(({ tone }) => tone === 'bad').length;
+    const doubtful = own.filter(({ tone }) => tone === 'poor').length;
+    const tone = troubled > 0 ? 'bad' : doubtful > 0 ? 'poor' : 'good';
     const [x, y] = [(index % columns) * side, Math.floor(index / columns) * side];
     const body = svg('rect', {
       class: 'body',
@@ -172,10 +180,9 @@ function cells(
     const what =
       each === 1
         ? label(own[0]!)
-        : `${own[0]!.name} to ${own.at(-1)!.name}: ${troubled.length === 0 ? 'all well' : `${troubled.length} of ${own.length} troubled`}`;
-    const mark =
-      troubled.length > 0 ? [cross({ x: x + side / 2, y: y + side / 2 }, Math.max(2.5, side / 6))] : [];
-    return choice(what, () => pick(own), troubled.length > 0 ? 'cell bad' : 'cell good', body, ...mark);
+        : `${own[0]!.name} to ${own.at(-1)!.name}: ${troubled} of ${own.length} troubled, ${doubtful} in doubt`;
+    const mark = tone === 'bad' ? [cross({ x: x + side / 2, y: y + side / 2 }, Math.max(2.5, side / 6))] : [];
+    return choice(what, () => pick(own), `cell ${tone}`, body, ...mark);
   });
   const drawing = svg(
     'svg',
@@ -186,7 +193,7 @@ function cells(
 }
 
 function heading(peers: readonly Peer[]): string {
-  const troubled = peers.filter(({ trouble }) => trouble !== '').length;
+  const troubled = peers.filter(({ tone }) => tone === 'bad').length;
   const how = troubled === 0 ? 'all reached as they should be' : `${troubled} not as they should be`;
   return `${plural(peers.length, 'other node')}, ${how}; the list has the same. The arrow keys go from one to the next.`;
 }
@@ -200,13 +207,13 @@ export function drawNodes(
     return {
       drawing: roving(rings(peers, options), 1),
       caption:
-        'This node in the middle. A broken line with a crossed square is a node that is not as it should be.',
+        'This node in the middle. A broken line to a crossed square is a node that is not as it should be, a dotted one to a triangle one that agents have doubts about.',
     };
   const { drawing, columns, each } = cells(peers, options);
   const cell =
     each === 1 ? 'Each cell is a node' : `Each cell is ${each} nodes that are neighbours by their subnets`;
   return {
     drawing: roving(drawing, columns),
-    caption: `${cell}, in the order of the subnets. A cross marks trouble; choose a cell to list what is in it.`,
+    caption: `${cell}, in the order of the subnets. A cross marks trouble, a hollow cell doubts; choose a cell to list what is in it.`,
   };
 }

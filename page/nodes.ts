@@ -46,8 +46,9 @@ export class Nodes {
 
   private show(): void {
     const { all, more } = this.peers;
-    const troubled = all.filter(({ trouble }) => trouble !== '').length;
-    const some = troubled === 0 ? '' : `, ${troubled} troubled`;
+    const count = (wanted: Peer['tone']): number => all.filter(({ tone }) => tone === wanted).length;
+    const [bad, poor] = [count('bad'), count('poor')];
+    const some = `${bad === 0 ? '' : `, ${bad} troubled`}${poor === 0 ? '' : `, ${poor} in doubt`}`;
     say(at('nodes-count'), this.peers.isKnown ? `${(all.length + more).toLocaleString('en')}${some}` : '');
     this.draw();
     this.list();
@@ -58,7 +59,11 @@ export class Nodes {
     const width = Math.round(Math.min(640, place.clientWidth));
     const { all, isKnown } = this.peers;
     if (!isKnown || width < 100) return;
-    const key = [width, this.own, all.map(({ name, underlay, trouble }) => [name, underlay, trouble])];
+    const key = [
+      width,
+      this.own,
+      all.map(({ name, underlay, trouble, doubt, measured }) => [name, underlay, trouble, doubt, measured]),
+    ];
     fill(place, key, () => {
       if (all.length === 0) {
         say(at('graph-caption'), '');
@@ -88,14 +93,13 @@ export class Nodes {
     const fitting = this.peers.all.filter(
       (peer) =>
         (names === undefined || names.has(peer.name)) &&
-        (!this.troubledOnly.checked || peer.trouble !== '') &&
+        (!this.troubledOnly.checked || peer.tone !== 'good') &&
         (text === '' ||
           [peer.name, peer.underlay, ...peer.subnets].some((one) => one.toLowerCase().includes(text))),
     );
-    return [
-      ...fitting.filter(({ trouble }) => trouble !== ''),
-      ...fitting.filter(({ trouble }) => trouble === ''),
-    ];
+    return (['bad', 'poor', 'good'] as const).flatMap((wanted) =>
+      fitting.filter(({ tone }) => tone === wanted),
+    );
   }
 
   private list(): void {
@@ -155,13 +159,15 @@ export class Nodes {
   }
 }
 
-function item({ name, underlay, subnets, rows, trouble }: Peer): HTMLElement {
+const words = { good: 'well', poor: 'in doubt', bad: 'troubled' } as const;
+
+function item({ name, underlay, subnets, rows, trouble, doubt, measured, tone }: Peer): HTMLElement {
   const others = subnets.filter((subnet) => subnet !== name).join(', ');
   const ways = [...new Set(rows.map((row) => row[4]).filter((way) => way !== ''))].join('; ');
   return el(
     'li',
-    { class: trouble === '' ? '' : 'bad' },
-    sign(trouble === '' ? 'good' : 'bad', trouble === '' ? 'well' : 'troubled'),
+    { class: tone },
+    sign(tone, words[tone]),
     el(
       'span',
       { class: 'who' },
@@ -169,6 +175,11 @@ function item({ name, underlay, subnets, rows, trouble }: Peer): HTMLElement {
       others !== '' && el('span', {}, others),
       el('span', {}, `at ${underlay}`),
     ),
-    el('span', { class: 'what' }, trouble === '' ? ways : trouble),
+    el(
+      'span',
+      { class: 'what' },
+      trouble || doubt || ways,
+      measured !== '' && el('span', { class: 'line faint' }, `answers by the overlay: ${measured}`),
+    ),
   );
 }

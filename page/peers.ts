@@ -7,6 +7,10 @@ export interface Peer {
   readonly underlay: string;
   readonly subnets: readonly string[];
   readonly trouble: string;
+  /** What others have noticed of it. */
+  readonly doubt: string;
+  readonly measured: string;
+  readonly tone: 'good' | 'poor' | 'bad';
 }
 
 /** What the page knows of the other nodes: all of them once, then the changes. */
@@ -41,6 +45,15 @@ export class Peers {
 /** As people count: 10.244.9.0 before 10.244.10.0. */
 const order = new Intl.Collator('en', { numeric: true });
 
+const texts = (rows: readonly NodeRow[], cell: 5 | 6 | 7): string =>
+  [...new Set(rows.map((row) => row[cell]).filter((text) => text !== ''))].join('; ');
+
+function judge(rows: readonly NodeRow[]): Pick<Peer, 'trouble' | 'doubt' | 'measured' | 'tone'> {
+  const [trouble, doubt] = [texts(rows, 5), texts(rows, 6)];
+  const tone = trouble !== '' ? 'bad' : doubt !== '' ? 'poor' : 'good';
+  return { trouble, doubt, measured: texts(rows, 7), tone };
+}
+
 function group(rows: readonly NodeRow[]): Peer[] {
   const byLease = new Map<string, NodeRow[]>();
   for (const row of rows) {
@@ -59,7 +72,7 @@ function group(rows: readonly NodeRow[]): Peer[] {
         rows: all,
         underlay: first![2],
         subnets,
-        trouble: [...new Set(all.map((row) => row[5]).filter((text) => text !== ''))].join('; '),
+        ...judge(all),
       };
     })
     .sort((a, b) => order.compare(a.subnets[0]!, b.subnets[0]!));

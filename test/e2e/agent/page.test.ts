@@ -52,9 +52,10 @@ describe('the page of the agent, in a browser', () => {
     }
     const [first, second] = lab.nodes as [LabNode, LabNode];
     node = first;
-    flags = ['--page-bind-address=127.0.0.1:9090', `--proxy-socket=${node.proxySocket}`];
+    const mesh = ['--mesh-probe-port=8473', '--mesh-probe-interval=1s'];
+    flags = ['--page-bind-address=127.0.0.1:9090', `--proxy-socket=${node.proxySocket}`, ...mesh];
     const opened = Browser.start(node.namespace);
-    await Promise.all([node.startAgent(flags), second.startAgent()]);
+    await Promise.all([node.startAgent(flags), second.startAgent(mesh)]);
     const pod = await node.addPod('web', {
       runtimeConfig: { portMappings: [{ hostPort: 8080, containerPort: 8080, protocol: 'tcp' }] },
     });
@@ -89,6 +90,8 @@ describe('the page of the agent, in a browser', () => {
     assert.match(await page.text('#facts-list'), /eth0 \(192\.0\.2\.11/);
     assert.match(await page.text('#live'), /^live, looked \d+ s ago$/);
     assert.match(await page.evaluate('document.title'), /^✓ node1/);
+    await page.waitForText('#nodes-list', /at 192\.0\.2\.12\s[\s\S]*?answers by the overlay: [\d.]+ ms/);
+    assert.match(await page.text('#facts-list'), /Mesh\s+6 nodes by IPv4/);
     await picture('healthy-light');
     assert.deepEqual(page.complaints, []);
   });
@@ -138,7 +141,7 @@ describe('the page of the agent, in a browser', () => {
       stops.push(await focused());
     }
     const first = stops.at(-1)!;
-    assert.match(first, /^10\.244\.\d\.0\/24 at 192\.0\.2\.12: reached as it should be$/);
+    assert.match(first, /^10\.244\.\d\.0\/24 at 192\.0\.2\.12: reached as it should be \([\d.]+ ms\)$/);
     await page.press('ArrowRight');
     assert.match(await focused(), /^10\.244\.40\.0\/24 /);
     const outline = 'getComputedStyle(document.activeElement.querySelector(".body")).strokeWidth';

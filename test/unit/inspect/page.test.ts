@@ -7,9 +7,10 @@ import type { PeerRow } from '../../../src/inspect/plan/peer-rows.ts';
 import type { Problem } from '../../../src/inspect/plan/problem.ts';
 import type { StatusAnswer } from '../../../src/inspect/plan/status.ts';
 import type { TraceAnswer, TraceWay } from '../../../src/inspect/trace/plan/answer.ts';
+import type { MeshPartner } from '../../../src/mesh/plan/state.ts';
 import type { ServiceRow } from '../../../src/services/plan/row.ts';
 
-const peer = (index: number, troubles: readonly string[] = []): PeerRow => {
+const peer = (index: number, troubles: readonly string[] = [], mesh?: MeshPartner): PeerRow => {
   const subnet = `10.${Math.floor(index / 256)}.${index % 256}.0/24`;
   return {
     lease: subnet.replace('/', '-'),
@@ -25,6 +26,7 @@ const peer = (index: number, troubles: readonly string[] = []): PeerRow => {
     way: `via ${subnet} dev flannel.1`,
     wayIsRight: true,
     underlayWay: 'dev eth0',
+    mesh,
     troubles,
   };
 };
@@ -45,6 +47,33 @@ describe('what the page is told of nodes', () => {
     assert.deepEqual(change.gone, ['10.0.3.0/24']);
     const none = nodesEvent(second, second, rest);
     assert.deepEqual([none.rows, none.gone], [[], []]);
+  });
+
+  it('has what was measured of each: the times, and a loss that is no fault of this node’s as a doubt', () => {
+    const path = (lost: number) => ({ asked: 32, lost, roundTripMs: 0.34567 });
+    const partner = (conclusion: MeshPartner['conclusion'], lost: number): MeshPartner => ({
+      name: 'b',
+      family: 'ipv4',
+      underlayAddress: '192.0.2.1',
+      overlayAddress: '10.0.1.0',
+      conclusion,
+      underlay: path(0),
+      overlay: path(lost),
+      heard: false,
+      unsent: undefined,
+      askedSecondsAgo: 1,
+    });
+    const cells = (mesh: MeshPartner | undefined, troubles: readonly string[] = []) =>
+      [...nodeRows([peer(1, troubles, mesh)]).rows.values()][0]!.slice(5);
+    assert.deepEqual(cells(undefined), ['', '', '']);
+    assert.deepEqual(cells(partner('reached', 0)), ['', '', '0.35 ms']);
+    const lossy =
+      'packets to b (192.0.2.1) are lost: 0 of the last 32 by the underlay, 9 of the last 32 by the overlay';
+    assert.deepEqual(cells(partner('lossy', 9)), ['', lossy, '0.35 ms, 9 of 32 lost']);
+    assert.deepEqual(cells(partner('overlay', 32), ['by the underlay only']).slice(0, 2), [
+      'by the underlay only',
+      '',
+    ]);
   });
 
   it('is bounded: 5,000 nodes are some hundred kilobytes, of 20,000 those that are troubled are told', () => {

@@ -1,7 +1,10 @@
+import { sentenceOf } from '../../../mesh/plan/sentences.ts';
+import type { MeshPartner } from '../../../mesh/plan/state.ts';
 import { oneLine } from '../../../model/text.ts';
 import type { PodRecord } from '../../../pods/plan/pod.ts';
 import type { ServiceRow } from '../../../services/plan/row.ts';
 import type { Difference } from '../../plan/difference.ts';
+import { meshText } from '../../plan/mesh.ts';
 import type { ForeignEntry, PeerRow } from '../../plan/peer-rows.ts';
 import type { Problem } from '../../plan/problem.ts';
 import type { ServicesAnswer } from '../../plan/services.ts';
@@ -38,11 +41,29 @@ function troubledFirst<T>(items: readonly T[], isTroubled: (item: T) => boolean)
 
 const over = (count: number, most: number): number => Math.max(0, count - most);
 
+/** Two digits: more change all the time, and say nothing. */
+const milliseconds = (ms: number): string => `${Number(ms.toPrecision(2))} ms`;
+
+function measured({ overlay: { asked, lost, roundTripMs } }: MeshPartner): string {
+  const parts = [
+    ...(roundTripMs === undefined ? [] : [milliseconds(roundTripMs)]),
+    ...(lost > 0 ? [`${lost} of ${asked} lost`] : []),
+  ];
+  return parts.join(', ');
+}
+
+/** What is among its troubles already is not said twice. */
+function doubtOf(mesh: MeshPartner | undefined): string {
+  return mesh === undefined || mesh.conclusion === 'overlay' ? '' : (sentenceOf(mesh) ?? '');
+}
+
 export function nodeRows(peers: readonly PeerRow[]): { rows: Map<string, NodeRow>; more: number } {
   const sorted = troubledFirst(peers, ({ troubles }) => troubles.length > 0).slice(0, MOST_NODES);
-  const rows = sorted.map(({ subnet, lease, underlay, device, way, troubles }): NodeRow => {
+  const rows = sorted.map(({ subnet, lease, underlay, device, way, troubles, mesh }): NodeRow => {
     const told = peers.length <= MOST_WAYS || troubles.length > 0;
-    return [subnet, lease, underlay, device ?? '', told ? way : '', cut(troubles.join('; '))];
+    const trouble = cut(troubles.join('; '));
+    const seen = mesh === undefined ? '' : measured(mesh);
+    return [subnet, lease, underlay, device ?? '', told ? way : '', trouble, cut(doubtOf(mesh)), seen];
   });
   return { rows: new Map(rows.map((row) => [row[0], row])), more: over(peers.length, MOST_NODES) };
 }
@@ -128,6 +149,7 @@ export function statusEvent(answer: StatusAnswer): StatusEvent {
   return {
     ...answer,
     problems,
+    mesh: meshText(answer.mesh),
     more: over(sorted.length, MOST_PROBLEMS),
     peers: { ...answer.peers, skipped: answer.peers.skipped.slice(0, MOST_SKIPPED) },
   };

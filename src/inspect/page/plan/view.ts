@@ -19,6 +19,10 @@ export type NodeRow = readonly [
   way: string,
   /** What is wrong, in words; empty where all is well. */
   trouble: string,
+  /** What agents that ask each other have noticed, and is no fault of this node's; empty where that is nothing. */
+  doubt: string,
+  /** How long an answer takes by the way of pods' packets, and how many were lost; empty where that is not measured. */
+  measured: string,
 ];
 
 export interface NodesEvent {
@@ -63,8 +67,10 @@ export interface ServicesEvent {
   readonly away: string | undefined;
 }
 
-export interface StatusEvent extends Omit<StatusAnswer, 'problems'> {
+export interface StatusEvent extends Omit<StatusAnswer, 'mesh'> {
   readonly problems: readonly Problem[];
+  /** How other nodes are reached, in one line. */
+  readonly mesh: string;
   readonly more: number;
 }
 

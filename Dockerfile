@@ -5,16 +5,27 @@
 # and given here, or as --build-arg NODE_IMAGE=node:26-bookworm-slim@sha256:…
 ARG NODE_IMAGE=node:26-bookworm-slim
 
-FROM ${NODE_IMAGE} AS build
+# On the architecture of the machine that builds, whatever the image's is: only the last stage has to run on that one.
+FROM --platform=${BUILDPLATFORM} ${NODE_IMAGE} AS build
+ARG TARGETARCH
 WORKDIR /src
 COPY package.json package-lock.json ./
 # Not `npm ci`: it refuses a lock file without the optional packages of platforms that a registry does not carry.
-RUN npm install --no-save --ignore-scripts --no-audit --no-fund
+RUN npm install --no-save --ignore-scripts --no-audit --no-fund --prefer-offline
 COPY . .
-RUN node tools/build.mjs --ship-only && node tools/ship.mjs /ship
+RUN node tools/build.mjs --ship-only && node tools/ship.mjs /ship ${TARGETARCH}
 
 FROM ${NODE_IMAGE}
 ARG NODE_IMAGE
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends conntrack iproute2 iptables iputils-ping kmod nftables \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/log/apt /var/log/dpkg.log
+WORKDIR /opt/twill
+COPY --from=build /ship ./
+# The code that V8 keeps is its architecture's.
+RUN --mount=type=bind,from=build,source=/src/tools,target=/tools node /tools/kept-code.mjs dist
+RUN ln -s /opt/twill/dist/main.js /usr/local/bin/twill
+ENV NODE_ENV=production
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="twill" \
@@ -23,11 +34,4 @@ LABEL org.opencontainers.image.title="twill" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.base.name="${NODE_IMAGE}"
-RUN apt-get update \
-    && apt-get install -y --no-install-recommends conntrack iproute2 iptables iputils-ping kmod nftables \
-    && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/log/apt /var/log/dpkg.log
-WORKDIR /opt/twill
-COPY --from=build /ship ./
-RUN ln -s /opt/twill/dist/main.js /usr/local/bin/twill
-ENV NODE_ENV=production
 ENTRYPOINT ["/usr/local/bin/twill"]

@@ -1,9 +1,9 @@
 // Bundles the program: a file of everything but the native addons for agent, proxy and all other commands each, and the
 // code that V8 makes of it.
-import { execFileSync } from 'node:child_process';
-import { chmodSync, copyFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { build } from 'esbuild';
+import { keepCode } from './kept-code.mjs';
 import { licences } from './licences.mjs';
 import { etcdProto } from './rewrites/etcd3-proto.mjs';
 import { grpcServerName } from './rewrites/grpc-server-name.mjs';
@@ -12,6 +12,7 @@ import { kubeConfigOnly } from './rewrites/kube-config-only.mjs';
 import { nodeFetchHeaders } from './rewrites/node-fetch-headers.mjs';
 import { sbom } from './sbom.mjs';
 import { addonFiles } from './ship.mjs';
+import { bunPackage } from './target.mjs';
 
 const root = dirname(import.meta.dirname);
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
@@ -72,23 +73,11 @@ export async function bundleProgram(folder, plugins = rewrites) {
   const bundled = [...new Set(inputs.flat())].sort();
   writeFileSync(join(folder, 'THIRD-PARTY-LICENSES'), licences(root, bundled));
   // The CNI executable has Bun in it.
-  const bun = `node_modules/@oven/bun-linux-${process.arch === 'x64' ? 'x64' : 'aarch64'}`;
-  const list = sbom(root, [...bundled, ...addonFiles], [bun]);
+  const list = sbom(root, [...bundled, ...addonFiles(process.arch)], [bunPackage(process.arch)]);
   writeFileSync(join(folder, 'sbom.cdx.json'), `${JSON.stringify(list, undefined, 2)}\n`);
   writeFileSync(join(folder, 'package.json'), '{ "type": "commonjs" }\n');
   const main = join(folder, 'main.js');
   copyFileSync(join(root, 'src/launcher.cjs'), main);
   chmodSync(main, 0o755);
-  keepCode(folder, 'agent', ['agent', '--healthz-port=none']);
-  keepCode(folder, 'proxy', ['proxy', '--proxy-mode=none']);
-  keepCode(folder, 'twill', ['trace', 'nobody', 'nowhere:none']);
-}
-
-/** Keeps the code that a command compiles until it finds a flag wrong: everything it loads has then been set up. */
-function keepCode(folder, name, command) {
-  const file = join(folder, `${name}.code`);
-  rmSync(file, { force: true });
-  execFileSync(process.execPath, [join(root, 'tools/keep-code.cjs'), file, ...command], {
-    stdio: ['ignore', 'inherit', 'ignore'],
-  });
+  keepCode(folder);
 }

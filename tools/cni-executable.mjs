@@ -1,17 +1,14 @@
 // Builds dist/cni/twill, the self-contained CNI executable.
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
+import { bunPackage, targetRoot } from './target.mjs';
 
 const root = dirname(import.meta.dirname);
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
-const require = createRequire(import.meta.url);
 
 /** Compiles cni-bin with Bun, which is only a build tool here; left alone while the executable is newer than its sources. */
-export function compileCni() {
-  const arch = { x64: 'x64', arm64: 'aarch64' }[process.arch];
-  const output = join(root, 'dist/cni/twill');
+export function compileCni(output = join(root, 'dist/cni/twill'), architecture = process.arch) {
   const sources = [
     'cni-bin/main.ts',
     'cni-bin/libc.ts',
@@ -24,13 +21,16 @@ export function compileCni() {
   if (!existsSync(sources[0])) return;
   const built = existsSync(output) ? statSync(output).mtimeMs : 0;
   if (sources.every((file) => statSync(file).mtimeMs < built)) return;
-  const bun = require.resolve(`@oven/bun-linux-${arch}/bin/bun`);
+  const bun = join(root, bunPackage(process.arch), 'bin/bun');
+  // Another architecture's program is this one's Bun's work, put behind that one's Bun.
+  const behind = join(targetRoot(architecture), bunPackage(architecture), 'bin/bun');
   mkdirSync(dirname(output), { recursive: true });
   execFileSync(
     bun,
     [
       'build',
       '--compile',
+      `--compile-executable-path=${behind}`,
       '--minify',
       '--bytecode',
       // Otherwise it would read settings from the folder the runtime happens to be in.

@@ -1,37 +1,22 @@
 // npm run image: builds the Dockerfile without an engine and without a registry, by Debian's buildah. NODE_IMAGE is made of
 // Debian's base system, the Node of tools/image-node (26, which the real base has, too) and this machine's npm with its
-// settings and certificates. The image's root file system is left in .image/root. With --check the nodes of the lab then
-// run what daemonset.yaml says from it, and tests run under its Node.
+// settings and certificates (image-base.mjs). With --check the nodes of the lab then run what daemonset.yaml says from the
+// image's root file system, and tests run under its Node.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import {
-  cpSync,
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  realpathSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
-import { homedir } from 'node:os';
+import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { ensurePackages } from './debian.mjs';
+import { makeBase } from './image-base.mjs';
 
 const root = dirname(import.meta.dirname);
 const place = join(root, '.image');
-const baseRoot = join(place, 'base');
-const imageRoot = join(place, 'root');
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+const baseImage = 'localhost/twill-node-base';
+const image = `localhost/twill:${version}`;
 const limitMB = 150;
 
-function fail(message) {
-  process.stderr.write(`${message}\n`);
-  process.exit(1);
-}
-
-/** @returns standard output */
+/** @returns standard output. @throws Error with what it said when it fails */
 function run(program, args, options = {}) {
   const { status, stdout, error } = spawnSync(program, args, {
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -39,74 +24,67 @@ function run(program, args, options = {}) {
     maxBuffer: 64 << 20,
     ...options,
   });
-  if (error !== undefined) fail(`cannot run ${program}: ${error.message}`);
+  if (error !== undefined) throw new Error(`cannot run ${program}: ${error.message}`);
   if (status !== 0)
-    fail(`${[program, ...args].join(' ')} failed${stdout ? `:\n${stdout.slice(-4000)}` : ''}`);
+    throw new Error(`${[program, ...args].join(' ')} failed${stdout ? `:\n${stdout.slice(-4000)}` : ''}`);
   return (stdout ?? '').trim();
 }
 
-const stores = [`--root=${place}/store`, `--runroot=${place}/runroot`, '--storage-driver=overlay'];
+/** Says how long it took: CI has so many minutes. */
+async function step(what, work) {
+  const began = Date.now();
+  const result = await work();
+  process.stderr.write(`${what}: ${((Date.now() - began) / 1000).toFixed(1)} s\n`);
+  return result;
+}
+
+// The kernel mounts no overlay on an overlay that buildah would want: where this is a container, layers are whole copies.
+const driver = run('stat', ['--file-system', '--format=%T', root]) === 'overlayfs' ? 'vfs' : 'overlay';
+const stores = [`--root=${place}/store`, `--runroot=${place}/runroot`, `--storage-driver=${driver}`];
 const buildah = (...args) => run('buildah', [...stores, ...args]);
 
-/** Certificates that this machine trusts, and npm's settings: without them a build behind a proxy reaches nothing. */
-function copySettings() {
-  cpSync('/etc/ssl/certs/ca-certificates.crt', join(baseRoot, 'etc/ssl/certs/ca-certificates.crt'));
-  for (const [file, target] of [
-    [join(homedir(), '.npmrc'), 'root/.npmrc'],
-    ['/etc/npmrc', 'etc/npmrc'],
-  ])
-    if (existsSync(file)) cpSync(file, join(baseRoot, target));
-  const settings = Object.entries(process.env).filter(([name]) => /^npm_config_registry$/i.test(name));
-  if (settings.length > 0)
-    writeFileSync(join(baseRoot, 'usr/local/etc/npmrc'), `registry=${settings[0][1]}\n`);
-}
-
-/** Debian's base system with Node and npm, as the official image has them. */
-function makeBase(key) {
-  rmSync(baseRoot, { recursive: true, force: true });
-  const suite = /VERSION_CODENAME=(\S+)/.exec(readFileSync('/etc/os-release', 'utf8'))?.[1] ?? 'bookworm';
-  const mirror = /^(?:URIs: |deb (?:\[[^\]]*\] )?)(\S+debian\/?)(?: |$)/m.exec(readSources())?.[1];
-  process.stderr.write(`making a base of Debian ${suite}…\n`);
-  const packages = '--include=ca-certificates,libatomic1,libstdc++6';
-  const target = [suite, baseRoot, mirror ?? 'http://deb.debian.org/debian'];
-  run('mmdebstrap', ['--mode=root', '--variant=minbase', '--quiet', packages, ...target]);
-  for (const folder of ['var/lib/apt/lists', 'var/cache/apt', 'usr/share/doc', 'usr/share/man'])
-    for (const entry of readdirSync(join(baseRoot, folder)))
-      rmSync(join(baseRoot, folder, entry), { recursive: true });
-  run('npm', ['ci', '--no-audit', '--no-fund', '--ignore-scripts', '--loglevel=error'], {
-    cwd: join(root, 'tools/image-node'),
-  });
-  const node = join(root, `tools/image-node/node_modules/node-linux-${process.arch}/bin/node`);
-  cpSync(node, join(baseRoot, 'usr/local/bin/node'));
-  const npm = dirname(dirname(realpathSync(run('sh', ['-c', 'command -v npm']))));
-  cpSync(npm, join(baseRoot, 'usr/local/lib/node_modules/npm'), { recursive: true });
-  run('ln', ['-sf', '../lib/node_modules/npm/bin/npm-cli.js', join(baseRoot, 'usr/local/bin/npm')]);
-  copySettings();
-  writeFileSync(join(place, 'base.key'), key);
-}
-
-function readSources() {
-  const folder = '/etc/apt/sources.list.d';
-  const files = existsSync(folder) ? readdirSync(folder).map((name) => join(folder, name)) : [];
-  return ['/etc/apt/sources.list', ...files]
-    .filter(existsSync)
-    .map((file) => readFileSync(file, 'utf8'))
-    .join('\n');
+/** Calls `work` with the root file system of a container of an image. */
+async function inside(name, work) {
+  const container = buildah('from', '--pull-never', name);
+  try {
+    return await work(buildah('mount', container), container);
+  } finally {
+    buildah('rm', container);
+  }
 }
 
 const certificates = 'NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt';
+const path = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+/** @returns its bytes */
+function buildBase() {
+  return inside('scratch', async (folder, container) => {
+    await makeBase(folder);
+    buildah('config', `--env=${certificates}`, `--env=${path}`, container);
+    buildah('commit', '--quiet', container, baseImage);
+    return sizeOf(folder);
+  });
+}
+
+/** What the base was made of: it stands while that is the same. @returns its bytes */
+async function ensureBase() {
+  const hash = createHash('sha256').update(driver);
+  for (const file of ['image-base.mjs', 'image-node/package-lock.json'])
+    hash.update(readFileSync(join(import.meta.dirname, file)));
+  const key = hash.digest('hex');
+  const note = join(place, 'base.json');
+  const known = existsSync(note) ? JSON.parse(readFileSync(note, 'utf8')) : {};
+  if (known.key === key) return known.bytes;
+  rmSync(note, { force: true });
+  const bytes = await step('base', buildBase);
+  writeFileSync(note, JSON.stringify({ key, bytes }));
+  return bytes;
+}
 
 function buildImage() {
-  const container = buildah('from', 'scratch');
-  buildah('copy', '--quiet', container, baseRoot, '/');
-  buildah(
-    'config',
-    `--env=${certificates}`,
-    '--env=PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
-    container,
-  );
-  buildah('commit', '--quiet', '--rm', container, 'localhost/twill-node-base');
   const revision = spawnSync('git', ['rev-parse', 'HEAD'], { cwd: root, encoding: 'utf8' }).stdout?.trim();
+  const npmCache = run('npm', ['config', 'get', 'cache']);
+  mkdirSync(npmCache, { recursive: true });
   run(
     'buildah',
     [
@@ -114,21 +92,21 @@ function buildImage() {
       'bud',
       '--isolation=chroot',
       '--layers=false',
+      '--jobs=2',
+      '--pull-never',
       '--quiet',
-      '--build-arg=NODE_IMAGE=localhost/twill-node-base',
+      // The packages that this machine has installed from already.
+      `--volume=${npmCache}:/root/.npm`,
+      `--build-arg=NODE_IMAGE=${baseImage}`,
+      // What engines with several platforms say by themselves.
+      `--build-arg=TARGETARCH=${process.arch}`,
       `--build-arg=VERSION=${version}`,
       `--build-arg=REVISION=${revision || 'unknown'}`,
-      `--tag=localhost/twill:${version}`,
+      `--tag=${image}`,
       root,
     ],
-    { stdio: ['ignore', 'inherit', 'inherit'] },
+    { stdio: ['ignore', 2, 2] },
   );
-  const made = buildah('from', `localhost/twill:${version}`);
-  const mounted = buildah('mount', made);
-  rmSync(imageRoot, { recursive: true, force: true });
-  run('cp', ['-a', mounted, imageRoot]);
-  buildah('umount', made);
-  buildah('rm', made);
 }
 
 /** Bytes of the files of a tree, each link once. */
@@ -145,27 +123,14 @@ function sizeOf(folder) {
   return bytes;
 }
 
-function tellSize() {
-  const [base, image] = [baseRoot, imageRoot].map((folder) => sizeOf(folder) / 1e6);
-  const above = image - base;
+function tellSize(base, image) {
+  const above = (image - base) / 1e6;
   const row = (name, value) => `${name.padEnd(28)}${value.toFixed(1).padStart(8)} MB\n`;
   process.stdout.write(
-    row('base (Debian, Node, npm)', base) + row('image', image) + row('above the base', above),
+    row('base (Debian, Node, npm)', base / 1e6) + row('image', image / 1e6) + row('above the base', above),
   );
-  if (above > limitMB) fail(`the image is more than ${limitMB} MB above its base`);
+  if (above > limitMB) throw new Error(`the image is more than ${limitMB} MB above its base`);
 }
-
-const problem = ensurePackages(() => false, 'image');
-if (problem !== undefined) fail(problem);
-mkdirSync(place, { recursive: true });
-const key = createHash('sha256')
-  .update(readFileSync(join(root, 'tools/image-node/package-lock.json')))
-  .update(readFileSync(import.meta.filename))
-  .digest('hex');
-if (!existsSync(join(place, 'base.key')) || readFileSync(join(place, 'base.key'), 'utf8') !== key)
-  makeBase(key);
-buildImage();
-tellSize();
 
 /** Tests that say most about another Node: the program's own, netlink and namespaces, credentials, and a whole cluster. */
 const underItsNode = [
@@ -177,20 +142,59 @@ const underItsNode = [
   'e2e/cluster',
 ];
 
-function check() {
-  const test = (environment, ...filters) => {
-    const env = { ...process.env, ...environment };
-    const { status } = spawnSync(
-      environment.PATH === undefined ? process.execPath : 'node',
-      [join(root, 'tools/bootstrap.mjs'), 'test', ...filters],
-      { stdio: 'inherit', env, cwd: root },
-    );
-    if (status !== 0) fail(`the tests of ${filters.join(', ')} failed`);
-  };
-  process.stderr.write('daemonset.yaml with the image…\n');
-  test({ TWILL_IMAGE_ROOT: imageRoot }, 'e2e/deploy/daemonset', 'e2e/deploy/capabilities');
-  process.stderr.write('tests under the Node of the image…\n');
-  test({ PATH: `${imageRoot}/usr/local/bin:${process.env.PATH}` }, ...underItsNode);
+function test(environment, ...filters) {
+  const env = { ...process.env, ...environment };
+  const node = environment.PATH === undefined ? process.execPath : 'node';
+  const args = [join(root, 'tools/bootstrap.mjs'), 'test', ...filters];
+  const { status } = spawnSync(node, args, { stdio: 'inherit', env, cwd: root });
+  if (status !== 0) throw new Error(`the tests of ${filters.join(', ')} failed`);
 }
 
-if (process.argv.includes('--check')) check();
+/** Everything that is machine code for the architecture that this machine is not is that one's. */
+function checkOther() {
+  // https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html e_machine
+  const [architecture, machine] = process.arch === 'x64' ? ['arm64', 183] : ['x64', 62];
+  const folder = join(place, architecture);
+  rmSync(folder, { recursive: true, force: true });
+  run(process.execPath, [join(import.meta.dirname, 'ship.mjs'), folder, architecture]);
+  const files = readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map(({ parentPath, name }) => readFileSync(join(parentPath, name)))
+    .filter((content) => content.subarray(0, 4).toString('latin1') === '\x7fELF');
+  // The CNI executable and the two addons.
+  if (files.length !== 3 || files.some((content) => content.readUInt16LE(18) !== machine))
+    throw new Error(`${folder} has machine code of another architecture than ${architecture}`);
+}
+
+async function check(folder) {
+  await step(`the other architecture`, checkOther);
+  await step('daemonset.yaml with the image', () =>
+    test({ TWILL_IMAGE_ROOT: folder }, 'e2e/deploy/daemonset', 'e2e/deploy/capabilities'),
+  );
+  await step('tests under the Node of the image', () =>
+    test({ PATH: `${folder}/usr/local/bin:${process.env.PATH}` }, ...underItsNode),
+  );
+}
+
+async function main() {
+  const problem = ensurePackages(() => false, 'image');
+  if (problem !== undefined) throw new Error(problem);
+  mkdirSync(place, { recursive: true });
+  // What a build left that was killed.
+  buildah('rm', '--all');
+  const baseBytes = await ensureBase();
+  await step('image', buildImage);
+  await inside(image, async (folder) => {
+    tellSize(baseBytes, sizeOf(folder));
+    if (process.argv.includes('--check')) await check(folder);
+  });
+  const shown = ['buildah', ...stores, 'push', image].join(' ');
+  process.stdout.write(
+    `It is in ${place}. To bring it to a registry:\n  ${shown} docker://REGISTRY/NAME:TAG\n`,
+  );
+}
+
+main().catch((error) => {
+  process.stderr.write(`${error.message}\n`);
+  process.exit(1);
+});

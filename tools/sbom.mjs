@@ -31,3 +31,11 @@ export function sbom(root, files, others) {
     components: [...folders.map(describe), ...others.map((folder) => describe(folder))].map(component),
   };
 }
+
+/** The list of this machine's architecture as that of another: of the same versions, packages with its binaries. */
+export function sbomFor(architecture, list) {
+  const [own, other] = [process.arch, architecture].map((name) => [name, name === 'x64' ? 'x64' : 'aarch64']);
+  return list
+    .replaceAll(`koffi-linux-${own[0]}`, `koffi-linux-${other[0]}`)
+    .replaceAll(`bun-linux-${own[1]}`, `bun-linux-${other[1]}`);
+}

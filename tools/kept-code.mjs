@@ -9,7 +9,7 @@ import { pathToFileURL } from 'node:url';
 const commands = {
   agent: ['agent', '--healthz-port=none'],
   proxy: ['proxy', '--proxy-mode=none'],
-  twill: ['trace', 'nobody', 'nowhere:none'],
+  twill: ['trace', 'nobody', 'nowhere:none', '--socket=/nobody/agent', '--proxy-socket=/nobody/proxy'],
 };
 
 export function keepCode(folder) {

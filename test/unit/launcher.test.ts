@@ -21,6 +21,10 @@ function kept(folder: string, args: readonly string[]): { taken: boolean | undef
 const commands = [
   { command: ['agent', '--healthz-port=none'], complaint: /--healthz-port is 'none'/ },
   { command: ['proxy', '--proxy-mode=none'], complaint: /--proxy-mode is 'none'/ },
+  {
+    command: ['trace', 'nobody', 'nowhere:none', '--socket=/nobody/agent', '--proxy-socket=/nobody/proxy'],
+    complaint: /'nobody' is no pod/,
+  },
 ];
 
 describe('the program', () => {
@@ -37,11 +41,11 @@ describe('the program', () => {
         const dist = join(folder, 'dist');
         cpSync(dirname(twillProgram), dist, { recursive: true });
         symlinkSync(join(dirname(twillProgram), '../node_modules'), join(folder, 'node_modules'));
-        for (const name of ['agent', 'program']) writeFileSync(join(dist, `${name}.code`), 'another');
+        for (const name of ['agent', 'proxy', 'twill']) writeFileSync(join(dist, `${name}.code`), 'another');
         const other = kept(dist, command);
         assert.equal(other.taken, false);
         assert.match(other.stderr, complaint);
-        for (const name of ['agent', 'program']) rmSync(join(dist, `${name}.code`));
+        for (const name of ['agent', 'proxy', 'twill']) rmSync(join(dist, `${name}.code`));
         const none = kept(dist, command);
         assert.equal(none.taken, undefined);
         assert.match(none.stderr, complaint);

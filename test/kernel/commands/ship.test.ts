@@ -43,7 +43,8 @@ describe('what is shipped', () => {
 
   it('is enough for every command', async () => {
     await said(agent(), /"serving CNI calls"[\s\S]*will retry/);
-    await said(['proxy', `--manifests=${state}`, '--log-format=pretty'], /proxy starts/);
+    const socket = `--inspect-socket=${join(state, 'proxy.sock')}`;
+    await said(['proxy', `--manifests=${state}`, '--log-format=pretty', socket], /proxy starts/);
     const nobody = ['--output=yaml', '--socket=/nobody/agent', '--proxy-socket=/nobody/proxy'];
     const looks = [
       ['status'],
@@ -100,7 +101,7 @@ describe('what is shipped', () => {
 
   it('is all that the image copies', () => {
     const dockerfile = readFileSync(join(root, 'Dockerfile'), 'utf8');
-    assert.match(dockerfile, /node tools\/ship\.mjs \/ship$/m);
+    assert.match(dockerfile, /node tools\/ship\.mjs \/ship \$\{TARGETARCH\}$/m);
     const image = dockerfile.slice(dockerfile.lastIndexOf('\nFROM '));
     assert.deepEqual(image.match(/^(COPY|ADD) .*$/gm), ['COPY --from=build /ship ./']);
   });

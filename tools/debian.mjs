@@ -29,7 +29,15 @@ const packages = [
   { package: 'runc', program: 'runc', tests: 'e2e/pods/containerd' },
   { package: 'runc', program: 'runc', tests: 'e2e/deploy' },
   { package: 'openssl', program: 'openssl', tests: 'e2e/deploy' },
+  ...[
+    { package: 'containerd', program: 'containerd' },
+    { package: 'runc', program: 'runc' },
+    { package: 'openssl', program: 'openssl' },
+    { package: 'busybox-static', program: 'busybox' },
+    { package: 'containernetworking-plugins', program: '/usr/lib/cni/loopback' },
+  ].map((entry) => ({ ...entry, tests: 'e2e/cluster-real' })),
   { package: 'kubernetes-client', program: 'kubectl', tests: 'e2e/deploy/overlays' },
+  { package: 'kubernetes-client', program: 'kubectl', tests: 'e2e/deploy/apiserver' },
   {
     package: 'golang-github-containers-common',
     program: '/usr/share/containers/seccomp.json',

@@ -1,5 +1,6 @@
 import type { ApiObject } from '../../lab/kube-api.ts';
 import { NamespacedKubeApi } from '../../lab/kube-api-client.ts';
+import { kubeRequest } from '../../lab/kube-request.ts';
 import type { Lab } from '../../lab/lab.ts';
 import type { KubeAssets } from '../../lab/real/assets.ts';
 import { KubeApiServer } from '../../lab/real/kube-apiserver.ts';
@@ -62,29 +63,15 @@ export function annotationsPatch(standing: KubeNode, wanted: KubeNode): object {
   return { metadata: { annotations: { ...Object.fromEntries(gone), ...wanted.metadata.annotations } } };
 }
 
-/** Runs a request in the lab's underlay, where the API listens. @returns status and body */
-export async function kubeRequest(
-  lab: Lab,
-  url: string,
-  init: RequestInit = {},
-  env: NodeJS.ProcessEnv = {},
-): Promise<{ status: number; text: string }> {
-  const script = `const [url, init] = process.argv.slice(1);
-    fetch(url, JSON.parse(init)).then(async (r) =>
-      console.log(JSON.stringify({ status: r.status, text: await r.text() })));`;
-  const output = await lab.underlay.exec(process.execPath, ['-e', script, url, JSON.stringify(init)], {
-    env: { ...process.env, ...env },
-  });
-  return JSON.parse(output) as { status: number; text: string };
-}
-
 /** The tests' own small API server. */
 export async function ownKubeApi(lab: Lab): Promise<KubeNodes> {
   const api = await NamespacedKubeApi.start(lab.underlay, '192.0.2.1');
   return {
     agentArgs: async () => [`--kube-api-url=${api.url}`],
     async put(node) {
-      const { status, text } = await kubeRequest(lab, `${api.url}/api/v1/nodes/${node.metadata.name}`);
+      const { status, text } = await kubeRequest(lab, {
+        url: `${api.url}/api/v1/nodes/${node.metadata.name}`,
+      });
       // A podCIDR that is set cannot be changed.
       if (status === 200 && !samePodCidrs(JSON.parse(text) as KubeNode, node))
         api.send({ delete: [{ kind: 'Node', metadata: { name: node.metadata.name } }] });
@@ -92,7 +79,7 @@ export async function ownKubeApi(lab: Lab): Promise<KubeNodes> {
     },
     delete: async (name) => api.send({ delete: [{ kind: 'Node', metadata: { name } }] }),
     read: async (name) => {
-      const { status, text } = await kubeRequest(lab, `${api.url}/api/v1/nodes/${name}`);
+      const { status, text } = await kubeRequest(lab, { url: `${api.url}/api/v1/nodes/${name}` });
       if (status !== 200) throw new Error(`node ${name}: ${status}`);
       return JSON.parse(text) as KubeNode;
     },

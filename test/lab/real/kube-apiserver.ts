@@ -2,6 +2,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Certificates, makeCertificates } from '../certificates.ts';
+import { type ApiRequest, type ApiResponse, kubeRequests } from '../kube-request.ts';
 import type { Lab } from '../lab.ts';
 import { type Manifest, readManifests } from '../manifests.ts';
 import { LabProcess } from '../process.ts';
@@ -27,13 +28,6 @@ function tokenFile(nodes: readonly string[]): string {
   ].join('');
 }
 
-export interface ApiResponse {
-  readonly status: number;
-  readonly text: string;
-  /** What kubectl would show: a field that is not known, an interface that is to go. */
-  readonly warning: string | null;
-}
-
 /** What envtest starts a kube-apiserver with, tokens instead of client certificates, and what kubeadm has it do. */
 function apiServerArgs(directory: string, etcdUrl: string, certificates: Certificates): string[] {
   const { ca, server: own, client } = certificates;
@@ -55,6 +49,7 @@ function apiServerArgs(directory: string, etcdUrl: string, certificates: Certifi
     `--service-account-signing-key-file=${own.key}`,
     `--kubelet-client-certificate=${client.certificate}`,
     `--kubelet-client-key=${client.key}`,
+    '--kubelet-preferred-address-types=InternalIP',
     '--allow-privileged=true',
   ];
 }
@@ -81,17 +76,6 @@ async function startEtcd(lab: Lab, program: string, directory: string): Promise<
   return client;
 }
 
-/** Runs a request in the lab's underlay, where the server listens. */
-async function request(lab: Lab, url: string, init: RequestInit, ca: string): Promise<ApiResponse> {
-  const script = `const [url, init] = process.argv.slice(1);
-    fetch(url, JSON.parse(init)).then(async (r) => console.log(JSON.stringify(
-      { status: r.status, text: await r.text(), warning: r.headers.get('warning') })));`;
-  const output = await lab.underlay.exec(process.execPath, ['-e', script, url, JSON.stringify(init)], {
-    env: { ...process.env, NODE_EXTRA_CA_CERTS: ca },
-  });
-  return JSON.parse(output) as ApiResponse;
-}
-
 /** Where the API keeps objects of a kind. */
 const collections: Readonly<Record<string, string>> = {
   ClusterRole: 'clusterroles',
@@ -111,7 +95,12 @@ const collections: Readonly<Record<string, string>> = {
   ValidatingAdmissionPolicyBinding: 'validatingadmissionpolicybindings',
 };
 
-type ObjectName = Pick<Manifest, 'apiVersion' | 'kind' | 'metadata'>;
+interface RequestOptions {
+  readonly type?: string;
+  readonly token?: string;
+}
+
+export type ObjectName = Pick<Manifest, 'apiVersion' | 'kind' | 'metadata'>;
 
 /** The path of an object. @throws Error when its kind is not among those that tests use */
 export function pathOf({ apiVersion, kind, metadata: { name, namespace } }: ObjectName): string {
@@ -157,15 +146,21 @@ export class KubeApiServer {
   }
 
   /** A request of the administrator, or of whose token is given. */
-  async call(
-    method: string,
-    path: string,
-    body?: object,
-    { type = 'application/json', token = adminToken } = {},
-  ): Promise<ApiResponse> {
+  async call(method: string, path: string, body?: object, how: RequestOptions = {}): Promise<ApiResponse> {
+    const [answer] = await this.callAll([this.request(method, path, body, how)]);
+    return answer!;
+  }
+
+  request(method: string, path: string, body?: object, how: RequestOptions = {}): ApiRequest {
+    const { type = 'application/json', token = adminToken } = how;
     const headers = { authorization: `Bearer ${token}`, 'content-type': type };
-    const init = { method, headers, ...(body === undefined ? {} : { body: JSON.stringify(body) }) };
-    return await request(this.lab, `${server}${path}`, init, this.certificates.ca);
+    const content = body === undefined ? {} : { body: JSON.stringify(body) };
+    return { url: `${server}${path}`, method, headers, ...content };
+  }
+
+  /** Sends them one after the other. */
+  callAll(requests: readonly ApiRequest[]): Promise<ApiResponse[]> {
+    return kubeRequests(this.lab, requests, { NODE_EXTRA_CA_CERTS: this.certificates.ca });
   }
 
   /** The same. @returns the body @throws Error with what the server said when it refused */
@@ -176,21 +171,25 @@ export class KubeApiServer {
   }
 
   /**
-   * Creates an object or makes it as given, as `kubectl apply --server-side` does.
-   * @throws Error with what the server said when it refused, or warned of anything in it
+   * Creates objects or makes them as given, as `kubectl apply --server-side` does.
+   * @throws Error with what the server said when it refused one, or warned of anything in it
    */
-  async apply(object: ObjectName): Promise<void> {
-    const path = `${pathOf(object)}?fieldManager=lab&force=true&fieldValidation=Strict`;
-    const { status, text, warning } = await this.call('PATCH', path, object, {
-      type: 'application/apply-patch+yaml',
-    });
-    if (status >= 300 || warning !== null)
-      throw new Error(`${object.kind} ${object.metadata.name}: ${status} ${warning ?? ''} ${text}`);
+  async apply(...objects: readonly ObjectName[]): Promise<void> {
+    const how = '?fieldManager=lab&force=true&fieldValidation=Strict';
+    const type = 'application/apply-patch+yaml';
+    const requests = objects.map((object) =>
+      this.request('PATCH', `${pathOf(object)}${how}`, object, { type }),
+    );
+    for (const [index, { status, text, warning }] of (await this.callAll(requests)).entries()) {
+      const { kind, metadata } = objects[index]!;
+      if (status >= 300 || warning !== null)
+        throw new Error(`${kind} ${metadata.name}: ${status} ${warning ?? ''} ${text}`);
+    }
   }
 
   /** Everything of a file of the repository's, in its order. */
-  async applyFile(file: string): Promise<void> {
-    for (const object of readManifests(file)) await this.apply(object);
+  applyFile(file: string): Promise<void> {
+    return this.apply(...readManifests(file));
   }
 
   /**

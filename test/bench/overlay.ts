@@ -12,10 +12,11 @@ import { listRoutes, parseRoute } from '../../src/kernel/netlink/routes.ts';
 import { RtSocket } from '../../src/kernel/netlink/socket.ts';
 import { inNetns } from '../../src/kernel/netns.ts';
 import { ipv4 } from '../../src/model/address.ts';
-import { etcdPrefix, Lab } from '../lab/lab.ts';
+import { Lab } from '../lab/lab.ts';
 import type { LabNode } from '../lab/node.ts';
 import { LabProcess } from '../lab/process.ts';
 import type { Benchmark, Measurement } from './benchmark.ts';
+import { leaseKey, leasesNetwork, leasesPrefix, leaseValue, macOf, putLeases } from './leases.ts';
 
 interface OverlayBenchOptions {
   readonly leases: number;
@@ -35,27 +36,6 @@ interface OverlayFigures {
 
 /** Starts that are measured; their median counts. */
 const STARTS = 5;
-
-const prefix = `${etcdPrefix}/subnets/`;
-
-const leaseKey = (index: number): string => `${prefix}10.${1 + (index >> 8)}.${index & 255}.0-24`;
-const macOf = (index: number): string =>
-  `02:00:00:00:${[index >> 8, index & 255].map((byte) => byte.toString(16).padStart(2, '0')).join(':')}`;
-const leaseValue = (index: number): string =>
-  `{"PublicIP":"172.${16 + (index >> 8)}.${index & 255}.1","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"${macOf(index)}"}}`;
-
-async function putLeases(lab: Lab, from: number, to: number): Promise<void> {
-  const { kv } = lab.etcd.client;
-  // etcd allows 128 operations in a transaction.
-  for (let start = from; start < to; start += 100) {
-    const success = [];
-    for (let index = start; index < Math.min(to, start + 100); index++)
-      success.push({
-        request_put: { key: Buffer.from(leaseKey(index)), value: Buffer.from(leaseValue(index)) },
-      });
-    await kv.txn({ success });
-  }
-}
 
 /** Counts routes as the kernel reports them, so that the time of the last one is known exactly. */
 class RouteClock {
@@ -167,7 +147,7 @@ async function churn(lab: Lab, node: LabNode, leases: number): Promise<number> {
   const { routes, neighbours, fdb } = await kernelCounts(node);
   let wrong = 0;
   for (let index = 0; index < leases; index++) {
-    const subnet = leaseKey(index).slice(prefix.length).replace('-24', '');
+    const subnet = leaseKey(index).slice(leasesPrefix.length).replace('-24', '');
     const ip = /"PublicIP":"([^"]+)/.exec(leaseValue(index))![1];
     for (const has of [
       routes.has(`${subnet}/24`),
@@ -183,8 +163,8 @@ async function churn(lab: Lab, node: LabNode, leases: number): Promise<number> {
 async function forget(lab: Lab, node: LabNode): Promise<void> {
   await node.agent!.kill();
   await node.namespace.ip('link delete flannel.1');
-  for (const { key } of await lab.etcd.keys(prefix))
-    if (key.startsWith(`${prefix}10.2`) && key >= `${prefix}10.200.`) await lab.etcd.delete(key);
+  for (const { key } of await lab.etcd.keys(leasesPrefix))
+    if (key.startsWith(`${leasesPrefix}10.2`) && key >= `${leasesPrefix}10.200.`) await lab.etcd.delete(key);
 }
 
 const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!;
@@ -203,16 +183,10 @@ function emptyProgramMs(): number {
 /** One program's figures on a fresh cluster. */
 async function measure(options: OverlayBenchOptions, program: 'twill' | 'flanneld'): Promise<OverlayFigures> {
   const { leases } = options;
-  const networkConfig = {
-    Network: '10.0.0.0/8',
-    SubnetMin: '10.200.0.0',
-    SubnetMax: '10.210.0.0',
-    Backend: { Type: 'vxlan' },
-  };
-  const lab = await Lab.start({ nodes: 1, underlay: 'ipv4', networkConfig });
+  const lab = await Lab.start({ nodes: 1, underlay: 'ipv4', networkConfig: leasesNetwork });
   try {
     const node = lab.nodes[0]!;
-    await putLeases(lab, 0, leases);
+    await putLeases(lab, leases);
     if (program === 'flanneld') {
       node.agent = new LabProcess({
         name: 'flanneld',

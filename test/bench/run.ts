@@ -10,7 +10,8 @@ import type { Benchmark, BenchmarkOptions, Measurement } from './benchmark.ts';
 
 const usage = `npm run bench [-- OPTIONS] [NAME…]
 
-  NAME is overlay, proxy, cni, throughput, or soak: an hour's churn in minutes, which runs only when it is named
+  NAME is overlay, proxy, cni, throughput; or, only when it is named, inspect (the inspection commands at scale) or
+  soak (an hour's churn in minutes)
 
   --peer-flanneld PATH     do the same work with this flanneld
   --peer-kube-proxy PATH   … with this kube-proxy

@@ -1,4 +1,5 @@
-import { gzipSync } from 'node:zlib';
+import { once } from 'node:events';
+import { createGzip } from 'node:zlib';
 import { TwillError } from '../model/error.ts';
 
 export interface ArchiveEntry {
@@ -35,15 +36,39 @@ function header(name: string, size: number, mtimeSeconds: number): Buffer {
   return block;
 }
 
-/** A .tar.gz of texts. @param at when they were written, milliseconds since the epoch */
-export function makeArchive(entries: readonly ArchiveEntry[], at: number): Buffer {
-  const parts: Buffer[] = [];
-  for (const { name, text } of entries) {
-    const data = Buffer.from(text);
-    parts.push(header(name, data.length, Math.floor(at / 1000)), data);
-    const rest = data.length % BLOCK;
-    if (rest > 0) parts.push(Buffer.alloc(BLOCK - rest));
+/** A .tar.gz, packed while it is filled: what went in is not kept. */
+export class Archive {
+  private readonly packer = createGzip();
+  private readonly packed: Buffer[] = [];
+  private readonly seconds: number;
+
+  /** @param at when it is written, milliseconds since the epoch */
+  constructor(at: number) {
+    this.seconds = Math.floor(at / 1000);
+    this.packer.on('data', (part: Buffer) => this.packed.push(part));
   }
-  parts.push(Buffer.alloc(2 * BLOCK));
-  return gzipSync(Buffer.concat(parts));
+
+  /** Resolves when it is packed. */
+  private write(data: Buffer): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.packer.write(data, (error) => (error ? reject(error) : resolve()));
+    });
+  }
+
+  /** @returns the bytes of the text */
+  async add({ name, text }: ArchiveEntry): Promise<number> {
+    const data = Buffer.from(text);
+    await this.write(header(name, data.length, this.seconds));
+    await this.write(data);
+    const rest = data.length % BLOCK;
+    if (rest > 0) await this.write(Buffer.alloc(BLOCK - rest));
+    return data.length;
+  }
+
+  async end(): Promise<Buffer> {
+    const ended = once(this.packer, 'end');
+    this.packer.end(Buffer.alloc(2 * BLOCK));
+    await ended;
+    return Buffer.concat(this.packed);
+  }
 }

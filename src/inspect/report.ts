@@ -3,7 +3,7 @@ import { hostname } from 'node:os';
 import { dirname } from 'node:path';
 import { TwillError } from '../model/error.ts';
 import { isoTime, wallClockMs } from '../process/clock.ts';
-import { type ArchiveEntry, makeArchive } from './archive.ts';
+import { Archive } from './archive.ts';
 import { lookAtDifferences } from './diff.ts';
 import { type InspectFlags, type Screen, show } from './output.ts';
 import { bounded, redact } from './plan/redact.ts';
@@ -62,8 +62,12 @@ async function piecesOf(flags: ReportFlags): Promise<Piece[]> {
 }
 
 /** One after the other: this is not to be felt by anybody else. */
-async function collect(pieces: readonly Piece[], folder: string): Promise<ArchiveEntry[]> {
-  const entries: ArchiveEntry[] = [];
+async function collect(
+  pieces: readonly Piece[],
+  folder: string,
+  archive: Archive,
+): Promise<ReportAnswer['entries']> {
+  const entries: { name: string; bytes: number }[] = [];
   const names = new Set<string>();
   let left = MOST_OF_ALL;
   for (const piece of pieces) {
@@ -73,7 +77,8 @@ async function collect(pieces: readonly Piece[], folder: string): Promise<Archiv
     // Cut before anything looks through it.
     const text = redact(bounded(await readPiece(piece), Math.min(MOST_OF_ONE, left)));
     left = Math.max(0, left - text.length);
-    entries.push({ name: `${folder}/${name}`, text });
+    const path = `${folder}/${name}`;
+    entries.push({ name: path, bytes: await archive.add({ name: path, text }) });
   }
   return entries;
 }
@@ -85,8 +90,9 @@ async function report(flags: ReportFlags): Promise<ReportAnswer> {
     .slice(0, 30)
     .replace(/[^\w.-]/g, '_')}-${stamp}`;
   const file = flags.file ?? `${folder}.tar.gz`;
-  const entries = await collect(await piecesOf(flags), folder);
-  const archive = makeArchive(entries, now);
+  const packing = new Archive(now);
+  const entries = await collect(await piecesOf(flags), folder, packing);
+  const archive = await packing.end();
   if (file === '-') process.stdout.write(archive);
   else
     try {
@@ -99,7 +105,7 @@ async function report(flags: ReportFlags): Promise<ReportAnswer> {
     version: 1,
     file,
     bytes: archive.length,
-    entries: entries.map(({ name, text }) => ({ name, bytes: Buffer.byteLength(text) })),
+    entries,
   };
 }
 

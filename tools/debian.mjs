@@ -18,6 +18,7 @@ const packages = [
   { package: 'conntrack', program: 'conntrack' },
   { package: 'etcd-server', program: 'etcd' },
   { package: 'iputils-ping', program: 'ping', tests: 'e2e/inspect/preflight' },
+  { package: 'prometheus', program: 'promtool', tests: 'e2e/inspect/alerts' },
   { package: 'strace', program: 'strace', tests: 'e2e/agent/without-ipv6' },
   { package: 'openssl', program: 'openssl', tests: 'e2e/leases/etcd-access' },
   { package: 'chromium', program: 'chromium', tests: 'e2e/agent/page' },

@@ -42,13 +42,16 @@ async function agentMetricsText() {
   const { addressLines, CallCounts } = await ours('pods/metrics.js');
   const source = {
     own: () => undefined,
+    leaseSecondsLeft: () => undefined,
     leases: () => new Map(),
     status: () => ({ connected: false, malformed: new Map() }),
   };
   const notReady = { ready: false, reason: '' };
   const cni = { metrics: () => [...addressLines([], notReady), ...new CallCounts().lines()] };
-  return (await agentMetrics({ source, conflicts: [], cni })).body;
+  return (await agentMetrics({ source, conflicts: [], cni }, [])).body;
 }
+
+const ofProcess = /^# (?:HELP|TYPE) (?:process|nodejs|twill_build)_.*\n/gm;
 
 /** Of every mode: until one is chosen all are there. */
 async function proxyMetricsText() {
@@ -61,6 +64,7 @@ async function proxyMetricsText() {
 export async function reference() {
   const { agentFlags } = await ours('agent/flags.js');
   const { proxyFlags } = await ours('services/plan/flags.js');
+  const agentText = await agentMetricsText();
   const idle = proxyFlags.filter((flag) => flag.idle !== undefined).map(({ name }) => `\`--${name}\``);
   return `# Reference
 
@@ -80,13 +84,17 @@ Accepted without effect: ${idle.join(', ')}.
 
 ## Metrics of the agent
 
-${metricTable(await agentMetricsText())}
+${metricTable(agentText.replaceAll(ofProcess, ''))}
 ## Metrics of the proxy
 
-Those with \`iptables\` or \`nftables\` in their names are there in that mode of \`--proxy-mode\` alone. Beside these, with
-\`--metrics-bind-address\`, those of the process and of Node.
+Those with \`iptables\` or \`nftables\` in their names are there in that mode of \`--proxy-mode\` alone.
 
-${metricTable(await proxyMetricsText())}`;
+${metricTable(await proxyMetricsText())}
+## Metrics of both
+
+What they tell of their processes, with \`--metrics-bind-address\`.
+
+${metricTable(agentText.match(ofProcess).join(''))}`;
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href)

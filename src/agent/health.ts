@@ -141,7 +141,7 @@ export async function serveHealth(
   log: Log,
 ): Promise<() => Promise<void>> {
   const health: Routes = { '/healthz': () => healthz(subject()), '/readyz': () => readyz(subject()) };
-  const all: Routes = { ...health, '/metrics': () => agentMetrics(subject()) };
+  const all: Routes = { ...health, '/metrics': () => agentMetrics(subject(), checks(subject())) };
   const wanted: (BindAddress & { routes: Routes })[] = [];
   if (config.healthz !== undefined) wanted.push({ ...config.healthz, routes: health });
   if (config.metrics !== undefined) wanted.push({ ...config.metrics, routes: all });

@@ -1,7 +1,10 @@
 import type { Registry } from 'prom-client';
+import type { Check } from '../model/health.ts';
 import { type NeighbourTable, neighbourTables } from '../overlay/neighbour-tables.ts';
 import { monotonicMs } from '../process/clock.ts';
 import type { HttpAnswer } from '../process/http.ts';
+import type { LoopStatus } from '../process/loop.ts';
+import { describeProcess } from '../process/process-metrics.ts';
 import type { AgentParts } from './parts.ts';
 
 interface Sample {
@@ -13,22 +16,21 @@ interface Sample {
   readonly label?: string;
 }
 
-function loopFailures({
-  overlay,
-  masquerade,
-  peerFilter,
-  mesh,
-  changes,
-}: AgentParts): Record<string, number> {
-  const failures: Record<string, number> = {};
+/** A number of each loop that runs, by its name. */
+function ofLoops(
+  { overlay, masquerade, peerFilter, mesh, changes }: AgentParts,
+  of: (status: LoopStatus) => number | undefined,
+): Record<string, number> {
+  const numbers: Record<string, number> = {};
   for (const part of [overlay, masquerade, peerFilter, mesh, changes]) {
     const status = part?.loop.status();
-    if (status !== undefined) failures[status.name] = status.failures;
+    const number = status && of(status);
+    if (status !== undefined && number !== undefined) numbers[status.name] = number;
   }
-  return failures;
+  return numbers;
 }
 
-function samples(parts: AgentParts): Sample[] {
+function samples(parts: AgentParts, checks: readonly Check[]): Sample[] {
   const { source, overlay, masquerade, peerFilter, changes, conflicts } = parts;
   const { connected, malformed } = source.status();
   const tables = neighbourTables();
@@ -43,7 +45,27 @@ function samples(parts: AgentParts): Sample[] {
   });
   const counter = (...rest: Parameters<typeof gauge>): Sample => ({ ...gauge(...rest), kind: 'counter' });
   const ofKind = (wanted: string): number => conflicts.filter(({ kind }) => kind === wanted).length;
+  const inState = (wanted: Check['state']): number => checks.filter(({ state }) => state === wanted).length;
+  const pods = overlay?.podNetwork();
+  const left = source.leaseSecondsLeft();
   return [
+    gauge('ready', 'Whether /readyz answers 200.', inState('failed') === 0 ? 1 : 0),
+    gauge(
+      'checks',
+      'Lines of /readyz by their state.',
+      { ok: inState('ok'), warning: inState('warning'), failed: inState('failed') },
+      'state',
+    ),
+    gauge(
+      'lease_seconds_left',
+      'Until our lease ends unless it is renewed; infinite for one that does not end.',
+      left ?? (source.own() === undefined ? 0 : Number.POSITIVE_INFINITY),
+    ),
+    gauge(
+      'pod_mtu_bytes',
+      'MTU of pods on this node, 0 while there is no pod network.',
+      pods?.ready === true ? pods.network.mtu : 0,
+    ),
     gauge('lease_held', 'Whether this node holds a lease.', source.own() === undefined ? 0 : 1),
     gauge('lease_source_connected', 'Whether the source of leases is followed.', connected ? 1 : 0),
     gauge('leases', 'Leases of all nodes that could be read.', source.leases().size),
@@ -90,7 +112,30 @@ function samples(parts: AgentParts): Sample[] {
       },
       'what',
     ),
-    counter('loop_failures_total', 'Failed runs.', loopFailures(parts), 'loop'),
+    counter(
+      'loop_failures_total',
+      'Failed runs.',
+      ofLoops(parts, ({ failures }) => failures),
+      'loop',
+    ),
+    counter(
+      'loop_runs_total',
+      'Runs, those that failed among them.',
+      ofLoops(parts, ({ runs }) => runs),
+      'loop',
+    ),
+    gauge(
+      'loop_last_success_timestamp_seconds',
+      'When the last run ended that did not fail.',
+      ofLoops(parts, ({ lastSuccess }) => lastSuccess && lastSuccess / 1000),
+      'loop',
+    ),
+    gauge(
+      'loop_stuck_seconds',
+      'For how long a run has come to no end.',
+      ofLoops(parts, ({ stuckMs }) => stuckMs / 1000),
+      'loop',
+    ),
     gauge(
       'neighbours',
       'Entries in the neighbour table of the node.',
@@ -106,17 +151,29 @@ function samples(parts: AgentParts): Sample[] {
   ];
 }
 
-/** Metrics are made when they are asked for: the library costs start-up time and memory. */
-export async function agentMetrics(parts: AgentParts): Promise<HttpAnswer> {
+/** Of the process: kept, since what it measures it measures from the first question on. */
+let ofProcess: Registry | undefined;
+
+/**
+ * Metrics are made when they are asked for: the library costs start-up time and memory.
+ * @param checks the lines of /readyz
+ */
+export async function agentMetrics(parts: AgentParts, checks: readonly Check[]): Promise<HttpAnswer> {
   // The bundle offers this CommonJS library's exports as its default only.
-  const { Counter, Gauge, Registry: Made } = (await import('prom-client')).default;
+  const client = (await import('prom-client')).default;
+  const { Counter, Gauge, Registry: Made } = client;
+  if (ofProcess === undefined) {
+    ofProcess = new Made();
+    describeProcess(client, ofProcess, 'agent');
+  }
   const registry: Registry = new Made();
-  for (const { name, help, kind, value, label } of samples(parts)) {
+  for (const { name, help, kind, value, label } of samples(parts, checks)) {
     const settings = { name, help, registers: [registry], labelNames: label === undefined ? [] : [label] };
     const metric = kind === 'counter' ? new Counter(settings) : new Gauge(settings);
     if (typeof value === 'number') metric.inc({}, value);
     else for (const [key, amount] of Object.entries(value)) metric.inc({ [label ?? '']: key }, amount);
   }
   const cni = parts.cni?.metrics().map((line) => `${line}\n`) ?? [];
-  return { status: 200, body: `${await registry.metrics()}${cni.join('')}`, type: registry.contentType };
+  const texts = [await registry.metrics(), cni.join(''), await ofProcess.metrics()];
+  return { status: 200, body: texts.join(''), type: registry.contentType };
 }

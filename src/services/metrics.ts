@@ -2,6 +2,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import type { Exchange } from '../kubernetes/config.ts';
 import type { Family } from '../model/address.ts';
 import { wallClockMs } from '../process/clock.ts';
+import { describeProcess } from '../process/process-metrics.ts';
 import { version } from '../process/version.ts';
 import type { FamilyRules, SyncResult } from './family-rules.ts';
 import { packetCounters } from './iptables/plan/counters.ts';
@@ -233,12 +234,9 @@ export class ProxyMetrics {
     this.healthchecks.inc({ name: 'ping', type: 'healthz', status: 'success' });
   }
 
-  /**
-   * What kube-proxy has of its process and build, and what Node has. Event loop lag is looked at once a second: the
-   * library's own measure wakes an idle process a hundred times as often.
-   */
+  /** What kube-proxy has of its process and build, and what Node has. */
   describeProcess(): void {
-    collectDefaultMetrics({ register: this.registry, eventLoopMonitoringPrecision: 1000 });
+    describeProcess({ Gauge, collectDefaultMetrics }, this.registry, 'proxy');
     const [major = '', minor = ''] = version.split('.');
     const build = {
       ...{ major, minor, git_version: `v${version}`, git_commit: '', git_tree_state: '', build_date: '' },

@@ -19,9 +19,9 @@ export function readyz(node: LabNode): Promise<{ status: number; text: string }>
   return get(node, 'http://127.0.0.1:9099/readyz');
 }
 
-/** The metrics of the node's agent, from the second line on. */
-export async function metrics(node: LabNode): Promise<string> {
-  const { text } = await get(node, 'http://127.0.0.1:9098/metrics');
+/** The metrics of the node's agent, or of what serves them at another port, from the second line on. */
+export async function metrics(node: LabNode, port = 9098): Promise<string> {
+  const { text } = await get(node, `http://127.0.0.1:${port}/metrics`);
   return text.slice(text.indexOf('\n') + 1);
 }
 

@@ -40,7 +40,7 @@ test('every flag in a table of the README exists', async () => {
 
 test('every file that ARCHITECTURE.md and every test that SECURITY.md names is there', () => {
   const architecture = readFileSync(join(root, 'ARCHITECTURE.md'), 'utf8');
-  const there = [root, 'src', 'cni-bin', 'test', 'tools'].flatMap((folder) =>
+  const there = [root, 'src', 'cni-bin', 'test', 'tools', 'dashboards'].flatMap((folder) =>
     folder === root
       ? readdirSync(root)
       : readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' }).map((name) =>

@@ -36,7 +36,8 @@ export function ask(question: Question): Promise<Reply | undefined> {
   return new Promise((resolve) => {
     const socket = openSocket(family);
     let timer: NodeJS.Timeout | undefined;
-    let sentAt = monotonicMs();
+    const begunAt = monotonicMs();
+    let sentAt = begunAt;
     const end = (reply: Reply | undefined): void => {
       if (timer === undefined) return;
       clearTimeout(timer);
@@ -45,7 +46,7 @@ export function ask(question: Question): Promise<Reply | undefined> {
       resolve(reply);
     };
     const since = (): number => monotonicMs() - sentAt;
-    const late = (): boolean => since() > timeoutMs + LATE_MS;
+    const late = (): boolean => monotonicMs() - begunAt > timeoutMs + LATE_MS;
     // What came meanwhile is read before the immediate.
     const over = (): unknown => setImmediate(() => end(late() ? undefined : { kind: 'lost' }));
     const put = (): void => {
@@ -66,8 +67,10 @@ export function ask(question: Question): Promise<Reply | undefined> {
       if (code === 'ECONNREFUSED') end({ kind: 'refused' });
       else end({ kind: 'unsent', why: code });
     });
+    socket.on('connect', put);
+    // A callback of connect would get its errors (no route, say), as if it were connected.
     socket.bind({ address: from.text, port: 0, exclusive: true }, () => {
-      if (timer !== undefined) socket.connect(port, to.text, put);
+      if (timer !== undefined) socket.connect(port, to.text);
     });
   });
 }

@@ -1,4 +1,5 @@
 import type { Registry } from 'prom-client';
+import { meshMetricLines } from '../mesh/plan/metrics.ts';
 import type { Check } from '../model/health.ts';
 import { type NeighbourTable, neighbourTables } from '../overlay/neighbour-tables.ts';
 import { monotonicMs } from '../process/clock.ts';
@@ -173,7 +174,8 @@ export async function agentMetrics(parts: AgentParts, checks: readonly Check[]):
     if (typeof value === 'number') metric.inc({}, value);
     else for (const [key, amount] of Object.entries(value)) metric.inc({ [label ?? '']: key }, amount);
   }
-  const cni = parts.cni?.metrics().map((line) => `${line}\n`) ?? [];
-  const texts = [await registry.metrics(), cni.join(''), await ofProcess.metrics()];
+  const others = [...meshMetricLines(parts.mesh?.state()), ...(parts.cni?.metrics() ?? [])];
+  const lines = others.map((line) => `${line}\n`).join('');
+  const texts = [await registry.metrics(), lines, await ofProcess.metrics()];
   return { status: 200, body: texts.join(''), type: registry.contentType };
 }

@@ -4,7 +4,7 @@ import type { MeshPartner } from '../../../src/mesh/plan/state.ts';
 import { twillProgram } from '../../lab/files.ts';
 import { defaultNetworkConfig, Lab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
-import { healthFlags, readyz } from '../agent/readiness.ts';
+import { healthFlags, metrics, readyz } from '../agent/readiness.ts';
 
 const flags = ['--mesh-probe-port=8473', '--mesh-probe-interval=500ms', ...healthFlags];
 const networkConfig = { ...defaultNetworkConfig, EnableIPv6: true, IPv6Network: 'fd00:244::/48' };
@@ -73,6 +73,9 @@ describe('nodes that measure how they reach each other', () => {
     const { mesh, problems } = await concluded(lab, one, { reached: 4 });
     assert.deepEqual(mesh.troubled, []);
     assert.ok(!problems.some(({ area }) => area === 'mesh'));
+    const text = await metrics(one);
+    assert.match(text, /^twill_mesh_nodes\{conclusion="reached"\} 4$/m);
+    assert.match(text, /^twill_mesh_round_trip_seconds_count\{path="overlay"\} [1-9]/m);
     assert.match(
       await table(one, 'status'),
       /mesh 2 nodes by IPv4 and IPv6: 4 reached; median [\d.]+ ms by the overlay, [\d.]+ ms by the underlay/,

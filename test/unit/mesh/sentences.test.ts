@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { meshText } from '../../../src/inspect/plan/mesh.ts';
+import { Counts } from '../../../src/mesh/counts.ts';
 import type { Conclusion } from '../../../src/mesh/plan/conclusion.ts';
+import { meshMetricLines } from '../../../src/mesh/plan/metrics.ts';
 import { meshFindings, sentenceOf } from '../../../src/mesh/plan/sentences.ts';
 import type { MeshPartner } from '../../../src/mesh/plan/state.ts';
 
@@ -73,6 +75,45 @@ describe('what is said of a node', () => {
     // One other node: it is as likely to be the other one.
     assert.equal(said([partner(1, 'overlay')], 8472).length, 1);
   });
+});
+
+it('metrics are as many whatever the number of nodes, and have names where nothing is measured', () => {
+  const counts = new Counts();
+  for (const micros of [100, 300, 2_000_000])
+    counts.note({ kind: 'answered', micros, facts: { servesOverlay: true, heard: false } });
+  counts.note({ kind: 'lost' });
+  counts.note({ kind: 'refused' });
+  const state = {
+    port: 8473,
+    intervalSeconds: 10,
+    passSeconds: 2500,
+    nodes: 5000,
+    families: ['IPv4'] as const,
+    answersAt: [],
+    problem: undefined,
+    counts: { underlay: counts.state(), overlay: new Counts().state() },
+    answered: 7,
+    passedOver: 8,
+    conclusions: { reached: 4999, overlay: 1 },
+  };
+  const lines = meshMetricLines(state);
+  assert.ok(lines.length < 70);
+  for (const line of [
+    'twill_mesh_nodes{conclusion="overlay"} 1',
+    'twill_mesh_nodes{conclusion="lost"} 0',
+    'twill_mesh_questions_total{path="underlay"} 5',
+    'twill_mesh_questions_lost_total{path="underlay"} 1',
+    'twill_mesh_round_trip_seconds_bucket{path="underlay",le="0.0002"} 1',
+    'twill_mesh_round_trip_seconds_bucket{path="underlay",le="1"} 2',
+    'twill_mesh_round_trip_seconds_bucket{path="underlay",le="+Inf"} 3',
+    'twill_mesh_round_trip_seconds_count{path="underlay"} 3',
+    'twill_mesh_round_trip_seconds_count{path="overlay"} 0',
+    'twill_mesh_pass_seconds 2500',
+    'twill_mesh_passed_over_total 8',
+  ])
+    assert.ok(lines.includes(line), line);
+  const names = lines.filter((line) => line.startsWith('#'));
+  assert.deepEqual(meshMetricLines(undefined), names);
 });
 
 it('the line of status says how many are how, and how long they take', () => {

@@ -1,5 +1,6 @@
 import { eventText } from '../../inspect/page/plan/view.ts';
 import { type Companion, startCompanion } from '../../process/companion.ts';
+import { guarded } from '../../process/guarded.ts';
 import type { Log } from '../../process/log.ts';
 
 /** A page that is loaded again, or a phone that changes its network, is back within this. */
@@ -47,7 +48,10 @@ export class Watch {
   leave(): void {
     this.wanted = false;
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.stop(), LINGER_MS);
+    this.timer = setTimeout(
+      guarded(this.options.log, 'ending who looks for the page', () => this.stop()),
+      LINGER_MS,
+    );
     this.timer.unref();
   }
 
@@ -89,7 +93,10 @@ export class Watch {
     if (!this.wanted) return;
     this.options.log.warn({ error: why, retryInMs: this.retryMs }, 'who looks for the page has ended');
     this.options.tell(eventText('stalled', { why }));
-    this.timer = setTimeout(() => this.start(), this.retryMs);
+    this.timer = setTimeout(
+      guarded(this.options.log, 'starting who looks for the page', () => this.start()),
+      this.retryMs,
+    );
     this.retryMs = Math.min(LONGEST_RETRY_MS, this.retryMs * 2);
   }
 }

@@ -20,6 +20,8 @@ const readers: Readonly<Record<string, string>> = {
   'src/inspect/report.ts': 'the name of the archive, and when its files were written',
   'src/inspect/status-table.ts': 'the age of time stamps that others have said',
   'src/agent/state.ts': 'when the state was said, and when the lease ends, for people',
+  'src/agent/page/viewers.ts': 'when the agent was heard last, for people',
+  'src/inspect/page/feed.ts': 'when the node was looked at, for people',
   'src/services/inspection.ts': 'when the state was said, for people',
   'src/pods/record.ts': 'when a pod was made, for people',
   'src/kubernetes/exec-plugin.ts': 'expirationTimestamp is a time of day',

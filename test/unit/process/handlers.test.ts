@@ -43,7 +43,7 @@ it('what a timer calls cannot end the process', () => {
     .filter((name) => name.endsWith('.ts'))
     .map((name) => relative(root, join(root, 'src', name)))
     .filter((path) =>
-      /\bset(Timeout|Interval)\((?!guarded|lookAfter)/.test(readFileSync(join(root, path), 'utf8')),
+      /\bset(Timeout|Interval)\((?!\s*(guarded|lookAfter))/.test(readFileSync(join(root, path), 'utf8')),
     )
     // Of sockets and requests: these destroy what they are about.
     .filter((path) => /(?<!\.)\bset(Timeout|Interval)\(/.test(readFileSync(join(root, path), 'utf8')));

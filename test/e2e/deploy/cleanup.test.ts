@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { twillProgram } from '../../lab/files.ts';
-import { defaultNetworkConfig, withLab } from '../../lab/lab.ts';
+import { defaultNetworkConfig, etcdPrefix, type Lab, withLab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
 import { playScenario } from '../../lab/scenario.ts';
 import { waitFor } from '../../lab/wait.ts';
@@ -90,6 +90,27 @@ async function installCni(node: LabNode): Promise<void> {
   await node.exec(twillProgram, ['install-cni', '--replace', ...places]);
 }
 
+/** On this node what was written with iptables is now written with nftables. */
+async function useNftables(lab: Lab, node: LabNode): Promise<void> {
+  await lab.etcd.put(
+    `${etcdPrefix}/config`,
+    JSON.stringify({ ...options.networkConfig, EnableNFTables: true }),
+  );
+  await node.startAgent(['--vxlan-peers-only']);
+  await node.startProxy(['--proxy-mode=nftables']);
+  await lab.waitFor('the tables of nftables', async () => {
+    const tables = await node.exec('nft', ['list', 'tables']);
+    return [
+      'twill-peers',
+      'ip flannel-ipv4',
+      'ip6 flannel-ipv6',
+      'ip twill-services',
+      'ip6 twill-services',
+    ].every((name) => tables.includes(name));
+  });
+  await Promise.all([node.agent!.stop(), node.proxy!.stop()]);
+}
+
 const options = {
   nodes: 3,
   networkConfig: { ...defaultNetworkConfig, EnableIPv6: true, IPv6Network: ipv6Network },
@@ -135,6 +156,7 @@ describe('twill cleanup', () => {
       const settled = async (): Promise<boolean> =>
         /cni0: <NO-CARRIER.*linkdown/s.test(Object.values(await kernelState(second)).join('\n'));
       await waitFor('the bridge without ports to be down', settled);
+      await useNftables(lab, third);
       const stands = await kernelState(second);
       const dry = await cleanup(second, '--dry-run');
       assert.match(dry.said, /^would do: .*05-other\.conflist: put back$/m);

@@ -120,6 +120,29 @@ describe('on a node with iptables-legacy whose CNI directories are somebody else
     await running[1][1].stop();
   });
 
+  const byNftables = [...(proxy.args ?? []), '--proxy-mode=nftables'];
+
+  it('the proxy in mode nftables without NET_ADMIN ends, and says why', async () => {
+    const { lab, runtimes } = deployment;
+    const changes = { args: byNftables, withoutCapability: 'NET_ADMIN' };
+    const started = await runtimes[0]!.start(proxyPod, proxy, changes);
+    await lab.waitFor('it to end', () => !started.running, { explain: () => started.tail() });
+    assert.match(started.log(), /nft refused the rules: .*Operation not permitted/);
+  });
+
+  it('the proxy in mode nftables without NET_RAW leaves the rules of iptables-legacy', async () => {
+    const { lab, runtimes } = deployment;
+    const changes = { args: byNftables, withoutCapability: 'NET_RAW' };
+    const started = await runtimes[0]!.start(proxyPod, proxy, changes);
+    const isCleared = (): boolean => /rules of another mode are removed/.test(started.log());
+    try {
+      await lab.waitFor('what it can remove to be gone', isCleared, { explain: () => started.tail() });
+      assert.match(await lab.nodes[0]!.exec('iptables-legacy-save', []), /KUBE-SERVICES/);
+    } finally {
+      await started.stop();
+    }
+  });
+
   it('the proxy has enough for mode nftables, which it takes by itself', async () => {
     const { lab, runtimes } = deployment;
     const [runtime] = runtimes;

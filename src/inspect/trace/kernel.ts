@@ -6,6 +6,7 @@ import { inNetns } from '../../kernel/netns.ts';
 import { readSysctl } from '../../kernel/sysctl.ts';
 import { ipv4, ipv6, parseAddress } from '../../model/address.ts';
 import { isListening } from './listeners.ts';
+import { OwnElements } from './own-elements.ts';
 import type { RuleSet } from './plan/hooks.ts';
 import {
   type Asked,
@@ -45,6 +46,7 @@ export class Kernel {
   readonly spaces: Spaces;
   private readonly names: (space: LookedSpace) => string;
   private readonly answers = new Map<string, unknown>();
+  private readonly own = new OwnElements();
 
   /** @param names what a namespace is called, for people */
   constructor(spaces: Spaces, names: (space: LookedSpace) => string) {
@@ -95,7 +97,11 @@ export class Kernel {
     peer: async ({ id }, { device }) => await this.spaces.peer(id, device),
     listener: async ({ netns }, about) => isListening(netns, about),
     addressType: async (space, { address }) => await this.addressType(space, address),
-    element: async ({ netns }, { set, key }) => await readElement(netns, set, key),
+    element: async ({ netns }, { set, key }) => {
+      // Agent and proxy work in the namespace that this command is in.
+      const found = netns === undefined ? await this.own.find(set, key) : undefined;
+      return found === undefined ? await readElement(netns, set, key) : found[0];
+    },
     recent: async ({ netns }, { list }) => recentClients(netns, list),
     ipset: async ({ netns }, { name, entry }) => {
       const result = await runIn(netns, 'ipset', ['test', name, entry]);

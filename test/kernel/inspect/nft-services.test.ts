@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { runChecked } from '../../../src/kernel/process.ts';
 import { addUplink } from '../../lab/command.ts';
 import { twillProgram } from '../../lab/files.ts';
 import { makeNamespace, type Namespace } from '../../lab/namespace.ts';
@@ -77,6 +78,27 @@ describe('Services of mode nftables', () => {
     proxy.child.kill();
     await node.remove();
     rmSync(folder, { recursive: true });
+  });
+
+  it('are traced without nft being asked for single elements: for each it reads those of all sets', async () => {
+    const programs = join(folder, 'programs');
+    mkdirSync(programs);
+    const real = (await runChecked('sh', ['-c', 'command -v nft'])).trim();
+    writeFileSync(join(programs, 'nft'), `#!/bin/sh\n[ "$1" = get ] && exit 1\nexec ${real} "$@"\n`, {
+      mode: 0o755,
+    });
+    const { stdout } = await node.run('env', [
+      `PATH=${programs}:${process.env.PATH}`,
+      ...[twillProgram, 'trace', 'node', '10.96.0.10:80', '-o', 'json'],
+      ...['--socket=/nobody/agent', `--proxy-socket=${socket()}`],
+    ]);
+    const { ways } = JSON.parse(stdout) as {
+      ways: readonly { share: string; packet: { destination: string; port: number } }[];
+    };
+    assert.deepEqual(
+      ways.map(({ share, packet }) => `${share} ${packet.destination}:${packet.port}`).sort(),
+      ['1/2 10.244.1.2:8080', '1/2 10.244.2.3:8080'],
+    );
   });
 
   it('are shown with the elements that implement them', async () => {

@@ -1,3 +1,14 @@
+/** The elements in the print of `nft list map`, by their keys: of maps whose keys and values have no commas and no quotes. */
+export function printedElements(print: string): Map<string, { readonly value: string | undefined }> {
+  const inside = /elements = \{ ([\s\S]*?) \}\n/.exec(print)?.[1] ?? '';
+  const found = new Map<string, { readonly value: string | undefined }>();
+  for (const one of inside.split(',')) {
+    const [key = '', value] = one.split(' : ', 2).map((part) => part.trim());
+    if (key !== '') found.set(key, { value });
+  }
+  return found;
+}
+
 /** The document of `nft -j list table`, as chains to walk. */
 import type { Rule, Table, Verdict } from './chains.ts';
 import type { BaseChain, Hook } from './hooks.ts';

@@ -105,6 +105,12 @@ function showUnknown(part: Part, why: string): void {
     part
   ];
   // What was known is not shown as if it were so still.
+  if (part === 'status') {
+    at('verdict').dataset.tone = 'none';
+    fill(at('verdict-sign'), 'none', () => [sign('none')]);
+    say(at('verdict-text'), 'How this node does is not known now');
+    document.title = '? Twill';
+  }
   if (part === 'pods') pods = undefined;
   if (part === 'services') services = undefined;
   fill(at(place), why, () => [el('p', { class: 'old' }, sign('note'), `Not known now: ${why}`)]);

@@ -147,7 +147,7 @@ class Agent {
     const { page: address, pageHosts: hosts, cniSocket, proxySocket } = this.config;
     if (address === undefined) return;
     const { servePage } = await import('./page/server.ts');
-    this.closers.push(await servePage({ address, hosts, cniSocket, proxySocket, log: this.log }));
+    this.closers.push(servePage({ address, hosts, cniSocket, proxySocket, log: this.log }));
   }
 
   private sourceChanged(change: SourceChange): void {

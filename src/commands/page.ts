@@ -1,5 +1,6 @@
 import { type Command, Option } from 'commander';
 import { defaultSocket } from '../pods/plan/protocol.ts';
+import { giveWay } from '../process/companion.ts';
 import { defaultProxySocket } from '../services/plan/inspect-socket.ts';
 
 interface PageFlags {
@@ -24,6 +25,7 @@ export function addPageCommands(program: Command): void {
       .option('--proxy-socket <path>', 'where the proxy listens', defaultProxySocket);
   hidden('page-feed').action(async (flags: PageFlags) => {
     const { runFeed } = await import('../inspect/page/feed.ts');
+    giveWay();
     await runFeed({ ...flags, output: 'json' }, process.stdin, process.stdout);
   });
   hidden('page-trace')
@@ -33,6 +35,7 @@ export function addPageCommands(program: Command): void {
     .option('--from-address <address>')
     .action(async (from: string, to: string, flags: PageTraceFlags) => {
       const { tracePage } = await import('../inspect/page/trace.ts');
+      giveWay();
       const reply = await tracePage(from, to, { ...flags, output: 'json' });
       await new Promise((resolve) => process.stdout.write(JSON.stringify(reply), resolve));
     });

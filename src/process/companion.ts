@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 
 /** A command of this program in a process of its own, which ends with this one, however that ends: its input does. */
 export interface Companion {
@@ -54,4 +55,16 @@ export function startCompanion({ args, heard, ended }: CompanionOptions): Compan
       child.kill('SIGKILL');
     },
   };
+}
+
+/** Whoever only looks is not to outlive, where memory is short, who works. */
+const KILLED_FIRST = 500;
+
+/** To be called by a companion: it inherits how dear the process that started it is held. */
+export function giveWay(): void {
+  try {
+    writeFileSync('/proc/self/oom_score_adj', String(KILLED_FIRST));
+  } catch {
+    // where that is not allowed it goes on as it is
+  }
 }

@@ -200,8 +200,12 @@ export interface WantedServer {
   close(): Promise<void>;
 }
 
-/** Serves as {@link startHttp} does, as soon as that is possible. */
-export function keepHttp(host: string | undefined, port: number, routes: Routes, log: Log): WantedServer {
+/**
+ * Serves as soon as that is possible.
+ * @param start opens it, and is called again where it fails
+ * @param what completes the sentence "… cannot be served"
+ */
+export function keepServer(start: () => Promise<HttpServer>, what: string, log: Log): WantedServer {
   const limiter = new LogLimiter();
   let closed = false;
   let timer: NodeJS.Timeout | undefined;
@@ -212,20 +216,14 @@ export function keepHttp(host: string | undefined, port: number, routes: Routes,
   });
   refused.catch(() => {}); // who does not ask does not mind
   const open = (): void => {
-    opening = startHttp(host, port, routes, log).then(
-      (server) => {
-        log.info({ host, port: server.port, paths: Object.keys(routes) }, 'serving health and metrics');
-        return server;
-      },
-      (error: unknown) => {
-        refuse(error);
-        const reason = describeError(error);
-        if (!closed && limiter.allow(reason) !== undefined)
-          log.error({ error: reason, retryInMs: RETRY_MS }, 'health or metrics cannot be served, will retry');
-        if (!closed) timer = setTimeout(open, RETRY_MS);
-        return undefined;
-      },
-    );
+    opening = start().catch((error: unknown) => {
+      refuse(error);
+      const reason = describeError(error);
+      if (!closed && limiter.allow(reason) !== undefined)
+        log.error({ error: reason, retryInMs: RETRY_MS }, `${what} cannot be served, will retry`);
+      if (!closed) timer = setTimeout(open, RETRY_MS);
+      return undefined;
+    });
   };
   open();
   return {
@@ -236,4 +234,14 @@ export function keepHttp(host: string | undefined, port: number, routes: Routes,
       await (await opening)?.close();
     },
   };
+}
+
+/** Serves as {@link startHttp} does, as soon as that is possible. */
+export function keepHttp(host: string | undefined, port: number, routes: Routes, log: Log): WantedServer {
+  const start = async (): Promise<HttpServer> => {
+    const server = await startHttp(host, port, routes, log);
+    log.info({ host, port: server.port, paths: Object.keys(routes) }, 'serving health and metrics');
+    return server;
+  };
+  return keepServer(start, 'health or metrics', log);
 }

@@ -39,6 +39,8 @@ const targets = [
   '/livez',
   '/metrics',
   '/proxyMode',
+  '/events',
+  '/trace?from=node&to=',
   '*',
   'http://',
   'http://[::1',
@@ -105,8 +107,15 @@ const bodies = [
 ];
 
 /** What heads of answers may say. */
-const known =
-  /^(content-type|content-length|date|connection|keep-alive|transfer-encoding|x-content-type-options|x-load-balancing-endpoint-weight): /i;
+const known = new RegExp(
+  `^(${[
+    'content-type|content-length|date|connection|keep-alive|transfer-encoding|x-content-type-options',
+    'x-load-balancing-endpoint-weight',
+    // Of the page.
+    'content-security-policy|x-frame-options|referrer-policy|cross-origin-(resource|opener)-policy|cache-control',
+  ].join('|')}): `,
+  'i',
+);
 
 function isStrange(answer: string): boolean {
   if (answer.includes(marker) || /x-injected/i.test(answer)) return true;

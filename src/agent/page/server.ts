@@ -1,7 +1,14 @@
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import { hostname } from 'node:os';
 import type { BindAddress } from '../../process/bind-address.ts';
-import { Connections, listen, makeHttpServer, pathOf } from '../../process/http.ts';
+import {
+  Connections,
+  type HttpServer,
+  keepServer,
+  listen,
+  makeHttpServer,
+  pathOf,
+} from '../../process/http.ts';
 import type { Log } from '../../process/log.ts';
 import { type Asset, readAssets } from './assets.ts';
 import { headers, isForeign, isOwnHost } from './guards.ts';
@@ -100,18 +107,22 @@ class Page {
 }
 
 /**
- * Serves the page, which only shows.
+ * Serves the page, which only shows, as soon as that is possible: a port that is taken keeps no pod from its network.
  * @returns closes it
- * @throws TwillError `conflict` when the address is in use, `unavailable` where the page's files are missing
  */
-export async function servePage(options: PageOptions): Promise<() => Promise<void>> {
+export function servePage(options: PageOptions): () => Promise<void> {
   const { address, log } = options;
-  const page = new Page(options);
-  const server = makeHttpServer(page.listener, log, new Connections(MOST_CONNECTIONS));
-  const { port, close } = await listen(server, address.host, address.port);
-  log.info({ host: address.host, port }, 'serving the page');
+  let page: Page | undefined;
+  const start = async (): Promise<HttpServer> => {
+    page ??= new Page(options);
+    const server = makeHttpServer(page.listener, log, new Connections(MOST_CONNECTIONS));
+    const listening = await listen(server, address.host, address.port);
+    log.info({ host: address.host, port: listening.port }, 'serving the page');
+    return listening;
+  };
+  const server = keepServer(start, 'the page', log);
   return async () => {
-    page.close();
-    await close();
+    page?.close();
+    await server.close();
   };
 }

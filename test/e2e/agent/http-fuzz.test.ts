@@ -33,11 +33,17 @@ it(`rubbish from strangers is answered or not, and nothing else comes of it (see
       sliceObject('shop/web', [{ name: 'http', port: 8080 }], [{ ip: '10.244.9.9', node: node.name }]),
     ];
     lab.writeManifest('web.yaml', objects.map((object) => `---\n${stringify(object)}`).join(''));
-    await node.startAgent(healthFlags);
+    await node.startAgent([
+      ...healthFlags,
+      '--page-bind-address=127.0.0.1:9090',
+      '--page-host=x',
+      `--proxy-socket=${node.proxySocket}`,
+    ]);
     await node.startProxy();
     const checks = [
       [9099, '/readyz'],
       [9098, '/metrics'],
+      [9090, '/'],
       [10_256, '/readyz'],
       [10_249, '/metrics'],
       [32_000, '/'],

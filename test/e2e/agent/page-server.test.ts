@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
@@ -50,11 +51,24 @@ describe('the server of the page', () => {
     await node.startAgent();
     assert.equal(await ask('/'), '', 'nobody listens who was not asked to');
     await node.agent!.stop();
+    // Somebody else has the port for now: the agent does its work, and serves the page when it is free.
+    const holder = node.namespace.spawn(
+      process.execPath,
+      ['-e', `require('node:net').createServer().listen(${PORT}, '127.0.0.1', () => console.log('there'))`],
+      { stdio: ['ignore', 'pipe', 'inherit'] },
+    );
+    await once(holder.stdout!, 'data');
     await node.startAgent([
       `--page-bind-address=127.0.0.1:${PORT}`,
       '--page-host=twill.example',
       `--proxy-socket=${node.proxySocket}`,
     ]);
+    assert.match(
+      node.agent!.log(),
+      /the page cannot be served, will retry error="cannot listen on 127\.0\.0\.1:9090/,
+    );
+    holder.kill('SIGKILL');
+    await lab.waitFor('the page', async () => (await ask('/')).startsWith('HTTP/1.1 200 '));
   });
 
   after(async () => {
@@ -103,6 +117,8 @@ describe('the server of the page', () => {
       /event: unknown\ndata: \{"part":"services","why":".*no proxy of Twill runs on this node/,
     );
     assert.match(first.text(), /event: status\ndata: \{.*"verdict":"/);
+    const [looker] = lookers();
+    assert.equal(readFileSync(`/proc/${looker}/oom_score_adj`, 'utf8').trim(), '500');
     const second = listen();
     await waitFor('all of it', () => /event: nodes\ndata: \{"whole":true/.test(second.text()));
     assert.equal(lookers().length, 1);

@@ -139,8 +139,8 @@ const stream = new Stream({
   },
   drift: showDrift,
   unknown: ({ part, why }) => showUnknown(part, why),
-  looked: ({ nextMs }) => {
-    looked = { at: Date.now(), due: Date.now() + nextMs };
+  looked: ({ tookMs, nextMs }) => {
+    looked = { at: Date.now(), due: Date.now() + nextMs + 3 * tookMs };
     if (pods !== undefined) showPods(pods, tracer, now());
     showLife();
   },

@@ -65,7 +65,7 @@ describe('the server of the page', () => {
     ]);
     assert.match(
       node.agent!.log(),
-      /the page cannot be served, will retry error="cannot listen on 127\.0\.0\.1:9090/,
+      /the page cannot be served, will retry .*error=cannot listen on 127\.0\.0\.1:9090/,
     );
     holder.kill('SIGKILL');
     await lab.waitFor('the page', async () => (await ask('/')).startsWith('HTTP/1.1 200 '));

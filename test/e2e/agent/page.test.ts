@@ -103,15 +103,20 @@ describe('the page of the agent, in a browser', () => {
     );
     await page.waitForText('#verdict-text', /^node1 is degraded: /);
     await page.waitForText(
-      '#nodes-list li.bad',
+      '#nodes-list',
       /10\.244\.41\.0\/24[\s\S]*the kernel sends to its pods another way: via 192\.0\.2\.1/,
+    );
+    // What agents measure of each other says what the closed port has come to.
+    await page.waitForText(
+      '#nodes-list',
+      /192\.0\.2\.12\) is reached by the underlay but not by the overlay: /,
     );
     await page.waitForText(
       '#problems',
       /degraded\s+firewall\s+UDP port 8472 is closed: nothing comes in[\s\S]*-j DROP/,
     );
     await page.waitForText('#drift-list', /wrong\s+route\s+10\.244\.41\.0\/24/);
-    assert.equal(await page.evaluate('document.querySelectorAll("#graph .choice.bad").length'), 1);
+    assert.equal(await page.evaluate('document.querySelectorAll("#graph .choice.bad").length'), 2);
     assert.match(await page.evaluate('document.title'), /^▲ node1/);
     await picture('degraded-light');
     await page.screen(360, 740, 'dark');
@@ -123,7 +128,7 @@ describe('the page of the agent, in a browser', () => {
       'iptables-nft -D INPUT -p udp --dport 8472 -j DROP; ip rule delete lookup 77; ip route flush table 77',
     );
     await page.waitForText('#verdict-text', /^node1 is healthy$/);
-    await page.waitForText('#nodes-count', /^6$/);
+    await page.waitForText('#nodes-count', /^6(?:, 1 in doubt)?$/);
     assert.equal(await page.evaluate('window.same'), true);
   });
 
@@ -141,7 +146,7 @@ describe('the page of the agent, in a browser', () => {
       stops.push(await focused());
     }
     const first = stops.at(-1)!;
-    assert.match(first, /^10\.244\.\d\.0\/24 at 192\.0\.2\.12: reached as it should be \([\d.]+ ms[^)]*\)$/);
+    assert.match(first, /^10\.244\.\d\.0\/24 at 192\.0\.2\.12: /);
     await page.press('ArrowRight');
     assert.match(await focused(), /^10\.244\.40\.0\/24 /);
     const outline = 'getComputedStyle(document.activeElement.querySelector(".body")).strokeWidth';

@@ -1,6 +1,8 @@
 import type { ApiObject } from '../lab/kube-api.ts';
 
 export const endpointsPerService = 5;
+/** At so many Services the bars hold. */
+export const JUDGED = 10_000;
 
 /** What real objects carry besides what a proxy needs. */
 function metadata(name: string, labels: Record<string, string>): Record<string, unknown> {
@@ -26,6 +28,10 @@ export function serviceName(index: number): string {
   return `service-${String(index).padStart(5, '0')}`;
 }
 
+export function clusterAddress(index: number): string {
+  return `10.${96 + (index >> 16)}.${(index >> 8) & 255}.${index & 255}`;
+}
+
 export function benchService(index: number): ApiObject {
   return {
     apiVersion: 'v1',
@@ -33,8 +39,8 @@ export function benchService(index: number): ApiObject {
     metadata: metadata(serviceName(index), {}),
     spec: {
       type: 'ClusterIP',
-      clusterIP: `10.${96 + (index >> 16)}.${(index >> 8) & 255}.${index & 255}`,
-      clusterIPs: [`10.${96 + (index >> 16)}.${(index >> 8) & 255}.${index & 255}`],
+      clusterIP: clusterAddress(index),
+      clusterIPs: [clusterAddress(index)],
       ipFamilies: ['IPv4'],
       internalTrafficPolicy: 'Cluster',
       sessionAffinity: 'None',
@@ -46,6 +52,11 @@ export function benchService(index: number): ApiObject {
 
 /** Number of an endpoint that no Service has of its own. */
 export const extraEndpoint = 3_000_001;
+
+/** Of an endpoint by its number. */
+export function endpointAddress(number: number): string {
+  return `10.${128 + ((number >> 16) & 63)}.${(number >> 8) & 255}.${number & 255}`;
+}
 
 /** @param extra numbers of endpoints besides its own */
 export function benchSlice(index: number, extra: readonly number[] = []): ApiObject {
@@ -61,7 +72,7 @@ export function benchSlice(index: number, extra: readonly number[] = []): ApiObj
     addressType: 'IPv4',
     ports: [{ name: 'http', port: 8080, protocol: 'TCP' }],
     endpoints: [...own, ...extra].map((number) => ({
-      addresses: [`10.${128 + ((number >> 16) & 63)}.${(number >> 8) & 255}.${number & 255}`],
+      addresses: [endpointAddress(number)],
       conditions: { ready: true, serving: true, terminating: false },
       nodeName: `node-${number % 500}`,
       zone: 'zone-a',

@@ -2,8 +2,17 @@
 import { run } from '../../src/kernel/process.ts';
 import { type ApiObject, KubeApi } from '../lab/kube-api.ts';
 import type { RulesKind } from '../lab/service-lab.ts';
-import { benchNode, benchService, benchSlice, endpointsPerService, extraEndpoint } from './proxy-data.ts';
+import { type Churn, churn } from './proxy-churn.ts';
+import {
+  benchNode,
+  benchService,
+  benchSlice,
+  endpointsPerService,
+  extraEndpoint,
+  JUDGED,
+} from './proxy-data.ts';
 import { KernelRules, pause } from './proxy-kernel.ts';
+import { type Latencies, LatencyProbe } from './proxy-latency.ts';
 import { Subject, type SubjectName } from './proxy-subject.ts';
 
 export interface ProxyMeasurement {
@@ -20,6 +29,10 @@ export interface ProxyMeasurement {
   /** From the start until a second process found the standing rules right; Twill only. */
   readonly restartMs: number | undefined;
   readonly peakMemoryMiB: number;
+  /** New connections' time to the first answer; at the judged size. */
+  readonly latencies: Latencies | undefined;
+  /** 1,000 changes a second; likewise, of Twill in mode nftables. */
+  readonly churn: Churn | undefined;
 }
 
 const changes = 16;
@@ -101,6 +114,8 @@ async function measure(name: SubjectName, variant: RulesKind, services: number):
     // Makes the tables exist.
     for (const table of ['nat', 'filter']) await run(program, ['-t', table, '-S', 'OUTPUT']);
   }
+  const probe = services === JUDGED ? await LatencyProbe.start(services) : undefined;
+  await probe?.withoutRules();
   const api = await startApi(services);
   const kernel = new KernelRules(variant);
   let subject: Subject | undefined;
@@ -116,6 +131,10 @@ async function measure(name: SubjectName, variant: RulesKind, services: number):
   const bench = new Bench(api, kernel, services);
   const changeMs = await bench.endpointChanges();
   const serviceMs = await bench.serviceChanges();
+  const latencies = await probe?.measure();
+  await probe?.end();
+  const follows = services === JUDGED && name === 'twill' && variant === 'nftables';
+  const followed = follows ? await churn(api, services) : undefined;
   const peakMemoryMiB = subject!.peakMemoryMiB();
   await subject!.end();
   const restartMs = name === 'twill' ? await restart(api, variant, kernel) : undefined;
@@ -130,6 +149,8 @@ async function measure(name: SubjectName, variant: RulesKind, services: number):
     serviceMs,
     restartMs,
     peakMemoryMiB,
+    latencies,
+    churn: followed,
   };
 }
 

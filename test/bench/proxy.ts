@@ -1,4 +1,4 @@
-// The service proxy: 100, 1,000 and 10,000 Services of 5 endpoints with both iptables variants and nftables, each in a network
+// The service proxy: 100 to 30,000 Services of 5 endpoints with both iptables variants and nftables, each in a network
 // namespace of its own, the real `twill proxy` fed by an API server. The growth is printed side by side. A kube-proxy
 // that is given does the same work, fed by the same server.
 import { join } from 'node:path';
@@ -6,14 +6,11 @@ import { describeError } from '../../src/model/error.ts';
 import { withNamespace } from '../lab/namespace.ts';
 import { kindName, type RulesKind, rulesKinds } from '../lab/service-lab.ts';
 import type { Benchmark, BenchmarkOptions, Measurement } from './benchmark.ts';
+import { JUDGED } from './proxy-data.ts';
 import type { ProxyMeasurement } from './proxy-run.ts';
 import { checkPeer } from './proxy-subject.ts';
 
-const sizes: Record<RulesKind, readonly number[]> = {
-  nft: [100, 1000, 10_000],
-  legacy: [100, 1000, 10_000],
-  nftables: [100, 1000, 10_000, 30_000],
-};
+const sizes = [100, 1000, 10_000, 30_000];
 
 interface Bar {
   readonly fullSyncMs: number;
@@ -21,8 +18,10 @@ interface Bar {
   readonly peakMemoryMiB: number;
 }
 
-/** At so many Services the bars hold. */
-const JUDGED = 10_000;
+/** Of 1,000 changes a second, milliseconds. */
+const MOST_LAG_MS = 100;
+/** What a Service adds to a new connection, at the median: tracking it costs more than that, and is there in any case. */
+const MOST_ADDED_MS = 0.01;
 /** A change costs at most so many times more with the most Services than with the fewest: nftables. */
 const MOST_GROWTH = 1.5;
 
@@ -92,7 +91,57 @@ function measurements(subject: string, result: ProxyMeasurement): Measurement[] 
     one('full sync', result.fullSyncMs, 'ms', bar?.fullSyncMs),
     one('one endpoint changes', median(result.changeMs), 'ms', bar?.changeMs),
     one("the proxy's peak memory", result.peakMemoryMiB, 'MiB', bar?.peakMemoryMiB),
+    ...ofTraffic(result, one),
   ];
+}
+
+/** Of the size that is judged. */
+function ofTraffic(
+  { latencies, churn, variant }: ProxyMeasurement,
+  one: (what: string, value: number, unit: 'ms' | 'MiB', atMost?: number) => Measurement,
+): Measurement[] {
+  const found: Measurement[] = [];
+  if (latencies !== undefined) {
+    const { noRules, noService, first, last } = latencies;
+    for (const [name, of] of [
+      ['without rules', noRules],
+      ['to an endpoint itself', noService],
+      ['through the first', first],
+      ['through the last', last],
+    ] as const) {
+      found.push(one(`new connection ${name}, median`, of.medianUs / 1000, 'ms'));
+      found.push(one(`new connection ${name}, 99th percentile`, of.p99Us / 1000, 'ms'));
+    }
+    const added = (Math.max(first.medianUs, last.medianUs) - noService.medianUs) / 1000;
+    found.push(
+      one('a Service adds, median', added, 'ms', variant === 'nftables' ? MOST_ADDED_MS : undefined),
+    );
+  }
+  if (churn !== undefined) {
+    found.push(one('lag of 1,000 changes a second, median', churn.medianMs, 'ms'));
+    found.push(one('lag of 1,000 changes a second, 99th percentile', churn.p99Ms, 'ms'));
+    found.push(one('lag of 1,000 changes a second, longest', churn.maxMs, 'ms', MOST_LAG_MS));
+  }
+  return found;
+}
+
+function trafficTable({ latencies, churn, variant }: ProxyMeasurement): string {
+  const lines: string[] = [];
+  if (latencies !== undefined) {
+    const { noRules, noService, first, last } = latencies;
+    const cell = ({ medianUs, p99Us }: typeof noRules): string =>
+      `${medianUs.toFixed(1)}/${p99Us.toFixed(0)}`;
+    lines.push(
+      `new connection, median/99th µs: ${cell(noRules)} without rules, ${cell(noService)} to an endpoint itself, ` +
+        `${cell(first)} through the first Service, ${cell(last)} through the last`,
+    );
+  }
+  if (churn !== undefined)
+    lines.push(
+      `1,000 changes a second for ${churn.changes / 1000} s: lag ${churn.medianMs.toFixed(1)} ms at the median, ` +
+        `${churn.p99Ms.toFixed(1)} at the 99th, ${churn.maxMs.toFixed(1)} at most (≤ ${MOST_LAG_MS})`,
+    );
+  return lines.map((line) => `${kindName(variant as RulesKind)}: ${line}`).join('\n');
 }
 
 /** The peer at each size; a size it does not finish is named and left out, as are larger ones. */
@@ -102,7 +151,7 @@ async function measurePeer(
   options: BenchmarkOptions,
 ): Promise<Measurement[]> {
   const results: ProxyMeasurement[] = [];
-  for (const services of sizes[variant]) {
+  for (const services of sizes) {
     try {
       results.push(await measure(path, variant, services));
     } catch (error) {
@@ -112,6 +161,12 @@ async function measurePeer(
     }
   }
   options.progress(table(`kube-proxy, ${kindName(variant)}:`, results));
+  options.progress(
+    results
+      .map(trafficTable)
+      .filter((text) => text !== '')
+      .join('\n'),
+  );
   return results.flatMap((result) => measurements('kube-proxy', result));
 }
 
@@ -136,8 +191,14 @@ export const benchmark: Benchmark = {
     const all: Measurement[] = [];
     for (const variant of rulesKinds) {
       const results: ProxyMeasurement[] = [];
-      for (const services of sizes[variant]) results.push(await measure('twill', variant, services));
+      for (const services of sizes) results.push(await measure('twill', variant, services));
       options.progress(table(`${kindName(variant)}, Services of 5:`, results, bars[variant]));
+      options.progress(
+        results
+          .map(trafficTable)
+          .filter((text) => text !== '')
+          .join('\n'),
+      );
       all.push(...results.flatMap((result) => measurements('twill', result)));
       if (variant === 'nftables') all.push(growth(results));
       if (peer !== undefined) all.push(...(await measurePeer(peer, variant, options)));

@@ -339,7 +339,8 @@ export class ServiceProxy {
     flows.rulesStand();
     if (result.full && result.bytes > 0) {
       flows.rulesRepaired();
-      if (states.length === 0 && this.ready) this.repaired(rules.family);
+      // What is tried again is no repair.
+      if (states.length + again.length === 0 && this.ready) this.repaired(rules.family);
     }
     family.localnet?.follow(rules.hasNodePorts);
     const ms = monotonicMs() - start;

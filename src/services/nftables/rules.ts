@@ -1,3 +1,4 @@
+import { KernelRefusal } from '../../kernel/errno.ts';
 import type { NftTable } from '../../kernel/nft-table.ts';
 import type { Family } from '../../model/address.ts';
 import { describeError, isTwillError } from '../../model/error.ts';
@@ -17,9 +18,10 @@ import {
   inOrder,
   inTransactions,
 } from './plan/changes.ts';
-import { entrances, type SetName, setNames } from './plan/names.ts';
+import { entrances, layouts, type SetName, setNames } from './plan/names.ts';
 import type { RenderOptions } from './plan/options.ts';
-import { probeDocument } from './plan/probe.ts';
+import { packedText } from './plan/pack.ts';
+import { elsewhere, probeDocument } from './plan/probe.ts';
 import { type Elements, Ruleset } from './plan/ruleset.ts';
 import { renderServicePort } from './plan/service-rules.ts';
 import { readChains, readStanding, type StandingRules } from './standing-rules.ts';
@@ -69,10 +71,7 @@ export class NftRules implements FamilyRules {
     this.ruleset = new Ruleset(options.render);
   }
 
-  /**
-   * Services for which there are no numbers. The kernel refuses none of a single Service: elements are checked one by one
-   * before they are made.
-   */
+  /** Services for which there are no numbers, and those that ask for elements which the kernel refuses. */
   get refusals(): ReadonlyMap<string, string> {
     return this.refused;
   }
@@ -189,7 +188,7 @@ export class NftRules implements FamilyRules {
 
   /**
    * A table that does not become as it should be (sets of another version's kind, somebody's rules in ours that hold on to
-   * something) is made anew.
+   * something) is made anew; not where a new one would be refused, too: what stands serves at least.
    */
   private async writeAll(standing: StandingRules, tally: Tally): Promise<void> {
     const { table, log } = this.options;
@@ -197,6 +196,7 @@ export class NftRules implements FamilyRules {
       await this.write(standing, tally);
     } catch (error) {
       if (!isTwillError(error, 'invalid') || !(await table.stands())) throw error;
+      await table.apply(elsewhere(this.family.nft, this.wantedChains));
       log.warn({ family: this.family.name, error: describeError(error) }, 'the nftables table is made anew');
       await table.apply(`delete table ${this.family.nft} ${table.name}\n`);
       await this.write(await readStanding(table), tally);
@@ -217,21 +217,48 @@ export class NftRules implements FamilyRules {
     const wanted = this.wantedChains;
     await chains.write(wanted, false, tally);
     const found = standing === undefined ? inOrder(differences(touched, state)) : allDifferences(state);
-    const turns = new Turns();
-    for (const portion of inTransactions(found)) {
-      if (portion.length > 0) await this.writeElements(portion, installed, tally);
-      if (turns.due) await turns.next();
-    }
+    // What is not as it is known to be is looked at before a Service is blamed for it.
+    await this.writeAllOf(found, { installed, tally, blames: standing !== undefined });
+    for (let left = this.ruleset.takeTouched(); left.size > 0; left = this.ruleset.takeTouched())
+      await this.writeAllOf(inOrder(differences(left, state)), { installed, tally, blames: true });
     await chains.write(wanted, true, tally);
     if (standing !== undefined) await chains.prune(wanted, tally);
     await chains.stamp(tally);
   }
 
-  private async writeElements(
-    portion: readonly Difference[],
-    installed: Elements,
-    tally: Tally,
-  ): Promise<void> {
+  private async writeAllOf(found: Iterable<Difference | undefined>, how: Writing): Promise<void> {
+    const turns = new Turns();
+    for (const portion of inTransactions(found)) {
+      if (portion.length > 0) await this.writeParts(portion, how);
+      if (turns.due) await turns.next();
+    }
+  }
+
+  /** What the kernel refuses is written in ever smaller parts, until it is known whose it is. */
+  private async writeParts(portion: readonly Difference[], how: Writing): Promise<void> {
+    try {
+      await this.writeElements(portion, how);
+    } catch (error) {
+      if (!how.blames || !isRefusal(error)) throw error;
+      if (portion.length === 1) {
+        this.blame(portion[0]!, error);
+        return;
+      }
+      const half = portion.length >> 1;
+      await this.writeParts(portion.slice(0, half), how);
+      await this.writeParts(portion.slice(half), how);
+    }
+  }
+
+  /** Takes the Service that asks for what the kernel refuses out of the rules. @throws the error where that is no use */
+  private blame({ set, key, wanted }: Difference, error: unknown): void {
+    const service = wanted === undefined ? undefined : this.ruleset.ownerOf(set, key);
+    if (service === undefined || this.refused.size >= MOST_REFUSED) throw error;
+    const text = packedText(layouts[set].key, key, this.render.v6);
+    this.leaveOut(service, `${describeError(error)}: element ${text} of ${set}`);
+  }
+
+  private async writeElements(portion: readonly Difference[], { installed, tally }: Writing): Promise<void> {
     const comment = (set: SetName, key: string): string | undefined =>
       entrances.has(set) ? this.ruleset.holder(set, key) : undefined;
     tally.bytes += await this.options.table.write(elementChanges(portion, comment, this.render.v6));
@@ -241,4 +268,23 @@ export class NftRules implements FamilyRules {
       else installed[set].set(key, wanted);
     }
   }
+}
+
+/** How elements are written. */
+interface Writing {
+  readonly installed: Elements;
+  readonly tally: Tally;
+  /** A Service of which the kernel refuses something is left out. */
+  readonly blames: boolean;
+}
+
+/** A kernel that refuses more has another problem than these Services. */
+const MOST_REFUSED = 50;
+
+/** Says that something is missing or in use, which is another program's doing, or that nothing may be done. */
+const otherwise: ReadonlySet<string> = new Set(['ENOENT', 'EBUSY', 'EAGAIN', 'EPERM', 'EACCES']);
+
+/** The kernel will not have what it is given. */
+function isRefusal(error: unknown): boolean {
+  return error instanceof KernelRefusal && !otherwise.has(error.errno);
 }

@@ -11,7 +11,7 @@ import { NftRules } from '../../../src/services/nftables/rules.ts';
 import { NftWatch } from '../../../src/services/nftables/watch.ts';
 import { type Namespace, withNamespace } from '../../lab/namespace.ts';
 import { serviceCases } from '../../lab/service-cases.ts';
-import { nftOptionsFor } from '../../lab/service-fixtures.ts';
+import { nftOptionsFor, serviceObject, sliceObject, stateOf } from '../../lab/service-fixtures.ts';
 import { waitFor } from '../../lab/wait.ts';
 
 const log = pino({ level: 'silent' });
@@ -97,6 +97,67 @@ test('a table of ours that cannot become as it should be is made anew', async ()
     await makeRules(namespace, ipv4).sync(states, true);
     assert.doesNotMatch(await standing(namespace, ipv4), /mine|mark : mark/);
     assert.equal((await makeRules(namespace, ipv4).sync(states, true)).transactions, 0);
+  });
+});
+
+/** A load balancer's Service that only one network may use. */
+function ranged(range: string): ReturnType<typeof stateOf> {
+  return stateOf(
+    serviceObject(
+      'shop/ranged',
+      {
+        type: 'LoadBalancer',
+        clusterIP: '10.96.0.9',
+        loadBalancerSourceRanges: [range],
+        ports: [{ name: 'http', port: 80 }],
+      },
+      { status: { loadBalancer: { ingress: [{ ip: '203.0.113.9' }] } } },
+    ),
+    sliceObject('shop/ranged', [{ name: 'http', port: 8080 }], [{ ip: '10.244.9.9' }]),
+  );
+}
+
+function plain(index: number): ReturnType<typeof stateOf> {
+  const name = `shop/plain-${index}`;
+  const clusterIP = `10.96.${1 + (index >> 8)}.${index & 255}`;
+  return stateOf(
+    serviceObject(name, { clusterIP, ports: [{ name: 'http', port: 80 }] }),
+    sliceObject(name, [{ name: 'http', port: 8080 }], [{ ip: '10.244.9.8' }]),
+  );
+}
+
+test('a source range gives way to one that overlaps it, in the midst of a thousand other changes', async () => {
+  await withNamespace('nft', async (namespace) => {
+    const rules = makeRules(namespace, ipv4);
+    await rules.sync([ranged('10.0.0.0/8')], true);
+    const others = (from: number) => Array.from({ length: 400 }, (_, index) => plain(from + index));
+    const sources = () => namespace.exec('nft', ['list', 'set', 'ip', tableName, 'sources']);
+    assert.match(await sources(), /10\.0\.0\.0\/8/);
+    const { transactions } = await rules.sync([...others(0), ranged('10.0.0.0/9')], false);
+    assert.ok(transactions > 1);
+    assert.match(await sources(), /10\.0\.0\.0\/9/);
+    await makeRules(namespace, ipv4).sync([...others(400), ranged('10.0.0.0/8')], true);
+    assert.match(await sources(), /10\.0\.0\.0\/8/);
+  });
+});
+
+test('what the kernel refuses is named with its Service, and the others are served', async () => {
+  await withNamespace('nft', async (namespace) => {
+    // A set that is full after two.
+    await namespace.exec('nft', [
+      `add table ip ${tableName}; add map ip ${tableName} services { type ipv4_addr . inet_proto . inet_service : classid; size 2; }`,
+    ]);
+    const rules = makeRules(namespace, ipv4);
+    await rules.sync(
+      Array.from({ length: 5 }, (_, index) => plain(index)),
+      true,
+    );
+    assert.equal(rules.refusals.size, 3);
+    for (const reason of rules.refusals.values())
+      assert.match(reason, /ENFILE: element 10\.96\.1\.\d \. tcp \. 80 of services/);
+    const text = await standing(namespace, ipv4);
+    assert.equal(text.match(/comment "shop\/plain-\d:http"/g)?.length, 2);
+    assert.match(text, /chain nat-prerouting/);
   });
 });
 

@@ -70,22 +70,31 @@ export function* allDifferences(state: State): Generator<Difference | undefined>
   const others = setNames.filter((set) => !entrances.has(set));
   const cluttered: SetName[] = [];
   for (const set of [...others, ...entrances]) {
+    if (isInterval(set)) yield* superfluous(set, state);
     const { size } = state.installed[set];
     const stood = yield* missing(set, state);
     if (size === stood) continue;
     if (entrances.has(set)) yield* superfluous(set, state);
-    else cluttered.push(set);
+    else if (!isInterval(set)) cluttered.push(set);
   }
   for (const set of cluttered) yield* superfluous(set, state);
 }
 
+/** The kernel refuses ranges that overlap: what goes has to go first. */
+function isInterval(set: SetName): boolean {
+  return (layouts[set] as Layout).interval === true;
+}
+
+function phase({ set, wanted }: Difference): 0 | 1 | 2 | 3 {
+  if (entrances.has(set)) return 2;
+  if (wanted !== undefined) return 1;
+  return isInterval(set) ? 0 : 3;
+}
+
 /** Some differences in the order of {@link allDifferences}. One element is replaced within a transaction. */
 export function inOrder(found: Iterable<Difference>): Difference[] {
-  const phases: readonly [Difference[], Difference[], Difference[]] = [[], [], []];
-  for (const one of found) {
-    if (entrances.has(one.set)) phases[1].push(one);
-    else phases[one.wanted === undefined ? 2 : 0].push(one);
-  }
+  const phases: readonly Difference[][] = [[], [], [], []];
+  for (const one of found) phases[phase(one)]!.push(one);
   return phases.flat();
 }
 

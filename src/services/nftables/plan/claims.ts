@@ -51,6 +51,11 @@ export class Claims {
     return this.claimants.get(`${set === 'services' ? 'address' : 'node'} ${key}`)?.[0]?.name;
   }
 
+  /** The Service port's {@link PortRules.id} that has it. */
+  claimant(space: Claim['space'], key: string): string | undefined {
+    return this.claimants.get(`${space} ${key}`)?.[0]?.id;
+  }
+
   add(claimant: Claimant): void {
     const place = `${claimant.claim.space} ${claimant.claim.key}`;
     const known = this.claimants.get(place);

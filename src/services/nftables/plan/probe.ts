@@ -1,4 +1,4 @@
-import { pickChain, shapeChain, sharedChains } from './chains.ts';
+import { type Chain, pickChain, shapeChain, sharedChains } from './chains.ts';
 import { chainDocument, declarations, shapesDocument } from './document.ts';
 import { tableName } from './names.ts';
 import type { RenderOptions } from './options.ts';
@@ -27,10 +27,21 @@ export function probeDocument(ip: string, options: RenderOptions): string {
     ...shapes.map((shape) => shapeChain(shape, pickName, options)),
     ...sharedChains(options),
   ];
+  return elsewhere(ip, {
+    chains,
+    shapes: new Map(shapes.map((shape, index) => [index + 1, shapeName(shape)])),
+  });
+}
+
+/** Makes sets, chains and what leads to them in a table of another name, and takes it away. */
+export function elsewhere(
+  ip: string,
+  wanted: { readonly chains: readonly Chain[]; readonly shapes: ReadonlyMap<number, string> },
+): string {
   const lines = [
     ...declarations(ip),
-    ...chains.flatMap((chain) => chainDocument(ip, chain, false)),
-    ...shapesDocument(ip, new Map(shapes.map((shape, index) => [index + 1, shapeName(shape)]))),
+    ...wanted.chains.flatMap((chain) => chainDocument(ip, chain, false)),
+    ...shapesDocument(ip, wanted.shapes),
     `delete table ${ip} ${tableName}`,
   ];
   return `${lines.join('\n')}\n`.replace(new RegExp(` ${tableName}(?=[ \n])`, 'g'), ` ${tableName}-probe`);

@@ -4,6 +4,7 @@ import { Claims } from './claims.ts';
 import { type Arrangement, arrange, endpointElements, numberSlots } from './endpoints.ts';
 import { localIndex, mostPorts, mostShapes, type SetName, setNames, shapeBits } from './names.ts';
 import type { RenderOptions } from './options.ts';
+import { ownerOf } from './owners.ts';
 import { packAddress, packNumber, unpackNumber } from './pack.ts';
 import { type Claim, type PortRules, unserved } from './service-rules.ts';
 import { type Pick, pickName, picksOf, type Shape, shapeName } from './shapes.ts';
@@ -140,6 +141,13 @@ export class Ruleset {
   /** Whose an address or node port is. */
   holder(set: SetName, key: string): string | undefined {
     return this.claims.holder(set, key);
+  }
+
+  /** The Service that an element is there for: see {@link ownerOf}. */
+  ownerOf(set: SetName, key: string): string | undefined {
+    const { services, serials, options } = this;
+    const claimant = this.claims.claimant.bind(this.claims);
+    return ownerOf(set, key, { services, serials, claimant, v6: options.v6 });
   }
 
   /**

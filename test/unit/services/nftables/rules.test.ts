@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
+import { constants } from 'node:os';
 import { test } from 'node:test';
 import pino from 'pino';
+import { kernelError } from '../../../../src/kernel/errno.ts';
 import type { NftTable } from '../../../../src/kernel/nft-table.ts';
 import { ipv4 } from '../../../../src/model/address.ts';
 import { TwillError } from '../../../../src/model/error.ts';
 import type { ElementChange } from '../../../../src/model/set-element.ts';
+import { packAddress, packPort, packProtocol } from '../../../../src/services/nftables/plan/pack.ts';
 import { NftRules } from '../../../../src/services/nftables/rules.ts';
 import { nftOptionsFor, serviceObject, sliceObject, stateOf } from '../../../lab/service-fixtures.ts';
 
@@ -80,4 +83,83 @@ test('many Services hold nothing else in the process up, and what leads into the
   const first = written.indexOf('services');
   assert.deepEqual(new Set(written.slice(first)), new Set(['services']));
   assert.equal(written.length - first, 10_000);
+});
+
+/** What was written and stands, by set, and what is refused: a kernel in short. */
+function fussyTable(refuses: (changes: readonly ElementChange[]) => string | undefined) {
+  const stands = new Map<string, Set<string>>();
+  const write = async (changes: readonly ElementChange[]): Promise<number> => {
+    const errno = refuses(changes);
+    if (errno !== undefined) throw kernelError('change elements', constants.errno[errno as 'EINVAL']);
+    for (const { set, deletes, elements } of changes) {
+      const keys = stands.get(set) ?? new Set();
+      stands.set(set, keys);
+      for (const { key } of elements) deletes ? keys.delete(key) : keys.add(key);
+    }
+    return 1;
+  };
+  return { table: emptyTable({ write }), stands };
+}
+
+test('a Service of which the kernel refuses an element goes without rules, named; the others have theirs; it is tried again', async () => {
+  let fussy = true;
+  const key = packAddress('10.96.0.77') + packProtocol('TCP') + packPort(80);
+  const { table, stands } = fussyTable((changes) =>
+    fussy &&
+    changes.some(({ set, elements }) => set === 'services' && elements.some((one) => one.key === key))
+      ? 'EINVAL'
+      : undefined,
+  );
+  const rules = makeRules(table);
+  const all = Array.from({ length: 1200 }, (_, index) => state(index));
+  await rules.sync(all, true);
+  assert.deepEqual([...rules.refusals.keys()], ['ns/s77']);
+  assert.match(rules.refusals.get('ns/s77')!, /EINVAL: element 10\.96\.0\.77 \. tcp \. 80 of services/);
+  // Nothing of it stays, and all of the others is there.
+  assert.deepEqual(
+    ['services', 'endpoints-tcp', 'cluster-ips'].map((set) => stands.get(set)!.size),
+    [1199, 1199, 1199],
+  );
+  // One that changes is refused, and found at the full sync that follows.
+  fussy = false;
+  await rules.sync([all[77]!], true);
+  assert.equal(rules.refusals.size, 0);
+  assert.equal(stands.get('services')!.size, 1200);
+});
+
+test('a kernel that refuses long transactions gets shorter ones, and no Service is blamed', async () => {
+  const { table, stands } = fussyTable((changes) =>
+    changes.reduce((sum, { elements }) => sum + elements.length, 0) > 100 ? 'ENOBUFS' : undefined,
+  );
+  const rules = makeRules(table);
+  await rules.sync(
+    Array.from({ length: 300 }, (_, index) => state(index)),
+    true,
+  );
+  assert.equal(rules.refusals.size, 0);
+  assert.equal(stands.get('services')!.size, 300);
+});
+
+test('a kernel that refuses everything, or misses what it had, is no Service’s fault', async () => {
+  for (const errno of ['EOPNOTSUPP', 'ENOENT']) {
+    const rules = makeRules(fussyTable(() => errno).table);
+    const all = Array.from({ length: 200 }, (_, index) => state(index));
+    await assert.rejects(rules.sync(all, true), new RegExp(errno));
+  }
+});
+
+test('a table is not made anew where a new one would be refused, too', async () => {
+  const applied: string[] = [];
+  const refusal = new TwillError('invalid', 'nft refused the rules: no such thing');
+  const table = emptyTable({
+    apply: async (document) => {
+      applied.push(document);
+      throw refusal;
+    },
+  });
+  await assert.rejects(makeRules(table).sync([state(1)], true), { code: 'invalid' });
+  assert.deepEqual(
+    applied.filter((document) => /delete table ip x\n/.test(document)),
+    [],
+  );
 });

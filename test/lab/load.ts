@@ -57,3 +57,14 @@ export class Load {
     }
   }
 }
+
+/** What waits for a condition, with the logs of all that runs where it does not come. */
+interface Waiting {
+  readonly lab: { waitFor(what: string, condition: () => boolean): Promise<unknown> };
+}
+
+/** Resolves when it has had so many answers more. */
+export async function afterMore({ lab }: Waiting, load: Load, count: number): Promise<void> {
+  const goal = load.answered + count;
+  await lab.waitFor(`${count} more answers`, () => load.answered >= goal);
+}

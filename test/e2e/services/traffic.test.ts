@@ -3,10 +3,9 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { tableName } from '../../../src/services/nftables/plan/names.ts';
-import { twillProgram } from '../../lab/files.ts';
 import type { ApiObject } from '../../lab/kube-api.ts';
 import { NamespacedKubeApi } from '../../lab/kube-api-client.ts';
-import { Load } from '../../lab/load.ts';
+import { afterMore, Load } from '../../lab/load.ts';
 import type { LabNode } from '../../lab/node.ts';
 import type { Place } from '../../lab/place.ts';
 import { type EndpointSpec, serviceObject, sliceObject } from '../../lab/service-fixtures.ts';
@@ -16,7 +15,6 @@ import {
   modeFlags,
   type RulesKind,
   rulesKinds,
-  type ServiceLab,
   withServiceLab,
 } from '../../lab/service-lab.ts';
 
@@ -91,11 +89,6 @@ async function hasEntrance(node: LabNode, kind: RulesKind): Promise<boolean> {
 
 /** The API server has no Node that names the addresses of node ports. */
 const anyNode = ['--nodeport-addresses=0.0.0.0/0,::/0'];
-
-async function afterMore(services: ServiceLab, load: Load, count: number): Promise<void> {
-  const goal = load.answered + count;
-  await services.lab.waitFor(`${count} more answers`, () => load.answered >= goal);
-}
 
 for (const variant of rulesKinds) {
   describe(`through a Service, with ${kindName(variant)},`, () => {
@@ -270,43 +263,6 @@ for (const variant of rulesKinds) {
     });
   });
 }
-
-/** What of each mode stands on the node. */
-async function standing(node: LabNode): Promise<string> {
-  const texts = await Promise.all([
-    ...['iptables-nft-save', 'ip6tables-nft-save', 'iptables-legacy-save'].map((program) =>
-      node.exec(program, []),
-    ),
-    node.exec('nft', ['list', 'tables']),
-  ]);
-  const text = texts.join('\n');
-  return [/:KUBE-SVC-/.test(text) ? 'iptables' : '', text.includes(tableName) ? 'nftables' : '']
-    .filter((mode) => mode !== '')
-    .join();
-}
-
-test('no connection fails while the proxy changes from each mode to the other, and nothing of that stays', async () => {
-  await withServiceLab({ nodes: 1 }, async (services) => {
-    const node = services.lab.nodes[0]!;
-    const a = await services.addServer(node, 'a');
-    const caller = await services.addPod(node, 'caller');
-    services.write('web.yaml', web, endpoints({ ip: a.ipv4, node: 'node1' }));
-    await services.startProxy(node);
-    const load = new Load(caller, target);
-    for (const flag of ['nftables', 'iptables', 'auto']) {
-      const mode = flag === 'auto' ? 'nftables' : flag;
-      await afterMore(services, load, 30);
-      await node.proxy!.stop();
-      await services.startProxy(node, [`--proxy-mode=${flag}`]);
-      await services.lab.waitFor(`only ${mode}`, async () => (await standing(node)) === mode);
-      await afterMore(services, load, 30);
-    }
-    assert.deepEqual((await load.end()).failures, []);
-    await node.proxy!.stop();
-    await node.exec(process.execPath, [twillProgram, 'proxy', '--cleanup']);
-    assert.equal(await standing(node), '');
-  });
-});
 
 const churnSlice = sliceObject('shop/churn', ports, [
   { ip: '10.244.77.1', node: 'elsewhere' },

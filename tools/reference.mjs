@@ -48,7 +48,8 @@ async function agentMetricsText() {
   };
   const notReady = { ready: false, reason: '' };
   const cni = { metrics: () => [...addressLines([], notReady), ...new CallCounts().lines()] };
-  return (await agentMetrics({ source, conflicts: [], cni }, [])).body;
+  const rules = { current: { mode: 'iptables', reason: '' } };
+  return (await agentMetrics({ source, conflicts: [], cni, rules }, [])).body;
 }
 
 const ofProcess = /^# (?:HELP|TYPE) (?:process|nodejs|twill_build)_.*\n/gm;

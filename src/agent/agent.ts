@@ -32,6 +32,7 @@ import { serveHealth, serviceState } from './health.ts';
 import { startMesh } from './mesh.ts';
 import type { AgentParts } from './parts.ts';
 import { startPeerFilter } from './peer-filter.ts';
+import { RulesChoice } from './rules-choice.ts';
 import { openSource } from './source.ts';
 import { answerQuestion, type StateSubject } from './state.ts';
 import { keepAgentState } from './state-file.ts';
@@ -64,6 +65,7 @@ class Agent {
   private readonly conflicts: ConflictWatch;
   private masquerade: Masquerade | undefined;
   private peerFilter: PeerFilter | undefined;
+  private readonly rules: RulesChoice;
   private mesh: Mesh | undefined;
   private readonly guard = new Gate('the rules that keep others from services on loopback');
   private cni: CniServer | undefined;
@@ -78,6 +80,13 @@ class Agent {
     this.log = log;
     this.signal = signal;
     this.closers = closers;
+    this.rules = new RulesChoice({
+      wanted: config.rules,
+      network: () => this.network,
+      records: () => this.cni?.records() ?? [],
+      log,
+      onChange: () => this.rulesChoiceChanged(),
+    });
     this.source = openSource(config, log);
     this.conflicts = new ConflictWatch(this.source, log);
     this.closers.push(() => this.conflicts.stop());
@@ -129,6 +138,8 @@ class Agent {
       bridge,
       subnetFile,
       trafficReady: () => this.traffic.ready(),
+      rulesTool: () => this.rules.tool(false),
+      takesConditions: () => this.rules.takesConditions(),
       log: this.log,
       inspect: (question) => answerQuestion(question, this.subject()),
       loopbackGuard: () => this.guard.wait(GUARD_WAIT_MS),
@@ -165,15 +176,32 @@ class Agent {
     this.conflicts.leasesChanged();
   }
 
+  /** Rules for traffic and host ports are made with something else: the new ones stand before the old ones go. */
+  private rulesChoiceChanged(): void {
+    this.masquerade?.loop.trigger('rules are made with something else');
+    this.cni?.syncHostPorts();
+  }
+
   private subject(): StateSubject {
     const { config, network, sourceChanges: changes } = this;
     return { config, parts: this.health(), network, changes };
   }
 
   health(): AgentParts {
-    const { source, overlay, masquerade, peerFilter, mesh, changes, cni, cniConfiguration } = this;
+    const { source, overlay, masquerade, peerFilter, mesh, changes, cni, cniConfiguration, rules } = this;
     const conflicts = this.conflicts.found;
-    return { source, overlay, masquerade, peerFilter, mesh, changes, conflicts, cni, cniConfiguration };
+    return {
+      source,
+      overlay,
+      masquerade,
+      peerFilter,
+      mesh,
+      changes,
+      conflicts,
+      cni,
+      cniConfiguration,
+      rules,
+    };
   }
 
   private startOverlay(network: NetworkConfig, socket: RtSocket): void {
@@ -273,7 +301,7 @@ class Agent {
     this.masquerade = new Masquerade({
       log,
       resyncMs: config.rulesResyncMs,
-      nftables: () => this.network?.nftables ?? false,
+      nftables: async (again) => (await this.rules.tool(again)) === 'nftables',
       rules: () => {
         this.traffic.making();
         const pods = this.cni?.records() ?? [];

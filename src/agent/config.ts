@@ -7,6 +7,7 @@ import { type BindAddress, parseBindAddress } from '../process/bind-address.ts';
 import { FlagReader } from '../process/flag-reader.ts';
 import { type LogFormat, type LogLevel, logLevels } from '../process/log.ts';
 import { agentFlags, klogFlags } from './flags.ts';
+import { type RulesWish, rulesWishes } from './rules-wish.ts';
 
 /** `twill agent`'s configuration, checked. flanneld's flags keep their names and meaning. */
 export interface AgentConfig {
@@ -27,6 +28,7 @@ export interface AgentConfig {
   readonly randomFully: boolean;
   readonly forwardRules: boolean;
   readonly rulesResyncMs: number;
+  readonly rules: RulesWish;
   readonly vxlanPeersOnly: boolean;
   readonly blackholeRoute: boolean;
   readonly kubeSubnetManager: boolean;
@@ -146,6 +148,7 @@ export function readAgentConfig(
     randomFully: !read.boolean('ip-masq-fully-random-disable'),
     forwardRules: read.boolean('iptables-forward-rules'),
     rulesResyncMs: read.integer('iptables-resync', 1, 86_400) * 1000,
+    rules: read.oneOf('rules', rulesWishes),
     vxlanPeersOnly: read.boolean('vxlan-peers-only'),
     blackholeRoute: read.boolean('ip-blackhole-route'),
     kubeSubnetManager: read.boolean('kube-subnet-mgr'),

@@ -62,6 +62,12 @@ export const agentFlags: readonly Flag[] = [
     help: 'accept forwarded traffic of the pod network',
   },
   {
+    name: 'rules',
+    kind: 'text',
+    standard: 'network',
+    help: 'what rules are made with: iptables, nftables, network (as EnableNFTables of the network configuration says), or auto: nftables where kernel and nft can do all of it and nothing on the node needs iptables',
+  },
+  {
     name: 'vxlan-peers-only',
     kind: 'boolean',
     standard: false,

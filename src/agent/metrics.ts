@@ -32,7 +32,7 @@ function ofLoops(
 }
 
 function samples(parts: AgentParts, checks: readonly Check[]): Sample[] {
-  const { source, overlay, masquerade, peerFilter, changes, conflicts } = parts;
+  const { source, overlay, masquerade, peerFilter, changes, conflicts, rules } = parts;
   const { connected, malformed } = source.status();
   const tables = neighbourTables();
   const byFamily = (of: (table: NeighbourTable) => number): Record<string, number> =>
@@ -86,6 +86,12 @@ function samples(parts: AgentParts, checks: readonly Check[]): Sample[] {
       'network_configuration_pending',
       'Whether a network configuration waits, or cannot be read.',
       changes?.check() === undefined ? 0 : 1,
+    ),
+    gauge(
+      'rules_tool',
+      'What rules are made with: 1 for iptables or nftables.',
+      rules.current === undefined ? {} : { [rules.current.mode]: 1 },
+      'tool',
     ),
     gauge(
       'overlay_entries',

@@ -7,6 +7,7 @@ import type { Mesh } from '../mesh/mesh.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import type { PlacedConfiguration } from '../pods/cni/placed-configuration.ts';
 import type { CniServer } from '../pods/cni/server.ts';
+import type { RulesChoice } from './rules-choice.ts';
 
 /** The parts whose state makes up the agent's; those that do not run yet are undefined. */
 export interface AgentParts {
@@ -20,4 +21,5 @@ export interface AgentParts {
   readonly conflicts: readonly LeaseConflict[];
   readonly cni: CniServer | undefined;
   readonly cniConfiguration: PlacedConfiguration | undefined;
+  readonly rules: Pick<RulesChoice, 'current'>;
 }

@@ -96,7 +96,11 @@ export function agentState(subject: StateSubject): AgentState {
     paths: (overlay?.peers.input?.paths ?? []).map((path) => pathState(path, leases)),
     ground: overlay?.peers.input?.ground,
     devices: overlay?.vteps.plans() ?? [],
-    rules: masquerade?.state() ?? { nftables: false, wanted: [], variants: new Map(), shown: new Map() },
+    rules: {
+      ...(masquerade?.state() ?? { nftables: false, wanted: [], variants: new Map(), shown: new Map() }),
+      tool: parts.rules.current?.mode,
+      why: parts.rules.current?.reason,
+    },
     addresses: addressState(parts),
     repairs: {
       entries: overlay?.peers.repairs ?? 0,

@@ -1,5 +1,8 @@
 import { openIptables } from '../kernel/iptables.ts';
+import { listNftTable } from '../kernel/nft.ts';
+import type { Family } from '../model/address.ts';
 import { isTwillError, TwillError } from '../model/error.ts';
+import { hostPortsOf } from '../pods/plan/hostport-rules.ts';
 import {
   concernedChains,
   hasConditions,
@@ -8,10 +11,29 @@ import {
   podChains,
   repairDocument,
 } from '../pods/plan/hostports.ts';
+import { hostPortTable, standsAsWanted } from '../pods/plan/nft-hostports.ts';
 import type { PodRecord } from '../pods/plan/pod.ts';
 import type { Difference } from './plan/difference.ts';
 import type { AgentState } from './plan/state.ts';
 import { agentVariant } from './traffic-rules.ts';
+
+/** Of the table of nftables. Host ports with conditions are closed there, as the agent says. */
+async function tableDifferences(family: Family, records: readonly PodRecord[]): Promise<Difference[]> {
+  const rules = hostPortsOf(records, family).filter(({ conditions }) => conditions.length === 0);
+  const name = `${family.nft} ${hostPortTable}`;
+  const text = await listNftTable(family, hostPortTable);
+  if (standsAsWanted(family, text, rules)) return [];
+  const base = { kind: 'host ports', object: `table ${name}`, show: `nft list table ${name}` } as const;
+  return text === undefined
+    ? [{ ...base, state: 'missing', detail: 'the table is gone: host ports of pods do not answer' }]
+    : [
+        {
+          ...base,
+          state: 'wrong',
+          detail: 'the rules of host ports, or what leads to them, are not as they should be',
+        },
+      ];
+}
 
 /** What is not as it should be of the rules of pods' host ports. */
 export async function hostPortDifferences(
@@ -23,6 +45,10 @@ export async function hostPortDifferences(
   for (const { family } of state.network?.families ?? []) {
     const rules = hostPortRules(records, family);
     if (rules.length === 0) continue;
+    if (state.rules.tool === 'nftables') {
+      found.push(...(await tableDifferences(family, records)));
+      continue;
+    }
     // How iptables prints what somebody wrote into a configuration is known only by trying.
     if (rules.some(hasConditions)) {
       unknown.push(family.kubeName);

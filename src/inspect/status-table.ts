@@ -86,6 +86,7 @@ function facts(answer: StatusAnswer, now: number): Row[] {
     ['other nodes', `${peers.count}${peers.skipped.length > 0 ? `, ${peers.skipped.length} skipped` : ''}`],
     ['mesh', meshText(mesh)],
     ['pod addresses', used.length === 0 ? 'not known' : `${used.join(', ')} in use`],
+    ...(answer.rules === undefined ? [] : [['rules', `${answer.rules.tool}: ${answer.rules.why}`] as const]),
     ...proxyRows(answer, now),
     ['put right so far', counts(repairs)],
     ['not right now', counts(drift)],

@@ -70,6 +70,10 @@ function proxyAnswer(known: Known<ProxyState>): StatusAnswer['proxy'] {
   };
 }
 
+function rulesAnswer({ rules: { tool, why } }: AgentState): StatusAnswer['rules'] {
+  return tool === undefined || why === undefined ? undefined : { tool, why };
+}
+
 async function environment(state: AgentState): Promise<Problem[]> {
   const families = state.network?.families.map(({ family }) => family) ?? [];
   const parts = await Promise.all([
@@ -126,6 +130,7 @@ export async function lookAtNode({ socket: agentSocket, proxySocket }: InspectFl
       node,
       problems,
       agent: processAnswer(agent),
+      rules: state && rulesAnswer(state),
       proxy: proxyAnswer(proxy),
       lease: state && leaseAnswer(state),
       network: state && networkAnswer(state),

@@ -1,5 +1,6 @@
 import { detectVariant, type Iptables, openIptables } from '../kernel/iptables.ts';
 import { applyNft, listNftTable } from '../kernel/nft.ts';
+import { NftNotices } from '../kernel/nft-notices.ts';
 import { type Family, ipv4 } from '../model/address.ts';
 import { Contest, contestedChecks } from '../model/contest.ts';
 import { describeError, isTwillError } from '../model/error.ts';
@@ -16,8 +17,8 @@ export interface MasqueradeOptions {
   readonly log: Log;
   /** Milliseconds between checks; one reads short chains where somebody has written rules, and writes where they differ. */
   readonly resyncMs: number;
-  /** Whether nftables' own rules (EnableNFTables) are to be written instead of iptables'. */
-  readonly nftables: () => boolean;
+  /** Whether nftables' own rules are to be written instead of iptables'. @param again rules have changed: look again */
+  readonly nftables: (again: boolean) => Promise<boolean>;
   /** The rules that should stand; empty while there is no lease. */
   readonly rules: () => readonly TrafficRules[];
   /** The node's loopback services are guarded from now on. */
@@ -29,6 +30,9 @@ export class Masquerade {
   readonly loop: ReconcileLoop;
   private readonly options: MasqueradeOptions;
   private readonly tools = new Map<Family['name'], Iptables>();
+  /** What rules are made with, as of the last run. */
+  private nftables = false;
+  private readonly notices = new Map<Family, NftNotices>();
   /** The rules of the last run, and their kind. */
   private wanted = '';
   /** What {@link wanted} was made of. */
@@ -74,19 +78,17 @@ export class Masquerade {
     const rules = this.options.rules();
     this.current = rules;
     if (rules.length === 0) return;
-    const nftables = this.options.nftables();
-    const print = JSON.stringify([nftables, rules], (_, value) =>
-      typeof value === 'bigint' ? String(value) : value,
-    );
-    this.first = print !== this.wanted;
-    const kinds: RulesKind[] = [];
-    for (const { family } of rules)
-      kinds.push({ family, variant: nftables ? 'nft' : (await this.tool(family)).variant });
-    const state = await this.watch.read(kinds);
-    if (!this.first && this.watch.isKnown(state)) {
+    this.nftables = await this.options.nftables(false);
+    const state = await this.watch.read(await this.kinds(rules));
+    if (this.print(rules) === this.wanted && this.watch.isKnown(state)) {
       this.options.log.debug('nobody has written rules');
       return;
     }
+    this.nftables = await this.options.nftables(true);
+    const { nftables } = this;
+    const print = this.print(rules);
+    this.first = print !== this.wanted;
+    this.listen(rules);
     this.wrote = false;
     this.waits = false;
     for (const each of rules) {
@@ -106,6 +108,34 @@ export class Masquerade {
     this.options.log.debug({ wrote: this.wrote }, 'looked at the rules');
   }
 
+  private print(rules: readonly TrafficRules[]): string {
+    return JSON.stringify([this.nftables, rules], (_, value) =>
+      typeof value === 'bigint' ? String(value) : value,
+    );
+  }
+
+  private async kinds(rules: readonly TrafficRules[]): Promise<RulesKind[]> {
+    const kinds: RulesKind[] = [];
+    for (const { family } of rules)
+      kinds.push({ family, variant: this.nftables ? 'nft' : (await this.tool(family)).variant });
+    return kinds;
+  }
+
+  /** Tables of nftables' own are looked at as soon as somebody has changed them, not at the next look alone. */
+  private listen(rules: readonly TrafficRules[]): void {
+    const wanted = new Set(this.nftables ? rules.map(({ family }) => family) : []);
+    for (const [family, notices] of this.notices) {
+      if (wanted.has(family)) continue;
+      notices.close();
+      this.notices.delete(family);
+    }
+    for (const family of wanted) {
+      if (this.notices.has(family)) continue;
+      const changed = (): void => this.loop.trigger('rules were changed');
+      this.notices.set(family, new NftNotices(family, nftTable(family), changed));
+    }
+  }
+
   /** The next run looks at the rules, whether somebody has written some or not. */
   lookAgain(): void {
     this.watch.learn(undefined);
@@ -123,12 +153,13 @@ export class Masquerade {
     const shown = new Map<string, string>();
     for (const [wanted, as] of this.readBack)
       if (wanted !== undefined && as !== undefined) shown.set(wanted, as);
-    return { nftables: this.options.nftables(), wanted: this.current, variants, shown };
+    return { nftables: this.nftables, wanted: this.current, variants, shown };
   }
 
   async stop(): Promise<void> {
     await this.loop.stop();
     this.watch.close();
+    for (const notices of this.notices.values()) notices.close();
   }
 
   /** An earlier run may have used the other kind: rules of both would masquerade twice. */

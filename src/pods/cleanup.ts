@@ -1,12 +1,14 @@
-import { everyIptables, type Iptables } from '../kernel/iptables.ts';
-import { listOrAsk } from '../kernel/iptables-reading.ts';
+import { everyIptables } from '../kernel/iptables.ts';
+import { kernelFamilies } from '../kernel/ipv6.ts';
 import { deleteLink, type Link } from '../kernel/netlink/links.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { nftTableRemovals } from '../kernel/nft.ts';
 import { isTwillError } from '../model/error.ts';
 import type { Removal } from '../model/removal.ts';
+import { natOfHostPorts } from './kernel/nat-table.ts';
 import { aliasPrefix } from './plan/alias.ts';
-import { concernedChains, hostPortRemoval, isOwn, requiredRules } from './plan/hostports.ts';
+import { hostPortRemoval } from './plan/hostports.ts';
+import { hostPortTable } from './plan/nft-hostports.ts';
 import { spoofTable } from './plan/spoof.ts';
 
 const isOurs = ({ alias }: Link): boolean => alias?.startsWith(aliasPrefix) === true;
@@ -47,33 +49,12 @@ export function podDevices(socket: RtSocket, links: readonly Link[], bridge: str
   return [...removals, deviceRemoval(socket, found, 'bridge')];
 }
 
-/** Table nat as iptables-save prints it; of one that cannot be printed, what is of host ports. */
-async function natTable(iptables: Iptables): Promise<string> {
-  try {
-    return await iptables.save('nat');
-  } catch (error) {
-    if (!isTwillError(error, 'conflict')) throw error;
-  }
-  const names = ((await iptables.chains('nat')) ?? []).filter(
-    (name) => isOwn(name) || concernedChains.includes(name),
-  );
-  const chains = await Promise.all(
-    names.map(async (name) => {
-      const lines = (await listOrAsk(iptables, 'nat', name, requiredRules)) ?? [];
-      // One that begins otherwise could not be printed: there is more in it, which is not ours.
-      const hidden = lines[0]?.startsWith('-A ') !== false ? [`-A ${name} ?`] : [];
-      return [`:${name} - [0:0]`, ...lines, ...hidden];
-    }),
-  );
-  return chains.flat().join('\n');
-}
-
 /** Rules for host ports, and against forged MACs. The portmap plugin's shared chains go when nothing is left in them. */
 export async function findPodRules(): Promise<Removal[]> {
   const removals: Removal[] = [];
   for (const iptables of everyIptables()) {
     try {
-      const document = hostPortRemoval(await natTable(iptables));
+      const document = hostPortRemoval(await natOfHostPorts(iptables));
       if (document === undefined) continue;
       removals.push({
         what: `${iptables.family.iptables}-${iptables.variant}: chains of host ports removed from table nat`,
@@ -83,5 +64,6 @@ export async function findPodRules(): Promise<Removal[]> {
       if (!isTwillError(error, 'missing-program', 'kernel')) throw error;
     }
   }
+  for (const family of kernelFamilies()) removals.push(...(await nftTableRemovals(family, hostPortTable)));
   return [...removals, ...(await nftTableRemovals({ nft: 'bridge' }, spoofTable))];
 }

@@ -15,7 +15,7 @@ import { HostLocal } from './hostlocal.ts';
 import { Ipam } from './ipam.ts';
 import { shapePod } from './kernel/bandwidth.ts';
 import { forgetStaleFlows } from './kernel/flows.ts';
-import { HostPorts } from './kernel/hostports.ts';
+import { type HostPortOptions, HostPorts } from './kernel/hostports.ts';
 import { wirePod } from './kernel/link.ts';
 import { Localnet, type LoopbackGuard } from './kernel/localnet.ts';
 import { openPodNamespace } from './kernel/namespace.ts';
@@ -32,7 +32,7 @@ import { hostEnd, keyOf, makeRecord } from './record.ts';
 import { refuseOtherSubnetFile, requestedAddresses, requestedDns, requestedMac } from './request.ts';
 import { PodStore, podKeyText } from './store.ts';
 
-export interface PodManagerOptions {
+export interface PodManagerOptions extends Pick<HostPortOptions, 'rulesTool' | 'takesConditions'> {
   readonly stateDir: string;
   /** The bridge of pods whose configuration names none. */
   readonly bridge: string;
@@ -86,7 +86,8 @@ export class PodManager {
     this.ipam = new Ipam(store, this.adoption);
     this.bridges = new PodBridges({ socket, log, podNetwork, bridge, records: () => this.store.list() });
     const localnet = new Localnet(options.stateDir, options.loopbackGuard);
-    this.hostPorts = new HostPorts(() => this.records(), localnet, options.log);
+    const { rulesTool, takesConditions } = options;
+    this.hostPorts = new HostPorts({ records, localnet, log, rulesTool, takesConditions });
     this.spoofGuard = new SpoofGuard(() => this.records(), options.log);
   }
 

@@ -1,27 +1,12 @@
 import { forwardWall } from '../kernel/forward-wall.ts';
-import { detectVariant, type Iptables, openIptables } from '../kernel/iptables.ts';
+import type { Iptables } from '../kernel/iptables.ts';
 import { kernelFamilies } from '../kernel/ipv6.ts';
+import { usedIptables } from '../kernel/used-iptables.ts';
 import type { Family } from '../model/address.ts';
 import { isTwillError } from '../model/error.ts';
 import type { ProxyConfig } from './config.ts';
 import { foreignJump } from './iptables/plan/foreign-jumps.ts';
 import { chooseMode, type FamilyFacts, type ModeChoice } from './plan/mode.ts';
-
-/** The iptables that this node uses; undefined where it can do no NAT. */
-async function usedIptables(family: Family): Promise<Iptables | undefined> {
-  try {
-    const { variant } = await detectVariant(family);
-    const iptables = openIptables(family, variant);
-    await iptables.list('nat', 'POSTROUTING').catch((error: unknown) => {
-      // It can, though not be printed.
-      if (!isTwillError(error, 'conflict')) throw error;
-    });
-    return iptables;
-  } catch (error) {
-    if (!isTwillError(error, 'missing-program', 'kernel', 'permission')) throw error;
-    return undefined;
-  }
-}
 
 /** Rules of others that would have nothing left to lead to. */
 async function dependent(iptables: Iptables): Promise<string | undefined> {

@@ -4,6 +4,7 @@ import type { TrafficRules } from '../../masquerade/plan/rules.ts';
 import type { MeshPartner, MeshState } from '../../mesh/plan/state.ts';
 import type { Family } from '../../model/address.ts';
 import type { Check } from '../../model/health.ts';
+import type { RulesTool } from '../../model/rules-tool.ts';
 import type { Underlay, VxlanPlan } from '../../overlay/plan/device.ts';
 import type { Ground } from '../../overlay/plan/ground.ts';
 import type { FamilyPath, SkippedLease } from '../../overlay/plan/peer.ts';
@@ -81,6 +82,10 @@ export interface AgentState extends State {
   readonly ground: Ground | undefined;
   readonly devices: readonly VxlanPlan[];
   readonly rules: {
+    /** What rules are made with, those of host ports, too; undefined while there is no network configuration. */
+    readonly tool?: RulesTool | undefined;
+    /** Why it is this one. */
+    readonly why?: string | undefined;
     /** Written with nft, in tables of their own; else with iptables. */
     readonly nftables: boolean;
     readonly wanted: readonly TrafficRules[];

@@ -39,6 +39,8 @@ export interface StatusAnswer {
   readonly node: string;
   readonly problems: readonly Problem[];
   readonly agent: ProcessAnswer;
+  /** What the agent's rules are made with, and why. */
+  readonly rules: { readonly tool: string; readonly why: string } | undefined;
   /** Undefined where no proxy has ever run. */
   readonly proxy:
     | (ProcessAnswer & {

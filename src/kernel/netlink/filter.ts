@@ -64,3 +64,17 @@ export function rulesOfOthers(af: number, port: number): Buffer {
     instruction(RETURN, 0, 0, 0),
   ]);
 }
+
+const ELEMENTS = [12, 14].map((message) => (message << 8) | 10); // NFT_MSG_NEWSETELEM, NFT_MSG_DELSETELEM, as read
+
+/**
+ * For a socket that wants to hear of all changes of nf_tables but those of sets' elements: a proxy makes a thousand of these
+ * in a second. Messages of one transaction come together, of several families, and the filter sees the first of them.
+ */
+export const rulesWithoutElements: Buffer = Buffer.concat([
+  instruction(LOAD_HALF, 0, 0, 4), // nlmsg_type, read as big-endian
+  instruction(JUMP_EQUAL, 2, 0, ELEMENTS[0]!),
+  instruction(JUMP_EQUAL, 1, 0, ELEMENTS[1]!),
+  instruction(RETURN, 0, 0, EVERYTHING),
+  instruction(RETURN, 0, 0, 0),
+]);

@@ -9,6 +9,7 @@ import { coalesce } from '../../process/coalesce.ts';
 import { guarded } from '../../process/guarded.ts';
 import type { Log } from '../../process/log.ts';
 import { isServed, listenOn } from '../../process/unix-server.ts';
+import type { HostPortOptions } from '../kernel/hostports.ts';
 import type { LoopbackGuard } from '../kernel/localnet.ts';
 import { PodWarden } from '../leftovers.ts';
 import { addressLines, CallCounts } from '../metrics.ts';
@@ -48,6 +49,10 @@ export interface CniServerOptions {
   readonly subnetFile?: string;
   /** What must stand before host ports are opened on 127.0.0.1; by default nothing, where no agent guards the node. */
   readonly loopbackGuard?: LoopbackGuard;
+  /** What rules are made with; default iptables. */
+  readonly rulesTool?: HostPortOptions['rulesTool'];
+  /** Whether pods with conditions can be served; by default they can. */
+  readonly takesConditions?: HostPortOptions['takesConditions'];
   /** Answers what inspection commands ask besides the pods, as one line of JSON; undefined for what it does not know. */
   readonly inspect?: (question: string) => Promise<string | undefined>;
   /** How long a pod must look gone before it is forgotten without a DEL, in milliseconds; default a minute. */
@@ -63,6 +68,8 @@ export interface CniServer {
   problems(): string[];
   /** Lines in Prometheus' text format. */
   metrics(): string[];
+  /** Makes the rules of host ports equal to the pods', soon. */
+  syncHostPorts(): void;
   /** Looks at host ports and pods now, and puts right what it can. */
   repair(): Promise<void>;
   /** Stops taking calls and waits for those under way. The pods stay as they are. */
@@ -215,6 +222,8 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
     cniDataDir,
     graceMs,
     socket: netlink,
+    rulesTool: options.rulesTool ?? (async () => 'iptables'),
+    takesConditions: options.takesConditions ?? (() => true),
   });
   const before = (request: CniRequest): Promise<void> => settleDeletion(socketPath, request, drain);
   const handler = new Handler(manager, log, before, options.inspect);
@@ -262,6 +271,7 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
       return found;
     },
     metrics: () => [...addressLines(manager.store.list(), podNetwork()), ...handler.counts.lines()],
+    syncHostPorts: () => manager.hostPorts.repair(),
     async repair() {
       manager.hostPorts.doubt();
       await manager.hostPorts.sync();

@@ -1,8 +1,8 @@
-import { type Family, ipv4, parseAddress, parseCidr } from '../../model/address.ts';
+import { type Family, ipv4 } from '../../model/address.ts';
 import { TwillError } from '../../model/error.ts';
 import { ruleText } from '../../model/rule-words.ts';
-import { conditionsFor } from './conditions.ts';
-import type { PodRecord, PortMapping } from './pod.ts';
+import { type HostPortRule, hostPortsOf, usualMarkBit } from './hostport-rules.ts';
+import type { PodRecord } from './pod.ts';
 
 /** The portmap plugin's chains: shared with it, never flushed where its own rules may stand. */
 export const dnatChain = 'CNI-HOSTPORT-DNAT';
@@ -15,8 +15,6 @@ const podChainPrefix = 'TWILL-HP-';
 /** Where rules with conditions are written to see how iptables prints them. */
 const trialChain = `${podChainPrefix}TRIAL`;
 
-/** The portmap plugin's bit of the packet mark for what is to be masqueraded. */
-const usualMarkBit = 13;
 const markRule = `-A ${setMarkChain} -m comment --comment "CNI portfwd masquerade mark" -j MARK --set-xmark 0x2000/0x2000`;
 const masqueradeRule = `-A ${masqueradeChain} -m mark --mark 0x2000/0x2000 -j MASQUERADE`;
 const ownJump = `-A ${dnatChain} -j ${ownChain}`;
@@ -52,53 +50,32 @@ export const concernedChains: readonly string[] = [
   ...new Set([...requiredRules.map((rule) => rule.split(' ')[1]!), ownChain]),
 ];
 
-function destinationMatch(mapping: PortMapping, family: Family): string | undefined {
-  if (mapping.hostIP === undefined) return '';
-  const address = parseAddress(mapping.hostIP);
-  if (address.family !== family) return undefined;
-  return address.value === 0n ? '' : ` -d ${address.text}/${family.bits}`;
+/** The chain that a rule is in because of its pod's conditions. */
+function chainOf({ conditions, hostVeth }: HostPortRule): string {
+  return conditions.length === 0 ? ownChain : `${podChainPrefix}${hostVeth}`;
 }
 
-/** A pod's conditions of a family, and the chain that its rules are in because of them. */
-function conditionsOfPod(record: PodRecord, family: Family): { chain: string; conditions: string } {
-  const words = conditionsFor(family.bits, record.hostPortOptions);
-  return words.length === 0
-    ? { chain: ownChain, conditions: '' }
-    : { chain: `${podChainPrefix}${record.hostVeth}`, conditions: ` ${ruleText(words)}` };
-}
-
-function mappingRules(record: PodRecord, family: Family, mapping: PortMapping): string[] {
-  const own = record.addresses
-    .map(({ address }) => parseCidr(address))
-    .find(({ address }) => address.family === family);
-  const destination = destinationMatch(mapping, family);
-  if (own === undefined || destination === undefined) return [];
-  const { protocol, hostPort, containerPort } = mapping;
+function ruleTexts(family: Family, rule: HostPortRule): string[] {
+  const { protocol, hostPort, target, masquerade, markBit } = rule;
+  const destination = rule.destination === undefined ? '' : ` -d ${rule.destination}/${family.bits}`;
   const ports = `-p ${protocol} -m ${protocol} --dport ${hostPort}`;
-  const comment = `-m comment --comment ${record.containerId.slice(0, 64)}`;
-  const target = family === ipv4 ? own.address.text : `[${own.address.text}]`;
-  const { snat = true, masqAll = false, markMasqBit = usualMarkBit } = record.hostPortOptions ?? {};
-  // What comes from the pod's own bridge, the pod itself included, must return through the node.
-  const near = [own.prefix.text, ...(family === ipv4 ? ['127.0.0.1/32'] : [])].map((text) => ` -s ${text}`);
-  const sources = masqAll ? [''] : near;
-  const { chain, conditions } = conditionsOfPod(record, family);
+  const comment = `-m comment --comment ${rule.containerId.slice(0, 64)}`;
+  const address = family === ipv4 ? target.address : `[${target.address}]`;
+  const chain = chainOf(rule);
+  const conditions = ` ${ruleText(rule.conditions)}`;
   return [
     ...(chain === ownChain ? [] : [`-A ${ownChain} ${ports}${conditions} ${comment} -j ${chain}`]),
-    ...(snat ? sources : []).map(
-      (source) => `-A ${chain}${source}${destination} ${ports} ${comment} -j ${markTarget(markMasqBit)}`,
-    ),
-    `-A ${chain}${destination} ${ports} ${comment} -j DNAT --to-destination ${target}:${containerPort}`,
+    ...masquerade.map((source) => {
+      const from = source === undefined ? '' : ` -s ${source}`;
+      return `-A ${chain}${from}${destination} ${ports} ${comment} -j ${markTarget(markBit)}`;
+    }),
+    `-A ${chain}${destination} ${ports} ${comment} -j DNAT --to-destination ${address}:${target.port}`,
   ];
 }
 
-/**
- * The rules of our chains, as iptables-save prints them, but for those with conditions. The newest pod comes first: where
- * two claim a port, the older one is being replaced.
- */
+/** The rules of our chains, as iptables-save prints them, but for those with conditions. */
 export function hostPortRules(records: readonly PodRecord[], family: Family): string[] {
-  return [...records]
-    .sort((a, b) => b.order - a.order)
-    .flatMap((record) => record.portMappings.flatMap((mapping) => mappingRules(record, family, mapping)));
+  return hostPortsOf(records, family).flatMap((rule) => ruleTexts(family, rule));
 }
 
 const conditional = new RegExp(`^-A ${ownChain} (.*) -j (${podChainPrefix}\\S+)$`);

@@ -1,7 +1,8 @@
 import type { Family } from '../../model/address.ts';
+import type { RulesTool } from '../../model/rules-tool.ts';
 
 /** How rules are programmed. */
-export type ProxyMode = 'iptables' | 'nftables';
+export type ProxyMode = RulesTool;
 
 /** What decides in one family. */
 export interface FamilyFacts {

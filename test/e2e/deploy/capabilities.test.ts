@@ -25,20 +25,23 @@ const [agent] = agentPod.containers as [ManifestContainer];
 const [proxy] = proxyPod.containers as [ManifestContainer];
 const installCni = agentPod.initContainers!.find(({ name }) => name === 'install-cni')!;
 
-/** On this node it would take nftables, which needs less. */
+/** On this node they would take nftables, which needs less. */
 const byIptables = [...(proxy.args ?? []), '--proxy-mode=iptables'];
+const agentByIptables = [...(agent.args ?? []), '--rules=iptables'];
 
 const losses: readonly Loss[] = [
   {
     pod: agentPod,
     container: agent,
     capability: 'NET_ADMIN',
+    args: agentByIptables,
     says: /neither iptables-nft nor iptables-legacy works/,
   },
   {
     pod: agentPod,
     container: agent,
     capability: 'NET_RAW',
+    args: agentByIptables,
     says: /iptables-legacy does not work here/,
   },
   { pod: agentPod, container: agent, capability: 'DAC_OVERRIDE', says: /cannot write the CNI configuration/ },
@@ -110,7 +113,7 @@ describe('on a node with iptables-legacy whose CNI directories are somebody else
     const { lab, runtimes } = deployment;
     const [runtime] = runtimes;
     const running = [
-      [agent, await runtime!.start(agentPod, agent)],
+      [agent, await runtime!.start(agentPod, agent, { args: agentByIptables })],
       [proxy, await runtime!.start(proxyPod, proxy, { args: byIptables })],
     ] as const;
     for (const [container, started] of running) await runtime!.probe(container, started, 'readinessProbe');

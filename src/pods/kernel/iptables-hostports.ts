@@ -12,6 +12,7 @@ import { KeyedLock } from '../keyed-lock.ts';
 import {
   concernedChains,
   entryChains,
+  hostPortRules,
   looksWhole,
   podChains,
   repairDocument,
@@ -19,13 +20,15 @@ import {
   requiredAround,
   requiredRules,
 } from '../plan/hostports.ts';
+import type { PodRecord } from '../plan/pod.ts';
 import { PrintedRules } from './conditions.ts';
+import type { HostPortKeeper } from './hostport-keeper.ts';
 
 /** Rules are read in full this often without a reason: a change that leaves a table's size alone moves no stamp. */
 const FULL_LOOK_MS = 600_000;
 
-/** The rules of one family. */
-export class FamilyHostPorts {
+/** The host ports of one family in iptables. */
+export class IptablesHostPorts implements HostPortKeeper {
   readonly family: Family;
   readonly iptables: Iptables;
   private readonly log: Log;
@@ -72,8 +75,8 @@ export class FamilyHostPorts {
     return rules;
   }
 
-  ensure(wanted: readonly string[]): Promise<void> {
-    return this.lock.run('rules', () => this.ensureAlone(wanted));
+  ensure(records: readonly PodRecord[]): Promise<void> {
+    return this.lock.run('rules', () => this.ensureAlone(hostPortRules(records, this.family)));
   }
 
   private async ensureAlone(wanted: readonly string[]): Promise<void> {
@@ -104,10 +107,10 @@ export class FamilyHostPorts {
   }
 
   /** @throws TwillError `kernel` when the rules that stand are not those that were made, or have to be */
-  async check(wanted: readonly string[]): Promise<void> {
+  async check(records: readonly PodRecord[]): Promise<void> {
     const stand = await this.lock.run('rules', async () => {
       // What an ADD that is under way wants is not there yet.
-      const rules = this.installed ?? (await this.accepted(wanted));
+      const rules = this.installed ?? (await this.accepted(hostPortRules(records, this.family)));
       return await this.printed.alone(
         async () => repairDocument(await this.read(rules), rules) === undefined,
       );

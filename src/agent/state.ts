@@ -1,6 +1,6 @@
 import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { encodeState } from '../inspect/plan/codec.ts';
+import { encodeStatePieces } from '../inspect/plan/codec.ts';
 import { loopState } from '../inspect/plan/loop-state.ts';
 import { type AgentState, type PathState, STATE_VERSION } from '../inspect/plan/state.ts';
 import type { Lease } from '../leases/plan/lease.ts';
@@ -132,7 +132,8 @@ const REPAIR_WAIT_MS = 10_000;
 
 /** Answers what inspection commands ask; undefined for what is no question of theirs. */
 export async function answerQuestion(question: string, subject: StateSubject): Promise<string | undefined> {
-  if (question === 'state') return encodeState(agentState(subject));
+  // A copy of all of it at once would be the peak of this process's memory, where there are thousands of nodes.
+  if (question === 'state') return Buffer.concat([...encodeStatePieces(agentState(subject))]).toString();
   if (question === 'repair') return await repair(subject.parts, REPAIR_WAIT_MS);
   return undefined;
 }

@@ -33,8 +33,8 @@ export interface MeshOptions {
 }
 
 const LONGEST_TIMEOUT_MS = 2000;
-/** How often it is looked whether an address has come or gone. */
-const RESYNC_MS = 10_000;
+/** How often it is looked whether an address has come or gone (a bridge comes with the first pod). */
+const RESYNC_MS = 3000;
 
 /** Kernels send one sender no more than a refusal (ICMP) a second, and a question goes by two paths. */
 const REFUSED_SECONDS = 3;

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import type { MeshPartner } from '../../../src/mesh/plan/state.ts';
 import { twillProgram } from '../../lab/files.ts';
-import { defaultNetworkConfig, Lab } from '../../lab/lab.ts';
+import { defaultNetworkConfig, Lab, withLab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
 import { healthFlags, metrics, readyz } from '../agent/readiness.ts';
 
@@ -173,5 +173,21 @@ describe('nodes that measure how they reach each other', () => {
       'the node to be forgotten',
       async () => (await status(one)).mesh.conclusions.refused === undefined,
     );
+  });
+});
+
+it('without VXLAN the bridges are asked, as soon as both nodes have one', async () => {
+  const direct = { Network: '10.244.0.0/16', Backend: { Type: 'host-gw' } };
+  await withLab({ nodes: 2, networkConfig: direct }, async (lab) => {
+    const [one, two] = lab.nodes as [LabNode, LabNode];
+    await Promise.all(lab.nodes.map((node) => node.startAgent(flags)));
+    assert.deepEqual(sentences(await concluded(lab, one, { unserved: 1 })), []);
+    await Promise.all([one.addPod('near'), two.addPod('far')]);
+    await concluded(lab, one, { reached: 1 });
+    const open = await meddle(two, [input, 'rule inet lab in iif eth0 ip daddr 10.244.0.0/16 drop']);
+    const broken = await concluded(lab, one, { overlay: 1 });
+    assert.match(sentences(broken)[0]!, /is reached by the underlay but not by the overlay/);
+    await open();
+    await concluded(lab, one, { reached: 1 });
   });
 });

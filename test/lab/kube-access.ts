@@ -60,9 +60,20 @@ function spell(account: string, verb: string, resource: string, namespace: strin
   return `${account}: ${verb} ${resource}${namespace === undefined ? '' : ` in ${namespace}`}`;
 }
 
+/** In the words of the API server (staging/src/k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/errors.go). */
+function forbidden({ account }: ApiUser, wanted: Attributes): string {
+  const { verb, group, resource, namespace, name } = wanted;
+  const what = name === undefined ? '' : ` "${name}"`;
+  const where = namespace === undefined ? 'at the cluster scope' : `in the namespace "${namespace}"`;
+  const who = `User "system:serviceaccount:twill:${account}"`;
+  return `${resource.split('/')[0]}${what} is forbidden: ${who} cannot ${verb} resource "${resource}" in API group "${group}" ${where}`;
+}
+
 export class ManifestAccess implements ApiAccess {
   /** What was asked for and not granted. */
   readonly refused: string[] = [];
+  /** One of what is granted, which is refused for now. */
+  withheld: string | undefined;
   private readonly asked = new Set<string>();
   private readonly grants: readonly Grant[];
   private readonly policies: readonly Manifest[];
@@ -107,13 +118,13 @@ export class ManifestAccess implements ApiAccess {
         (namespace === undefined || namespace === wanted.namespace) &&
         allows(rule, wanted),
     );
-    if (grant !== undefined) {
-      this.asked.add(spell(user.account, wanted.verb, wanted.resource, grant.namespace));
+    const line = spell(user.account, wanted.verb, wanted.resource, grant?.namespace);
+    if (grant !== undefined && line !== this.withheld) {
+      this.asked.add(line);
       return undefined;
     }
-    const line = `${user.account} cannot ${wanted.verb} ${wanted.resource}`;
     this.refused.push(line);
-    return { code: 403, message: `${line} in API group "${wanted.group}"` };
+    return { code: 403, message: forbidden(user, wanted) };
   }
 
   /** ValidatingAdmissionPolicies, by an interpreter of their language. */

@@ -247,7 +247,7 @@ export class KubeApi {
     const old = this.collection(paths.Node!).get(`/${name}`);
     const type = request.headers['content-type'];
     const result: PatchResult =
-      old === undefined
+      old === undefined || (part !== undefined && part !== 'status')
         ? { code: 404, reason: 'NotFound', message: `nodes "${name}" not found` }
         : patchNode({ ...old }, Buffer.concat(chunks).toString(), type, part === 'status');
     const refusal =

@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { runChecked } from '../../../src/kernel/process.ts';
@@ -5,6 +6,7 @@ import { nodeObject } from '../../lab/deployment.ts';
 import { root } from '../../lab/files.ts';
 import { Lab } from '../../lab/lab.ts';
 import { parseManifests } from '../../lab/manifests.ts';
+import { patchCases, patchType } from '../../lab/patch-cases.ts';
 import { kubeAssets } from '../../lab/real/assets.ts';
 import { KubeApiServer } from '../../lab/real/kube-apiserver.ts';
 import { checkAdmission, type Patch } from './admission.ts';
@@ -37,6 +39,17 @@ function checks(): void {
     }
     // What the last one says of objects that several have.
     await api.applyFile('daemonset.yaml');
+  });
+
+  it('says of patches what the tests’ own API server says', async () => {
+    const requests = patchCases.map((one) => {
+      const path = `/api/v1/nodes/node2${one.main === undefined ? '/status' : ''}`;
+      return { ...api.request('PATCH', path, undefined, { type: patchType(one) }), body: one.body };
+    });
+    for (const [index, { status, text }] of (await api.callAll(requests)).entries()) {
+      const { body, code } = patchCases[index]!;
+      assert.equal(status, code, `${body.slice(0, 200)}: ${text.slice(0, 500)}`);
+    }
   });
 
   it('an agent’s token changes only the Node that its pod is on, and of it only what the agent writes', async () => {

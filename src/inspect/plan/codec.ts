@@ -57,19 +57,16 @@ export const encodeState = (value: unknown): string => JSON.stringify(plain(valu
 const PIECE = 16_384;
 
 /**
- * What {@link encodeState} returns, in pieces of which each lasts until the next is asked for: thousands of leases as one
- * text would be the peak of a process's memory. Lists that are a property of the state are taken apart.
+ * What {@link encodeState} returns, in pieces: thousands of leases as one text would be the peak of a process's memory.
+ * Lists that are a property of the state are taken apart.
  */
 export function* encodeStatePieces(state: object): Generator<Uint8Array> {
   const encoder = new TextEncoder();
   let text = '';
-  let room = new Uint8Array(0);
   const piece = (): Uint8Array => {
-    // A character takes three bytes at most.
-    if (room.length < text.length * 3) room = new Uint8Array(text.length * 3);
-    const { written } = encoder.encodeInto(text, room);
+    const bytes = encoder.encode(text);
     text = '';
-    return room.subarray(0, written);
+    return bytes;
   };
   let before = '{';
   for (const [name, value] of Object.entries(state)) {

@@ -11,7 +11,7 @@ export const nodeName = 'node-a';
 export const nodeAddress = '192.0.2.1';
 export const outsider = '198.51.100.9';
 
-const node: NodeSetting = {
+const usual: NodeSetting = {
   name: nodeName,
   address: nodeAddress,
   local: new Set([nodeAddress, '127.0.0.1']),
@@ -40,7 +40,11 @@ export class ServiceModel {
   private readonly services = new Map<number, ModelService>();
   private readonly slices = new Map<string, Record<string, unknown>>();
 
-  constructor(count: number, seed: number) {
+  private readonly node: NodeSetting;
+
+  /** @param mode kube-proxy's, whose reading says where packets end */
+  constructor(count: number, seed: number, mode: NodeSetting['mode'] = 'iptables') {
+    this.node = { ...usual, mode };
     this.count = count;
     this.random = seeded(seed);
   }
@@ -67,7 +71,7 @@ export class ServiceModel {
     const target = targets[this.random(targets.length)]!;
     const protocol = service.protocol.toLowerCase() as Packet['protocol'];
     const packet: Packet = { ...target, source, protocol, fromNode: source === nodeAddress };
-    return { packet, endings: kubeProxyEndings(this.states(index), node, packet) };
+    return { packet, endings: kubeProxyEndings(this.states(index), this.node, packet) };
   }
 
   private changeService(index: number): ModelChange {

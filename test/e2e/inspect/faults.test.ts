@@ -648,7 +648,7 @@ describe('every fault is named while agent and proxy are stopped', () => {
     const shapes: Readonly<Record<Command | 'pods' | 'preflight', readonly string[]>> = {
       status: [
         ...['version', 'verdict', 'summary', 'node', 'problems', 'agent', 'proxy', 'lease', 'network'],
-        ...['peers', 'addresses', 'repairs', 'drift', 'versions'],
+        ...['peers', 'addresses', 'repairs', 'drift', 'rules', 'versions'],
       ],
       routes: ['version', 'nodes', 'foreign'],
       diff: ['version', 'differences', 'unknown'],

@@ -23,7 +23,9 @@ function moveClocks(node: LabNode): (offset: string) => void {
   set('+0');
   mkdirSync(node.programs);
   const settings = `FAKETIME_TIMESTAMP_FILE=${file} FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1 DONT_FAKE_MONOTONIC=1`;
-  const script = `#!/bin/sh\n${settings} LD_PRELOAD=${fakeTime()} exec ${process.execPath} "$@"\n`;
+  const command = `exec env ${settings} LD_PRELOAD=${fakeTime()} ${process.execPath} "$@"`;
+  // libfaketime leaves shared memory behind when its process is killed: in a place of its own that goes with the process.
+  const script = `#!/bin/sh\nexec unshare --mount --propagation slave sh -c 'mount -t tmpfs tmpfs /dev/shm && ${command}' node "$@"\n`;
   writeFileSync(join(node.programs, 'node'), script, { mode: 0o755 });
   return set;
 }

@@ -77,6 +77,8 @@ export class Overlay {
   private readonly ground: NodeGround;
   private problems: readonly Check[] = [];
   private nexthops = false;
+  /** The lease that the node's devices and routes were last looked after for. */
+  private ensured: Lease | undefined;
   private state: PodNetworkState = { ready: false, reason: 'the overlay is starting' };
   /** What pods were last told follows from these. */
   private wired: { readonly own: Lease; readonly network: NetworkConfig } | undefined;
@@ -183,6 +185,9 @@ export class Overlay {
     const host = full ? await this.node.look(network) : undefined;
     if (host !== undefined) await this.prepare(host);
     const own = source.own();
+    // A lease of our own may come with the news of others', which ask for less.
+    if (host === undefined && own !== this.ensured) return this.work(['own lease']);
+    this.ensured = own;
     const underlay = this.underlay();
     if (own === undefined || underlay === undefined) {
       const { leaseError = 'not yet' } = source.status();

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { LabNode } from '../../lab/node.ts';
 
 /** Flags that make an agent serve what {@link readyz} and {@link metrics} ask for. */
@@ -14,9 +15,14 @@ async function get(node: LabNode, url: string): Promise<{ status: number; text: 
   return { status: Number(text.slice(0, 3)), text };
 }
 
-/** What the node's agent answers to /readyz; the text begins with the status. */
-export function readyz(node: LabNode): Promise<{ status: number; text: string }> {
-  return get(node, 'http://127.0.0.1:9099/readyz');
+/** What the node's agent answers to /readyz once its rules had their first turn; the text begins with the status. */
+export async function readyz(node: LabNode): Promise<{ status: number; text: string }> {
+  // Pods can be wired before: an agent that is "ready" to the lab may still be looking for iptables.
+  for (let again = 0; ; again++) {
+    const answer = await get(node, 'http://127.0.0.1:9099/readyz');
+    if (again === 50 || !answer.text.includes('masquerade: has not succeeded yet')) return answer;
+    await sleep(100);
+  }
 }
 
 /** The metrics of the node's agent, or of what serves them at another port, from the second line on. */

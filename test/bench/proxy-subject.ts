@@ -22,9 +22,11 @@ const kubeProxyFlags = [
   '--conntrack-tcp-timeout-close-wait=0',
 ];
 
+const makeFolder = (): string => mkdtempSync(join(tmpdir(), 'twill-bench-'));
+
 /** A folder in which `iptables` and its kin mean one variant: kube-proxy has no other way to be told. */
 function programsOf(variant: RulesKind): string {
-  const folder = mkdtempSync(join(tmpdir(), 'twill-bench-'));
+  const folder = makeFolder();
   for (const family of ['iptables', 'ip6tables']) {
     for (const suffix of ['', '-save', '-restore']) {
       const program = realpathSync(`/usr/sbin/${family}-${variant === 'legacy' ? 'legacy' : 'nft'}${suffix}`);
@@ -45,18 +47,20 @@ export function checkPeer(path: string): void {
 
 export class Subject {
   private readonly child: ChildProcess;
-  private readonly folder: string | undefined;
+  private readonly folder: string;
   private readonly exited: Promise<void>;
   private output = '';
   private ended = false;
 
   constructor(name: SubjectName, master: string, variant: RulesKind) {
     const twill = name === 'twill';
-    this.folder = twill ? undefined : programsOf(variant);
+    // What Twill says of itself belongs to the benchmark, too, and not into the machine's /run.
+    this.folder = twill ? makeFolder() : programsOf(variant);
+    const socket = `--inspect-socket=${join(this.folder, 'proxy.sock')}`;
     const [program, args] = twill
-      ? [process.execPath, [twillProgram, 'proxy', ...modeFlags(variant)]]
+      ? [process.execPath, [twillProgram, 'proxy', ...modeFlags(variant), socket]]
       : [name, [...kubeProxyFlags, `--proxy-mode=${variant === 'nftables' ? variant : 'iptables'}`]];
-    const path = this.folder === undefined ? process.env.PATH : `${this.folder}:${process.env.PATH}`;
+    const path = twill ? process.env.PATH : `${this.folder}:${process.env.PATH}`;
     this.child = spawn(program, [...args, ...common, `--master=${master}`], {
       stdio: ['ignore', 'inherit', 'pipe'],
       env: { ...process.env, PATH: path },
@@ -108,6 +112,6 @@ export class Subject {
   async end(): Promise<void> {
     this.child.kill('SIGTERM');
     await this.exited;
-    if (this.folder !== undefined) rmSync(this.folder, { recursive: true });
+    rmSync(this.folder, { recursive: true });
   }
 }

@@ -60,6 +60,8 @@ export class EtcdOwnership {
   private readonly renewal: EtcdRenewal;
   private readonly abort = new AbortController();
   private aftermath: NodeJS.Timeout | undefined;
+  /** Our lease was just written back, and what was made beside it may be there for a moment yet. */
+  private clearing = false;
 
   constructor(options: OwnershipOptions) {
     this.options = options;
@@ -86,6 +88,13 @@ export class EtcdOwnership {
 
   own(): Lease | undefined {
     return this.held?.lease;
+  }
+
+  /** Our lease stands as we wrote it, and what claims to be ours is gone, or may not be taken away by us. */
+  get settled(): boolean {
+    const { record } = this.held ?? {};
+    if (record === undefined || this.clearing) return false;
+    return this.options.tracker.records.get(record.name)?.value === record.value;
   }
 
   /** Why the last attempt to get or keep the lease failed. */
@@ -219,10 +228,18 @@ export class EtcdOwnership {
     if (count > FREE_ASSERTIONS)
       await sleep(ASSERTION_GAP_MS, undefined, { signal: this.abort.signal }).catch(() => undefined);
     const updated = await store.retake(held.record, formatLeaseValue(lease), record !== undefined);
-    this.hold({ ...held, record: updated, lease, asserted: { count, at: now, first: lately.first } }, false);
-    if (updated.etcdLease !== held.record.etcdLease) await this.renewal.begin(updated);
+    const asserted = { count, at: now, first: lately.first };
+    let cleared: boolean;
+    this.clearing = true;
+    try {
+      this.hold({ ...held, record: updated, lease, asserted }, false);
+      if (updated.etcdLease !== held.record.etcdLease) await this.renewal.begin(updated);
+      cleared = await removeImpostors(this.options, held.origin, lease);
+    } finally {
+      this.clearing = false;
+    }
     // To another MAC address, say, where somebody else's lease keeps ours.
-    if (!(await removeImpostors(this.options, held.origin, lease))) this.options.onOwn();
+    if (!cleared) this.options.onOwn();
     // Some may have come to etcd before what we wrote, and not to us.
     clearTimeout(this.aftermath);
     this.aftermath = setTimeout(() => this.loop.trigger('our lease was taken'), AFTERMATH_MS / 2);

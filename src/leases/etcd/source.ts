@@ -134,6 +134,8 @@ export class EtcdSource implements LeaseSource {
   }
 
   macContested(family: Family, mac: string): boolean {
+    // Who said so while our lease was gone is taken away first: a new address costs what is sent to the old one.
+    if (!this.ownership.settled) return false;
     const { name } = this.own() ?? {};
     const record = name === undefined ? undefined : this.tracker.records.get(name);
     const lease = name === undefined ? undefined : this.tracker.leases.get(name);

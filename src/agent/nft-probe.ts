@@ -1,12 +1,8 @@
-import { applyNft } from '../kernel/nft.ts';
+import { nftLacks } from '../kernel/nft.ts';
 import { nftTableText } from '../masquerade/plan/nftables.ts';
 import { nftTable, trafficRules } from '../masquerade/plan/rules.ts';
 import { type Family, ipv4, parsePrefix } from '../model/address.ts';
-import { describeError, isTwillError } from '../model/error.ts';
 import { hostPortDocument, hostPortTable } from '../pods/plan/nft-hostports.ts';
-
-/** The reason is in the first line of what nft says; those that follow show the rule. */
-const LONGEST = 200;
 
 const examples = {
   ipv4: { network: '10.0.0.0/8', subnet: '10.1.0.0/24', pod: '10.1.0.2' },
@@ -48,12 +44,6 @@ export function probeDocument(family: Family): string {
 }
 
 /** What of nft or the kernel is missing for the agent's rules in this network namespace; undefined where nothing is. */
-export async function nftablesLacks(family: Family): Promise<string | undefined> {
-  try {
-    await applyNft(probeDocument(family));
-    return undefined;
-  } catch (error) {
-    if (!isTwillError(error, 'invalid', 'missing-program', 'permission')) throw error;
-    return describeError(error).split('\n')[0]!.slice(0, LONGEST);
-  }
+export function nftablesLacks(family: Family): Promise<string | undefined> {
+  return nftLacks(probeDocument(family));
 }

@@ -1,5 +1,5 @@
 import { families } from '../model/address.ts';
-import { isTwillError, TwillError } from '../model/error.ts';
+import { describeError, isTwillError, TwillError } from '../model/error.ts';
 import type { Removal } from '../model/removal.ts';
 import { run } from './process.ts';
 
@@ -57,6 +57,23 @@ export async function applyNft(
   const detail = result.stderr.trim();
   const code = /Operation not permitted/.test(detail) ? 'permission' : 'invalid';
   throw new TwillError(code, `nft refused the rules: ${detail}`);
+}
+
+/** What nft says has its reason in the first line; those that follow show the rule. */
+const LONGEST_REASON = 200;
+
+/**
+ * What of nft or the kernel is missing for a document, which is applied; undefined where nothing is.
+ * @param document makes what is needed and takes it away again: no packet meets it, and nothing stays
+ */
+export async function nftLacks(document: string): Promise<string | undefined> {
+  try {
+    await applyNft(document);
+    return undefined;
+  } catch (error) {
+    if (!isTwillError(error, 'invalid', 'missing-program', 'permission')) throw error;
+    return describeError(error).split('\n')[0]!.slice(0, LONGEST_REASON);
+  }
 }
 
 /** A chain that iptables-nft makes for itself in a table, when it has to. */

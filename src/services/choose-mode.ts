@@ -3,7 +3,7 @@ import type { Iptables } from '../kernel/iptables.ts';
 import { kernelFamilies } from '../kernel/ipv6.ts';
 import { usedIptables } from '../kernel/used-iptables.ts';
 import type { Family } from '../model/address.ts';
-import { isTwillError } from '../model/error.ts';
+import { describeError, isTwillError } from '../model/error.ts';
 import type { ProxyConfig } from './config.ts';
 import { foreignJump } from './iptables/plan/foreign-jumps.ts';
 import { chooseMode, type FamilyFacts, type ModeChoice } from './plan/mode.ts';
@@ -16,8 +16,9 @@ async function dependent(iptables: Iptables): Promise<string | undefined> {
     const jump = foreignJump(await iptables.save('nat'));
     return jump && `chain ${jump.from} of somebody else's leads to ${jump.to}, which only mode iptables has`;
   } catch (error) {
+    // Who leads where in what cannot be printed nobody can tell.
     if (!isTwillError(error, 'conflict')) throw error;
-    return undefined;
+    return describeError(error);
   }
 }
 

@@ -63,6 +63,15 @@ const cases: readonly Case[] = [
     before: (node) => node.exec('ip6tables-nft', ['-P', 'FORWARD', 'DROP']),
   },
   {
+    name: 'forwarding of which iptables cannot print what it refuses',
+    mode: 'iptables',
+    reason: /chain FORWARD of table filter .*cannot print/,
+    before: async (node) => {
+      await node.exec('iptables-nft', ['-A', 'FORWARD', '-s', '203.0.113.99', '-j', 'RETURN']);
+      await node.exec('nft', 'add rule ip filter FORWARD ct count over 100000 counter'.split(' '));
+    },
+  },
+  {
     name: 'rules of others that lead to the proxy’s chains',
     mode: 'iptables',
     reason: /chain CNI-DN-0123456789ab of somebody else's leads to KUBE-MARK-MASQ/,

@@ -14,6 +14,9 @@ export const threeSubnets = {
   Backend: { Type: 'vxlan' },
 };
 
+/** A network of few subnets, so that those written by hand do not meet those that agents choose. */
+export const fewSubnets = { ...threeSubnets, SubnetMax: '10.244.9.0' };
+
 export interface TwoNodes {
   readonly lab: Lab;
   readonly one: LabNode;

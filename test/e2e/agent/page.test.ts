@@ -6,6 +6,7 @@ import { Browser, type BrowserPage } from '../../lab/browser.ts';
 import { Lab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
 import type { Pod } from '../../lab/pod.ts';
+import { fewSubnets } from '../../lab/two-nodes.ts';
 import { flannelLease } from '../overlay/state.ts';
 
 const url = 'http://127.0.0.1:9090/';
@@ -37,13 +38,7 @@ describe('the page of the agent, in a browser', () => {
   const shell = (script: string): Promise<string> => node.namespace.exec('sh', ['-ec', script]);
 
   before(async () => {
-    const networkConfig = {
-      Network: '10.244.0.0/16',
-      SubnetMin: '10.244.1.0',
-      SubnetMax: '10.244.9.0',
-      Backend: { Type: 'vxlan' },
-    };
-    lab = await Lab.start({ nodes: 2, networkConfig });
+    lab = await Lab.start({ nodes: 2, networkConfig: fewSubnets });
     pictures = process.env.TWILL_PICTURES ?? join(lab.dir, 'pictures');
     mkdirSync(pictures, { recursive: true });
     for (const host of [40, 41, 42, 43, 44]) {

@@ -8,6 +8,7 @@ import { twillProgram } from '../../lab/files.ts';
 import { etcdPrefix, Lab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
 import type { Pod } from '../../lab/pod.ts';
+import { fewSubnets } from '../../lab/two-nodes.ts';
 import { flannelLease } from '../overlay/state.ts';
 
 /** What the faults are about. */
@@ -532,13 +533,7 @@ describe('every fault is named while agent and proxy are stopped', () => {
   };
 
   before(async () => {
-    const networkConfig = {
-      Network: '10.244.0.0/16',
-      SubnetMin: '10.244.1.0',
-      SubnetMax: '10.244.9.0',
-      Backend: { Type: 'vxlan' },
-    };
-    const lab = await Lab.start({ nodes: 2, networkConfig });
+    const lab = await Lab.start({ nodes: 2, networkConfig: fewSubnets });
     const [node, two] = lab.nodes as [LabNode, LabNode];
     for (const host of [40, 41, 42]) {
       const { key, value } = flannelLease(host, mac(host));

@@ -4,15 +4,11 @@ import { etcdPrefix, Lab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
 import { servicePort } from '../../lab/place.ts';
 import type { Pod } from '../../lab/pod.ts';
+import { fewSubnets } from '../../lab/two-nodes.ts';
 import { flannelLease, kernelState } from '../overlay/state.ts';
 import { type EtcdMember, etcdRequest, startEtcdMembers } from './etcd-members.ts';
 
-const config = JSON.stringify({
-  Network: '10.244.0.0/16',
-  SubnetMin: '10.244.1.0',
-  SubnetMax: '10.244.9.0',
-  Backend: { Type: 'vxlan' },
-});
+const config = JSON.stringify(fewSubnets);
 const subnets = `${etcdPrefix}/subnets/`;
 
 describe('a cluster of three etcd members', () => {

@@ -2,21 +2,16 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { EtcdLeases } from '../../../src/leases/etcd/store.ts';
 import { etcdPrefix, Lab } from '../../lab/lab.ts';
+import { fewSubnets } from '../../lab/two-nodes.ts';
 import { assertConverges, flannelLease } from '../overlay/state.ts';
 
-const config = {
-  Network: '10.244.0.0/16',
-  SubnetMin: '10.244.1.0',
-  SubnetMax: '10.244.9.0',
-  Backend: { Type: 'vxlan' },
-};
 const subnets = `${etcdPrefix}/subnets/`;
 
 describe("etcd's store", () => {
   let lab: Lab;
 
   before(async () => {
-    lab = await Lab.start({ nodes: 2, networkConfig: config });
+    lab = await Lab.start({ nodes: 2, networkConfig: fewSubnets });
   });
   after(() => lab.stop());
 
@@ -65,7 +60,7 @@ describe("etcd's store", () => {
     await lab.etcd.stop();
     lab.etcd.wipe();
     await lab.etcd.start();
-    await lab.etcd.put(`${etcdPrefix}/config`, JSON.stringify(config));
+    await lab.etcd.put(`${etcdPrefix}/config`, JSON.stringify(fewSubnets));
     await lab.waitFor('the leases again', async () => (await names()).join() === before.join());
     const { key, value } = flannelLease(40, '02:00:00:00:00:40');
     await lab.etcd.put(key, value);

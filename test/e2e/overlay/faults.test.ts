@@ -7,6 +7,7 @@ import { etcdPrefix, Lab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
 import { servicePort } from '../../lab/place.ts';
 import type { Pod } from '../../lab/pod.ts';
+import { fewSubnets } from '../../lab/two-nodes.ts';
 import { assertConverges, flannelLease, saidSince } from './state.ts';
 
 /** No timer helps: the kernel's events alone must do, except for the rules, of which it does not tell. */
@@ -20,14 +21,7 @@ describe('faults end with traffic flowing and the kernel as desired', () => {
   let two: LabNode;
 
   before(async () => {
-    // Few subnets, so that the hand-written ones below do not meet those that the agents choose.
-    const networkConfig = {
-      Network: '10.244.0.0/16',
-      SubnetMin: '10.244.1.0',
-      SubnetMax: '10.244.9.0',
-      Backend: { Type: 'vxlan' },
-    };
-    lab = await Lab.start({ nodes: 2, networkConfig });
+    lab = await Lab.start({ nodes: 2, networkConfig: fewSubnets });
     [one, two] = lab.nodes as [LabNode, LabNode];
     await Promise.all(lab.nodes.map((node) => node.startAgent(flags)));
     [a, b] = (await Promise.all(lab.nodes.map((node) => node.addPod('a')))) as [Pod, Pod];

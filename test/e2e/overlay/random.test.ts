@@ -5,6 +5,7 @@ import type { LabNode } from '../../lab/node.ts';
 import { servicePort } from '../../lab/place.ts';
 import type { Pod } from '../../lab/pod.ts';
 import { seeded } from '../../lab/random.ts';
+import { fewSubnets } from '../../lab/two-nodes.ts';
 import { assertConverges, flannelLease } from './state.ts';
 
 /** No timer helps: the kernel's events alone must do. */
@@ -134,13 +135,7 @@ describe('random changes of leases and kernel', () => {
   };
 
   before(async () => {
-    const networkConfig = {
-      Network: '10.244.0.0/16',
-      SubnetMin: '10.244.1.0',
-      SubnetMax: '10.244.9.0',
-      Backend: { Type: 'vxlan' },
-    };
-    lab = await Lab.start({ nodes: 2, underlay: 'ipv4', networkConfig });
+    lab = await Lab.start({ nodes: 2, underlay: 'ipv4', networkConfig: fewSubnets });
     one = lab.nodes[0]!;
     await Promise.all(thirds.slice(0, 100).map((of) => put(of, of)));
     await Promise.all(lab.nodes.map((node) => node.startAgent(flags)));

@@ -1,25 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import pino from 'pino';
-import type { NftTable } from '../../../../src/kernel/nft-table.ts';
 import { ipv4 } from '../../../../src/model/address.ts';
 import { mostShapes } from '../../../../src/services/nftables/plan/names.ts';
 import { NftRules } from '../../../../src/services/nftables/rules.ts';
+import { emptyTable } from '../../../lab/empty-table.ts';
 import { nftOptionsFor, serviceObject, sliceObject, stateOf } from '../../../lab/service-fixtures.ts';
-
-/** A table that is empty and takes everything: what is asked for is looked at. */
-const table: NftTable = {
-  family: ipv4,
-  name: 'x',
-  apply: async () => {},
-  write: async () => 1,
-  stands: async () => true,
-  sets: async () => new Set(),
-  elements: async () => {},
-  chains: async () => [],
-  listen: () => () => {},
-  close: () => {},
-};
 
 /** @param affinitySeconds for each number that nobody else has there is a chain of its own */
 function state(name: string, index: number, affinitySeconds?: number): ReturnType<typeof stateOf> {
@@ -37,7 +23,12 @@ function state(name: string, index: number, affinitySeconds?: number): ReturnTyp
 
 test('a Service for which there is no number left goes without rules; the others have theirs, and it is tried again', async () => {
   const render = nftOptionsFor(ipv4);
-  const rules = new NftRules({ table, render, node: { name: 'n' }, log: pino({ level: 'silent' }) });
+  const rules = new NftRules({
+    table: emptyTable(),
+    render,
+    node: { name: 'n' },
+    log: pino({ level: 'silent' }),
+  });
   const plain = state('plain', 0);
   const many = Array.from({ length: mostShapes - 1 }, (_, index) => state(`s${index}`, index + 1, index + 1));
   const beyond = state('beyond', 5000, 50_000);

@@ -9,24 +9,8 @@ import { TwillError } from '../../../../src/model/error.ts';
 import type { ElementChange } from '../../../../src/model/set-element.ts';
 import { packAddress, packPort, packProtocol } from '../../../../src/services/nftables/plan/pack.ts';
 import { NftRules } from '../../../../src/services/nftables/rules.ts';
+import { emptyTable } from '../../../lab/empty-table.ts';
 import { nftOptionsFor, serviceObject, sliceObject, stateOf } from '../../../lab/service-fixtures.ts';
-
-/** A table that is empty and takes everything. */
-function emptyTable(change: Partial<NftTable> = {}): NftTable {
-  return {
-    family: ipv4,
-    name: 'x',
-    apply: async () => {},
-    write: async () => 1,
-    stands: async () => true,
-    sets: async () => new Set(),
-    elements: async () => {},
-    chains: async () => [],
-    listen: () => () => {},
-    close: () => {},
-    ...change,
-  };
-}
 
 function makeRules(table: NftTable): NftRules {
   const log = pino({ level: 'silent' });

@@ -1,0 +1,19 @@
+import type { NftTable } from '../../src/kernel/nft-table.ts';
+import { ipv4 } from '../../src/model/address.ts';
+
+/** A table that is empty and takes everything. */
+export function emptyTable(change: Partial<NftTable> = {}): NftTable {
+  return {
+    family: ipv4,
+    name: 'x',
+    apply: async () => {},
+    write: async () => 1,
+    stands: async () => true,
+    sets: async () => new Set(),
+    elements: async () => {},
+    chains: async () => [],
+    listen: () => () => {},
+    close: () => {},
+    ...change,
+  };
+}

@@ -1,30 +1,20 @@
 import { type IptablesVariant, openIptables } from '../kernel/iptables.ts';
 import { run } from '../kernel/process.ts';
 import { listSysctls, readSysctl } from '../kernel/sysctl.ts';
+import { mayHaveTable } from '../kernel/used-iptables.ts';
 import { leaseFamily } from '../leases/plan/lease.ts';
 import { type Family, ipv4, prefixHost } from '../model/address.ts';
 import { isTwillError } from '../model/error.ts';
 import { vxlanName } from '../overlay/plan/device.ts';
-import { readFileIfPresent } from '../process/files.ts';
 import type { Problem } from './plan/problem.ts';
 import type { AgentState } from './plan/state.ts';
 import { type FilterTable, type ProbePacket, parseFilterTable, wallFor } from './plan/walls.ts';
 
 const variants = ['nft', 'legacy'] as const;
 
-/**
- * Whether there can be rules of the variant in the table. Asking iptables-legacy for a table makes one, so the kernel is
- * asked which there are.
- */
-function mayHave(family: Family, variant: IptablesVariant, table: string): boolean {
-  if (variant === 'nft') return true;
-  const names = readFileIfPresent(`/proc/net/${family === ipv4 ? 'ip' : 'ip6'}_tables_names`);
-  return names?.split('\n').includes(table) === true;
-}
-
 /** What iptables-save says of a table; undefined where the program or the table is not there. */
 async function saved(family: Family, variant: IptablesVariant, table: string): Promise<string | undefined> {
-  if (!mayHave(family, variant, table)) return undefined;
+  if (!mayHaveTable(family, variant, table)) return undefined;
   try {
     const { status, stdout } = await run(`${family.iptables}-${variant}-save`, ['-t', table]);
     return status === 0 ? stdout : undefined;
@@ -135,7 +125,7 @@ async function hasChain(family: Family, variant: IptablesVariant, chain: string)
 export async function variantProblems(families: readonly Family[]): Promise<Problem[]> {
   const found: Problem[] = [];
   for (const family of families) {
-    if (!mayHave(family, 'legacy', 'nat')) continue;
+    if (!mayHaveTable(family, 'legacy', 'nat')) continue;
     const both = await Promise.all(
       chainsOfBoth.map(async (chain) => {
         const there = await Promise.all(variants.map((variant) => hasChain(family, variant, chain)));

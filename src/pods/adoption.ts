@@ -10,7 +10,7 @@ import { addressesOf } from './ipam.ts';
 import { askWhoAnswers } from './kernel/answers.ts';
 import { ForeignRules } from './kernel/portmap.ts';
 import { readResidents } from './kernel/residents.ts';
-import { planAdoption, strangersAddresses } from './plan/adoption.ts';
+import { isNameless, planAdoption, strangersAddresses } from './plan/adoption.ts';
 import type { PodRecord } from './plan/pod.ts';
 import type { FoundMapping } from './plan/portmap.ts';
 import type { Resident } from './plan/resident.ts';
@@ -142,11 +142,17 @@ export class Adoption {
     this.others = new Set([...strangersAddresses({ residents, bridge }), ...suspected]);
   }
 
-  /** Takes away what the old chain left of a pod that is deleted. @throws TwillError */
-  async release(record: PodRecord): Promise<void> {
-    this.options.hostLocal.release(record);
-    const { containerId } = record;
-    await this.rules.remove((chain) => chain.containerId === containerId);
+  /**
+   * Takes away what the old chain left of a pod that is deleted.
+   * @param known false where no record is of it: rules, which take a while to read, are looked for where files tell of it
+   * @throws TwillError
+   */
+  async release(
+    { containerId, ifname }: Pick<PodRecord, 'containerId' | 'ifname'>,
+    known: boolean,
+  ): Promise<void> {
+    const had = this.options.hostLocal.release({ containerId, ifname });
+    if (known || had) await this.rules.remove((chain) => chain.containerId === containerId);
   }
 
   /**
@@ -167,9 +173,7 @@ export class Adoption {
       const standing = records();
       if (!this.whole || !read.has(name) || standing.some((record) => record.containerId === containerId))
         return false;
-      const used = new Set(
-        standing.filter((record) => record.containerId.startsWith('unknown-')).flatMap(addressesOf),
-      );
+      const used = new Set(standing.filter(isNameless).flatMap(addressesOf));
       return addresses.length > 0 && addresses.every((address) => isOurs(address) && !used.has(address));
     });
     for (const { name, containerId } of removed)

@@ -21,11 +21,14 @@ function isAddress(text: string): boolean {
   }
 }
 
-function unlinkIfPresent(path: string): void {
+/** @returns false when there was none */
+function unlinkIfPresent(path: string): boolean {
   try {
     unlinkSync(path);
+    return true;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    return false;
   }
 }
 
@@ -62,12 +65,16 @@ export class HostLocal {
     return { network, address, containerId, ifname: ifname === '' ? undefined : ifname };
   }
 
-  /** Takes away what the chain kept of a pod: its addresses' files as far as they are its, and flannel's. */
-  release({ containerId, ifname }: Pick<PodRecord, 'containerId' | 'ifname'>): void {
-    for (const entry of this.reservations())
-      if (entry.containerId === containerId && (entry.ifname ?? ifname) === ifname)
-        unlinkIfPresent(join(this.networks, entry.network, entry.address));
-    if (/^[\w.-]+$/.test(containerId) && !/^\.+$/.test(containerId))
-      unlinkIfPresent(join(this.flannel, containerId));
+  /**
+   * Takes away what the chain kept of a pod: its addresses' files as far as they are its, and flannel's.
+   * @returns whether there was anything
+   */
+  release({ containerId, ifname }: Pick<PodRecord, 'containerId' | 'ifname'>): boolean {
+    const own = this.reservations()
+      .filter((entry) => entry.containerId === containerId && (entry.ifname ?? ifname) === ifname)
+      .map(({ network, address }) => join(this.networks, network, address));
+    const isName = /^[\w.-]+$/.test(containerId) && !/^\.+$/.test(containerId);
+    const files = [...own, ...(isName ? [join(this.flannel, containerId)] : [])];
+    return files.map(unlinkIfPresent).includes(true);
   }
 }

@@ -18,11 +18,12 @@ import { forgetStaleFlows } from './kernel/flows.ts';
 import { type HostPortOptions, HostPorts } from './kernel/hostports.ts';
 import { wirePod } from './kernel/link.ts';
 import { Localnet, type LoopbackGuard } from './kernel/localnet.ts';
-import { openPodNamespace } from './kernel/namespace.ts';
+import { namespaceIdAt, openPodNamespace } from './kernel/namespace.ts';
 import { LinkReaper } from './kernel/reaper.ts';
 import { settleAddresses } from './kernel/settle.ts';
 import { SpoofGuard } from './kernel/spoof.ts';
 import { KeyedLock } from './keyed-lock.ts';
+import { isNameless } from './plan/adoption.ts';
 import { aliasOf } from './plan/alias.ts';
 import { ifbName } from './plan/bandwidth.ts';
 import type { PodKey, PodRecord } from './plan/pod.ts';
@@ -231,16 +232,21 @@ export class PodManager {
   delete(request: CniRequest): Promise<void> {
     const key = keyOf(request);
     return this.locks.run(podKeyText(key), async () => {
-      const record = this.find(key);
-      if (record === undefined) await this.deleteDevices(hostEnd(key).hostVeth);
-      else await this.remove(record);
+      const record = this.findFor(request);
+      if (record !== undefined) return await this.remove(record, request.containerId);
+      await this.deleteDevices(hostEnd(key).hostVeth);
+      // One of another chain that was gone before anybody could look at it.
+      await this.release(key, false);
     });
   }
 
-  /** Takes away everything an attachment has; what fails does not stop the rest. */
-  private async remove(record: PodRecord): Promise<void> {
+  /**
+   * Takes away everything an attachment has; what fails does not stop the rest.
+   * @param containerId of one that was found without
+   */
+  private async remove(record: PodRecord, containerId = record.containerId): Promise<void> {
     await this.deleteDevices(record.hostVeth, record.ifb);
-    if (record.adopted === true) await this.release(record);
+    if (record.adopted === true) await this.release({ ...record, containerId }, true);
     this.store.remove(record);
     if (record.portMappings.length === 0 && record.spoofCheck !== true) return;
     try {
@@ -255,11 +261,11 @@ export class PodManager {
     }
   }
 
-  private async release(record: PodRecord): Promise<void> {
+  private async release(key: Pick<PodKey, 'containerId' | 'ifname'>, known: boolean): Promise<void> {
     try {
-      await this.adoption.release(record);
+      await this.adoption.release(key, known);
     } catch (error) {
-      const { containerId } = record;
+      const { containerId } = key;
       this.options.log.warn(
         { containerId, error: describeError(error) },
         'what its plugins left is not removed',
@@ -269,6 +275,17 @@ export class PodManager {
 
   private find(key: PodKey): PodRecord | undefined {
     return this.store.get(key) ?? this.store.getAdopted(key);
+  }
+
+  /** The record that a call is about: that of a pod of which no container is known, by the namespace. */
+  private findFor(request: CniRequest): PodRecord | undefined {
+    const found = this.find(keyOf(request));
+    if (found !== undefined || request.netns === '') return found;
+    const nameless = this.store.list().filter(isNameless);
+    const id = nameless.length === 0 ? undefined : namespaceIdAt(request.netns);
+    return nameless.find(
+      ({ netnsId, ifname }) => id !== undefined && netnsId === id && ifname === request.ifname,
+    );
   }
 
   /** Removes an attachment for which nobody will call DEL any more. */
@@ -284,7 +301,7 @@ export class PodManager {
    */
   check(request: CniRequest): Promise<void> {
     const { socket } = this.options;
-    return checkAttachment(request, this.find(keyOf(request)), { socket, hostPorts: this.hostPorts });
+    return checkAttachment(request, this.findFor(request), { socket, hostPorts: this.hostPorts });
   }
 
   /** GC. @throws TwillError `invalid` when the list of valid attachments is missing, `kernel` naming what is left */

@@ -21,6 +21,8 @@ export interface ChainOptions {
   readonly portmap?: object;
   /** The bandwidth plugin's, which comes last where they are given. */
   readonly bandwidth?: object;
+  /** A folder of programs that the plugins take before others. */
+  readonly programs?: string;
 }
 
 /** One pod that the chain made. */
@@ -75,8 +77,9 @@ export class FlannelChain {
   }
 
   private async call(command: string, pod: Omit<ChainPod, 'result'>, config: object): Promise<RunResult> {
+    const { programs } = this.options;
     const env = {
-      PATH: process.env.PATH,
+      PATH: programs === undefined ? process.env.PATH : `${programs}:${process.env.PATH}`,
       CNI_COMMAND: command,
       CNI_CONTAINERID: pod.containerId,
       CNI_NETNS: pod.netns,

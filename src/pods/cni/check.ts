@@ -33,7 +33,10 @@ export async function checkAttachment(
     throw new TwillError('not-found', `container ${containerId} has no ${ifname} in network ${config.name}`);
   const { ips, routes } = previousResult(config.prevResult);
   const [addresses, destinations] = [listed(ips, 'address'), listed(routes, 'dst')];
-  const own = record.addresses.map(({ address }) => address);
+  const all = record.addresses.map(({ address }) => address);
+  const known = all.filter((address) => addresses.has(address));
+  // One that was found standing may have put more on its interface than ADD gave.
+  const own = record.adopted === true && known.length > 0 ? known : all;
   const lost = own.find((address) => !addresses.has(address));
   if (lost !== undefined)
     throw new TwillError('kernel', `prevResult does not have ${lost}, which ADD gave ${containerId}`);

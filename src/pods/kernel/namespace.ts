@@ -23,13 +23,19 @@ export function openPodNamespace(path: string): Netns {
   throw new TwillError('invalid', `CNI_NETNS: '${path}' is the node's own network namespace`);
 }
 
+/** The {@link Netns.id} of what a path leads to; undefined when that is no namespace. */
+export function namespaceIdAt(path: string): string | undefined {
+  const given = statSync(path, { throwIfNoEntry: false });
+  if (given === undefined || given.dev !== statSync('/proc/self/ns/net').dev) return undefined;
+  return `${given.dev}:${given.ino}`;
+}
+
 /**
  * False when the path is gone, is what is left of an unmounted namespace (a plain file), or leads to another namespace
  * by now (a process number that was used again).
  * @param id the namespace's, where it is known
  */
 export function namespaceExists(path: string, id: string | undefined): boolean {
-  const given = statSync(path, { throwIfNoEntry: false });
-  if (given === undefined || given.dev !== statSync('/proc/self/ns/net').dev) return false;
-  return id === undefined || id === `${given.dev}:${given.ino}`;
+  const found = namespaceIdAt(path);
+  return found !== undefined && (id === undefined || id === found);
 }

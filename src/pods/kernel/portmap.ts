@@ -1,6 +1,7 @@
-import { detectVariant, type Iptables, openIptables } from '../../kernel/iptables.ts';
+import { everyIptables, type Iptables } from '../../kernel/iptables.ts';
 import { kernelFamilies } from '../../kernel/ipv6.ts';
 import { listNftTable } from '../../kernel/nft.ts';
+import { mayHaveTable } from '../../kernel/used-iptables.ts';
 import type { Family } from '../../model/address.ts';
 import { isTwillError } from '../../model/error.ts';
 import { foundNftMappings, hostPortTable } from '../plan/nft-hostports.ts';
@@ -12,14 +13,29 @@ import {
   removeChainsDocument,
 } from '../plan/portmap.ts';
 
-/** The iptables that the node uses; without any there are no rules of iptables. */
-async function used(family: Family): Promise<Iptables[]> {
+/** Table nat of one iptables; undefined where there is none. @throws TwillError `conflict` when it cannot be read */
+async function natTable(iptables: Iptables): Promise<string | undefined> {
+  const { family, variant } = iptables;
+  if (!mayHaveTable(family, variant, 'nat')) return undefined;
   try {
-    return [openIptables(family, (await detectVariant(family)).variant)];
+    return await iptables.save('nat');
   } catch (error) {
-    if (!isTwillError(error, 'missing-program')) throw error;
-    return [];
+    if (!isTwillError(error, 'missing-program', 'kernel')) throw error;
+    return undefined;
   }
+}
+
+interface NatTable {
+  readonly iptables: Iptables;
+  readonly saved: string;
+}
+
+/** In both variants: the plugins of a chain take the host's iptables, and whoever makes the other rules perhaps another. */
+async function natTables(): Promise<NatTable[]> {
+  const read = everyIptables().map(async (iptables) => ({ iptables, saved: await natTable(iptables) }));
+  return (await Promise.all(read)).flatMap(({ iptables, saved }) =>
+    saved === undefined ? [] : [{ iptables, saved }],
+  );
 }
 
 async function nftTable(family: Family): Promise<string> {
@@ -31,28 +47,18 @@ async function nftTable(family: Family): Promise<string> {
 
 /** Rules that flannel's chain of plugins made for single containers: host ports, and masquerading by the bridge plugin. */
 export class ForeignRules {
-  private opened: Promise<Iptables[]> | undefined;
-
-  private open(): Promise<Iptables[]> {
-    this.opened ??= Promise.all(kernelFamilies().map(used)).then((all) => all.flat());
-    this.opened.catch(() => {
-      this.opened = undefined;
-    });
-    return this.opened;
-  }
-
   /** The host ports that lead to pods. @throws TwillError `conflict` when the rules cannot be read */
   async mappings(): Promise<FoundMapping[]> {
-    const tables = await Promise.all((await this.open()).map((iptables) => iptables.save('nat')));
+    const tables = await natTables();
     // Ours of an earlier run may be there.
     const ours = await Promise.all(kernelFamilies().map(nftTable));
-    return [...ours.flatMap(foundNftMappings), ...tables.flatMap(foundMappings)];
+    return [...ours.flatMap(foundNftMappings), ...tables.flatMap(({ saved }) => foundMappings(saved))];
   }
 
   /** Names of the chains that stand. @throws TwillError `conflict` when the rules cannot be read */
   async names(): Promise<Set<string>> {
-    const tables = await Promise.all((await this.open()).map((iptables) => iptables.save('nat')));
-    return new Set(tables.flatMap(foreignChains).map(({ name }) => name));
+    const chains = (await natTables()).flatMap(({ saved }) => foreignChains(saved));
+    return new Set(chains.map(({ name }) => name));
   }
 
   /**
@@ -62,8 +68,8 @@ export class ForeignRules {
    */
   async remove(wanted: (chain: ForeignChain) => boolean): Promise<ForeignChain[]> {
     const removed: ForeignChain[] = [];
-    for (const iptables of await this.open()) {
-      const chains = foreignChains(await iptables.save('nat')).filter(wanted);
+    for (const { iptables, saved } of await natTables()) {
+      const chains = foreignChains(saved).filter(wanted);
       const document = removeChainsDocument(chains);
       if (document !== undefined) await iptables.restore(document);
       removed.push(...chains);

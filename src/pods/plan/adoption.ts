@@ -30,6 +30,13 @@ function ownAlias({ alias, hostVeth }: Resident, { hostVethOf }: Findings): Retu
   return read !== undefined && hostVethOf(read.key) === hostVeth ? read : undefined;
 }
 
+/** Of which container a pod is, nothing says: its namespace alone tells which calls are about it. */
+const nameless = 'unknown-';
+
+export function isNameless({ containerId, adopted }: Pick<PodRecord, 'containerId' | 'adopted'>): boolean {
+  return adopted === true && containerId.startsWith(nameless);
+}
+
 function keyOf(resident: Resident, inside: Inside, findings: Findings): PodKey {
   const own = ownAlias(resident, findings)?.key;
   if (own !== undefined) return own;
@@ -38,8 +45,8 @@ function keyOf(resident: Resident, inside: Inside, findings: Findings): PodKey {
     ({ address, containerId }) => held.has(address) && containerId !== '',
   );
   const { ifname } = inside;
-  // Nobody can ask for its deletion; it is forgotten when it is gone.
-  if (reservation === undefined) return { network: '', containerId: `unknown-${resident.hostVeth}`, ifname };
+  if (reservation === undefined)
+    return { network: '', containerId: `${nameless}${resident.hostVeth}`, ifname };
   const { network, containerId } = reservation;
   return { network, containerId, ifname: reservation.ifname ?? ifname };
 }
@@ -82,9 +89,17 @@ function optionsOf(inside: Inside, found: readonly FoundMapping[]): Pick<Adopted
   return Object.keys(hostPortOptions).length === 0 ? {} : { hostPortOptions };
 }
 
-/** The bridge is the gateway; its address is the first of the subnet. */
-function addressOf(text: string): PodAddress {
-  return { address: text, gateway: prefixHost(parseCidr(text).prefix, 1).text };
+/**
+ * The bridge is the gateway; its address is the first of the subnet. An address without a subnet (/32), which a pod has
+ * put on its interface itself, goes with the others of its family.
+ * @param all the pod's addresses
+ */
+function addressOf(text: string, all: readonly string[]): PodAddress {
+  const { family, address } = parseCidr(text).prefix;
+  const subnet = [text, ...all]
+    .map((one) => parseCidr(one).prefix)
+    .find((prefix) => prefix.family === family && prefix.length < family.bits);
+  return { address: text, gateway: subnet === undefined ? address.text : prefixHost(subnet, 1).text };
 }
 
 /** The records for pods that stand on our bridge, or are ours by their alias, and that no record is of. */
@@ -101,7 +116,7 @@ export function planAdoption(findings: Findings): Adopted[] {
         ...key,
         netns,
         netnsId,
-        addresses: addresses.map(addressOf),
+        addresses: addresses.map((text) => addressOf(text, addresses)),
         routes,
         mac,
         mtu,

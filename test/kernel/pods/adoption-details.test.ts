@@ -1,7 +1,8 @@
 // What is found out about a pod that was adopted, and about one that nobody can look into.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { type CniNode, fetchFrom, serveName, withCniNode, withOutsideClient } from '../../lab/cni-node.ts';
@@ -165,4 +166,84 @@ test('the address of a pod that nobody can look into is not given out: whoever a
     assert.equal(free.result.ips[0].address, '10.244.7.9/24');
     keeper.kill();
   });
+});
+
+test('DEL of a pod of the old chain that was gone before the agent came takes what its plugins left', async () => {
+  await withOldNode(async ({ node, add, natTable, reservations }) => {
+    const [gone, alive] = [await add('gone', hostPort(8080)), await add('alive', hostPort(8081))];
+    const flannel = join(node.directory, 'cni-data/flannel');
+    mkdirSync(flannel);
+    for (const name of ['gone', 'alive']) writeFileSync(join(flannel, name), '{}');
+    // As after a crash of the node's runtime: its namespace and its device are gone, and nobody called DEL.
+    await gone.namespace.remove();
+    await node.namespace.ip(`link del ${gone.result.interfaces[1].name}`).catch(() => '');
+    await node.startServer();
+    assert.deepEqual(
+      (await node.records()).map(({ containerId }) => containerId),
+      ['alive'],
+    );
+    for (let twice = 0; twice < 2; twice++)
+      assert.equal((await node.call('DEL', { containerId: 'gone', netns: gone.netns })).status, 0);
+    assert.deepEqual(reservations(), [addressOf(alive.result)]);
+    assert.deepEqual(readdirSync(flannel), ['alive']);
+    assert.doesNotMatch(await natTable(), /id: \\"gone\\"|8080/);
+    assert.match(await natTable(), /id: \\"alive\\"/);
+    await serveName(alive.namespace, 'alive', 80);
+    assert.equal(await fetchFrom(node.namespace, '10.244.7.1', 8081), 'alive');
+  });
+});
+
+test('a pod of which nobody knows the container is checked and deleted by its namespace, with its rules', async () => {
+  await withOldNode(async ({ node, add, natTable }) => {
+    const [old, other] = [await add('old', hostPort(8080)), await add('other')];
+    await old.namespace.ip('addr add 10.244.7.77/32 dev eth0'); // an address that the pod has made itself
+    rmSync(join(node.directory, 'cni-data/networks'), { recursive: true });
+    await node.startServer();
+    const { containerId, netns, result } = old;
+    assert.deepEqual(
+      (await node.records()).flatMap(({ addresses }) => addresses.map(({ gateway }) => gateway)),
+      ['10.244.7.1', '10.244.7.1', '10.244.7.1'],
+    );
+    const asked = await node.container({ runtimeConfig: { ips: ['10.244.7.77'] } });
+    assert.match((await asked.call('ADD')).json.msg, /10\.244\.7\.77 is in use/);
+    const config = { prevResult: result };
+    assert.equal((await node.call('CHECK', { containerId, netns, config })).status, 0);
+    assert.equal((await node.call('DEL', { containerId, netns, ifname: 'net1' })).status, 0);
+    assert.equal((await node.call('DEL', { containerId, netns: '' })).status, 0);
+    assert.equal((await node.records()).length, 2, 'neither was about it');
+    assert.equal((await node.call('DEL', { containerId, netns })).status, 0);
+    assert.deepEqual(
+      (await node.records()).map(({ addresses }) => addresses[0]?.address),
+      [other.result.ips[0].address],
+    );
+    assert.equal((await node.hostVeths()).length, 1);
+    assert.doesNotMatch(await natTable(), /id: \\"old\\"|8080/);
+  });
+});
+
+test('rules that the plugins made with the other iptables than the node’s are known, and go with their pod', async () => {
+  const programs = mkdtempSync(join(tmpdir(), 'twill-programs-'));
+  try {
+    for (const program of ['iptables', 'ip6tables'])
+      symlinkSync(`/usr/sbin/${program}-legacy`, join(programs, program));
+    await withOldNode(
+      async ({ node, add, natTable }) => {
+        await node.namespace.exec('iptables-nft', ['-t', 'mangle', '-N', 'KUBE-IPTABLES-HINT']);
+        const [old, other] = [await add('old', hostPort(8080)), await add('other', hostPort(8081))];
+        const legacy = (): Promise<string> => node.namespace.exec('iptables-legacy-save', ['-t', 'nat']);
+        assert.match(await legacy(), /id: \\"old\\"/);
+        await node.startServer();
+        const records = await node.records();
+        assert.deepEqual(records.map(({ portMappings }) => portMappings[0]?.hostPort).sort(), [8080, 8081]);
+        assert.equal((await node.call('DEL', { containerId: 'old', netns: old.netns })).status, 0);
+        assert.doesNotMatch(await legacy(), /id: \\"old\\"|8080/);
+        assert.doesNotMatch(await natTable(), /8080/);
+        await serveName(other.namespace, 'other', 80);
+        assert.equal(await fetchFrom(node.namespace, '10.244.7.1', 8081), 'other');
+      },
+      { programs },
+    );
+  } finally {
+    rmSync(programs, { recursive: true });
+  }
 });

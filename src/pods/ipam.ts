@@ -138,7 +138,9 @@ export class Ipam {
   /** @throws TwillError `exhausted` when a subnet has no address left */
   assertFree(network: PodNetwork): void {
     const used = this.used();
-    const full = network.families.find((family) => chooseAddress(family, used, undefined) === undefined);
+    const full = network.families.find(
+      (family) => this.choose(family, used, undefined, undefined) === undefined,
+    );
     if (full === undefined) return;
     throw new TwillError(
       'exhausted',

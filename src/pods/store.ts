@@ -1,6 +1,7 @@
 import {
   closeSync,
   constants,
+  existsSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -11,12 +12,14 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { tryParseAddress } from '../model/address.ts';
 import { describeError, TwillError } from '../model/error.ts';
 import { removeUnfinished, replaceFile } from '../process/durable.ts';
 import { fileError, readFileIfPresent } from '../process/files.ts';
 import type { Log } from '../process/log.ts';
 import { readRegularFile } from '../process/regular-file.ts';
 import type { PodKey, PodRecord } from './plan/pod.ts';
+import { readRecord } from './plan/read-record.ts';
 
 const { O_CREAT, O_NOFOLLOW, O_WRONLY } = constants;
 /** Ends the name of a record whose ADD is under way. */
@@ -79,6 +82,7 @@ function isPassing(error: unknown): boolean {
  */
 export class PodStore {
   private readonly directory: string;
+  private readonly bootFile: string;
   private readonly lastFile: string;
   private readonly records = new Map<string, PodRecord>();
   private last: LastAddresses;
@@ -89,12 +93,12 @@ export class PodStore {
     this.log = log;
     this.directory = join(stateDir, 'pods');
     this.lastFile = join(this.directory, 'last-addresses');
-    const bootFile = join(this.directory, 'boot-id');
+    this.bootFile = join(this.directory, 'boot-id');
     const bootId = currentBootId();
-    if (bootOf(bootFile) !== bootId) {
+    if (bootOf(this.bootFile) !== bootId) {
       rmSync(this.directory, { recursive: true, force: true });
       mkdirSync(this.directory, { recursive: true, mode: 0o700 });
-      write(bootFile, bootId);
+      write(this.bootFile, bootId);
     }
     this.last = this.readLast();
     this.load(log);
@@ -110,12 +114,16 @@ export class PodStore {
 
   /** Writes down what is about to be made, before any of it is: whoever dies then leaves word of what to remove. */
   begin(record: PodRecord): void {
-    write(this.fileOf(record, BEGUN), recordText(record));
+    this.write(this.fileOf(record, BEGUN), recordText(record));
   }
 
-  /** What was begun stands now. Needs no room on the disk. */
+  /** What was begun stands now. Needs no room on the disk, but where somebody has taken away what {@link begin} wrote. */
   commit(record: PodRecord): void {
-    renameSync(this.fileOf(record, BEGUN), this.fileOf(record));
+    try {
+      renameSync(this.fileOf(record, BEGUN), this.fileOf(record));
+    } catch {
+      this.write(this.fileOf(record), recordText(record));
+    }
     this.records.set(podKeyText(record), record);
   }
 
@@ -123,7 +131,7 @@ export class PodStore {
   adopt(record: PodRecord): void {
     this.records.set(podKeyText(record), record);
     try {
-      write(this.fileOf(record), recordText(record));
+      this.write(this.fileOf(record), recordText(record));
     } catch (error) {
       this.log.warn({ error: describeError(error) }, 'an adopted pod is not written down');
     }
@@ -150,10 +158,19 @@ export class PodStore {
     this.unlink(join(this.directory, `${hostVeth}${BEGUN}`));
   }
 
+  /**
+   * Forgets one of which nothing is left. A file that cannot be removed keeps no pod from being deleted: what a later start
+   * reads of it is gone by then, and forgotten again.
+   */
   remove(record: PodRecord): void {
-    this.unlink(this.fileOf(record));
-    this.unlink(this.fileOf(record, BEGUN));
     this.records.delete(podKeyText(record));
+    for (const file of [this.fileOf(record), this.fileOf(record, BEGUN)]) {
+      try {
+        this.unlink(file);
+      } catch (error) {
+        this.log.warn({ file, error: describeError(error) }, 'the record of a deleted pod is not removed');
+      }
+    }
   }
 
   private unlink(path: string): void {
@@ -197,10 +214,23 @@ export class PodStore {
 
   private readLast(): LastAddresses {
     try {
-      return JSON.parse(readFileIfPresent(this.lastFile) ?? '{}') as LastAddresses;
+      const read: unknown = JSON.parse(readFileIfPresent(this.lastFile) ?? '{}');
+      const known = Object.entries(read ?? {}).filter(([, text]) => tryParseAddress(text) !== undefined);
+      return Object.fromEntries(known) as LastAddresses;
     } catch {
       return {};
     }
+  }
+
+  /** Somebody may have taken the directory away: it is made again then, with all that is known. */
+  private write(path: string, text: string): void {
+    if (!existsSync(this.directory)) {
+      this.log.warn({ directory: this.directory }, 'the folder of the pod records is gone: made again');
+      mkdirSync(this.directory, { recursive: true, mode: 0o700 });
+      write(this.bootFile, currentBootId());
+      for (const record of this.list()) write(this.fileOf(record), recordText(record));
+    }
+    write(path, text);
   }
 
   private load(log: Log): void {
@@ -209,15 +239,15 @@ export class PodStore {
       const path = join(this.directory, name);
       if (!name.endsWith('.json')) continue;
       try {
-        const { version, ...found } = JSON.parse(readRegularFile(path)) as PodRecord & {
-          version?: number;
-        };
+        const { version, ...record } = readRecord(readRegularFile(path));
+        // Under another name it would never be removed.
+        if (name !== `${record.hostVeth}.json`)
+          throw new TwillError('invalid', `it is of ${record.hostVeth}, as its name is not`);
         if (version !== undefined && version > RECORD_VERSION)
           log.info(
             { file: path, version },
             'a later version of Twill made this pod: what is known of it is used',
           );
-        const record = { ...found, order: found.order ?? 0 }; // early versions have none
         this.order = Math.max(this.order, record.order);
         this.records.set(podKeyText(record), record);
       } catch (error) {

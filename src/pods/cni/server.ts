@@ -1,6 +1,3 @@
-import { mkdirSync } from 'node:fs';
-import { createServer } from 'node:net';
-import { dirname } from 'node:path';
 import { RtSocket } from '../../kernel/netlink/socket.ts';
 import { describeError, type ErrorCode, isTwillError, TwillError } from '../../model/error.ts';
 import type { PodNetworkState } from '../../model/pod-network.ts';
@@ -8,7 +5,7 @@ import { monotonicMs } from '../../process/clock.ts';
 import { coalesce } from '../../process/coalesce.ts';
 import { guarded } from '../../process/guarded.ts';
 import type { Log } from '../../process/log.ts';
-import { isServed, listenOn } from '../../process/unix-server.ts';
+import { isServed } from '../../process/unix-server.ts';
 import type { HostPortOptions } from '../kernel/hostports.ts';
 import type { LoopbackGuard } from '../kernel/localnet.ts';
 import { PodWarden } from '../leftovers.ts';
@@ -27,6 +24,7 @@ import { usualSubnetFile } from '../request.ts';
 import { type CniRequest, parseCall } from './call.ts';
 import { configurationProblems, configurationWarner } from './configurations.ts';
 import { type CallHandler, serveConnection } from './connection.ts';
+import { CniListener } from './listener.ts';
 import { DeletionQueue } from './queue.ts';
 import { settleDeletion } from './queued.ts';
 
@@ -76,8 +74,6 @@ export interface CniServer {
   close(): Promise<void>;
 }
 
-/** Calls at a time: each holds a descriptor, which the rest of the process needs. A runtime has some dozen. */
-const MAX_CONNECTIONS = 500;
 /** Different warnings about configurations that are said: whoever writes a new one for each pod is not followed. */
 const MAX_WARNINGS = 1000;
 const QUEUE_INTERVAL_MS = 5000;
@@ -207,7 +203,6 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
   const { socketPath, stateDir, bridge, log, podNetwork, confDir } = options;
   const { cniDataDir = '/var/lib/cni', subnetFile = usualSubnetFile, graceMs = GRACE_MS } = options;
   const { loopbackGuard = async () => {}, trafficReady = async () => {} } = options;
-  mkdirSync(dirname(socketPath), { recursive: true, mode: 0o755 });
   if (await isServed(socketPath))
     throw new TwillError('conflict', `another Twill agent listens on ${socketPath}: stop it first`);
   const netlink = new RtSocket();
@@ -238,9 +233,8 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
   await drain();
   const warden = new PodWarden(manager, netlink, log, graceMs);
   const running = new Set<Promise<void>>();
-  const server = createServer((socket) => serveConnection(socket, handler, running));
-  server.maxConnections = MAX_CONNECTIONS;
-  await listenOn(server, socketPath);
+  const listener = new CniListener(socketPath, (socket) => serveConnection(socket, handler, running), log);
+  await listener.listen();
   const warn = configurationWarner(confDir, log);
   warn();
   // An executable that found nobody listening may write its deletion a moment after we began to.
@@ -251,6 +245,10 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
   );
   const timers = [
     setInterval(guarded(log, 'carrying out queued deletions', drain), QUEUE_INTERVAL_MS),
+    setInterval(
+      guarded(log, 'looking at the CNI socket', () => listener.look()),
+      QUEUE_INTERVAL_MS,
+    ),
     setInterval(lookAfter, graceMs / 4),
     setInterval(guarded(log, 'looking at the CNI configurations', warn), CONFIGURATIONS_INTERVAL_MS),
     // What it looks at stood through our absence, and it starts a dozen processes: routes to other nodes come first.
@@ -279,7 +277,7 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
     },
     async close() {
       timers.forEach(clearInterval);
-      server.close();
+      listener.close();
       await Promise.all(running);
       manager.close();
       netlink.close();

@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFil
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { type CniNode, withCniNode } from '../../lab/cni-node.ts';
+import { waitFor } from '../../lab/wait.ts';
 
 /** Gives the node's next servers a state directory on a disk of 128 KiB. @returns the disk, as seen from here */
 async function useSmallDisk(node: CniNode): Promise<string> {
@@ -47,6 +48,38 @@ test('a full state directory: the agent starts, pods stay and go, a new one is r
     assert.equal((await b.call('DEL')).status, 0);
     assert.deepEqual(await node.hostVeths(), []);
     assert.equal((await c.call('ADD')).status, 0, 'there is room again');
+  });
+});
+
+test('a state directory that can only be read: pods stay and go, a new one is refused with the reason', async () => {
+  await withCniNode(async (node) => {
+    await node.stopServer();
+    const disk = await useSmallDisk(node);
+    await node.startServer();
+    const [a, b] = [await node.added(), await node.added()];
+    const remount = (how: string): Promise<string> =>
+      node.namespace.exec('nsenter', [
+        ...node.launcher.slice(1),
+        'mount',
+        '-o',
+        `remount,${how}`,
+        node.stateDirectory,
+      ]);
+    await remount('ro');
+    assert.equal((await a.call('DEL')).status, 0);
+    const c = await node.container();
+    const refused = await c.call('ADD');
+    assert.equal(refused.json?.code, 11, refused.stdout);
+    assert.match(refused.json.msg, /cannot write '.*state\/pods\/.*read-only/);
+    await node.stopServer('SIGKILL');
+    await node.startServer('400');
+    assert.equal((await b.call('CHECK', { config: { prevResult: b.result } })).status, 0);
+    await a.pod.remove();
+    await waitFor('the deleted pod to be forgotten again', async () => (await node.records()).length === 1);
+    await remount('rw');
+    assert.equal((await c.call('ADD')).status, 0);
+    assert.equal((await b.call('DEL')).status, 0);
+    assert.equal(readdirSync(join(disk, 'pods')).filter((name) => name.endsWith('.json')).length, 2);
   });
 });
 

@@ -184,3 +184,47 @@ test('records whose boot cannot be told are not taken for older ones', async () 
     assert.deepEqual(await podIds(node), ['c1']);
   });
 });
+
+test('a record that was damaged, and is JSON all the same, is made anew from what stands', async () => {
+  await withCniNode(async (node) => {
+    const { call } = await node.added();
+    const before = await node.records();
+    const [{ hostVeth = '' } = {}] = before;
+    for (const text of ['{}', '{"version":1}', '', JSON.stringify({ ...before[0], addresses: [{}] })]) {
+      await node.stopServer('SIGKILL');
+      writeFileSync(join(node.directory, `pods/${hostVeth}.json`), text);
+      writeFileSync(join(node.directory, 'pods/last-addresses'), '{"ipv4":5}');
+      await node.startServer();
+      assert.match(node.log, /unreadable pod record/);
+      const [record] = await node.records();
+      assert.deepEqual(record?.addresses, before[0]?.addresses, text);
+      assert.equal(record?.containerId, 'container-1');
+      const added = await node.added();
+      assert.notEqual(added.result.ips[0].address, '10.244.7.2/24', 'an ADD works, with another address');
+      assert.equal((await added.call('DEL')).status, 0);
+    }
+    assert.equal((await call('DEL')).status, 0);
+    assert.deepEqual(await node.records(), []);
+  });
+});
+
+test('what somebody removes under a running agent is back: records, and the socket', async () => {
+  await withCniNode(async (node) => {
+    const first = await node.added();
+    rmSync(join(node.directory, 'pods'), { recursive: true });
+    const second = await node.added();
+    rmSync(node.socketPath);
+    const absent = await second.call('CHECK', { config: { prevResult: second.result } });
+    assert.equal(absent.json.code, 11, absent.stdout);
+    await waitFor('the socket to be back', async () => {
+      const { status } = await second.call('CHECK', { config: { prevResult: second.result } });
+      return status === 0;
+    });
+    await node.stopServer('SIGKILL');
+    await node.startServer();
+    assert.deepEqual((await podIds(node)).length, 2);
+    assert.doesNotMatch(node.log, /pod adopted/, 'the records were whole');
+    for (const { call } of [first, second]) assert.equal((await call('DEL')).status, 0);
+    assert.doesNotMatch(await devices(node), /veth/);
+  });
+});

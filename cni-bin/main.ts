@@ -51,6 +51,17 @@ async function withoutAgent(
   }
 }
 
+/** Seconds: a day. The kernel takes no number without end. */
+const LONGEST_WAIT = 86_400;
+
+/** What is wrong with the fields that the executable itself reads. Empty, and zero, are the defaults. */
+function ownFieldsProblem(socket: unknown, seconds: unknown): string | undefined {
+  if (typeof socket !== 'string') return `socket is ${JSON.stringify(socket)}: it must be a path`;
+  if (typeof seconds !== 'number' || seconds < 0)
+    return `timeoutSeconds is ${JSON.stringify(seconds)}: it must be a number of seconds`;
+  return undefined;
+}
+
 async function main(): Promise<CniAnswer> {
   const environment = readEnvironment();
   if (environment.CNI_COMMAND === undefined) {
@@ -80,10 +91,16 @@ async function main(): Promise<CniAnswer> {
   // What ADD took must go with DEL, also with ADD's result beside it; DEL needs no more of it than this.
   if (isDeletion && input.length > maxInput)
     input = JSON.stringify({ cniVersion: version, name: goField(config, 'name') });
-  const socket = goField(config, 'socket');
-  const socketPath = typeof socket === 'string' ? socket : defaultSocket;
-  const seconds = goField(config, 'timeoutSeconds');
-  const deadlineMs = typeof seconds === 'number' && seconds > 0 ? seconds * 1000 : callDeadlineMs;
+  const [socket, seconds] = [goField(config, 'socket') ?? '', goField(config, 'timeoutSeconds') ?? 0];
+  const problem = isDeletion ? undefined : ownFieldsProblem(socket, seconds);
+  if (problem !== undefined)
+    return failureAnswer(
+      { code: cniErrors.invalidConfig, msg: `network configuration: ${problem}` },
+      version,
+    );
+  const socketPath = typeof socket === 'string' && socket !== '' ? socket : defaultSocket;
+  const deadlineMs =
+    typeof seconds === 'number' && seconds > 0 ? Math.min(seconds, LONGEST_WAIT) * 1000 : callDeadlineMs;
   const call: CniCall = { protocol: protocolVersion, environment, input };
   try {
     return JSON.parse(askSocket(socketPath, `${JSON.stringify(call)}\n`, deadlineMs)) as CniAnswer;

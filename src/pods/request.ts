@@ -1,3 +1,5 @@
+import { realpathSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { TwillError } from '../model/error.ts';
 import { readRegularFile } from '../process/regular-file.ts';
 import type { CniRequest } from './cni/call.ts';
@@ -10,13 +12,21 @@ import { type Dns, parseResolvConf } from './plan/dns.ts';
 /** flannel's own subnet file, where the agent is told of no other. */
 export const usualSubnetFile = '/run/flannel/subnet.env';
 
-/** The addresses that a call asks for, by its configuration or in CNI_ARGS. */
+const isIpv6 = (text: string): boolean => text.includes(':');
+
+/**
+ * The addresses that a call asks for, by its configuration or in CNI_ARGS. Those are the older form: they are not looked at
+ * where `args` ask for addresses (CNI conventions, "args"), and add no second one of a family to the capability's.
+ */
 export function requestedAddresses({ args, config }: CniRequest): RequestedAddress[] {
-  const asked = config.ipsInArgs ? '' : (args.IP ?? '');
-  const fromArgs = asked === '' ? [] : asked.split(',');
+  const { runtime, args: inArgs } = config.requestedIps;
+  const named = [...runtime, ...inArgs];
+  const older = inArgs.length > 0 ? [] : (args.IP ?? '').split(',').filter((text) => text !== '');
   return [
-    ...config.requestedIps.map((text) => ({ text, from: 'network configuration: ips' })),
-    ...fromArgs.map((text) => ({ text, from: 'CNI_ARGS: IP' })),
+    ...named.map((text) => ({ text, from: 'network configuration: ips' })),
+    ...older
+      .filter((text) => !named.some((other) => isIpv6(other) === isIpv6(text)))
+      .map((text) => ({ text, from: 'CNI_ARGS: IP' })),
   ];
 }
 
@@ -43,8 +53,18 @@ export function requestedDns({ dns, resolvConf }: NetConf): Dns | undefined {
   }
 }
 
+/** Whether two paths lead to one place: /var/run is /run on most hosts. */
+function isSamePath(a: string, b: string): boolean {
+  if (resolve(a) === resolve(b)) return true;
+  try {
+    return realpathSync(a) === realpathSync(b);
+  } catch {
+    return false;
+  }
+}
+
 /** @throws TwillError `invalid` when the configuration means another network's subnet than the agent's */
 export function refuseOtherSubnetFile({ subnetFile }: NetConf, own: string): void {
-  if (subnetFile !== undefined && subnetFile !== own)
+  if (subnetFile !== undefined && !isSamePath(subnetFile, own))
     refuse('subnetFile', subnetFile, `the agent of this node writes ${own} (--subnet-file)`);
 }

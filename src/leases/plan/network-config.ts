@@ -173,7 +173,8 @@ function parseBackend(value: unknown): Backend {
   // flannel's default is its udp backend; like any other that we do not have it must not be replaced silently.
   const fields = new Fields(value ?? { Type: 'udp' }, 'Backend');
   const type = fields.text('Type') ?? '';
-  const known = backendTypes.find((candidate) => candidate === type);
+  // As flannel does (backend/manager.go, GetBackend).
+  const known = backendTypes.find((candidate) => candidate === type.toLowerCase());
   if (known === undefined)
     throw fields.wrong('Type', `is '${type}': Twill has the backends ${backendTypes.join(', ')}`);
   if (known !== 'vxlan') return { type: known };

@@ -8,7 +8,7 @@ import {
   supportedVersions,
 } from '../plan/protocol.ts';
 import { configVersion, isSupportedVersion, type NetConf, parseNetConf } from './netconf.ts';
-import { isObject, namePattern } from './schema.ts';
+import { interfaceNameProblem, isObject, namePattern } from './schema.ts';
 
 export const commands = ['ADD', 'DEL', 'CHECK', 'GC', 'STATUS'] as const;
 export type Command = (typeof commands)[number];
@@ -57,14 +57,6 @@ function parseArgs(text: string): Record<string, string> | undefined {
     .map((pair) => [pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)] as const);
   if (text.split(';').some((pair) => pair !== '' && pair.indexOf('=') <= 0)) return undefined;
   return Object.fromEntries(pairs);
-}
-
-/** What is wrong with an interface name, if anything (CNI specification, section 2, "Parameters"). */
-function interfaceNameProblem(name: string): string | undefined {
-  if (name === '.' || name === '..') return 'must not be . or ..';
-  if (Buffer.byteLength(name) > 15) return 'must have at most 15 characters';
-  if (/[/:\s]/.test(name)) return 'must not contain /, : or white space';
-  return undefined;
 }
 
 function environmentProblem(call: CniCall): string | undefined {

@@ -20,7 +20,9 @@ function namesTwill(path: string): boolean {
 export function earlierConfigurations(directory: string): string[] {
   let names: string[];
   try {
-    names = readdirSync(directory).filter((name) => /\.(conf|conflist|json)$/.test(name));
+    names = readdirSync(directory, { withFileTypes: true })
+      .filter((entry) => !entry.isDirectory() && /\.(conf|conflist|json)$/.test(entry.name))
+      .map(({ name }) => name);
   } catch {
     return [];
   }

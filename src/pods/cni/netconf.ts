@@ -1,4 +1,5 @@
 import * as v from 'valibot';
+import { ipv4, ipv6, makeAddress, parseAddress } from '../../model/address.ts';
 import { TwillError } from '../../model/error.ts';
 import { goField } from '../../model/go-json.ts';
 import type { BridgeOptions } from '../plan/bridge.ts';
@@ -9,6 +10,7 @@ import type { WantedRange } from '../plan/ranges.ts';
 import type { ExtraRoute } from '../plan/wiring.ts';
 import {
   configurationWarnings,
+  given,
   refuse,
   refuseUnhonoured,
   type UnsupportedField,
@@ -43,10 +45,8 @@ export interface NetConf {
   readonly routes: readonly ExtraRoute[];
   /** Where addresses are to be from: each set stands for one address. */
   readonly ranges: readonly (readonly WantedRange[])[];
-  /** Addresses that were asked for. */
-  readonly requestedIps: readonly string[];
-  /** Whether `args` ask for addresses: the older form of CNI_ARGS is not looked at then (CNI conventions, "args"). */
-  readonly ipsInArgs: boolean;
+  /** Addresses that were asked for: by the capability, and by `args`. */
+  readonly requestedIps: { readonly runtime: readonly string[]; readonly args: readonly string[] };
   /** The MAC of the pod's interface that was asked for. */
   readonly mac: string | undefined;
   /** Passed on in the result. */
@@ -98,19 +98,20 @@ function bridgeOptions(parsed: Parsed): Pick<NetConf, 'bridgeOptions' | 'hairpin
 
 function wantedRanges(parsed: Parsed): NetConf['ranges'] {
   const { ipam } = parsed;
-  type Given = NonNullable<NonNullable<typeof ipam>['ranges']>[number][number];
+  type Given = NonNullable<NonNullable<NonNullable<typeof ipam>['ranges']>[number]>[number];
   const wanted = (field: string, { subnet, rangeStart, rangeEnd, gateway }: Given): WantedRange => ({
     field,
-    subnet: subnet ?? undefined,
-    rangeStart: rangeStart ?? undefined,
-    rangeEnd: rangeEnd ?? undefined,
-    gateway: gateway ?? undefined,
+    subnet: subnet || undefined,
+    rangeStart: rangeStart || undefined,
+    rangeEnd: rangeEnd || undefined,
+    gateway: gateway || undefined,
   });
   const fromRuntime = parsed.runtimeConfig?.ipRanges ?? [];
   if (fromRuntime.length > 0)
-    return fromRuntime.map((set) => set.map((range) => wanted('runtimeConfig.ipRanges', range)));
+    return fromRuntime.map((set) => (set ?? []).map((range) => wanted('runtimeConfig.ipRanges', range)));
   const single = ipam === undefined || ipam === null ? [] : [[wanted('ipam', ipam)]];
-  return [...single, ...(ipam?.ranges ?? []).map((set) => set.map((range) => wanted('ipam.ranges', range)))];
+  const sets = (ipam?.ranges ?? []).map((set) => (set ?? []).map((range) => wanted('ipam.ranges', range)));
+  return [...single, ...sets];
 }
 
 function extraRoutes(parsed: Parsed): ExtraRoute[] {
@@ -125,6 +126,14 @@ function extraRoutes(parsed: Parsed): ExtraRoute[] {
   }));
 }
 
+/** Go takes an IPv4 address in the form of IPv6 (::ffff:192.0.2.1) for the IPv4 address. */
+function unmapped(text: string): string {
+  const address = parseAddress(text);
+  return address.family === ipv6 && address.value >> 32n === 0xffffn
+    ? makeAddress(ipv4, address.value & 0xffff_ffffn).text
+    : address.text;
+}
+
 function parsePortMappings(parsed: Parsed): NetConf['portMappings'] {
   const mappings = parsed.runtimeConfig?.portMappings ?? [];
   return mappings
@@ -134,7 +143,7 @@ function parsePortMappings(parsed: Parsed): NetConf['portMappings'] {
       containerPort:
         containerPort || refuse('runtimeConfig.portMappings.containerPort', 0, 'no port has this number'),
       protocol: (protocol || 'tcp') as 'tcp' | 'udp' | 'sctp',
-      ...(hostIP ? { hostIP } : {}),
+      ...(hostIP ? { hostIP: unmapped(hostIP) } : {}),
     }));
 }
 
@@ -167,7 +176,8 @@ function parseDns(parsed: Parsed): Dns | undefined {
     ...(searches?.length ? { search: searches } : {}),
     ...(options?.length ? { options } : {}),
   };
-  const found = { ...parsed.dns, ...fromRuntime };
+  const own = Object.entries(parsed.dns ?? {}).filter(([, value]) => given(value));
+  const found = { ...Object.fromEntries(own), ...fromRuntime };
   return Object.keys(found).length === 0 ? undefined : found;
 }
 
@@ -179,7 +189,7 @@ function validAttachments(parsed: Parsed): NetConf['validAttachments'] {
 
 function containerInterface(parsed: Parsed): boolean {
   if (option(parsed, 'disableContainerInterface') !== true) return true;
-  if (Object.values(parsed.ipam ?? {}).some((value) => (value ?? undefined) !== undefined))
+  if (Object.values(parsed.ipam ?? {}).some(given))
     refuse(
       'disableContainerInterface',
       true,
@@ -218,15 +228,14 @@ export function parseNetConf(config: Json): NetConf | UnsupportedField {
     ipMasq: option(parsed, 'ipMasq'),
     routes: extraRoutes(parsed),
     ranges: wantedRanges(parsed),
-    requestedIps: [...(runtimeConfig?.ips ?? []), ...(args?.cni?.ips ?? [])],
-    ipsInArgs: (args?.cni?.ips ?? []).length > 0,
+    requestedIps: { runtime: runtimeConfig?.ips ?? [], args: args?.cni?.ips ?? [] },
     mac: runtimeConfig?.mac || args?.cni?.mac || undefined,
     dns: parseDns(parsed),
     resolvConf: parsed.ipam?.resolvConf || undefined,
     portMappings: parsePortMappings(parsed),
     hostPortOptions: hostPortOptions(parsed),
     bandwidth: parseBandwidth(parsed),
-    prevResult: goField(config, 'prevResult'),
+    prevResult: parsed.prevResult ?? undefined,
     validAttachments: validAttachments(parsed),
     subnetFile: parsed.subnetFile || undefined,
     warnings: configurationWarnings(config, parsed),

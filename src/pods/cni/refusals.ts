@@ -1,8 +1,9 @@
+import { resolve } from 'node:path';
 import { TwillError } from '../../model/error.ts';
 import { goField } from '../../model/go-json.ts';
 import { meantName } from '../../model/spelling.ts';
 import { conditionsProblem } from '../plan/conditions.ts';
-import { fieldNames, isObject, type Parsed } from './schema.ts';
+import { type bandwidthEntries, fieldNames, isObject, type Parsed } from './schema.ts';
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -38,7 +39,7 @@ export function unsupportedField(parsed: Parsed): UnsupportedField | undefined {
 /** Where flannel's and host-local's plugins keep their files unless told otherwise. */
 const usualDataDirs = { dataDir: '/var/lib/cni/flannel', 'ipam.dataDir': '/var/lib/cni/networks' } as const;
 
-const given = (value: unknown): boolean =>
+export const given = (value: unknown): boolean =>
   value !== undefined && value !== null && value !== '' && !(Array.isArray(value) && value.length === 0);
 
 /** Fields that would have to be honoured and are not, with what to do. */
@@ -59,7 +60,7 @@ function refused(parsed: Parsed): [field: string, value: unknown, advice: string
     ['runtimeConfig.deviceID', runtimeConfig?.deviceID, 'Twill makes the pod’s device'],
     ['runtimeConfig.infinibandGUID', runtimeConfig?.infinibandGUID, 'Twill’s devices are Ethernet'],
     ...dataDirs
-      .filter(([field, value]) => value !== usualDataDirs[field])
+      .filter(([field, value]) => resolve(value ?? '') !== usualDataDirs[field])
       .map(([field, value]): [string, unknown, string] => [
         field,
         value,
@@ -78,9 +79,21 @@ export function refuse(field: string, value: unknown, why: string): never {
   );
 }
 
+/** A burst is a part of a limit, which needs a rate; the bandwidth plugin refuses one without, too. */
+function refuseBursts(prefix: string, limits: Partial<Record<keyof typeof bandwidthEntries, unknown>>): void {
+  for (const [burst, rate] of [
+    ['ingressBurst', 'ingressRate'],
+    ['egressBurst', 'egressRate'],
+  ] as const)
+    if (limits[burst] && !limits[rate])
+      refuse(`${prefix}${burst}`, limits[burst], `a burst needs ${rate} beside it`);
+}
+
 /** @throws TwillError `invalid` naming the first field that is not honoured, and its value */
 export function refuseUnhonoured(parsed: Parsed): void {
   for (const [field, value, advice] of refused(parsed)) if (given(value)) refuse(field, value, advice);
+  refuseBursts('', parsed);
+  refuseBursts('runtimeConfig.bandwidth.', parsed.runtimeConfig?.bandwidth ?? {});
   for (const field of ['conditionsV4', 'conditionsV6'] as const) {
     const problem = conditionsProblem(parsed[field] ?? []);
     if (problem !== undefined) refuse(field, parsed[field], problem);

@@ -27,8 +27,8 @@ export function previousResult(value: unknown): Result {
   const dns = goField(previous, 'dns');
   return {
     interfaces: list('interfaces'),
-    ips: list('ips'),
-    routes: list('routes'),
+    ips: list('ips').filter(isObject),
+    routes: list('routes').filter(isObject),
     dns: isObject(dns) ? dns : {},
   };
 }

@@ -11,9 +11,29 @@ export function isObject(value: unknown): value is Json {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
+/** What keeps a name from being a device's, if anything (CNI specification, section 2, "Parameters", and the kernel). */
+export function interfaceNameProblem(name: string): string | undefined {
+  if (name === '.' || name === '..') return 'must not be . or ..';
+  // What stands for the settings of all devices in /proc/sys/net is no device.
+  if (name === 'all' || name === 'default') return `must not be ${name}: the kernel has no such device`;
+  if (new TextEncoder().encode(name).length > 15) return 'must have at most 15 characters';
+  // Of a name with % the kernel makes another one: eth%d would be eth0.
+  if (/[/:%\s]/.test(name)) return 'must not contain /, :, % or white space';
+  return undefined;
+}
+
+/** Go's net.ParseMAC takes 02-00-00-00-00-01 and 0200.0000.0001, too. */
+function plainMac(text: string): string {
+  if (/^[0-9a-f]{2}(-[0-9a-f]{2}){5}$/i.test(text)) return text.replaceAll('-', ':');
+  const dotted = /^([0-9a-f]{2})([0-9a-f]{2})\.([0-9a-f]{2})([0-9a-f]{2})\.([0-9a-f]{2})([0-9a-f]{2})$/i.exec(
+    text,
+  );
+  return dotted === null ? text : dotted.slice(1).join(':');
+}
+
 /** @throws Error when it is none, or a group's */
 export function parseDeviceMac(text: string): string {
-  const mac = parseMac(text);
+  const mac = parseMac(plainMac(text));
   if (!isUnicastMac(mac)) throw new Error(`${text} is no device's`);
   return mac;
 }
@@ -34,17 +54,19 @@ const parses = (parse: (text: string) => unknown, what: string) =>
 const whole = (least: number, most: number) =>
   v.pipe(v.number(), v.integer(), v.minValue(least), v.maxValue(most));
 
-const address = parses(parseAddress, 'an IP address');
 const network = parses(parsePrefix, 'a network in CIDR notation');
-const mac = v.union([v.literal(''), parses(parseDeviceMac, 'the MAC address of a device')]);
+/** Go's zero address, and its zero network, are written as empty texts. */
+const orEmpty = (schema: ReturnType<typeof parses>) => v.union([v.literal(''), schema]);
+const address = orEmpty(parses(parseAddress, 'an IP address'));
+const mac = orEmpty(parses(parseDeviceMac, 'the MAC address of a device'));
 const interfaceName = v.pipe(
   v.string(),
-  v.maxLength(15),
-  v.regex(/^(?!\.{1,2}$)[^/:\s%]+$/, 'must be a device’s name'),
+  v.check((name) => interfaceNameProblem(name) === undefined, 'must be a device’s name'),
 );
 const u16 = whole(0, 0xffff);
 const u32 = whole(0, 0xffff_ffff);
-const positive = v.pipe(v.number(), v.integer(), v.minValue(0));
+/** Go's uint64, as near as a number of JSON's is read. */
+const u64 = whole(0, 2 ** 64);
 /** Some runtimes write null, or an empty list, for what they have nothing of. */
 const optional = <T extends v.GenericSchema>(schema: T) => v.nullish(schema);
 const flag = optional(v.boolean());
@@ -54,6 +76,7 @@ const texts = optional(v.array(v.string()));
 const struct = <T extends v.ObjectEntries>(entries: T) =>
   v.pipe(
     v.unknown(),
+    v.check((value) => !Array.isArray(value), 'must be an object, and is a list'),
     v.transform((value) => (isObject(value) ? goFields(value, Object.keys(entries)) : value)),
     v.object(entries),
   );
@@ -64,19 +87,19 @@ const portMappingEntries = {
   protocol: optional(
     v.pipe(v.string(), v.toLowerCase(), v.picklist(['', 'tcp', 'udp', 'sctp'], 'must be tcp, udp or sctp')),
   ),
-  hostIP: optional(v.union([v.literal(''), address])),
+  hostIP: optional(address),
 };
 
-const bandwidthEntries = {
-  ingressRate: optional(positive),
-  ingressBurst: optional(positive),
-  egressRate: optional(positive),
-  egressBurst: optional(positive),
+export const bandwidthEntries = {
+  ingressRate: optional(u64),
+  ingressBurst: optional(u64),
+  egressRate: optional(u64),
+  egressBurst: optional(u64),
 };
 
 const routeEntries = {
   dst: network,
-  gw: optional(v.union([v.literal(''), address])),
+  gw: optional(address),
   mtu: optional(u16),
   advmss: optional(u16),
   priority: optional(u32),
@@ -85,13 +108,13 @@ const routeEntries = {
 };
 
 const rangeEntries = {
-  subnet: optional(network),
+  subnet: optional(orEmpty(network)),
   rangeStart: optional(address),
   rangeEnd: optional(address),
   gateway: optional(address),
 };
 
-const ranges = optional(v.array(v.array(struct(rangeEntries))));
+const ranges = optional(v.array(optional(v.array(struct(rangeEntries)))));
 
 const ipamEntries = {
   ...rangeEntries,
@@ -113,7 +136,7 @@ export const bridgeEntries = {
   ipMasqBackend: optional(v.string()),
   forceAddress: flag,
   promiscMode: flag,
-  vlan: optional(positive),
+  vlan: optional(u64),
   vlanTrunk: optional(v.unknown()),
   preserveDefaultVlan: flag,
   macspoofchk: flag,
@@ -140,6 +163,7 @@ const hostPortEntries = {
   backend: optional(v.string()),
 };
 
+const dnsEntries = { nameservers: texts, domain: optional(v.string()), search: texts, options: texts };
 const runtimeDnsEntries = { servers: texts, searches: texts, options: texts };
 const argsEntries = { ips: texts, mac: optional(mac) };
 
@@ -171,10 +195,11 @@ const entries = {
   delegate: optional(struct(delegateEntries)),
   subnetFile: optional(v.string()),
   dataDir: optional(v.string()),
-  dns: optional(v.looseObject({})),
+  dns: optional(struct(dnsEntries)),
   capabilities: optional(v.record(v.string(), v.unknown())),
   runtimeConfig: optional(struct(runtimeEntries)),
   args: optional(struct({ cni: optional(struct(argsEntries)) })),
+  prevResult: optional(v.custom<Json>(isObject, 'must be an object')),
   'cni.dev/valid-attachments': attachments,
   'cni.dev/attachments': attachments,
 };
@@ -183,7 +208,7 @@ export const schema = struct(entries);
 export type Parsed = v.InferOutput<typeof schema>;
 export type BridgeOption = keyof typeof bridgeEntries;
 
-const common = ['cniVersions', 'type', 'prevResult', 'socket', 'timeoutSeconds'];
+const common = ['cniVersions', 'type', 'socket', 'timeoutSeconds'];
 const library = ['plugins', 'disableCheck', 'disableGC', 'loadOnlyInlinedPlugins'];
 const nameList = (of: object): readonly string[] => Object.keys(of);
 
@@ -192,6 +217,7 @@ export const fieldNames: Readonly<Record<string, readonly string[]>> = {
   '': [...nameList(entries), ...common, ...library],
   delegate: nameList(delegateEntries),
   ipam: nameList(ipamEntries),
+  dns: nameList(dnsEntries),
   'ipam.routes': nameList(routeEntries),
   'ipam.ranges': nameList(rangeEntries),
   runtimeConfig: nameList(runtimeEntries),

@@ -2,8 +2,8 @@ import type { PodKey, PodRecord } from './pod.ts';
 
 /** What a pod's device on the node is marked by: whose it is, and what of it nothing else in the kernel shows. */
 export const aliasPrefix = 'twill:';
-/** IFALIASZ without its end. */
-const LONGEST = 255;
+/** IFALIASZ without its end, which the kernel counts. */
+const LONGEST = 254;
 
 type Unusual = Pick<PodRecord, 'spoofCheck' | 'isolated' | 'promiscuous' | 'gateway' | 'ipMasq'>;
 

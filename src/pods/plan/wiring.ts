@@ -1,3 +1,4 @@
+import { leastMtu } from '../../leases/plan/network-config.ts';
 import {
   type Address,
   addressBytes,
@@ -41,6 +42,8 @@ export interface ExtraRoute extends RouteSettings {
   readonly gw: string | undefined;
 }
 
+/** RT_TABLE_UNSPEC and RT_TABLE_MAIN mean the same. */
+const mainTables: readonly number[] = [0, 254];
 /** RT_SCOPE_LINK: from here on a route has no gateway. */
 const SCOPE_LINK = 253;
 
@@ -84,6 +87,15 @@ export function macOf(address: Address): string {
   return macFromBytes(Uint8Array.of(0x0a, 0x58, ...addressBytes(address).slice(-4)));
 }
 
+function parseGateway(text: string, destination: Prefix): Address {
+  const gateway = parseAddress(text);
+  if (gateway.family === destination.family) return gateway;
+  throw new TwillError(
+    'invalid',
+    `network configuration: ipam.routes.gw is "${text}", which is not supported: ${destination.text} is of the other family`,
+  );
+}
+
 function planRoutes(families: readonly PodNetworkFamily[], options: PodOptions): PlannedRoute[] {
   const natural = families.flatMap(({ networks, family, gateway, subnet }) => [
     // The bridge is on the pod's own subnet already, by the address's prefix.
@@ -97,13 +109,24 @@ function planRoutes(families: readonly PodNetworkFamily[], options: PodOptions):
     const own = families.find(({ family }) => family === destination.family);
     if (own === undefined) return [];
     const usual = (settings.scope ?? 0) < SCOPE_LINK ? own.gateway : undefined;
-    return [{ destination, gateway: gw === undefined ? usual : parseAddress(gw), ...settings }];
+    const gateway = gw === undefined ? usual : parseGateway(gw, destination);
+    return [{ destination, gateway, ...settings }];
   });
   // One of another table does not replace anything.
   const replaced = new Set(
-    extra.filter(({ table }) => table === undefined).map(({ destination }) => destination.text),
+    extra.filter(({ table = 0 }) => mainTables.includes(table)).map(({ destination }) => destination.text),
   );
   return [...natural.filter(({ destination }) => !replaced.has(destination.text)), ...extra];
+}
+
+/** @throws TwillError `invalid` where the kernel would take addresses away, or refuse the device */
+function assertMtu(mtu: number, families: readonly PodNetworkFamily[]): void {
+  const least = leastMtu([ipv4, ...families.map(({ family }) => family)], false);
+  if (mtu >= least) return;
+  throw new TwillError(
+    'invalid',
+    `network configuration: mtu is ${mtu}, which is not supported: the pod's addresses need at least ${least}`,
+  );
 }
 
 /** @param names `hostVeth` and `hostMac` belong to the attachment and stay the same over its life */
@@ -127,6 +150,7 @@ export function planPod(
   );
   const routes = planRoutes(families, options);
   const mtu = options.mtu ?? network.mtu;
+  if (options.mtu !== undefined) assertMtu(options.mtu, families);
   const { hairpin, isolated, detectDuplicates, containerInterface: up, mac = ownMac } = options;
   const rest = { mtu, hairpin, detectDuplicates, up, addresses: planned, routes };
   return { ...names, mac, isolated: isolated ? true : undefined, ...rest };

@@ -90,6 +90,13 @@ test('bad input is refused with the code of the specification and a message that
       ['ADD', { netns: pod.path, containerId: '../x' }, 4, /CNI_CONTAINERID/],
       ['ADD', { netns: pod.path, ifname: 'a/b' }, 4, /CNI_IFNAME/],
       ['ADD', { netns: pod.path, ifname: 'sixteen-letters-' }, 4, /CNI_IFNAME/],
+      // The kernel would make eth0 of it.
+      ['ADD', { netns: pod.path, ifname: 'eth%d' }, 4, /CNI_IFNAME 'eth%d'/],
+      ['ADD', { netns: pod.path, ifname: 'default' }, 4, /CNI_IFNAME 'default'/],
+      ['ADD', { netns: pod.path, ifname: 'éééééééé' }, 4, /CNI_IFNAME 'é+' must have at most 15/],
+      ['ADD', { netns: pod.path, config: { socket: 5 } }, 7, /socket is 5: it must be a path/],
+      ['ADD', { netns: pod.path, config: { timeoutSeconds: '60' } }, 7, /timeoutSeconds is "60"/],
+      ['STATUS', { config: { cniVersion: '1.1.0', timeoutSeconds: -1 } }, 7, /timeoutSeconds is -1/],
       ['ADD', { netns: `${pod.path}-gone` }, 3, /CNI_NETNS.*-gone' does not exist/],
       ['ADD', { netns: node.namespace.path }, 4, /node's own network namespace/],
       ['ADD', { netns: '/etc/hostname' }, 4, /not a network namespace/],
@@ -104,6 +111,10 @@ test('bad input is refused with the code of the specification and a message that
       assert.match(outcome.json.msg, message);
     }
     assert.deepEqual(await node.hostVeths(), []);
+    for (const timeoutSeconds of [1e308, 30.5, 0, null]) {
+      const { status, json } = await node.call('STATUS', { config: { cniVersion: '1.1.0', timeoutSeconds } });
+      assert.equal(status, 0, `${timeoutSeconds}: ${json?.msg}`);
+    }
   });
 });
 

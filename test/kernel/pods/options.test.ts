@@ -251,6 +251,21 @@ test('routes have the MTU, MSS, priority, table and scope that are wanted', asyn
   assert.equal((await call('CHECK', { config: { prevResult: result } })).status, 0);
 });
 
+test('the MTU: the smallest that the pod’s addresses work with, and the largest of a device', async () => {
+  const { pod, result } = await added(shared.node, { mtu: 68 });
+  assert.equal((await link(pod, 'eth0')).mtu, 68);
+  assert.equal((await link(pod, 'eth0')).addr_info[0].local, result.ips[0].address.split('/')[0]);
+  assert.equal(
+    (await link((await added(shared.node, { delegate: { mtu: 65_535 } })).pod, 'eth0')).mtu,
+    65_535,
+  );
+  await withCniNode(async (node) => {
+    const { call } = await node.container(latest);
+    fails(await call('ADD', { config: { mtu: 1279 } }), 7, /mtu is 1279.*at least 1280/);
+    assert.equal((await call('ADD', { config: { mtu: 1280 } })).json.ips.length, 2);
+  }, dualStack);
+});
+
 test('snat, masqAll and markMasqBit: who is masqueraded on its way to a host port', async () => {
   await withOutsideClient(async (node, client) => {
     const portMappings = [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }];
@@ -298,6 +313,12 @@ test('what cannot be honoured is refused with code 7, naming field and value', a
     [{ runtimeConfig: { infinibandGUID: 'c2' } }, /runtimeConfig\.infinibandGUID is "c2"/],
     [{ markMasqBit: 32 }, /markMasqBit/],
     [{ bridge: '../x' }, /bridge/],
+    [{ mtu: 67 }, /mtu is 67.*at least 68/],
+    [{ ingressBurst: 8000 }, /ingressBurst is 8000.*ingressRate/],
+    [
+      { ipam: { routes: [{ dst: '198.51.100.0/24', gw: 'fd00::1' }] } },
+      /ipam\.routes\.gw is "fd00::1".*other family/,
+    ],
   ] as const)
     await refused(config, message);
   const usual = { subnetFile: '/run/flannel/subnet.env', dataDir: '/var/lib/cni/flannel' };

@@ -62,6 +62,8 @@ describe('network configuration', () => {
       gbp: true,
     });
     assert.equal(config.nftables, true);
+    for (const Type of ['VXLAN', 'Host-GW', 'Alloc'])
+      assert.equal(parse({ Network: '10.0.0.0/16', Backend: { Type } }).backend.type, Type.toLowerCase());
     assert.equal(
       parse({ Network: '10.0.0.0/16', Backend: { Type: 'vxlan', Port: 0 } }).backend.type,
       'vxlan',

@@ -3,6 +3,7 @@ import {
   chmodSync,
   closeSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   openSync,
   readdirSync,
@@ -80,6 +81,7 @@ test('a configuration that sorts before ours is found', (t) => {
   t.after(() => rmSync(directory, { recursive: true }));
   for (const name of ['05-cilium.conflist', '10-twill.conflist', '87-podman.conflist', '00-notes.txt'])
     writeFileSync(join(directory, name), name);
+  mkdirSync(join(directory, '04-old.conf')); // runtimes pass over folders
   assert.deepEqual(earlierConfigurations(directory), ['05-cilium.conflist']);
   writeFileSync(join(directory, '00-multus.conf'), '{"type":"multus","clusterNetwork":"twill"}');
   assert.deepEqual(earlierConfigurations(directory), [], 'a meta plugin that calls Twill is no other');

@@ -186,7 +186,7 @@ export class Overlay {
     if (host !== undefined) await this.prepare(host);
     const own = source.own();
     // A lease of our own may come with the news of others', which ask for less.
-    if (host === undefined && own !== this.ensured) return this.work(['own lease']);
+    if (host === undefined && own !== this.ensured) return this.work(['our lease changed']);
     this.ensured = own;
     const underlay = this.underlay();
     if (own === undefined || underlay === undefined) {

@@ -26,7 +26,8 @@ export class KernelRules {
   async endpoints(): Promise<number> {
     if (this.variant === 'nftables') return (await this.elements()) ?? (await this.peersRules());
     const nat = await runChecked(`iptables-${this.variant}-save`, ['-t', 'nat']);
-    return nat.match(/-j DNAT /g)?.length ?? 0;
+    // kube-proxy has a chain for each endpoint, and lets those that nothing leads to stand for a while.
+    return nat.match(/-j KUBE-SEP-/g)?.length ?? nat.match(/-j DNAT /g)?.length ?? 0;
   }
 
   /** Ours; undefined where packets do not come to our table. */
@@ -47,7 +48,7 @@ export class KernelRules {
   /** kube-proxy's, in a chain for each endpoint. */
   private async peersRules(): Promise<number> {
     const { stdout } = await run('nft', ['-s', 'list', 'table', 'ip', 'kube-proxy']);
-    return stdout.match(/ dnat to /g)?.length ?? 0;
+    return stdout.match(/ goto endpoint-/g)?.length ?? 0;
   }
 
   /**

@@ -281,10 +281,16 @@ export class EtcdOwnership {
   }
 
   private hold(held: Held, tell: boolean): void {
-    const changed = this.held === undefined || !sameLease(this.held.lease, held.lease);
+    const before = this.held?.lease;
+    const changed = before === undefined || !sameLease(before, held.lease);
     // An etcd that was set up anew, or restored, counts anew.
     const countsAnew = held.record.revision < held.origin.revision;
-    this.held = countsAnew ? { ...held, origin: held.record } : held;
+    // What says the same stays the same object: whoever holds one tells by that that there is nothing to do.
+    this.held = {
+      ...held,
+      lease: changed ? held.lease : before,
+      origin: countsAnew ? held.record : held.origin,
+    };
     this.options.tracker.learn(held.record);
     if (tell || changed) this.options.onOwn();
   }

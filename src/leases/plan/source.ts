@@ -35,7 +35,7 @@ export interface LeaseSource {
   keeps(config: NetworkConfig): boolean;
   /** Says what our lease should be; the source takes, keeps and renews it, and tells by `onChange('own')`. */
   claim(claim: Claim): void;
-  /** Our lease; undefined before the first and while it is lost. */
+  /** Our lease, the same object as long as it says the same; undefined before the first and while it is lost. */
   own(): Lease | undefined;
   /** All valid leases by name, ours included. Complete from the first time that `config` has resolved. */
   leases(): ReadonlyMap<string, Lease>;

@@ -1,6 +1,11 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
+import pino from 'pino';
+import { EtcdSource } from '../../../src/leases/etcd/source.ts';
 import { EtcdLeases } from '../../../src/leases/etcd/store.ts';
+import { parseNetworkConfig } from '../../../src/leases/plan/network-config.ts';
+import { parseAddress } from '../../../src/model/address.ts';
 import { etcdPrefix, Lab } from '../../lab/lab.ts';
 import { fewSubnets } from '../../lab/two-nodes.ts';
 import { assertConverges, flannelLease } from '../overlay/state.ts';
@@ -49,6 +54,36 @@ describe("etcd's store", () => {
     }
     assert.ok(answers.length > 1, 'etcd sends so many in several answers');
     for (const { last, revision } of answers) assert.equal(revision, last);
+  });
+
+  it('our own lease is the same object as long as it says the same: that is how looks at the whole node are saved', async () => {
+    const options = { endpoints: [lab.etcd.localEndpoint], prefix: etcdPrefix };
+    const source = new EtcdSource(options, 60, pino({ level: 'silent' }));
+    const claim = (mac: string): void =>
+      source.claim({
+        config: parseNetworkConfig(JSON.stringify(fewSubnets)),
+        identity: {
+          publicIps: [parseAddress('192.0.2.200')],
+          vtepMacs: new Map([['ipv4', mac]]),
+          previous: [],
+          avoid: [],
+        },
+      });
+    try {
+      source.start(() => {});
+      claim('02:00:00:00:00:c8');
+      const own = await lab.waitFor('a lease', () => source.own());
+      for (let again = 0; again < 20; again++) {
+        claim('02:00:00:00:00:c8');
+        await setTimeout(20);
+        assert.equal(source.own(), own);
+      }
+      claim('02:00:00:00:00:c9');
+      await lab.waitFor('another', () => source.own() !== own);
+    } finally {
+      await source.stop();
+      for (const { key } of await lab.etcd.keys(subnets)) await lab.etcd.delete(key);
+    }
   });
 
   it('set up anew, without what was in it: nodes get their subnets again, and learn of new ones', async () => {

@@ -54,6 +54,9 @@ export interface ServiceProxyOptions {
 
 const contestedName = (family: Family): string => `rules of Services (${family.name})`;
 
+/** Of a Service without a health check port, which nobody asks for. */
+const noCounts: ReadonlyMap<Family, number> = new Map();
+
 type States = readonly (readonly [key: string, state: ServiceState])[];
 
 /** Binds sources, tracker and rules: one loop that writes what changed. */
@@ -264,11 +267,10 @@ export class ServiceProxy {
     // What a failed sync had taken is in the rules' desired state already: only writing it is repeated.
     const states: States = [...dirty.keys].map((key) => [key, tracker.state(key)] as const);
     this.healthPorts.update(
-      states.map(([service, state]) => ({
-        service,
-        port: state.service?.healthCheckNodePort ?? 0,
-        counts: localReadyCounts(state, view),
-      })),
+      states.map(([service, state]) => {
+        const port = state.service?.healthCheckNodePort ?? 0;
+        return { service, port, counts: port === 0 ? noCounts : localReadyCounts(state, view) };
+      }),
     );
     const errors: unknown[] = [];
     const results: (SyncResult | undefined)[] = [];

@@ -104,7 +104,10 @@ function servicesEnds(options: RenderOptions): { head: string[]; tail: string[] 
  */
 export class Ruleset {
   readonly chains: Readonly<Record<Table, Chains>> = { nat: new Map(), filter: new Map() };
-  private readonly shared: readonly { readonly table: Table; readonly chain: SharedChain }[];
+  private readonly shared: Readonly<Record<Table, Map<string, SharedChain>>> = {
+    nat: new Map(),
+    filter: new Map(),
+  };
   private readonly guard = new GuardedAddresses();
   private readonly fragments = new Map<string, readonly Fragment[]>();
   /** Which Service a chain of table nat belongs to: to find the culprit when the kernel refuses it. */
@@ -112,10 +115,8 @@ export class Ruleset {
   private readonly touched: Readonly<Record<Table, Set<string>>> = { nat: new Set(), filter: new Set() };
 
   constructor(options: RenderOptions) {
-    this.shared = sharedChains.map(({ table, chain }) => ({
-      table,
-      chain: new SharedChain(chain, chain === guardChain),
-    }));
+    for (const { table, chain } of sharedChains)
+      this.shared[table].set(chain, new SharedChain(chain, chain === guardChain));
     this.sharedChain('filter', 'KUBE-SERVICES').setEnds(
       [],
       [`-m conntrack ! --ctstate DNAT -j ${guardChain}`],
@@ -211,7 +212,9 @@ export class Ruleset {
 
   /** The chains that changed (or are gone) since the last call. */
   flush(): Readonly<Record<Table, ReadonlySet<string>>> {
-    for (const { table, chain } of this.shared) chain.flush((name, text) => this.set(table, name, text));
+    for (const table of tables)
+      for (const chain of this.shared[table].values())
+        chain.flush((name, text) => this.set(table, name, text));
     const changed = { nat: new Set(this.touched.nat), filter: new Set(this.touched.filter) };
     this.touched.nat.clear();
     this.touched.filter.clear();
@@ -219,7 +222,7 @@ export class Ruleset {
   }
 
   private sharedChain(table: Table, name: string): SharedChain {
-    return this.shared.find((entry) => entry.table === table && entry.chain.name === name)!.chain;
+    return this.shared[table].get(name)!;
   }
 
   private set(table: Table, name: string, text: string | undefined): void {

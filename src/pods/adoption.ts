@@ -1,3 +1,5 @@
+import { listAddresses } from '../kernel/netlink/addresses.ts';
+import { listLinks } from '../kernel/netlink/links.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { type Address, parseAddress, prefixContains } from '../model/address.ts';
 import { describeError, TwillError } from '../model/error.ts';
@@ -95,7 +97,7 @@ export class Adoption {
   }
 
   private async lookOnce(): Promise<void> {
-    const { socket, bridge, log, records, hostLocal, store } = this.options;
+    const { socket, log, records, hostLocal, store } = this.options;
     const devices = (): Set<string> => new Set(records().map(({ hostVeth }) => hostVeth));
     const before = devices();
     const { found, suspected, limits } = await readResidents(socket, before);
@@ -105,17 +107,31 @@ export class Adoption {
       ({ hostVeth, alias }) => !known.has(hostVeth) && !(this.done && alias?.startsWith('twill:') === true),
     );
     const reservations = hostLocal.reservations();
-    const mappings = residents.some((resident) => resident.bridge === bridge) ? await this.mappings() : [];
+    const bridges = residents.length === 0 ? new Set<string>() : await this.ownBridges();
+    const mappings = residents.some((one) => bridges.has(one.bridge)) ? await this.mappings() : [];
     const hostVethOf = (key: Parameters<typeof hostEnd>[0]): string => hostEnd(key).hostVeth;
-    const seen = { residents, reservations, mappings, bridge, limits };
+    const seen = { residents, reservations, mappings, bridges, limits };
     for (const adopted of planAdoption({ ...seen, hostVethOf, pluginIfbOf: pluginIfb })) {
       const record = adoptedRecord(adopted);
       store.adopt(record);
       const { containerId, ifname, hostVeth } = record;
       log.warn({ containerId, ifname, addresses: addressesOf(record), device: hostVeth }, 'pod adopted');
     }
-    this.hold(residents, suspected);
+    this.hold(residents, suspected, bridges);
     this.done = true;
+  }
+
+  /** The agent's bridge, and one that has a gateway address of the node's: the old chain's may have another name. */
+  private async ownBridges(): Promise<Set<string>> {
+    const { socket, bridge, podNetwork } = this.options;
+    const state = podNetwork();
+    if (!state.ready) return new Set([bridge]);
+    const gateways = state.network.families.map(({ gateway }) => gateway.text);
+    const present = (await listAddresses(socket)).filter(({ address }) => gateways.includes(address.text));
+    const holders = new Set(present.map(({ index }) => index));
+    const links = await listLinks(socket);
+    const found = links.filter(({ kind, index }) => kind === 'bridge' && holders.has(index));
+    return new Set([bridge, ...found.map(({ name }) => name)]);
   }
 
   private async mappings(): Promise<FoundMapping[]> {
@@ -127,8 +143,12 @@ export class Adoption {
     }
   }
 
-  private hold(residents: readonly Resident[], suspected: readonly string[]): void {
-    const { bridge, records, hostLocal, graceMs } = this.options;
+  private hold(
+    residents: readonly Resident[],
+    suspected: readonly string[],
+    bridges: ReadonlySet<string>,
+  ): void {
+    const { records, hostLocal, graceMs } = this.options;
     const used = new Set(records().flatMap(addressesOf));
     const now = monotonicMs();
     const nobodys = hostLocal.reservations().filter(({ address }) => !used.has(address));
@@ -139,7 +159,7 @@ export class Adoption {
     const old = [...this.unused].filter(([, since]) => this.whole && now - since >= graceMs);
     this.expired = new Set(old.map(([address]) => address));
     if (this.whole) this.answering.clear();
-    this.others = new Set([...strangersAddresses({ residents, bridge }), ...suspected]);
+    this.others = new Set([...strangersAddresses({ residents, bridges }), ...suspected]);
   }
 
   /**
@@ -173,7 +193,8 @@ export class Adoption {
       const standing = records();
       if (!this.whole || !read.has(name) || standing.some((record) => record.containerId === containerId))
         return false;
-      const used = new Set(standing.filter(isNameless).flatMap(addressesOf));
+      // Those of pods that stand and are not ours to look after are somebody's, too.
+      const used = new Set([...this.others, ...standing.filter(isNameless).flatMap(addressesOf)]);
       return addresses.length > 0 && addresses.every((address) => isOurs(address) && !used.has(address));
     });
     for (const { name, containerId } of removed)

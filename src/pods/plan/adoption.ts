@@ -10,8 +10,8 @@ export interface Findings {
   readonly residents: readonly Resident[];
   readonly reservations: readonly Reservation[];
   readonly mappings: readonly FoundMapping[];
-  /** Pods on this bridge are ours to look after, whoever made them. */
-  readonly bridge: string;
+  /** Pods on these bridges are ours to look after, whoever made them. */
+  readonly bridges: ReadonlySet<string>;
   /** The device name that an attachment of ours has. */
   readonly hostVethOf: (key: PodKey) => string;
   readonly limits: ReadonlyMap<string, Limit>;
@@ -102,13 +102,13 @@ function addressOf(text: string, all: readonly string[]): PodAddress {
   return { address: text, gateway: subnet === undefined ? address.text : prefixHost(subnet, 1).text };
 }
 
-/** The records for pods that stand on our bridge, or are ours by their alias, and that no record is of. */
+/** The records for pods that stand on our bridges, or are ours by their alias, and that no record is of. */
 export function planAdoption(findings: Findings): Adopted[] {
   return findings.residents.flatMap((resident): Adopted[] => {
     const { hostVeth, bridge, hairpin, inside } = resident;
     if (inside === undefined || inside.addresses.length === 0) return [];
     const own = ownAlias(resident, findings);
-    if (bridge !== findings.bridge && own === undefined) return [];
+    if (!findings.bridges.has(bridge) && own === undefined) return [];
     const { netns, netnsId, mac, mtu, routes, addresses } = inside;
     const key = keyOf(resident, inside, findings);
     return [
@@ -135,8 +135,11 @@ export function planAdoption(findings: Findings): Adopted[] {
 }
 
 /** Addresses that pods have which are not ours to look after. */
-export function strangersAddresses({ residents, bridge }: Pick<Findings, 'residents' | 'bridge'>): string[] {
+export function strangersAddresses({
+  residents,
+  bridges,
+}: Pick<Findings, 'residents' | 'bridges'>): string[] {
   return residents
-    .filter((resident) => resident.bridge !== bridge)
+    .filter(({ bridge }) => !bridges.has(bridge))
     .flatMap(({ inside }) => inside?.addresses.map(bare) ?? []);
 }

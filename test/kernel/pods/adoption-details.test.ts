@@ -247,3 +247,35 @@ test('rules that the plugins made with the other iptables than the node’s are 
     rmSync(programs, { recursive: true });
   }
 });
+
+test('pods on the old chain’s own bridge: adopted with its gateway address, let be without', async () => {
+  await withOldNode(
+    async ({ node, add, natTable }) => {
+      const old = await add('old', hostPort(8080));
+      await serveName(old.namespace, 'old', 80);
+      await node.startServer();
+      const [record] = await node.records();
+      assert.deepEqual([record?.containerId, record?.bridge], ['old', 'cbr0']);
+      const young = await node.added({ config: { delegate: { bridge: 'cbr0' } } });
+      assert.equal(young.result.ips[0].address, '10.244.7.3/24');
+      assert.equal(await fetchFrom(young.pod, '10.244.7.2', 80), 'old');
+      assert.equal((await node.call('DEL', { containerId: 'old', netns: old.netns })).status, 0);
+      assert.equal((await node.hostVeths()).length, 1);
+      assert.doesNotMatch(await natTable(), /id: \\"old\\"/);
+    },
+    { bridge: 'cbr0' },
+  );
+  await withOldNode(
+    async ({ node, add, natTable }) => {
+      await add('old', hostPort(8080));
+      await node.namespace.ip('addr flush dev other0', 'addr add 10.99.0.1/24 dev other0');
+      await node.startServer();
+      assert.deepEqual(await node.records(), []);
+      const valid = { cniVersion: '1.1.0', 'cni.dev/valid-attachments': [] };
+      assert.equal((await node.call('GC', { config: valid })).status, 0);
+      assert.match(await natTable(), /id: \\"old\\"/, 'whoever has the address is somebody');
+      assert.equal((await node.added()).result.ips[0].address, '10.244.7.3/24');
+    },
+    { bridge: 'other0' },
+  );
+});

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import type { Address } from '../model/address.ts';
 import { TwillError, withoutCredentials } from '../model/error.ts';
 import type { FlagValues } from '../model/flag.ts';
+import { goRegExp } from '../model/go-regexp.ts';
 import { type ChecksumOffload, checksumOffloads } from '../overlay/plan/checksum-offload.ts';
 import { type BindAddress, parseBindAddress } from '../process/bind-address.ts';
 import { FlagReader } from '../process/flag-reader.ts';
@@ -100,6 +101,24 @@ function healthz(read: FlagReader, port: number): BindAddress {
   return read.read('healthz-ip', () => parseBindAddress(read.must('healthz-ip'), port));
 }
 
+/** @throws TwillError `invalid` naming the one that is none: it would never match */
+function interfacePatterns(read: FlagReader): string[] {
+  const patterns = read.list('iface-regex');
+  for (const pattern of patterns) read.read('iface-regex', () => goRegExp(pattern));
+  return patterns;
+}
+
+/** @throws TwillError `invalid` for what the kernel takes for no device's name (dev_valid_name) */
+function bridge(read: FlagReader): string {
+  const name = read.must('bridge');
+  if (!/^[^\s/:]{1,15}$/.test(name) || name === '.' || name === '..')
+    throw read.refuse(
+      'bridge',
+      `is '${name}', no device's name: at most 15 characters, no space, slash or colon`,
+    );
+  return name;
+}
+
 /** Shorter ones are for tests: 20 nodes in each. */
 const LEAST_MESH_INTERVAL_MS = 100;
 
@@ -139,7 +158,7 @@ export function readAgentConfig(
     etcdUsername: read.text('etcd-username'),
     etcdPassword: etcdPassword(read),
     interfaces: read.list('iface'),
-    interfacePatterns: read.list('iface-regex'),
+    interfacePatterns: interfacePatterns(read),
     interfaceCanReach: read.anyAddress('iface-can-reach'),
     publicIps: [...read.address('public-ip', 'IPv4'), ...read.address('public-ipv6', 'IPv6')],
     subnetFile: read.must('subnet-file'),
@@ -169,7 +188,7 @@ export function readAgentConfig(
     cniDataDir: read.must('cni-data-dir'),
     cniConfDir: read.must('cni-conf-dir'),
     installCniConf: read.text('install-cni-conf'),
-    bridge: read.must('bridge'),
+    bridge: bridge(read),
     resyncMs: read.integer('resync', 1, 86_400) * 1000,
     txChecksumOffload: read.oneOf('tx-checksum-offload', checksumOffloads),
     logLevel: verbose ? 'debug' : read.oneOf('log-level', logLevels),

@@ -147,9 +147,13 @@ export function tryParseAddress(text: unknown): Address | undefined {
   }
 }
 
-/** True for an address that a machine can have for others to reach: not unspecified, loopback, multicast or broadcast. */
+/**
+ * True for an address that a machine can have for others to reach: not unspecified, loopback, multicast or broadcast; of
+ * IPv6 neither one of a single link (fe80::/10) nor one that stands for an IPv4 address (::ffff:0:0/96).
+ */
 export function isUnicast({ family, value }: Address): boolean {
-  if (family === ipv6) return value > 1n && value >> 120n !== 0xffn;
+  if (family === ipv6)
+    return value > 1n && value >> 120n !== 0xffn && value >> 118n !== 0x3fan && value >> 32n !== 0xffffn;
   const number = Number(value);
   const first = number >>> 24;
   return first > 0 && first !== 127 && (first < 224 || first >= 240) && number !== 0xffff_ffff;
@@ -250,9 +254,13 @@ export function addressFromBytes(bytes: Uint8Array): Address {
 /** MAC addresses are lower-case colon-separated text. */
 const macPattern = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/;
 
-/** Parses a MAC address into its canonical lower-case text. @throws TwillError `invalid` */
+/** As Go's net.ParseMAC takes them, too: two digits each with dashes, four each with dots. */
+const otherMacPattern = /^[0-9a-f]{2}(-[0-9a-f]{2}){5}$|^[0-9a-f]{4}(\.[0-9a-f]{4}){2}$/;
+
+/** Parses a MAC address in any of its three forms into its canonical lower-case text. @throws TwillError `invalid` */
 export function parseMac(text: string): string {
   const mac = text.toLowerCase();
+  if (otherMacPattern.test(mac)) return mac.replace(/[-.]/g, '').replace(/..(?=.)/g, '$&:');
   if (!macPattern.test(mac)) throw new TwillError('invalid', `'${text}' is not a MAC address`);
   return mac;
 }
@@ -267,9 +275,10 @@ const hexDigit = (code: number): number => (code & 15) + (code > 57 ? 9 : 0);
 
 /** Writes the six bytes of a MAC address. @throws TwillError `invalid` */
 export function writeMac(mac: string, bytes: Uint8Array, at: number): void {
-  if (!macPattern.test(mac)) parseMac(mac);
+  const text = macPattern.test(mac) ? mac : parseMac(mac);
   for (let index = 0; index < 6; index++)
-    bytes[at + index] = (hexDigit(mac.charCodeAt(index * 3)) << 4) | hexDigit(mac.charCodeAt(index * 3 + 1));
+    bytes[at + index] =
+      (hexDigit(text.charCodeAt(index * 3)) << 4) | hexDigit(text.charCodeAt(index * 3 + 1));
 }
 
 const hexBytes = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));

@@ -1,4 +1,4 @@
-import { type Address, parseAddress, tryParseAddress } from '../model/address.ts';
+import { type Address, isUnicast, tryParseAddress } from '../model/address.ts';
 import { describeError, TwillError } from '../model/error.ts';
 import { camelCase, type Flag, type FlagValue, type FlagValues } from '../model/flag.ts';
 import { parseDuration } from './duration.ts';
@@ -155,8 +155,10 @@ export class FlagReader {
 
   anyAddress(name: string): string | undefined {
     const text = this.text(name);
-    if (text !== undefined && tryParseAddress(text) === undefined)
+    const address = tryParseAddress(text);
+    if (text !== undefined && address === undefined)
       throw this.refuse(name, `'${text}' is not an IP address`);
+    if (address !== undefined) this.mustBeUnicast(name, address);
     return text;
   }
 
@@ -166,6 +168,13 @@ export class FlagReader {
     const address = tryParseAddress(text);
     if (address?.family.kubeName !== kubeName)
       throw this.refuse(name, `'${text}' is not an ${kubeName} address`);
-    return [parseAddress(text)];
+    this.mustBeUnicast(name, address);
+    return [address];
+  }
+
+  /** Loopback, multicast and the like: other nodes would refuse a lease that says such a thing. */
+  private mustBeUnicast(name: string, address: Address): void {
+    if (!isUnicast(address))
+      throw this.refuse(name, `'${address.text}' is no address at which other machines reach one`);
   }
 }

@@ -108,10 +108,20 @@ describe('agent configuration', () => {
     assert.equal(readAgentConfig({ etcdEndpoints }, {}).etcdEndpoints.length, 4);
   });
 
-  const wrong: [Record<string, string>, string][] = [
+  const wrong: [Record<string, string | string[]>, string][] = [
     [{ ipMasq: 'maybe' }, '--ip-masq'],
     [{ publicIp: 'fd00::7' }, '--public-ip'],
     [{ publicIpv6: 'nonsense' }, '--public-ipv6'],
+    [{ publicIp: '0.0.0.0' }, '--public-ip'],
+    [{ publicIp: '127.0.0.1' }, '--public-ip'],
+    [{ publicIp: '192.0.2.1/24' }, '--public-ip'],
+    [{ publicIpv6: 'fe80::1' }, '--public-ipv6'],
+    [{ publicIpv6: '::ffff:192.0.2.1' }, '--public-ipv6'],
+    [{ ifaceCanReach: '224.0.0.1' }, '--iface-can-reach'],
+    [{ ifaceCanReach: 'etcd.example.org' }, '--iface-can-reach'],
+    [{ ifaceRegex: ['eth0', '('] }, '--iface-regex'],
+    [{ bridge: 'a-bridge-with-a-long-name' }, '--bridge'],
+    [{ bridge: 'br/0' }, '--bridge'],
     [{ subnetLeaseRenewMargin: '0' }, '--subnet-lease-renew-margin'],
     [{ subnetLeaseRenewMargin: '1440' }, '--subnet-lease-renew-margin'],
     [{ healthzPort: '80x' }, '--healthz-port'],

@@ -151,7 +151,8 @@ export class EtcdOwnership {
     }
     if (!fits(wish.config, subnetsOf(held.lease))) {
       // Until there is another lease this one holds.
-      log.info({ lease: name }, 'our lease does not fit the changed network configuration, taking another');
+      if (this.limiter.allow(`unfit ${name}`) !== undefined)
+        log.info({ lease: name }, 'our lease does not fit the changed network configuration, taking another');
       await this.acquire(wish);
       return;
     }

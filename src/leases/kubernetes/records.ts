@@ -69,21 +69,27 @@ export async function findNodeName(
   return name;
 }
 
-function ownSubnets(raw: RawNode): Prefix[] {
+/** None as long as there are none that can be read. */
+function ownSubnets(raw: RawNode): { subnets: Prefix[]; problems: string[] } {
   try {
-    return podSubnets(raw);
-  } catch {
-    return []; // as long as there are none that can be read
+    return { subnets: podSubnets(raw), problems: [] };
+  } catch (error) {
+    const advice = 'it is passed over; a node that is deleted and registers anew gets another';
+    return {
+      subnets: [],
+      problems: [`the node's podCIDR cannot be used (${describeError(error)}): ${advice}`],
+    };
   }
 }
 
 function own(raw: RawNode, names: AnnotationNames): OwnNode {
+  const { subnets, problems } = ownSubnets(raw);
   return {
     raw: { metadata: raw.metadata ?? {} },
-    subnets: ownSubnets(raw),
+    subnets,
     internalIps: internalIps(raw),
     publicIps: nodePublicIps(raw, names),
-    problems: annotationProblems(raw, names),
+    problems: [...problems, ...annotationProblems(raw, names)],
     networkUnavailable: raw.status?.conditions?.find(({ type }) => type === 'NetworkUnavailable')?.status,
   };
 }

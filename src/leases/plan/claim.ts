@@ -71,11 +71,14 @@ export function claimedNodeLease(
       overwrittenIp(node.raw, names, family) ??
       identity.publicIps.find((candidate) => candidate.family === family);
     if (subnet === undefined)
-      throw new TwillError('unavailable', `node '${node.name}' has no ${family.kubeName} podCIDR yet`);
+      throw new TwillError(
+        'unavailable',
+        `node '${node.name}' has no ${family.kubeName} podCIDR yet: the controller manager gives it one where it is started with --allocate-node-cidrs and a --cluster-cidr of that family`,
+      );
     if (!inNetwork(limits, subnet))
       throw new TwillError(
         'invalid',
-        `podCIDR ${subnet.text} of node '${node.name}' is not in ${network.text}`,
+        `podCIDR ${subnet.text} of node '${node.name}' is not in ${network.text}: make Network of the network configuration the controller manager's --cluster-cidr`,
       );
     if (publicIp === undefined) throw new TwillError('unavailable', `no ${family.kubeName} public IP`);
     return { family, subnet, publicIp, vtepMac: identity.vtepMacs.get(family.name) };

@@ -1,6 +1,21 @@
-import { type Address, type Family, type Prefix, prefixContains } from '../../model/address.ts';
+import {
+  type Address,
+  type Family,
+  type Prefix,
+  prefixContains,
+  prefixesOverlap,
+} from '../../model/address.ts';
 import { type Lease, type LeaseFamily, leaseFamily } from './lease.ts';
 import { inside } from './network-change.ts';
+
+/** A network has room for four subnets: what takes more of it is no node's share. */
+const SHARE_BITS = 2;
+
+/** True for a subnet that leaves too little of its network to other nodes: whoever has a part of it comes first. */
+export function isTooWide(subnet: Prefix, networks: readonly Prefix[]): boolean {
+  const around = networks.filter((network) => prefixesOverlap(network, subnet));
+  return around.length > 0 && around.every(({ length }) => subnet.length < length + SHARE_BITS);
+}
 
 /** Why leases do not get what they claim: by name of the lease, then by name of the family. */
 export type Refusals = ReadonlyMap<string, ReadonlyMap<Family['name'], string>>;
@@ -193,7 +208,7 @@ export class LeaseHolders {
     this.reset(all);
     this.contested = true;
     refusals.clear();
-    for (const { lease, entry, subnet } of claims(all)) {
+    for (const { lease, entry, subnet } of claims(all, this.networks)) {
       const { family } = entry;
       const holders = this.families.get(family);
       if (refusals.get(lease.name)?.has(family.name)) continue;
@@ -246,13 +261,16 @@ export class LeaseHolders {
   }
 }
 
-function claims(leases: readonly Lease[]): Claim[] {
+function claims(leases: readonly Lease[], networks: readonly Prefix[]): Claim[] {
   return leases
     .flatMap((lease) =>
-      lease.families.flatMap((entry): Claim[] => [
-        { lease, entry, subnet: true, at: lease.order.created },
-        { lease, entry, subnet: false, at: lease.order.changed },
-      ]),
+      lease.families.flatMap((entry): Claim[] => {
+        const last = isTooWide(entry.subnet, networks);
+        return [
+          { lease, entry, subnet: true, at: last ? Number.MAX_VALUE : lease.order.created },
+          { lease, entry, subnet: false, at: last ? Number.MAX_VALUE : lease.order.changed },
+        ];
+      }),
     )
     .sort(inOrder);
 }

@@ -3,6 +3,7 @@ import {
   type Family,
   families,
   ipv4,
+  isUnicast,
   type Prefix,
   parsePrefix,
   tryParseAddress,
@@ -130,7 +131,7 @@ export function nodeLease(node: RawNode, names: AnnotationNames): Lease | undefi
 
 function annotatedIp(node: RawNode, name: string, family: Family): Address | undefined {
   const address = tryParseAddress(node.metadata?.annotations?.[name]);
-  return address?.family === family ? address : undefined;
+  return address?.family === family && isUnicast(address) ? address : undefined;
 }
 
 /** The public IP to publish that an administrator set in an annotation. */
@@ -147,7 +148,7 @@ export function annotationProblems(node: RawNode, names: AnnotationNames): strin
       const text: unknown = annotations[name];
       if (text === undefined || annotatedIp(node, name, family) !== undefined) return [];
       return [
-        `the annotation ${name} is ${JSON.stringify(text)}, which is no ${family.kubeName} address: it is passed over; correct it or take it away (kubectl annotate node ${node.metadata?.name ?? ''} ${name}-)`,
+        `the annotation ${name} is ${JSON.stringify(text)}, which is no ${family.kubeName} address of a machine: it is passed over; correct it or take it away (kubectl annotate node ${node.metadata?.name ?? ''} ${name}-)`,
       ];
     }),
   );

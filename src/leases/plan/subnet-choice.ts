@@ -8,6 +8,7 @@ import {
   prefixSize,
 } from '../../model/address.ts';
 import { TwillError } from '../../model/error.ts';
+import { isTooWide } from './holders.ts';
 import { type Lease, leaseFamily } from './lease.ts';
 import { fitsLimits } from './network-change.ts';
 import type { FamilyNetwork, NetworkConfig } from './network-config.ts';
@@ -179,7 +180,9 @@ export function chooseSubnet(options: {
   const nodes = others.flatMap(({ families }) =>
     families.map(({ publicIp, family }) => makePrefix(publicIp, family.bits)),
   );
-  const taken = [...others.flatMap(subnetsOf), ...blocked, ...avoid, ...nodes];
+  const networks = config.families.map(({ network }) => network);
+  const claimed = [...others.flatMap(subnetsOf), ...blocked];
+  const taken = [...claimed.filter((subnet) => !isTooWide(subnet, networks)), ...avoid, ...nodes];
   const free = (subnet: Prefix): boolean => !taken.some((other) => prefixesOverlap(other, subnet));
   if (previous.length > 0 && previous.every(free) && fits(config, previous))
     return { kind: 'create', subnets: previous, obsolete };

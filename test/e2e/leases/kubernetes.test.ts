@@ -180,7 +180,7 @@ function checks(open: (lab: Lab) => Promise<KubeNodes>): void {
     for (const [name, value] of Object.entries(wrong))
       await lab.waitFor(`${name} to be named`, async () => {
         const { status, text } = await readyz(one);
-        const line = `[!] own node: the annotation ${name} is "${value}", which is no IPv4 address: it is passed over; correct it or take it away (kubectl annotate node node1 ${name}-)`;
+        const line = `[!] own node: the annotation ${name} is "${value}", which is no IPv4 address of a machine: it is passed over; correct it or take it away (kubectl annotate node node1 ${name}-)`;
         return status === 200 && text.includes(line);
       });
     await api.put(node);

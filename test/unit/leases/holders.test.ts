@@ -40,6 +40,11 @@ describe('who holds what leases claim', () => {
   const cases: [string, Lease, RegExp][] = [
     ['a wide prefix', lease('64.0.0.0-2', 40), /64\.0\.0\.0\/2 is not in the pod network 10\.244\.0\.0\/16/],
     ['all of the pod network', lease('10.244.0.0-16', 40), /overlaps that of 10\.244\.\d\.0-24/],
+    [
+      'half of the pod network, before everybody else',
+      lease('10.244.0.0-17', 1),
+      /overlaps that of 10\.244\.\d\.0-24/,
+    ],
     ['a prefix around another', lease('10.244.2.0-23', 40), /overlaps that of 10\.244\.[23]\.0-24/],
     [
       'one address in another',

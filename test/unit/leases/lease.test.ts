@@ -49,6 +49,12 @@ describe('lease', () => {
     assert.equal(lease.families[0]?.vtepMac, mac);
   });
 
+  for (const written of ['0A-58-C0-00-02-07', '0a58.c000.0207'])
+    it(`reads a MAC address as Go does: ${written}`, () => {
+      const value = `{"PublicIP":"192.0.2.7","BackendType":"vxlan","BackendData":{"VtepMAC":"${written}"}}`;
+      assert.equal(parseLease('10.244.7.0-24', value).families[0]?.vtepMac, '0a:58:c0:00:02:07');
+    });
+
   it('reads the families that a node has published', () => {
     const value = `{"PublicIP":"192.0.2.7","PublicIPv6":null,"BackendType":"vxlan","BackendData":${vxlan}}`;
     const lease = parseLease('10.244.7.0-24&fd00:7::-64', value);

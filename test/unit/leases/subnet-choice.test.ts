@@ -50,6 +50,16 @@ describe('subnet choice', () => {
     });
   });
 
+  it('takes no notice of what is no node’s share: one key must not keep all nodes from a lease', () => {
+    const wide = lease('10.244.0.0-16', '192.0.2.1');
+    assert.deepEqual(choose([wide, lease('10.244.1.0-24', '192.0.2.2')]), {
+      create: '10.244.2.0/24',
+      obsolete: '',
+    });
+    const blocked = [parsePrefix('10.244.0.0/17'), parsePrefix('10.244.1.0/24')];
+    assert.deepEqual(choose([], identity(), { blocked }), { create: '10.244.2.0/24', obsolete: '' });
+  });
+
   it('believes its own subnet file before what another node can write: our public IP and MAC address', () => {
     const mac = '02:00:00:00:00:07';
     const forged = lease('10.244.1.0-24', '192.0.2.7', mac);

@@ -156,7 +156,12 @@ class IptablesProgram implements Iptables {
     const detail = result.stderr.trim();
     // Exit status 4 is RESOURCE_PROBLEM: the lock was not got (legacy), or the transaction raced (nft).
     const code = result.status === 4 ? 'timeout' : /permission/i.test(detail) ? 'permission' : 'invalid';
-    throw new TwillError(code, `${this.program}-restore refused the rules: ${detail}`);
+    const [, chain] = /CHAIN_ADD failed \(Operation not supported\): chain (\S+)/.exec(detail) ?? [];
+    const advice =
+      chain === undefined
+        ? ''
+        : `; a chain ${chain} of another type, hook or priority than iptables' stands there, written with nft: see 'nft list chains ${this.family.nft}', and delete it`;
+    throw new TwillError(code, `${this.program}-restore refused the rules: ${detail}${advice}`);
   }
 }
 

@@ -1,16 +1,17 @@
 import { detectVariant, type Iptables, openIptables } from '../kernel/iptables.ts';
 import { applyNft, listNftTable } from '../kernel/nft.ts';
 import { NftNotices } from '../kernel/nft-notices.ts';
+import { mayHaveTable } from '../kernel/used-iptables.ts';
 import { type Family, ipv4 } from '../model/address.ts';
 import { Contest, contestedChecks } from '../model/contest.ts';
-import { describeError, isTwillError } from '../model/error.ts';
+import { isTwillError } from '../model/error.ts';
 import type { Check } from '../model/health.ts';
 import { monotonicMs } from '../process/clock.ts';
 import type { Log } from '../process/log.ts';
 import { ReconcileLoop } from '../process/loop.ts';
-import { chainDocument, jumpRule, type StandingChain } from './plan/iptables.ts';
+import { TrafficChains } from './chains.ts';
 import { nftDocument, nftTableText } from './plan/nftables.ts';
-import { nftTable, noRules, type TrafficChain, type TrafficRules, trafficChains } from './plan/rules.ts';
+import { nftTable, noRules, type TrafficRules } from './plan/rules.ts';
 import { type RulesKind, RulesWatch } from './stamp.ts';
 
 export interface MasqueradeOptions {
@@ -51,11 +52,15 @@ export class Masquerade {
   private readonly contest = new Contest();
   /** A repair waits, because the same one was made again and again. */
   private waits = false;
-  /** What cannot be printed, and why, by chain and family. */
-  private readonly unreadable = new Map<string, string>();
+  private readonly chains: TrafficChains;
 
   constructor(options: MasqueradeOptions) {
     this.options = options;
+    this.chains = new TrafficChains({
+      log: options.log,
+      mustWait: (chain, family) => this.mustWait(chain, family),
+      repaired: (chain, family) => this.repaired(chain, family),
+    });
     this.loop = new ReconcileLoop({
       name: 'masquerade',
       log: options.log,
@@ -91,21 +96,36 @@ export class Masquerade {
     this.listen(rules);
     this.wrote = false;
     this.waits = false;
+    const failures: unknown[] = [];
     for (const each of rules) {
-      if (nftables) await this.ensureTable(each);
-      else await this.ensureChains(each);
-      if (this.first) await this.clear(each, !nftables);
-      this.written.set(each.family, each);
-      if (each.family === ipv4 && !this.waits) this.options.onGuarded?.();
+      try {
+        await this.ensureFamily(each);
+      } catch (error) {
+        failures.push(error); // what is wrong with one family keeps no other from its rules
+      }
     }
     for (const [family, each] of this.written) {
       if (rules.some((wanted) => wanted.family === family)) continue;
-      await this.clear(each, nftables);
+      if (nftables) await this.clearTable(each);
+      else await this.chains.ensure(noRules(each), await this.tool(family));
       this.written.delete(family);
     }
+    if (failures.length > 0) throw failures[0];
     this.wanted = print;
     this.watch.learn(this.wrote || this.waits ? undefined : state);
     this.options.log.debug({ wrote: this.wrote }, 'looked at the rules');
+  }
+
+  private async ensureFamily(rules: TrafficRules): Promise<void> {
+    const { family } = rules;
+    const guarded = (): void => {
+      if (family === ipv4 && !this.waits) this.options.onGuarded?.();
+    };
+    if (this.nftables) await this.ensureTable(rules);
+    else await this.chains.ensure(rules, await this.tool(family), undefined, guarded);
+    guarded();
+    if (this.first) await this.clearOthers(rules);
+    this.written.set(family, rules);
   }
 
   private print(rules: readonly TrafficRules[]): string {
@@ -162,15 +182,30 @@ export class Masquerade {
     for (const notices of this.notices.values()) notices.close();
   }
 
-  /** An earlier run may have used the other kind: rules of both would masquerade twice. */
-  private async clear(rules: TrafficRules, nftables: boolean): Promise<void> {
-    const none = noRules(rules);
+  /**
+   * An earlier run, or a flanneld that was here before, may have used the other kind: rules of both would masquerade
+   * twice, or by what a lease of before says (flannel#1317).
+   */
+  private async clearOthers(rules: TrafficRules): Promise<void> {
+    const { family } = rules;
+    if (!this.nftables) await this.clearTable(rules);
+    for (const variant of ['nft', 'legacy'] as const) {
+      if (!this.nftables && variant === (await this.tool(family)).variant) continue;
+      const may = (table: string): boolean => mayHaveTable(family, variant, table);
+      try {
+        await this.chains.ensure(noRules(rules), openIptables(family, variant), may);
+      } catch (error) {
+        // Neither program nor kernel need have the kind that is not used.
+        if (!isTwillError(error, 'missing-program', 'kernel')) throw error;
+      }
+    }
+  }
+
+  private async clearTable(rules: TrafficRules): Promise<void> {
     try {
-      if (!nftables) await this.ensureChains(none);
-      else if ((await listNftTable(rules.family, nftTable(rules.family))) !== undefined)
-        await applyNft(nftDocument(none));
+      if ((await listNftTable(rules.family, nftTable(rules.family))) !== undefined)
+        await applyNft(nftDocument(noRules(rules)));
     } catch (error) {
-      // The program of the kind that is not used need not be there.
       if (!isTwillError(error, 'missing-program')) throw error;
     }
   }
@@ -193,7 +228,7 @@ export class Masquerade {
 
   /** What somebody should look at, though the rules may stand. */
   warnings(): Check[] {
-    const unreadable = [...this.unreadable.values()].map(
+    const unreadable = [...this.chains.unreadable.values()].map(
       (detail): Check => ({ name: 'rules', state: 'warning', detail }),
     );
     return [...unreadable, ...contestedChecks(this.contest, monotonicMs())];
@@ -216,42 +251,5 @@ export class Masquerade {
         { chain, family: family.name },
         'somebody changes these rules again and again: repairs wait from now on',
       );
-  }
-
-  private async ensureChains(rules: TrafficRules): Promise<void> {
-    for (const chain of trafficChains) await this.ensure(rules, chain);
-  }
-
-  private async ensure(all: TrafficRules, chain: TrafficChain): Promise<void> {
-    const { family, randomFully } = all;
-    const tool = await this.tool(family);
-    const document = chainDocument(chain, chain.rules(all), randomFully, await this.standing(tool, chain));
-    if (document === undefined || this.mustWait(chain.name, family)) return;
-    await tool.restore(document);
-    this.repaired(chain.name, family);
-  }
-
-  /** What stands. Of a chain that iptables cannot print it is asked for our jump alone. */
-  private async standing(tool: Iptables, chain: TrafficChain): Promise<StandingChain> {
-    const { table, name, parent } = chain;
-    // A chain of ours that cannot be printed is not as it should be.
-    const own = tool.list(table, name).catch((error: unknown) => {
-      if (isTwillError(error, 'conflict')) return [];
-      throw error;
-    });
-    const key = `${parent} of ${table} (${tool.family.name})`;
-    try {
-      const [standing, lines = []] = await Promise.all([own, tool.list(table, parent)]);
-      this.unreadable.delete(key);
-      return { own: standing, parent: lines };
-    } catch (error) {
-      if (!isTwillError(error, 'conflict')) throw error;
-      if (!this.unreadable.has(key))
-        this.options.log.warn({ error: describeError(error) }, 'rules are checked one by one');
-      this.unreadable.set(key, describeError(error));
-    }
-    const jump = jumpRule(chain);
-    const stands = await tool.has(table, jump);
-    return { own: await own, parent: stands ? [jump] : [], parentIsWhole: false };
   }
 }

@@ -1,4 +1,5 @@
 import { everyIptables, type Iptables } from '../../kernel/iptables.ts';
+import { saveReadable } from '../../kernel/iptables-reading.ts';
 import { kernelFamilies } from '../../kernel/ipv6.ts';
 import { listNftTable } from '../../kernel/nft.ts';
 import { mayHaveTable } from '../../kernel/used-iptables.ts';
@@ -13,12 +14,12 @@ import {
   removeChainsDocument,
 } from '../plan/portmap.ts';
 
-/** Table nat of one iptables; undefined where there is none. @throws TwillError `conflict` when it cannot be read */
+/** Table nat of one iptables, as far as it is about host ports and what pods send out; undefined where there is none. @throws TwillError `conflict` when it cannot be read */
 async function natTable(iptables: Iptables): Promise<string | undefined> {
   const { family, variant } = iptables;
   if (!mayHaveTable(family, variant, 'nat')) return undefined;
   try {
-    return await iptables.save('nat');
+    return await saveReadable(iptables, 'nat', (name) => /^CNI-|^TWILL-HP-|^POSTROUTING$/.test(name));
   } catch (error) {
     if (!isTwillError(error, 'missing-program', 'kernel')) throw error;
     return undefined;

@@ -14,9 +14,12 @@ import type { AgentParts } from './parts.ts';
 /** A loop that has come to no end for this long is stuck: restarting the process may help. */
 const STUCK_MS = 120_000;
 
-function loopCheck(name: string, status: LoopStatus | undefined): Check {
-  if (status === undefined)
-    return { name, state: 'failed', detail: 'not started: no network configuration yet' };
+function loopCheck(
+  name: string,
+  status: LoopStatus | undefined,
+  waits = 'no network configuration yet',
+): Check {
+  if (status === undefined) return { name, state: 'failed', detail: `not started: ${waits}` };
   if (status.lastError !== undefined) return { name, state: 'failed', detail: status.lastError };
   if (status.lastSuccess === undefined) return { name, state: 'failed', detail: 'has not succeeded yet' };
   return { name, state: 'ok', detail: `last success ${isoTime(status.lastSuccess)}` };
@@ -64,7 +67,11 @@ export function checks(parts: AgentParts): Check[] {
         }
       : { name: 'lease', state: 'ok', detail: own.name },
     loopCheck('overlay', overlay?.loop.status()),
-    loopCheck('masquerade', masquerade?.loop.status()),
+    loopCheck(
+      'masquerade',
+      masquerade?.loop.status(),
+      overlay === undefined ? undefined : 'the overlay does not stand yet',
+    ),
     ...peerFilterChecks(parts.peerFilter),
     connected
       ? { name: 'lease source', state: 'ok', detail: from === undefined ? 'followed' : `followed at ${from}` }

@@ -1,5 +1,6 @@
 import { addAddress, deleteAddress, type InterfaceAddress } from '../kernel/netlink/addresses.ts';
 import {
+  changeVxlan,
   createVxlan,
   deleteLink,
   type Link,
@@ -9,9 +10,17 @@ import {
 } from '../kernel/netlink/links.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
+import { ipv6 } from '../model/address.ts';
 import { describeError, isTwillError, TwillError } from '../model/error.ts';
 import type { Log } from '../process/log.ts';
-import { deviceRepairs, foreignAddresses, hasAddress, type VxlanPlan, whyRecreate } from './plan/device.ts';
+import {
+  deviceRepairs,
+  foreignAddresses,
+  hasAddress,
+  type VxlanPlan,
+  vxlanChanges,
+  whyRecreate,
+} from './plan/device.ts';
 
 /** A device that stands as planned. */
 export interface EnsuredDevice {
@@ -26,9 +35,10 @@ async function create(socket: RtSocket, plan: VxlanPlan): Promise<number> {
     await socket.request(createVxlan({ name, mac, mtu }, { vni, port, local, underlayIndex, learning, gbp }));
   } catch (cause) {
     if (!isTwillError(cause, 'exists')) throw cause;
+    const other = (await listLinks(socket)).find(({ vxlan }) => vxlan?.vni === vni && vxlan.port === port);
     throw new TwillError(
       'conflict',
-      `cannot create ${name}: another device has VNI ${vni} on UDP port ${port}; remove it, or change Backend.VNI or Backend.Port`,
+      `cannot create ${name}: ${other?.name ?? 'another device'} has VNI ${vni} on UDP port ${port}; remove that device, or change Backend.VNI or Backend.Port`,
       cause,
     );
   }
@@ -39,16 +49,36 @@ async function create(socket: RtSocket, plan: VxlanPlan): Promise<number> {
   return link.index;
 }
 
+/**
+ * Changes what can be changed in place: routes and entries stay, and with them the traffic.
+ * @returns what was changed; undefined where the kernel cannot
+ */
+async function changeInPlace(socket: RtSocket, plan: VxlanPlan, link: Link): Promise<string[] | undefined> {
+  const { parameters, reasons } = vxlanChanges(plan, link);
+  if (reasons.length === 0) return [];
+  try {
+    await socket.request(changeVxlan(link.index, parameters, plan.name));
+  } catch (error) {
+    if (!isTwillError(error, 'kernel')) throw error;
+    return undefined;
+  }
+  // Older kernels take no notice of some.
+  const now = (await listLinks(socket)).find(({ index }) => index === link.index);
+  return now !== undefined && vxlanChanges(plan, now).reasons.length === 0 ? reasons : undefined;
+}
+
 async function ensureLink(socket: RtSocket, plan: VxlanPlan, link: Link | undefined): Promise<EnsuredDevice> {
   if (link === undefined) return { index: await create(socket, plan), repairs: ['it was missing'] };
   const why = whyRecreate(plan, link);
-  if (why !== undefined) {
+  const changed = why === undefined ? await changeInPlace(socket, plan, link) : undefined;
+  if (changed === undefined) {
     await socket.request(deleteLink(link.index, plan.name));
-    return { index: await create(socket, plan), repairs: [`made anew: ${why}`] };
+    const reason = why ?? vxlanChanges(plan, link).reasons.join(', ');
+    return { index: await create(socket, plan), repairs: [`made anew: ${reason}`] };
   }
   const { settings, reasons } = deviceRepairs(plan, link);
   if (reasons.length > 0) await socket.request(setLink(link.index, settings, plan.name));
-  return { index: link.index, repairs: reasons };
+  return { index: link.index, repairs: [...changed, ...reasons] };
 }
 
 async function ensureAddresses(
@@ -67,6 +97,15 @@ async function ensureAddresses(
     repairs.push(`address ${address.text}/${length} does not belong`);
   }
   return repairs;
+}
+
+/**
+ * A node may have IPv6 off for what is made new (`conf/default/disable_ipv6`): the device takes no address then.
+ * @throws TwillError `permission` naming the setting
+ */
+function allowFamily({ name, family }: VxlanPlan): void {
+  const setting = `net/ipv6/conf/${name}/disable_ipv6`;
+  if (family === ipv6 && readSysctl(setting) === '1') writeSysctl(setting, '0');
 }
 
 /** Router advertisements have no place on the overlay; where /proc/sys cannot be written, it does without this. */
@@ -91,6 +130,7 @@ export async function ensureVxlan(
 ): Promise<EnsuredDevice> {
   const standing = host.links.find(({ name }) => name === plan.name);
   const device = await ensureLink(socket, plan, standing);
+  allowFamily(plan);
   const present = host.addresses.filter(({ index }) => index === device.index);
   const repairs = [...device.repairs, ...(await ensureAddresses(socket, plan, device.index, present))];
   refuseAdvertisements(plan.name, log);

@@ -1,4 +1,4 @@
-import { parseInterfaceAddress } from '../kernel/netlink/addresses.ts';
+import { isForOthers, parseInterfaceAddress } from '../kernel/netlink/addresses.ts';
 import type { Message } from '../kernel/netlink/codec.ts';
 import * as nl from '../kernel/netlink/constants.ts';
 import { EventSocket } from '../kernel/netlink/events.ts';
@@ -88,7 +88,7 @@ class EventFilter {
     const print =
       message.type === nl.RTM_DELLINK
         ? 'gone'
-        : `${link.name} ${link.up} ${link.running} ${link.mtu} ${link.mac}`;
+        : `${link.name} ${link.up} ${link.running} ${link.mtu} ${link.mac} ${link.master}`;
     if (this.links.get(link.index) === print) return undefined;
     this.links.set(link.index, print);
     return reason(`device ${link.name} changed`, deviceObject(link.name));
@@ -114,7 +114,7 @@ class EventFilter {
     const address = parseInterfaceAddress(message);
     if (address === undefined) return undefined;
     const { index, flags } = address;
-    if (address.scope !== nl.RT_SCOPE_UNIVERSE && !this.deviceIndexes().has(index)) return undefined;
+    if (!isForOthers(address) && !this.deviceIndexes().has(index)) return undefined;
     const key = `${index} ${address.address.text}`;
     if (message.type === nl.RTM_DELADDR) this.addresses.delete(key);
     else if (this.addresses.get(key) === flags) return undefined;
@@ -138,7 +138,9 @@ class EventFilter {
       if (found !== undefined || owned) return found;
     }
     const destination = parseRouteDestination(message);
-    if (destination === undefined || !this.overlay.reachesBy(destination)) return undefined;
+    if (destination === undefined) return undefined;
+    // One that takes the place of ours, or comes before it, need not be of a kind that we have.
+    if (!this.overlay.reachesBy(destination) && !this.overlay.crosses(destination)) return undefined;
     return reason(`the route to ${destination.text} changed`);
   }
 

@@ -1,5 +1,5 @@
-import { type InterfaceAddress, listAddresses } from '../kernel/netlink/addresses.ts';
-import { RT_SCOPE_UNIVERSE } from '../kernel/netlink/constants.ts';
+import { kernelFamilies } from '../kernel/ipv6.ts';
+import { type InterfaceAddress, isForOthers, listAddresses } from '../kernel/netlink/addresses.ts';
 import { type Link, listLinks } from '../kernel/netlink/links.ts';
 import { hasNexthops } from '../kernel/netlink/nexthops.ts';
 import { lookUpRoute, matchRoute } from '../kernel/netlink/route-lookup.ts';
@@ -57,8 +57,19 @@ async function findPath(
   return { family: address.family, device, devices, source, preferred: match.source, gateway };
 }
 
+/** A kernel without IPv6 is not asked about it. */
+async function pathTo(
+  socket: RtSocket,
+  text: string | undefined,
+  candidates: readonly Link[],
+): Promise<HostPath | undefined> {
+  const address = text === undefined ? undefined : parseAddress(text);
+  if (address === undefined || !kernelFamilies().includes(address.family)) return undefined;
+  return findPath(socket, address, candidates);
+}
+
 /**
- * Interfaces, their universe-scope addresses, and the ways to the outside and to `canReach`.
+ * Interfaces, their addresses that others may reach, and the ways to the outside and to `canReach`.
  * @param canReach the address of --iface-can-reach
  * @param known index of the underlay device so far
  */
@@ -71,8 +82,8 @@ export async function listHost(
   const links = await listLinks(socket);
   const addresses: InterfaceAddress[] = [];
   for (const family of families) addresses.push(...(await listAddresses(socket, family)));
-  const universe = addresses.filter(({ scope }) => scope === RT_SCOPE_UNIVERSE);
-  const candidates = eligible(links, universe, known);
+  const reached = addresses.filter(isForOthers);
+  const candidates = eligible(links, reached, known);
   const paths: HostPath[] = [];
   for (const family of families) {
     for (const address of outside[family.name]) {
@@ -84,10 +95,10 @@ export async function listHost(
   }
   return {
     links,
-    addresses: universe,
+    addresses: reached,
     outside: paths,
     nexthops: await hasNexthops(socket),
     gateways: paths.flatMap(({ gateway }) => gateway ?? []),
-    canReach: canReach === undefined ? undefined : await findPath(socket, parseAddress(canReach), candidates),
+    canReach: await pathTo(socket, canReach, candidates),
   };
 }

@@ -18,12 +18,13 @@ import { NodeGround } from './ground.ts';
 import type { ListedHost } from './host.ts';
 import { OverlayPeers } from './peers.ts';
 import { podMtu, type Underlay, whyNotOver } from './plan/device.ts';
-import { publicIpProblems } from './plan/ground.ts';
+import { BRIDGE, bridgeProblems, publicIpProblems } from './plan/ground.ts';
 import type { FamilyPath } from './plan/peer.ts';
 import { NodeSettings, type Sysctls, standardSysctls } from './settings.ts';
 import { NodeUnderlay, type UnderlayWish } from './underlay.ts';
 import type { VtepMacs } from './vtep-macs.ts';
 import { Vteps } from './vteps.ts';
+import { PacketWays } from './ways.ts';
 
 export interface OverlayOptions {
   readonly source: LeaseSource;
@@ -71,6 +72,7 @@ export class Overlay {
   readonly contest = new Contest();
   private readonly options: OverlayOptions;
   private readonly blackholes: Blackholes;
+  private readonly ways: PacketWays;
   private network: NetworkConfig;
   private readonly limiter = new LogLimiter();
   private readonly node: NodeUnderlay;
@@ -93,6 +95,7 @@ export class Overlay {
       write: options.writeSysctl,
     });
     this.blackholes = new Blackholes(socket, options.blackholeRoute, options.previous);
+    this.ways = new PacketWays(socket, log);
     this.vteps = new Vteps({
       socket,
       macs,
@@ -136,6 +139,12 @@ export class Overlay {
     return this.node.reachesBy(destination);
   }
 
+  /** True where somebody else's route is, or was, in the way of one of ours. */
+  crosses(destination: Prefix): boolean {
+    const subnets = (this.ensured?.families ?? []).map(({ subnet }) => subnet);
+    return this.ways.seen(this.peers.entries, destination, subnets);
+  }
+
   /** Indexes of our VXLAN devices by family. */
   deviceIndexes(): ReadonlyMap<Family['name'], number> {
     return this.vteps.indexes;
@@ -159,11 +168,14 @@ export class Overlay {
 
   /** What does not keep pods' traffic from flowing now, but somebody should look at. */
   warnings(): Check[] {
-    return [...contestedChecks(this.contest, monotonicMs()), ...this.problems];
+    return [...contestedChecks(this.contest, monotonicMs()), ...this.problems, ...this.ways.problems()];
   }
 
+  /** While it is not ready, what holds the overlay up is the reason. */
   podNetwork(): PodNetworkState {
-    return this.state;
+    if (this.state.ready) return this.state;
+    const { lastError } = this.loop.status();
+    return lastError === undefined ? this.state : { ready: false, reason: lastError };
   }
 
   /** Other nodes' leases changed. */
@@ -194,10 +206,22 @@ export class Overlay {
       this.setState({ ready: false, reason: `this node holds no lease: ${leaseError}` });
       return;
     }
-    this.problems = publicIpProblems(own, network.backend, underlay, this.ground.current);
+    this.problems = [
+      ...publicIpProblems(own, network.backend, underlay, this.ground.current),
+      ...(host === undefined
+        ? this.problems.filter(({ name }) => name === BRIDGE)
+        : bridgeProblems(host.links, this.options.bridge)),
+    ];
     if (host !== undefined) {
       this.settings.ensure(this.families);
       await this.vteps.ensure(host, network, underlay, own);
+      this.settings.ensureDevices(this.families, {
+        own: [
+          ...this.vteps.plans().map(({ name, family }) => ({ name, families: [family] })),
+          { name: this.options.bridge, families: this.families },
+        ],
+        others: [underlay.name],
+      });
     }
     await this.peers.sync(
       {
@@ -212,7 +236,11 @@ export class Overlay {
     );
     if (host !== undefined) {
       await this.vteps.retire(host, network);
-      await this.blackholes.ensure(own.families.map(({ subnet }) => subnet));
+      const subnets = own.families.map(({ subnet }) => subnet);
+      await this.blackholes.ensure(subnets);
+      const names = new Map(host.links.map(({ index, name }) => [index, name]));
+      const nameOf = (index: number) => this.vteps.nameOf(index) ?? names.get(index) ?? `device ${index}`;
+      await this.ways.look(this.peers.entries, subnets.map(gatewayOf), nameOf);
     }
     this.publish(underlay, own);
   }

@@ -24,6 +24,8 @@ export interface PeerRoutesInput {
   readonly plausible: (lease: Lease, publicIp: Address) => boolean;
   readonly backend: Backend;
   readonly underlay: Underlay;
+  /** Interface index of the VRF that the underlay is in. */
+  readonly domain: number | undefined;
   /** Indexes of our own tunnels: what goes through them says nothing about the underlay. */
   readonly tunnels: ReadonlySet<number>;
 }
@@ -59,7 +61,7 @@ export class PeerRoutes {
       if (source === undefined) continue;
       const asked = wanted.filter((address) => address.family === family && !known.has(address.text));
       if (asked.length === 0) continue;
-      const answers = await lookUpRoutes(this.socket, asked, { source });
+      const answers = await lookUpRoutes(this.socket, asked, { source, device: input.domain });
       for (const [index, { text }] of asked.entries()) {
         const answer = answers[index];
         const isNew = !before.has(text);

@@ -81,6 +81,11 @@ export class OverlayPeers {
     return this.refused.length === 0 ? this.passedOver : [...this.passedOver, ...this.refused];
   }
 
+  /** What should stand, by key. */
+  get entries(): EntryMap {
+    return this.applied;
+  }
+
   /** Number of entries that should stand. */
   get size(): number {
     return this.applied.size;

@@ -19,12 +19,27 @@ export const settingObject = (name: string): string => `setting ${name}`;
 export interface Sysctls {
   readonly read: (name: string) => string | undefined;
   readonly write: (name: string, value: string) => boolean;
+  /** For settings that go with a device of ours: nobody has to set them back. */
+  readonly writeOwn: (name: string, value: string) => boolean;
   readonly list: (folder: string) => string[];
 }
 
 const IPV6_INTERFACES = 'net/ipv6/conf';
 
-export const standardSysctls: Sysctls = { read: readSysctl, write: writeSysctl, list: listSysctls };
+export const standardSysctls: Sysctls = {
+  read: readSysctl,
+  write: writeSysctl,
+  writeOwn: writeSysctl,
+  list: listSysctls,
+};
+
+/** Devices by which packets of pods come in. */
+export interface PacketDevices {
+  /** Our own, whose settings are ours, with the families that they carry. */
+  readonly own: readonly { readonly name: string; readonly families: readonly Family[] }[];
+  /** Names of the others. */
+  readonly others: readonly string[];
+}
 
 /** Keeps the settings of the whole node that pods' traffic needs, and says which it cannot get right. */
 export class NodeSettings {
@@ -36,6 +51,9 @@ export class NodeSettings {
   private readonly limiter = new LogLimiter();
   private readonly stood = new Set<string>();
   private found: readonly Check[] = [];
+  private ofDevices: readonly Check[] = [];
+  /** The settings of devices among those that stood. */
+  private devices: ReadonlySet<string> = new Set();
 
   constructor(log: Log, contest: Contest, sysctls: Sysctls = standardSysctls) {
     this.log = log;
@@ -45,7 +63,7 @@ export class NodeSettings {
 
   /** What is not as pods need it, with what to do about it. */
   problems(): readonly Check[] {
-    return this.found;
+    return [...this.found, ...this.ofDevices];
   }
 
   /** Settings that stood and are off now. Costs a few small reads: the kernel tells of forwarding alone. */
@@ -56,12 +74,46 @@ export class NodeSettings {
   ensure(families: readonly Family[]): void {
     const problems: Check[] = [];
     const wanted = families.flatMap(({ name }): string[] => [forwarding[name], bridged[name]]);
-    for (const name of this.stood) if (!wanted.includes(name)) this.stood.delete(name);
+    for (const name of this.stood)
+      if (!wanted.includes(name) && !this.devices.has(name)) this.stood.delete(name);
     for (const family of families) {
       this.set(problems, forwarding[family.name], 'pods of other nodes are not reached', 'failed');
       this.bridged(problems, family);
     }
     this.found = problems;
+    this.tell(problems);
+  }
+
+  /**
+   * Where forwarding is on for the node it may be off for a device all the same: a device that is made takes
+   * `conf/default`, and hardening guides turn it off for single ones. What comes in there is not forwarded then.
+   */
+  ensureDevices(families: readonly Family[], { own, others }: PacketDevices): void {
+    const problems: Check[] = [];
+    const settingOf = ({ name }: Family, device: string): string => `net/${name}/conf/${device}/forwarding`;
+    const ours = own.flatMap(({ name, families: carried }) =>
+      carried.map((family) => settingOf(family, name)),
+    );
+    for (const name of this.devices) if (!ours.includes(name)) this.stood.delete(name);
+    this.devices = new Set(ours);
+    for (const name of ours)
+      if (this.sysctls.read(name) !== undefined)
+        this.set(
+          problems,
+          name,
+          "this node's pods and those of other nodes do not reach each other",
+          'failed',
+        );
+    for (const name of families.flatMap((family) => others.map((device) => settingOf(family, device)))) {
+      if (this.sysctls.read(name) !== '0') continue;
+      const detail = `${name} is 0, so what comes in there for pods is dropped, answers from the outside too: set it to 1, and look in /etc/sysctl.d and the network configuration for what turns it off`;
+      problems.push({ name: 'sysctl', state: 'warning', detail });
+    }
+    this.ofDevices = problems;
+    this.tell(problems);
+  }
+
+  private tell(problems: readonly Check[]): void {
     for (const { detail } of problems)
       if (this.limiter.allow(detail) !== undefined)
         this.log.warn({ problem: detail }, 'the node is not set up');
@@ -103,7 +155,8 @@ export class NodeSettings {
   private set(problems: Check[], name: string, consequence: string, state: Check['state']): void {
     try {
       if (name === forwarding.ipv6) this.keepAdvertisements();
-      if (this.sysctls.write(name, '1')) this.turnedOn(name);
+      const write = this.devices.has(name) ? this.sysctls.writeOwn : this.sysctls.write;
+      if (write(name, '1')) this.turnedOn(name);
       this.stood.add(name);
     } catch (error) {
       this.stood.delete(name);

@@ -10,7 +10,7 @@ import { needsEach, PeerRoutes } from './peer-routes.ts';
 import { type Underlay, vxlanName, whyNotOver } from './plan/device.ts';
 import { plausibleNodes } from './plan/ground.ts';
 import type { FamilyPath } from './plan/peer.ts';
-import { chooseUnderlay, type HostNetwork, type UnderlayOptions } from './plan/underlay.ts';
+import { chooseUnderlay, domainOf, type HostNetwork, type UnderlayOptions } from './plan/underlay.ts';
 
 /** What the user said about the underlay. */
 export type UnderlayWish = Omit<UnderlayOptions, 'families' | 'internalIps' | 'inUse'>;
@@ -146,7 +146,8 @@ export class NodeUnderlay {
     const { source, tunnels } = this.options;
     const leases = source.leases();
     const plausible = plausibleNodes(leases, config, underlay.addresses.values());
-    return { leases, plausible, backend: config.backend, underlay, tunnels: new Set(tunnels()) };
+    const domain = domainOf(this.links, underlay.index);
+    return { leases, plausible, backend: config.backend, underlay, domain, tunnels: new Set(tunnels()) };
   }
 
   private follow(chosen: Underlay): Underlay {

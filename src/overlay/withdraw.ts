@@ -1,6 +1,5 @@
 import { kernelFamilies } from '../kernel/ipv6.ts';
-import { type InterfaceAddress, listAddresses } from '../kernel/netlink/addresses.ts';
-import { RT_SCOPE_UNIVERSE } from '../kernel/netlink/constants.ts';
+import { type InterfaceAddress, isForOthers, listAddresses } from '../kernel/netlink/addresses.ts';
 import { listLinks } from '../kernel/netlink/links.ts';
 import { deleteRoute, eachRoute, type Route } from '../kernel/netlink/routes.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
@@ -58,9 +57,9 @@ export async function withdrawWrongRoutes({ socket, servers, bridge, log }: With
   if (candidates.length === 0) return;
   const addresses: InterfaceAddress[] = [];
   for (const family of kernelFamilies()) addresses.push(...(await listAddresses(socket, family)));
-  const universe = addresses.filter(({ scope }) => scope === RT_SCOPE_UNIVERSE);
+  const reached = addresses.filter(isForOthers);
   const pods = (name: string): boolean => name === bridge || isOverlayName(name);
-  const taken = takenAddresses({ links, addresses: universe, gateways, servers }, pods);
+  const taken = takenAddresses({ links, addresses: reached, gateways, servers }, pods);
   for (const { route, taken: by } of wrongRoutes(candidates, taken)) {
     try {
       await socket.request(deleteRoute(route));

@@ -6,6 +6,7 @@ import {
   hasAddress,
   type Underlay,
   type VxlanPlan,
+  vxlanChanges,
   whyRecreate,
 } from '../../overlay/plan/device.ts';
 import type { Difference } from './difference.ts';
@@ -40,7 +41,7 @@ export function deviceDifferences(plan: VxlanPlan, { links, addresses }: SeenNod
     ];
   const why = whyRecreate(plan, link);
   const { reasons } = deviceRepairs(plan, link);
-  const told = why === undefined ? reasons : [why, ...reasons];
+  const told = [...(why === undefined ? vxlanChanges(plan, link).reasons : [why]), ...reasons];
   const found = told.map((reason): Difference => {
     const wanted = reason.startsWith('MTU')
       ? `, should be ${plan.mtu}`

@@ -12,6 +12,14 @@ export interface InterfaceAddress {
   readonly flags: number;
 }
 
+/**
+ * True for an address at which other machines may reach this one. Beside those of scope universe these are IPv6's old
+ * site-local ones, which emulators still hand out, and IPv4 addresses that somebody has given the scope link.
+ */
+export function isForOthers({ address, scope }: Pick<InterfaceAddress, 'address' | 'scope'>): boolean {
+  return scope < nl.RT_SCOPE_LINK || (scope === nl.RT_SCOPE_LINK && address.family === ipv4);
+}
+
 /** struct ifaddrmsg */
 function ifaddr(family: Family, length: number, scope: number, index: number): Buffer {
   const struct = Buffer.from([family.af, length, 0, scope, 0, 0, 0, 0]);

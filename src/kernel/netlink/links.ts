@@ -200,6 +200,27 @@ export function createVxlan(
 }
 
 /**
+ * Changes parameters of a standing VXLAN device: those that are given, and none besides `local`, `underlayIndex` and
+ * `learning`, which are all that the kernel changes so (vxlan_changelink, Linux 4.12 and later). Its entries stay.
+ */
+export function changeVxlan(
+  index: number,
+  { local, underlayIndex, learning }: Partial<Pick<VxlanParameters, 'local' | 'underlayIndex' | 'learning'>>,
+  label: string,
+): Change {
+  const write = (to: MessageWriter): void => {
+    to.message(nl.RTM_NEWLINK).struct(ifinfo(index));
+    to.begin(nl.IFLA_LINKINFO).string(nl.IFLA_INFO_KIND, 'vxlan').begin(nl.IFLA_INFO_DATA);
+    if (learning !== undefined) to.u8(nl.IFLA_VXLAN_LEARNING, learning ? 1 : 0);
+    if (underlayIndex !== undefined) to.u32(nl.IFLA_VXLAN_LINK, underlayIndex);
+    if (local !== undefined)
+      to.address(local.family === ipv4 ? nl.IFLA_VXLAN_LOCAL : nl.IFLA_VXLAN_LOCAL6, local);
+    to.end().end();
+  };
+  return { what: `change VXLAN device ${label}`, write };
+}
+
+/**
  * A veth pair: `settings` describe this end, `peer` the other. With `peer.netnsFd` the other end is born inside that
  * namespace, so it never shows up in ours.
  */

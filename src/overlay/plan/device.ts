@@ -71,11 +71,25 @@ export function podMtu(families: readonly Family[], backend: Backend, underlay: 
   return Math.min(...families.map((family) => vxlanMtu(family, backend, underlay)));
 }
 
+/** IFNAMSIZ less the byte that ends the text (include/uapi/linux/if.h). */
+const LONGEST_NAME = 15;
+
+function nameTooLong({ families, backend }: NetworkConfig): string | undefined {
+  if (backend.type !== 'vxlan') return undefined;
+  for (const { family } of families) {
+    const name = vxlanName(family, backend.vni);
+    if (name.length > LONGEST_NAME)
+      return `Backend.VNI ${backend.vni} is too large for ${family.kubeName}: the device would be ${name}, and names have at most ${LONGEST_NAME} characters`;
+  }
+  return undefined;
+}
+
 /**
  * Why the overlay cannot work over this underlay with the configuration, with what to change.
  * @returns undefined when it can
  */
-export function whyNotOver(underlay: Underlay, { families, backend }: NetworkConfig): string | undefined {
+export function whyNotOver(underlay: Underlay, config: NetworkConfig): string | undefined {
+  const { families, backend } = config;
   const all = families.map(({ family }) => family);
   const least = leastMtu(all, backend.type === 'vxlan');
   if (backend.type !== 'alloc' && underlay.mtu < least)
@@ -89,7 +103,7 @@ export function whyNotOver(underlay: Underlay, { families, backend }: NetworkCon
     if (around !== undefined)
       return `the pod network ${network.text} lies in ${around.text}, the network between the nodes: it has no subnet for pods`;
   }
-  return undefined;
+  return nameTooLong(config);
 }
 
 export function planVxlan(options: {
@@ -123,6 +137,8 @@ export interface ActualDevice {
   readonly up: boolean;
   readonly mtu: number;
   readonly mac: string;
+  /** Interface index of the bridge or the like that it is a port of; 0 for none. */
+  readonly master: number;
   readonly vxlan:
     | {
         readonly vni: number;
@@ -135,6 +151,9 @@ export interface ActualDevice {
     | undefined;
 }
 
+const isAs = (name: string, want: unknown, have: unknown): string | undefined =>
+  want === have ? undefined : `${name} is ${have}, should be ${want}`;
+
 /**
  * Why the device must be made anew: parameters that the kernel does not change on a standing VXLAN device.
  * @returns undefined when it can be used
@@ -142,27 +161,50 @@ export interface ActualDevice {
 export function whyRecreate(plan: VxlanPlan, actual: ActualDevice): string | undefined {
   const { vxlan } = actual;
   if (vxlan === undefined) return `it is of kind ${actual.kind ?? 'physical'}, not vxlan`;
-  const differs = (name: string, want: unknown, have: unknown): string | undefined =>
-    want === have ? undefined : `${name} is ${have}, should be ${want}`;
   return (
-    differs('VNI', plan.vni, vxlan.vni) ??
-    differs('port', plan.port, vxlan.port) ??
-    differs('local address', plan.local?.text, vxlan.local?.text) ??
-    // A device that is bound to none can do all that a bound one can.
-    (vxlan.underlayIndex === 0
+    isAs('VNI', plan.vni, vxlan.vni) ??
+    isAs('port', plan.port, vxlan.port) ??
+    isAs('GBP', plan.gbp, vxlan.gbp) ??
+    // An address of the other family, and whether it is bound at all.
+    (plan.local?.family === vxlan.local?.family
       ? undefined
-      : differs('underlay interface', plan.underlayIndex, vxlan.underlayIndex)) ??
-    differs('GBP', plan.gbp, vxlan.gbp) ??
-    differs('learning', plan.learning, vxlan.learning)
+      : isAs('local address', plan.local?.text, vxlan.local?.text)) ??
+    (plan.underlayIndex === 0 ? isAs('underlay interface', 0, vxlan.underlayIndex) : undefined)
   );
 }
+
+/** Parameters of a usable VXLAN device that must change, and that the kernel changes in place, each with its reason. */
+export function vxlanChanges(
+  plan: VxlanPlan,
+  { vxlan }: ActualDevice,
+): {
+  readonly parameters: { local?: Address; underlayIndex?: number; learning?: boolean };
+  readonly reasons: string[];
+} {
+  const { local, underlayIndex, learning } = plan;
+  const address = isAs('local address', local?.text, vxlan?.local?.text);
+  // A device that is bound to none can do all that a bound one can.
+  const device =
+    vxlan?.underlayIndex === 0 ? undefined : isAs('underlay interface', underlayIndex, vxlan?.underlayIndex);
+  const learns = isAs('learning', learning, vxlan?.learning);
+  return {
+    parameters: {
+      ...(address === undefined || local === undefined ? {} : { local }),
+      ...(device === undefined ? {} : { underlayIndex }),
+      ...(learns === undefined ? {} : { learning }),
+    },
+    reasons: [address, device, learns].filter((reason) => reason !== undefined),
+  };
+}
+
+type DeviceSettings = { mac?: string; mtu?: number; up?: boolean; master?: number };
 
 /** Settings of a usable device that must change, each with its reason. */
 export function deviceRepairs(
   plan: VxlanPlan,
   actual: ActualDevice,
-): { settings: { mac?: string; mtu?: number; up?: boolean }; reasons: string[] } {
-  const settings: { mac?: string; mtu?: number; up?: boolean } = {};
+): { settings: DeviceSettings; reasons: string[] } {
+  const settings: DeviceSettings = {};
   const reasons: string[] = [];
   if (actual.mac !== plan.mac) {
     settings.mac = plan.mac;
@@ -171,6 +213,11 @@ export function deviceRepairs(
   if (actual.mtu !== plan.mtu) {
     settings.mtu = plan.mtu;
     reasons.push(`MTU was ${actual.mtu}`);
+  }
+  // As a port it hands what arrives to its bridge, and to no route.
+  if (actual.master !== 0) {
+    settings.master = 0;
+    reasons.push('it was a port of another device');
   }
   if (!actual.up) {
     settings.up = true;

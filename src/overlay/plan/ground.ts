@@ -145,3 +145,17 @@ export function publicIpProblems(
     return [{ name: 'public IP', state: 'warning', detail }];
   });
 }
+
+/** Name of the checks of {@link bridgeProblems}. */
+export const BRIDGE = 'bridge';
+
+/** Something else has the name of the pods' bridge: a network that does not name another one can have no pod here. */
+export function bridgeProblems(
+  links: readonly { readonly name: string; readonly kind: string | undefined }[],
+  bridge: string,
+): Check[] {
+  const other = links.find(({ name, kind }) => name === bridge && kind !== 'bridge');
+  if (other === undefined) return [];
+  const detail = `device ${bridge} is no bridge but of kind ${other.kind ?? 'physical'}, and pods are put on it: remove it, or choose another --bridge`;
+  return [{ name: BRIDGE, state: 'warning', detail }];
+}

@@ -86,11 +86,11 @@ function peerEntries(lease: Lease, path: FamilyPath, backend: Backend): OverlayE
   if (backend.type === 'alloc') return [];
   if (lease.backend !== backend.type) return `its backend is ${lease.backend}, ours is ${backend.type}`;
   const { subnet, publicIp } = peer;
+  if (path.networks.some((network) => isNoHost(network, publicIp)))
+    return `its public IP ${publicIp.text} is that of a network, or its broadcast address`;
   const device = backend.type === 'host-gw' || backend.directRouting ? path.onLink(publicIp) : undefined;
   if (backend.type === 'host-gw' || device !== undefined) {
     if (device === undefined) return `${publicIp.text} is not directly reachable, which host-gw needs`;
-    if (path.networks.some((network) => isNoHost(network, publicIp)))
-      return `its public IP ${publicIp.text} is that of a network, or its broadcast address`;
     return [
       {
         kind: 'route',

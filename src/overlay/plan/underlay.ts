@@ -7,6 +7,7 @@ import {
   tryParseAddress,
 } from '../../model/address.ts';
 import { TwillError } from '../../model/error.ts';
+import { goRegExp } from '../../model/go-regexp.ts';
 import type { Underlay } from './device.ts';
 
 // IFA_F_* (include/uapi/linux/if_addr.h)
@@ -30,6 +31,18 @@ export interface HostPath {
   readonly gateway?: Address | undefined;
 }
 
+/** Interface index of the VRF whose table says where packets from the device go; undefined for the usual tables. */
+export function domainOf(
+  links: readonly { readonly index: number; readonly kind: string | undefined; readonly master: number }[],
+  device: number,
+): number | undefined {
+  const link = links.find(({ index }) => index === device);
+  const domain = links.find(
+    ({ index, kind }) => kind === 'vrf' && (index === device || index === link?.master),
+  );
+  return domain?.index;
+}
+
 /** What the kernel says about the node's interfaces, as far as the choice needs it. */
 export interface HostNetwork {
   readonly links: readonly {
@@ -43,7 +56,7 @@ export interface HostNetwork {
     readonly index: number;
     readonly address: Address;
     readonly length: number;
-    /** RT_SCOPE_*: 0 is universe. */
+    /** RT_SCOPE_*: 0 is universe; those that are for this machine alone are left out. */
     readonly scope: number;
     /** IFA_F_* */
     readonly flags: number;
@@ -71,9 +84,12 @@ export interface UnderlayOptions {
 type Link = HostNetwork['links'][number];
 type HostAddress = HostNetwork['addresses'][number];
 
-/** What link-local and host-scope addresses, and those that are another machine's too, cannot do: reach other nodes. */
-function usable({ scope, flags }: HostAddress): boolean {
-  return scope === 0 && (flags & DADFAILED) === 0;
+/** RT_SCOPE_LINK (include/uapi/linux/rtnetlink.h) */
+const LINK = 253;
+
+/** What an address that is another machine's too cannot do: reach other nodes. */
+function usable({ flags }: HostAddress): boolean {
+  return (flags & DADFAILED) === 0;
 }
 
 function ownAddresses(host: HostNetwork, link: Link, family: Family): HostAddress[] {
@@ -82,9 +98,13 @@ function ownAddresses(host: HostNetwork, link: Link, family: Family): HostAddres
   );
 }
 
+const TENTATIVE_BADNESS = 4;
+
 /** 0 for an address that lasts; more for those that others come before. */
-function badness({ address, flags }: HostAddress): number {
-  if ((flags & TENTATIVE) !== 0 && (flags & OPTIMISTIC) === 0) return 3;
+function badness({ address, scope, flags }: HostAddress): number {
+  if ((flags & TENTATIVE) !== 0 && (flags & OPTIMISTIC) === 0) return TENTATIVE_BADNESS;
+  // As what a machine gives itself (169.254.0.0/16): behind a router nobody answers to it.
+  if (scope >= LINK) return 3;
   if ((flags & DEPRECATED) !== 0) return 2;
   return address.family === ipv6 && (flags & TEMPORARY) !== 0 ? 1 : 0;
 }
@@ -96,7 +116,7 @@ const secondary = ({ address, flags }: HostAddress): boolean =>
 const isOne = (list: readonly Address[], { text }: Address): boolean => list.some((one) => one.text === text);
 
 /** Devices that nothing leaves by. */
-const goesNowhere = ({ name, kind }: Link): boolean => name === 'lo' || kind === 'dummy';
+const goesNowhere = ({ name, kind }: Link): boolean => name === 'lo' || kind === 'dummy' || kind === 'vrf';
 
 const linkOf = (host: HostNetwork, device: number | undefined): Link | undefined =>
   host.links.find(({ index }) => index === device);
@@ -144,7 +164,7 @@ function chooseAddress(
     const bad = badness(entry);
     const used = inUse.findIndex(({ text }) => text === address.text);
     return [
-      group < 0 || bad === 3 ? wanted.length : group,
+      group < 0 || bad === TENTATIVE_BADNESS ? wanted.length : group,
       bad,
       isOne(preferred, address) ? 0 : 1,
       used < 0 ? inUse.length : used,
@@ -223,12 +243,7 @@ function byNameOrAddress(host: HostNetwork, text: string, options: UnderlayOptio
 }
 
 function byPattern(host: HostNetwork, pattern: string, options: UnderlayOptions) {
-  let expression: RegExp;
-  try {
-    expression = new RegExp(pattern);
-  } catch (cause) {
-    throw new TwillError('invalid', `--iface-regex '${pattern}' is not a regular expression`, cause);
-  }
+  const expression = goRegExp(pattern);
   const links = [...host.links].sort(
     (a, b) => Number(b.index === options.inUse.device) - Number(a.index === options.inUse.device),
   );
@@ -297,8 +312,12 @@ export function chooseUnderlay(host: HostNetwork, options: UnderlayOptions): Und
       return `${link.name}${own.length > 0 ? ` (${own.map(({ address }) => address.text).join(', ')})` : ''}`;
     })
     .join(', ');
+  const noWay =
+    options.canReach === undefined || host.canReach !== undefined
+      ? ''
+      : `; the kernel has no way out to ${options.canReach}, or that is this node itself`;
   throw new TwillError(
     'unavailable',
-    `no interface with ${families} for ${describeWish(options)}; there are: ${present}`,
+    `no interface with ${families} for ${describeWish(options)}; there are: ${present}${noWay}`,
   );
 }

@@ -2,7 +2,7 @@ import { addAddress, deleteAddress, listAddresses } from '../../kernel/netlink/a
 import { createBridge, type Link, listLinks, setBridgePort, setLink } from '../../kernel/netlink/links.ts';
 import type { Change, RtSocket } from '../../kernel/netlink/socket.ts';
 import { readSysctl, writeSysctl } from '../../kernel/sysctl.ts';
-import { ipv4, ipv6 } from '../../model/address.ts';
+import { type Family, ipv4, ipv6 } from '../../model/address.ts';
 import { isTwillError, TwillError } from '../../model/error.ts';
 import type { PodNetwork } from '../../model/pod-network.ts';
 import { type BridgeOptions, planBridgeAddresses, usualBridge } from '../plan/bridge.ts';
@@ -62,6 +62,7 @@ export async function ensureBridge(
   planBridgeAddresses({ index: known, name }, network, options, present, nameOf);
   const bridge = await findOrMake(socket, name, network);
   const { index } = bridge;
+  for (const { family } of network.families) forward(name, family);
   if (network.families.some(({ family }) => family === ipv6)) prepareIpv6(name);
   refuseAdvertisements(name);
   const changes: Change[] = [];
@@ -74,6 +75,13 @@ export async function ensureBridge(
   changes.push(...add.map((address) => addAddress({ index, ...address })));
   if (changes.length > 0) await apply(socket, changes);
   return bridge;
+}
+
+/** A node that forwards may have it off for what is made new (`conf/default`): pods would reach nobody. */
+function forward(name: string, family: Family): void {
+  const setting = `net/${family.name}/conf/${name}/forwarding`;
+  const isOn = readSysctl(`net/${family.name}/conf/all/forwarding`) === '1';
+  if (isOn && readSysctl(setting) === '0') writeSysctl(setting, '1');
 }
 
 /** A node may have IPv6 off for what is made new, and its pods have it all the same. */

@@ -36,6 +36,13 @@ describe('whether a node can follow a configuration', () => {
       1500,
       /192\.0\.2\.0\/24 lies in 192\.0\.2\.0\/24, the network between the nodes/,
     ],
+    ['the largest VNI of IPv4', config({ Backend: { Type: 'vxlan', VNI: 9_999_999 } }), 1500, undefined],
+    [
+      'a VNI that is too long for a name',
+      config({ ...v6, Backend: { Type: 'vxlan', VNI: 10_000 } }),
+      1500,
+      /Backend\.VNI 10000 is too large for IPv6: the device would be flannel-v6\.10000, and names have at most 15/,
+    ],
     ['around the network between the nodes', config({ Network: '192.0.0.0/16' }), 1500, undefined],
   ];
   for (const [what, network, mtu, reason] of cases)

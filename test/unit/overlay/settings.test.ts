@@ -10,6 +10,14 @@ const log = pino({ level: 'silent' });
 
 /** Settings in memory; those in `sealed` cannot be written. */
 function sysctls(values: Record<string, string>, sealed: readonly string[] = []) {
+  const write = (name: string, value: string): boolean => {
+    const current = values[name];
+    if (current === undefined) throw new TwillError('not-found', `the kernel has no sysctl ${name}`);
+    if (current === value) return false;
+    if (sealed.includes(name)) throw new TwillError('permission', `cannot set sysctl ${name}=${value}`);
+    values[name] = value;
+    return true;
+  };
   return {
     read: (name: string) => values[name],
     list: (folder: string) => [
@@ -19,14 +27,8 @@ function sysctls(values: Record<string, string>, sealed: readonly string[] = [])
         ),
       ),
     ],
-    write: (name: string, value: string) => {
-      const current = values[name];
-      if (current === undefined) throw new TwillError('not-found', `the kernel has no sysctl ${name}`);
-      if (current === value) return false;
-      if (sealed.includes(name)) throw new TwillError('permission', `cannot set sysctl ${name}=${value}`);
-      values[name] = value;
-      return true;
-    },
+    write,
+    writeOwn: write,
   };
 }
 
@@ -103,6 +105,45 @@ describe('settings of the node', () => {
     assert.deepEqual(settings.undone(), ['net/bridge/bridge-nf-call-iptables']);
     delete values['net/bridge/bridge-nf-call-iptables'];
     assert.deepEqual(settings.undone(), [], 'a module that was taken away cannot be turned on');
+  });
+
+  it('forwarding of single devices: our own are turned on, and again; others are named', () => {
+    const values: Record<string, string> = {
+      ...all('1'),
+      'net/ipv4/conf/flannel.1/forwarding': '0',
+      'net/ipv4/conf/eth0/forwarding': '0',
+      'net/ipv6/conf/eth0/forwarding': '1',
+    };
+    const settings = new NodeSettings(log, new Contest(), sysctls(values));
+    const own = ['flannel.1', 'cni0'].map((name) => ({ name, families: [ipv4] }));
+    const devices = { own, others: ['eth0'] };
+    settings.ensure([ipv4]);
+    settings.ensureDevices([ipv4, ipv6], devices);
+    assert.equal(values['net/ipv4/conf/flannel.1/forwarding'], '1');
+    assert.equal(values['net/ipv4/conf/eth0/forwarding'], '0');
+    const [problem, ...rest] = settings.problems();
+    assert.deepEqual(rest, []);
+    assert.equal(problem?.state, 'warning');
+    assert.match(problem?.detail ?? '', /net\/ipv4\/conf\/eth0\/forwarding is 0.*set it to 1/);
+    values['net/ipv4/conf/flannel.1/forwarding'] = '0';
+    values['net/ipv4/conf/eth0/forwarding'] = '1';
+    settings.ensure([ipv4]);
+    assert.deepEqual(settings.undone(), ['net/ipv4/conf/flannel.1/forwarding']);
+    settings.ensureDevices([ipv4, ipv6], devices);
+    assert.equal(values['net/ipv4/conf/flannel.1/forwarding'], '1');
+    assert.equal(settings.repairs, 1);
+    assert.deepEqual(settings.problems(), []);
+    settings.ensureDevices([ipv4], { own: [], others: [] });
+    values['net/ipv4/conf/flannel.1/forwarding'] = '0';
+    assert.deepEqual(settings.undone(), [], 'a device that is not ours any more');
+  });
+
+  it('forwarding of an own device that cannot be turned on is named', () => {
+    const name = 'net/ipv4/conf/flannel.1/forwarding';
+    const settings = new NodeSettings(log, new Contest(), sysctls({ ...all('1'), [name]: '0' }, [name]));
+    settings.ensureDevices([ipv4], { own: [{ name: 'flannel.1', families: [ipv4] }], others: [] });
+    assert.match(settings.problems()[0]?.detail ?? '', /flannel\.1\/forwarding=1.*pods and those of other/);
+    assert.equal(settings.problems()[0]?.state, 'failed');
   });
 
   it('of a family that is not in use any more are not looked at', () => {

@@ -6,6 +6,7 @@ import { type Family, ipv4, ipv6, parseAddress } from '../../../src/model/addres
 import { isTwillError } from '../../../src/model/error.ts';
 import {
   chooseUnderlay,
+  domainOf,
   type HostNetwork,
   type HostPath,
   type UnderlayOptions,
@@ -113,6 +114,39 @@ describe('underlay interface', () => {
         /--iface eth1; there are: .*eth1 \(198\.51\.100\.11/.test(error.message),
     );
   });
+});
+
+describe('addresses of another scope than universe', () => {
+  const scoped = (text: string, scope: number) => ({ ...address(2, text), scope });
+  const only = (...addresses: HostNetwork['addresses']): HostNetwork => ({ ...host, addresses });
+  const chosen = (network: HostNetwork, families: readonly Family[] = [ipv4]) =>
+    [...chooseUnderlay(network, wish({ families, interfaces: ['eth0'] })).addresses.values()].map(
+      ({ text }) => text,
+    );
+
+  it('one of scope link is taken where there is no other, not before a deprecated one', () => {
+    assert.deepEqual(chosen(only(scoped('192.0.2.11', 253))), ['192.0.2.11']);
+    const deprecated = { ...address(2, '198.51.100.9'), flags: 0x20 };
+    assert.deepEqual(chosen(only(scoped('169.254.7.7', 253), deprecated)), ['198.51.100.9']);
+  });
+
+  it("IPv6's site-local ones are addresses like others", () => {
+    assert.deepEqual(chosen(only(scoped('fec0::15', 200)), [ipv6]), ['fec0::15']);
+  });
+});
+
+it('devices of a VRF, and the VRF itself, have its table', () => {
+  const links = [
+    { index: 2, kind: undefined, master: 9 },
+    { index: 3, kind: undefined, master: 8 },
+    { index: 4, kind: 'dummy', master: 0 },
+    { index: 8, kind: 'bridge', master: 0 },
+    { index: 9, kind: 'vrf', master: 0 },
+  ];
+  assert.deepEqual(
+    [2, 9, 3, 4, 7].map((index) => domainOf(links, index)),
+    [9, 9, undefined, undefined, undefined],
+  );
 });
 
 describe('conflicts between leases', () => {

@@ -1,0 +1,198 @@
+// What a host may have in the way of the overlay: settings for what is made new, foreign devices, routes and rules.
+import assert from 'node:assert/strict';
+import { after, afterEach, before, describe, it } from 'node:test';
+import { ipv6 } from '../../../src/model/address.ts';
+import { Lab, withLab } from '../../lab/lab.ts';
+import type { LabNode } from '../../lab/node.ts';
+import { servicePort } from '../../lab/place.ts';
+import type { Pod } from '../../lab/pod.ts';
+import { healthFlags, readyz } from '../agent/readiness.ts';
+import { assertConverges, saidSince } from './state.ts';
+
+const networkConfig = {
+  Network: '10.244.0.0/16',
+  EnableIPv6: true,
+  IPv6Network: 'fd00:244::/48',
+  Backend: { Type: 'vxlan' },
+};
+
+async function exchange(lab: Lab, from: Pod, to: Pod, family: 'ipv4' | 'ipv6'): Promise<void> {
+  const target = { protocol: 'tcp', address: to[family], port: servicePort, timeoutMs: 500 } as const;
+  const { client } = await lab.waitFor(`${family} traffic between pods`, () => from.probe.ask(target));
+  assert.equal(client, from[family]);
+}
+
+const shown = (node: LabNode, device: string): Promise<string> =>
+  node.exec('ip', ['-d', '-o', 'link', 'show', device]);
+
+/** Waits until /readyz has, or has not, the line. */
+async function told(lab: Lab, node: LabNode, line: RegExp, present = true): Promise<void> {
+  let text = '';
+  await lab.waitFor(
+    `${line} ${present ? 'to be said' : 'not to be said any more'}`,
+    async () => {
+      ({ text } = await readyz(node));
+      return line.test(text) === present;
+    },
+    { explain: () => text },
+  );
+}
+
+describe('a node whose settings for new devices are not for pods', () => {
+  it('forwards, and has IPv6, all the same; what somebody turned off of a device is turned on or named', async () => {
+    await withLab({ nodes: 2, networkConfig }, async (lab) => {
+      const settings: Record<string, string> = {
+        'net/ipv4/ip_forward': '1',
+        'net/ipv6/conf/all/forwarding': '1',
+        'net/ipv4/conf/default/forwarding': '0',
+        'net/ipv6/conf/default/forwarding': '0',
+        'net/ipv6/conf/default/disable_ipv6': '1',
+        'net/ipv4/conf/default/rp_filter': '1',
+        'net/ipv4/conf/default/arp_ignore': '2',
+        'net/ipv4/conf/default/proxy_arp': '1',
+      };
+      for (const { namespace } of lab.nodes)
+        for (const [name, value] of Object.entries(settings)) namespace.sysctl({ [name]: value });
+      await Promise.all(lab.nodes.map((node) => node.startAgent(healthFlags)));
+      const [a, b] = (await Promise.all(lab.nodes.map((node) => node.addPod('a')))) as [Pod, Pod];
+      await Promise.all([a.serve(), b.serve()]);
+      for (const family of ['ipv4', 'ipv6'] as const) await exchange(lab, a, b, family);
+      const node = lab.nodes[0]!;
+      assert.doesNotMatch((await readyz(node)).text, /sysctl/);
+
+      const off = (...devices: string[]): void => {
+        for (const device of devices) node.namespace.sysctl({ [`net/ipv4/conf/${device}/forwarding`]: '0' });
+      };
+      off('flannel.1', 'cni0', 'eth0');
+      await exchange(lab, a, b, 'ipv4');
+      await exchange(lab, b, a, 'ipv4');
+      await told(lab, node, /\[!\] sysctl: net\/ipv4\/conf\/eth0\/forwarding is 0, .*set it to 1/);
+      node.namespace.sysctl({ 'net/ipv4/conf/eth0/forwarding': '1' });
+      off('flannel.1');
+      await told(lab, node, /eth0\/forwarding/, false);
+    });
+  });
+});
+
+describe('what stands in the way of the routes to the other nodes', () => {
+  let lab: Lab;
+  let one: LabNode;
+  let pods: [Pod, Pod];
+  let subnets: { readonly ipv4: string; readonly ipv6: string };
+
+  before(async () => {
+    lab = await Lab.start({ nodes: 2, networkConfig });
+    one = lab.nodes[0]!;
+    // No timer helps: the kernel's events alone must do.
+    await Promise.all(
+      lab.nodes.map((node) => node.startAgent([...healthFlags, '--resync=3600', '--log-level=debug'])),
+    );
+    pods = (await Promise.all(lab.nodes.map((node) => node.addPod('a')))) as [Pod, Pod];
+    await pods[1].serve();
+    const first = async (flag: string): Promise<string> =>
+      (await one.exec('ip', [flag, 'route', 'show', 'proto', '80'])).split(' ')[0] ?? '';
+    subnets = { ipv4: await first('-4'), ipv6: await first('-6') };
+    await lab.waitFor('the agent to watch the kernel', () => saidSince(one, 0, /watches the kernel/));
+  });
+  after(() => lab.stop());
+  afterEach(async () => {
+    await told(lab, one, /\[!\] routes:/, false);
+    for (const family of ['ipv4', 'ipv6'] as const) await exchange(lab, pods[0], pods[1], family);
+  });
+
+  it('a rule that sends everything to another table: said, with the device and what to do, until it is gone', async () => {
+    await one.namespace.ip('route add default via 192.0.2.1 table 77', 'rule add lookup 77');
+    await told(
+      lab,
+      one,
+      /\[!\] routes: packets to pods of 1 of 2 nodes .*those for 10\.244\.\d+\.0\/24 leave by eth0 via 192\.0\.2\.1 instead of by flannel\.1; .*'ip rule'/,
+    );
+    await one.namespace.ip('rule delete lookup 77');
+  });
+
+  it("a rule for the pods' own packets alone", async () => {
+    await one.namespace.ip('rule add from 10.244.0.0/16 lookup 77');
+    await told(lab, one, /\[!\] routes: .* leave by eth0 via 192\.0\.2\.1/);
+    await one.namespace.ip('rule delete from 10.244.0.0/16 lookup 77');
+  });
+
+  it('one as wg-quick sets them, behind the routes of the main table, is not in the way', async () => {
+    await one.namespace.ip(
+      'rule add not fwmark 51820 lookup 77',
+      'rule add lookup main suppress_prefixlength 0',
+    );
+    await exchange(lab, pods[0], pods[1], 'ipv4');
+    await told(lab, one, /\[!\] routes:/, false);
+    await one.namespace.ip(
+      'rule delete not fwmark 51820 lookup 77',
+      'rule delete lookup main suppress_prefixlength 0',
+    );
+  });
+
+  for (const kind of ['blackhole', 'unreachable', 'prohibit'])
+    it(`${kind} in the place of a route of ours is replaced at once`, async () => {
+      await one.namespace.ip(`route replace ${kind} ${subnets.ipv4}`);
+      await assertConverges(lab, one);
+      await one.exec('ip', ['-6', 'route', 'replace', kind, subnets.ipv6]);
+      await assertConverges(lab, one, { family: ipv6 });
+    });
+
+  it('a narrower route, and one with a smaller metric', async () => {
+    const half = subnets.ipv4.replace(/24$/, '25');
+    await one.namespace.ip(`route add ${half} via 192.0.2.1`);
+    await told(lab, one, /\[!\] routes: .* leave by eth0 via 192\.0\.2\.1/);
+    await one.namespace.ip(`route delete ${half}`);
+    await told(lab, one, /\[!\] routes:/, false);
+    await one.exec('ip', ['-6', 'route', 'add', 'blackhole', subnets.ipv6, 'metric', '10']);
+    await told(lab, one, /\[!\] routes: .*fd00:244:\S+ are discarded instead of by flannel-v6\.1/);
+    await one.exec('ip', ['-6', 'route', 'delete', 'blackhole', subnets.ipv6, 'metric', '10']);
+  });
+
+  it('the VXLAN device is made a port of a bridge: it is taken out', async () => {
+    await one.namespace.ip('link add br9 type bridge', 'link set br9 up', 'link set flannel.1 master br9');
+    await lab.waitFor('the device alone', async () => !/ master /.test(await shown(one, 'flannel.1')));
+  });
+
+  it('the node gets another address, and another device for it: the VXLAN devices stay, and so does the traffic', async () => {
+    const index = async (): Promise<string> => (await shown(one, 'flannel.1')).split(':')[0]!;
+    const before = await index();
+    await one.namespace.ip(
+      'address add 192.0.2.111/24 dev eth0',
+      `address delete ${one.ipv4}/24 dev eth0`,
+      'address replace 192.0.2.111/24 dev eth0',
+      'route replace default via 192.0.2.1 dev eth0',
+    );
+    await lab.waitFor('the address', async () =>
+      / local 192\.0\.2\.111 dev eth0/.test(await shown(one, 'flannel.1')),
+    );
+    await one.namespace.ip(
+      'link add br-lan type bridge',
+      'link set br-lan up',
+      'link set eth0 master br-lan',
+      'address delete 192.0.2.111/24 dev eth0',
+      'address add 192.0.2.111/24 dev br-lan',
+      `address delete ${one.ipv6}/64 dev eth0`,
+      `address add ${one.ipv6}/64 dev br-lan nodad`,
+      'route add default via 192.0.2.1',
+    );
+    await lab.waitFor('the device', async () =>
+      / local 192\.0\.2\.111 dev br-lan/.test(await shown(one, 'flannel.1')),
+    );
+    assert.equal(await index(), before);
+  });
+});
+
+it('another device has our VNI and port: named, and the overlay stands when it is gone', async () => {
+  await withLab({ nodes: 1, underlay: 'ipv4' }, async (lab) => {
+    const node = lab.nodes[0]!;
+    await node.namespace.ip(`link add overlay9 type vxlan id 1 dstport 8472 dev eth0 local ${node.ipv4}`);
+    await node.startAgent(healthFlags, false);
+    await told(
+      lab,
+      node,
+      /\[-\] overlay: cannot create flannel\.1: overlay9 has VNI 1 on UDP port 8472; remove that device/,
+    );
+    await node.namespace.ip('link delete overlay9');
+    await node.agentReady();
+  });
+});

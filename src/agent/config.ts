@@ -4,6 +4,7 @@ import { TwillError, withoutCredentials } from '../model/error.ts';
 import type { FlagValues } from '../model/flag.ts';
 import { goRegExp } from '../model/go-regexp.ts';
 import { type ChecksumOffload, checksumOffloads } from '../overlay/plan/checksum-offload.ts';
+import { interfaceNameProblem } from '../pods/cni/schema.ts';
 import { type BindAddress, parseBindAddress } from '../process/bind-address.ts';
 import { FlagReader } from '../process/flag-reader.ts';
 import { type LogFormat, type LogLevel, logLevels } from '../process/log.ts';
@@ -108,14 +109,11 @@ function interfacePatterns(read: FlagReader): string[] {
   return patterns;
 }
 
-/** @throws TwillError `invalid` for what the kernel takes for no device's name (dev_valid_name) */
+/** @throws TwillError `invalid` for what can be no device's name */
 function bridge(read: FlagReader): string {
   const name = read.must('bridge');
-  if (!/^[^\s/:]{1,15}$/.test(name) || name === '.' || name === '..')
-    throw read.refuse(
-      'bridge',
-      `is '${name}', no device's name: at most 15 characters, no space, slash or colon`,
-    );
+  const problem = interfaceNameProblem(name);
+  if (problem !== undefined) throw read.refuse('bridge', `'${name}' ${problem}`);
   return name;
 }
 

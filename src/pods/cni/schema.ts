@@ -22,18 +22,9 @@ export function interfaceNameProblem(name: string): string | undefined {
   return undefined;
 }
 
-/** Go's net.ParseMAC takes 02-00-00-00-00-01 and 0200.0000.0001, too. */
-function plainMac(text: string): string {
-  if (/^[0-9a-f]{2}(-[0-9a-f]{2}){5}$/i.test(text)) return text.replaceAll('-', ':');
-  const dotted = /^([0-9a-f]{2})([0-9a-f]{2})\.([0-9a-f]{2})([0-9a-f]{2})\.([0-9a-f]{2})([0-9a-f]{2})$/i.exec(
-    text,
-  );
-  return dotted === null ? text : dotted.slice(1).join(':');
-}
-
 /** @throws Error when it is none, or a group's */
 export function parseDeviceMac(text: string): string {
-  const mac = parseMac(plainMac(text));
+  const mac = parseMac(text);
   if (!isUnicastMac(mac)) throw new Error(`${text} is no device's`);
   return mac;
 }

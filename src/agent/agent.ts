@@ -1,5 +1,6 @@
 import { release } from 'node:os';
 import { join } from 'node:path';
+import { dropExecutablePages } from '../kernel/executable-pages.ts';
 import { listLinks } from '../kernel/netlink/links.ts';
 import { RtSocket } from '../kernel/netlink/socket.ts';
 import { agentSettingsFile, RememberedSysctls } from '../kernel/remembered-sysctls.ts';
@@ -98,6 +99,7 @@ class Agent {
     const socket = new RtSocket();
     this.closers.push(() => socket.close());
     await this.withdraw(socket);
+    dropExecutablePages();
     this.source.start((change) => this.sourceChanged(change));
     await this.serve();
     const network = await this.source.config(this.signal);

@@ -13,6 +13,7 @@ interface Libc {
   sendto(fd: number, data: Buffer, length: number, flags: number, address: Buffer, size: number): number;
   recv(fd: number, buffer: Buffer, length: number, flags: number): number;
   close(fd: number): number;
+  madvise(address: number, length: number, advice: number): number;
   /** Arrays end with null. */
   execve(path: string, argv: (string | null)[], environment: (string | null)[]): number;
   fcntl(fd: number, command: number, type: 'int', argument: number): number;
@@ -67,6 +68,7 @@ export function libc(): Libc {
     fcntl: library.func('int fcntl(int fd, int command, ...)') as unknown as Libc['fcntl'],
     ioctl: library.func('int ioctl(int fd, unsigned long request, void *argument)') as Libc['ioctl'],
     close: library.func('int close(int fd)') as Libc['close'],
+    madvise: library.func('int madvise(uintptr_t address, size_t length, int advice)') as Libc['madvise'],
     sendAside: (fd, data) =>
       new Promise((resolve) => {
         send.async(fd, data, data.length, 0, (error: Error | null, sent: number) =>

@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { dropExecutablePages } from '../kernel/executable-pages.ts';
 import { kernelFamilies } from '../kernel/ipv6.ts';
 import { PacketCounters } from '../kernel/packet-counters.ts';
 import { proxySettingsFile } from '../kernel/remembered-sysctls.ts';
@@ -157,6 +158,7 @@ async function startProxy(setting: FamilySetting, state: ProxyState, closers: Cl
   };
   proxy.loop.settled().then(guarded(log, 'removing what a kube-proxy has left', afterwards));
   log.info({ node: config.nodeName, source: source.description }, 'proxy starts');
+  dropExecutablePages();
   await proxy.start();
 }
 

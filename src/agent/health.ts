@@ -90,7 +90,11 @@ export function checks(parts: AgentParts): Check[] {
   const change = changes?.check();
   if (change !== undefined) result.push(change);
   if (overlay !== undefined) result.push(...overlay.settings.problems(), ...overlay.warnings());
-  result.push(...(masquerade?.warnings() ?? []), ...(parts.mesh?.warnings() ?? []));
+  result.push(
+    ...parts.rules.warnings(),
+    ...(masquerade?.warnings() ?? []),
+    ...(parts.mesh?.warnings() ?? []),
+  );
   result.push(...fullTables(neighbourTables(), source.leases().size));
   if (own !== undefined && connected && leaseError !== undefined)
     result.push({ name: 'lease', state: 'warning', detail: leaseError });

@@ -1,4 +1,4 @@
-import { nftLacks } from '../kernel/nft.ts';
+import { commonNeeds, nftLacks } from '../kernel/nft-needs.ts';
 import { nftTableText } from '../masquerade/plan/nftables.ts';
 import { nftTable, trafficRules } from '../masquerade/plan/rules.ts';
 import { type Family, ipv4, parsePrefix } from '../model/address.ts';
@@ -43,7 +43,7 @@ export function probeDocument(family: Family): string {
   );
 }
 
-/** What of nft or the kernel is missing for the agent's rules in this network namespace; undefined where nothing is. */
-export function nftablesLacks(family: Family): Promise<string | undefined> {
-  return nftLacks(probeDocument(family));
+/** What of nft or the kernel is missing for the agent's rules in this network namespace, each by name. */
+export function nftablesLacks(family: Family): Promise<string[]> {
+  return nftLacks(family.nft, probeDocument(family), commonNeeds);
 }

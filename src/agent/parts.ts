@@ -21,5 +21,5 @@ export interface AgentParts {
   readonly conflicts: readonly LeaseConflict[];
   readonly cni: CniServer | undefined;
   readonly cniConfiguration: PlacedConfiguration | undefined;
-  readonly rules: Pick<RulesChoice, 'current'>;
+  readonly rules: Pick<RulesChoice, 'current' | 'warnings'>;
 }

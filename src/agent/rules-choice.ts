@@ -4,10 +4,17 @@ import { kernelFamilies } from '../kernel/ipv6.ts';
 import { usedIptables } from '../kernel/used-iptables.ts';
 import type { NetworkConfig } from '../leases/plan/network-config.ts';
 import type { Family } from '../model/address.ts';
+import type { Check } from '../model/health.ts';
 import type { RulesTool } from '../model/rules-tool.ts';
 import type { PodRecord } from '../pods/plan/pod.ts';
 import type { Log } from '../process/log.ts';
-import { chooseMode, type FamilyFacts, type ModeChoice } from '../services/plan/mode.ts';
+import {
+  chooseMode,
+  type FamilyFacts,
+  type Lack,
+  lackChecks,
+  type ModeChoice,
+} from '../services/plan/mode.ts';
 import { nftablesLacks } from './nft-probe.ts';
 import type { RulesWish } from './rules-wish.ts';
 
@@ -29,7 +36,7 @@ export class RulesChoice {
   private readonly options: RulesChoiceOptions;
   private chosen: ModeChoice | undefined;
   /** Found out once: neither the kernel nor nft changes under a running agent. */
-  private readonly lacks = new Map<Family, string | undefined>();
+  private readonly lacks = new Map<Family, readonly string[]>();
   private readonly iptables = new Map<Family, Iptables>();
   private conditions = false;
 
@@ -40,6 +47,11 @@ export class RulesChoice {
   /** As it is now; undefined while there is no network configuration. */
   get current(): ModeChoice | undefined {
     return this.chosen;
+  }
+
+  /** What nftables lacks on this node. */
+  warnings(): Check[] {
+    return this.chosen === undefined ? [] : lackChecks(this.chosen);
   }
 
   get wanted(): RulesWish {
@@ -69,9 +81,10 @@ export class RulesChoice {
 
   private async look(conditions: boolean): Promise<ModeChoice> {
     const { wanted } = this.options;
-    if (wanted === 'iptables' || wanted === 'nftables') return { mode: wanted, reason: '--rules says so' };
+    if (wanted === 'iptables') return { mode: wanted, reason: '--rules says so' };
+    if (wanted === 'nftables') return await this.decreed('--rules says so');
     const field = 'EnableNFTables of the network configuration';
-    if (this.networkSays()) return { mode: 'nftables', reason: `${field} says so` };
+    if (this.networkSays()) return await this.decreed(`${field} says so`);
     if (wanted === 'network') return { mode: 'iptables', reason: `${field} is not on` };
     if (conditions) return chooseMode("a pod's host ports have conditions, which are words of iptables", []);
     const facts: FamilyFacts[] = [];
@@ -79,12 +92,25 @@ export class RulesChoice {
     return chooseMode(undefined, facts);
   }
 
+  /** It is tried all the same; what is missing is named. */
+  private async decreed(reason: string): Promise<ModeChoice> {
+    const lacks: Lack[] = [];
+    for (const family of kernelFamilies())
+      for (const what of await this.lacksOf(family)) lacks.push({ family: family.name, what });
+    return { mode: 'nftables', reason, lacks };
+  }
+
+  private async lacksOf(family: Family): Promise<readonly string[]> {
+    const lacks = this.lacks.get(family) ?? (await nftablesLacks(family));
+    this.lacks.set(family, lacks);
+    return lacks;
+  }
+
   private async facts(family: Family): Promise<FamilyFacts> {
     const iptables = this.iptables.get(family) ?? (await usedIptables(family));
     if (iptables !== undefined) this.iptables.set(family, iptables);
-    if (!this.lacks.has(family)) this.lacks.set(family, await nftablesLacks(family));
-    const lacks = this.lacks.get(family);
-    const wall = iptables === undefined || lacks !== undefined ? undefined : await forwardWall(iptables);
+    const lacks = await this.lacksOf(family);
+    const wall = iptables === undefined || lacks.length > 0 ? undefined : await forwardWall(iptables);
     const obstacles = wall === undefined ? [] : [wall];
     return { family: family.name, lacks, hasIptables: iptables !== undefined, obstacles };
   }
@@ -93,7 +119,8 @@ export class RulesChoice {
     const before = this.chosen;
     this.chosen = choice;
     if (before?.mode === choice.mode) return;
-    this.options.log.info({ tool: choice.mode, reason: choice.reason }, 'what rules are made with');
+    const { mode: tool, reason, lacks } = choice;
+    this.options.log.info({ tool, reason, lacks }, 'what rules are made with');
     this.options.onChange();
   }
 }

@@ -2,10 +2,18 @@ import { openNftTable } from '../kernel/nft-table.ts';
 import { type Family, families } from '../model/address.ts';
 import type { Chain } from '../services/nftables/plan/chains.ts';
 import { allDifferences, type Difference as ElementDifference } from '../services/nftables/plan/changes.ts';
-import { type Layout, layouts, type SetName, shapeBits, tableName } from '../services/nftables/plan/names.ts';
+import {
+  type Layout,
+  layouts,
+  type SetName,
+  shapeBits,
+  shapesMap,
+  tableName,
+} from '../services/nftables/plan/names.ts';
 import { packedText, unpackNumber } from '../services/nftables/plan/pack.ts';
 import { type Elements, Ruleset } from '../services/nftables/plan/ruleset.ts';
 import { renderServicePort } from '../services/nftables/plan/service-rules.ts';
+import { isShape } from '../services/nftables/plan/shapes.ts';
 import { readStanding, type StandingRules, stampOf } from '../services/nftables/standing-rules.ts';
 import { serviceEntries } from '../services/plan/table.ts';
 import { ask } from './client.ts';
@@ -100,6 +108,26 @@ function chainDifferences(chains: readonly Chain[], standing: StandingRules, fam
   ];
 }
 
+/** Chains that stand and see no packet: the table sleeps, or no number leads there. */
+function unreached(chains: readonly Chain[], standing: StandingRules, family: Family): Difference[] {
+  const one = (object: string, show: string, detail: string): Difference => ({
+    kind: 'service rules',
+    object: `${object} (${family.kubeName})`,
+    state: 'wrong',
+    detail,
+    show: `nft list ${show.replace(' ', ` ${family.nft} ${tableName} `).trim()}`,
+  });
+  const led = new Set(standing.shapes.values());
+  return [
+    ...(standing.dormant
+      ? [one(`table ${tableName}`, 'table ', 'it is dormant: no packet comes into its chains')]
+      : []),
+    ...chains
+      .filter(({ name }) => isShape(name) && standing.chains.has(name) && !led.has(name))
+      .map(({ name }) => one(`chain ${name}`, `map ${shapesMap}`, 'no element leads to it')),
+  ];
+}
+
 /**
  * What of the tables of mode nftables is not as it should be.
  * @param loaded the Services, for a proxy that does not answer
@@ -119,6 +147,7 @@ export async function nftServiceDifferences(
         : desiredTable(loaded, standing, family, render);
     if (desired === undefined) continue;
     found.push(...chainDifferences(desired.chains, standing, family));
+    found.push(...unreached(desired.chains, standing, family));
     for (const one of allDifferences({ wanted: desired.elements, installed: standing.elements }))
       if (one !== undefined) found.push(elementDifference(one, family));
   }

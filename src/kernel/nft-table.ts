@@ -1,12 +1,12 @@
 import type { Family } from '../model/address.ts';
 import { isTwillError } from '../model/error.ts';
-import type { ElementChange } from '../model/set-element.ts';
 import { NETLINK_NETFILTER } from './netlink/constants.ts';
 import { EventSocket } from './netlink/events.ts';
 import { rulesOfOthers } from './netlink/filter.ts';
 import { ListingSocket } from './netlink/listing.ts';
 import {
-  BATCH_MESSAGES,
+  batchOf,
+  isDormant,
   type ListedElement,
   NFNLGRP_NFTABLES,
   parseChain,
@@ -14,8 +14,9 @@ import {
   parseNotice,
   parseRule,
   parseSetName,
+  type TableChange,
   type TableName,
-  writeBatch,
+  writeChainRequest,
   writeChainsRequest,
   writeElementsRequest,
   writeRulesRequest,
@@ -36,8 +37,8 @@ export interface ListedChain {
 }
 
 /**
- * One nftables table: documents go through the `nft` program, elements of sets directly to the kernel, since starting a
- * program takes longer than a thousand of these. Each call is one transaction.
+ * One nftables table: documents go through the `nft` program, elements of sets and chains without a hook directly to the
+ * kernel, since starting a program takes longer than a thousand of these. Each call is one transaction.
  */
 export interface NftTable {
   readonly family: Family;
@@ -45,14 +46,16 @@ export interface NftTable {
   /** @throws TwillError `invalid` with nft's message, `missing-program`, `permission` */
   apply(document: string): Promise<void>;
   /** @returns how many bytes it took @throws TwillError by errno; nothing was changed then */
-  write(changes: readonly ElementChange[]): Promise<number>;
-  /** Whether there is one. */
-  stands(): Promise<boolean>;
+  write(changes: readonly TableChange[]): Promise<number>;
+  /** Of a table that is `dormant` no chain sees a packet. */
+  state(): Promise<'missing' | 'dormant' | 'active'>;
   /** The names of its sets and maps; none where there is no such table. */
   sets(): Promise<ReadonlySet<string>>;
   /** @param reset told that listing begins, also anew */
   elements(set: string, reset: () => void, onElement: (element: ListedElement) => void): Promise<void>;
   chains(): Promise<readonly ListedChain[]>;
+  /** As {@link chains}, those of these names only. */
+  chainsOf(names: readonly string[]): Promise<readonly ListedChain[]>;
   /**
    * Tells of changes that did not come through {@link write}: others', and those of {@link apply}.
    * @param onSet told the set when it is elements that have changed, else undefined
@@ -82,21 +85,15 @@ class KernelTable implements NftTable {
     return applyNft(document, { netns: this.netns });
   }
 
-  async write(changes: readonly ElementChange[]): Promise<number> {
-    const what = `change elements of nftables table ${this.name}`;
-    const count = changes.length + BATCH_MESSAGES;
-    return await this.socket.transaction(what, count, (to) => writeBatch(to, this.table, changes));
+  async write(changes: readonly TableChange[]): Promise<number> {
+    const { messages, write } = batchOf(this.table, changes);
+    return await this.socket.transaction(`change nftables table ${this.name}`, messages, write);
   }
 
-  async stands(): Promise<boolean> {
-    const write: Change['write'] = (to) => writeTableRequest(to, this.table);
-    try {
-      await this.socket.ask({ what: `look for nftables table ${this.name}`, write });
-      return true;
-    } catch (error) {
-      if (isTwillError(error, 'not-found')) return false;
-      throw error;
-    }
+  async state(): Promise<'missing' | 'dormant' | 'active'> {
+    const answer = await this.ask('table', (to) => writeTableRequest(to, this.table));
+    if (answer === undefined) return 'missing';
+    return isDormant(answer) ? 'dormant' : 'active';
   }
 
   async sets(): Promise<ReadonlySet<string>> {
@@ -142,18 +139,35 @@ class KernelTable implements NftTable {
         if (chain !== undefined) chains.set(chain.name, { ...chain, rules: [] });
       },
     );
-    if (chains.size === 0) return [];
+    if (chains.size > 0) await this.rules(chains);
+    return [...chains.values()];
+  }
+
+  async chainsOf(names: readonly string[]): Promise<readonly ListedChain[]> {
+    const chains = new Map<string, { name: string; hook: string; rules: Buffer[] }>();
+    for (const name of names) {
+      const answer = await this.ask(`chain ${name}`, (to) => writeChainRequest(to, this.table, name));
+      const chain = answer && parseChain(answer, this.table);
+      if (chain === undefined) continue;
+      chains.set(name, { ...chain, rules: [] });
+      await this.rules(chains, name);
+    }
+    return [...chains.values()];
+  }
+
+  /** Lists rules into their chains. @param only the chain whose rules are listed; undefined for all */
+  private async rules(chains: ReadonlyMap<string, { rules: Buffer[] }>, only?: string): Promise<void> {
     await this.dump(
-      this.request('rules', (to) => writeRulesRequest(to, this.table)),
+      this.request('rules', (to) => writeRulesRequest(to, this.table, only)),
       () => {
-        for (const chain of chains.values()) chain.rules = [];
+        for (const [name, chain] of chains) if (only === undefined || only === name) chain.rules = [];
       },
       (payload) => {
         const rule = parseRule(payload, this.table);
-        if (rule !== undefined) chains.get(rule.chain)?.rules.push(Buffer.from(rule.bytes));
+        if (rule === undefined || (only !== undefined && rule.chain !== only)) return;
+        chains.get(rule.chain)?.rules.push(Buffer.from(rule.bytes));
       },
     );
-    return [...chains.values()];
   }
 
   listen(onSet: (set: string | undefined) => void, onLost: () => void): () => void {
@@ -184,6 +198,16 @@ class KernelTable implements NftTable {
 
   private request(what: string, write: Change['write']): Change {
     return { what: `list ${what} of nftables table ${this.name}`, write };
+  }
+
+  /** @returns the kernel's answer; undefined where there is no such thing */
+  private async ask(what: string, write: Change['write']): Promise<Buffer | undefined> {
+    try {
+      return (await this.socket.ask(this.request(what, write))).payload;
+    } catch (error) {
+      if (isTwillError(error, 'not-found')) return undefined;
+      throw error;
+    }
   }
 
   /** Where there is no table, there is nothing in it. */

@@ -1,5 +1,5 @@
 import { families } from '../model/address.ts';
-import { describeError, isTwillError, TwillError } from '../model/error.ts';
+import { isTwillError, TwillError } from '../model/error.ts';
 import type { Removal } from '../model/removal.ts';
 import { run } from './process.ts';
 
@@ -42,38 +42,33 @@ export async function nftTableRemovals(family: { readonly nft: string }, name: s
 }
 
 /**
+ * What the kernel, or what nft itself is short of, will pass: the same document may be taken a moment later. The words are
+ * strerror's for EAGAIN, EINTR, ENOBUFS, ENOMEM, EMFILE, ENFILE; and a signal's.
+ */
+const passing =
+  /Resource temporarily unavailable|Interrupted system call|No buffer space available|Cannot allocate memory|Memory allocation|Too many open files|No space left on device|killed by SIG|Broken pipe/;
+
+/**
  * Applies a document in one transaction.
  * @param how `netns`: name of a network namespace, of a test
- * @throws TwillError `invalid` with nft's message, `missing-program`
+ * @throws TwillError `invalid` with nft's message, `unavailable` for what will pass, `permission`, `missing-program`,
+ *   `timeout`
  */
 export async function applyNft(
   document: string,
-  { netns }: { readonly netns?: string | undefined } = {},
+  { netns, timeoutMs }: { readonly netns?: string | undefined; readonly timeoutMs?: number } = {},
 ): Promise<void> {
   const command = ['nft', '-f', '-'];
   const [program, ...args] = netns === undefined ? command : ['ip', 'netns', 'exec', netns, ...command];
-  const result = await run(program!, args, { input: document });
+  const result = await run(program!, args, {
+    input: document,
+    ...(timeoutMs === undefined ? {} : { timeoutMs }),
+  });
   if (result.status === 0) return;
   const detail = result.stderr.trim();
+  if (passing.test(detail)) throw new TwillError('unavailable', `nft could not write the rules: ${detail}`);
   const code = /Operation not permitted/.test(detail) ? 'permission' : 'invalid';
   throw new TwillError(code, `nft refused the rules: ${detail}`);
-}
-
-/** What nft says has its reason in the first line; those that follow show the rule. */
-const LONGEST_REASON = 200;
-
-/**
- * What of nft or the kernel is missing for a document, which is applied; undefined where nothing is.
- * @param document makes what is needed and takes it away again: no packet meets it, and nothing stays
- */
-export async function nftLacks(document: string): Promise<string | undefined> {
-  try {
-    await applyNft(document);
-    return undefined;
-  } catch (error) {
-    if (!isTwillError(error, 'invalid', 'missing-program', 'permission')) throw error;
-    return describeError(error).split('\n')[0]!.slice(0, LONGEST_REASON);
-  }
 }
 
 /** A chain that iptables-nft makes for itself in a table, when it has to. */

@@ -7,6 +7,8 @@ export interface SetElement {
   readonly end?: string | undefined;
   /** Of a map; '' and undefined in a set. */
   readonly data?: string | undefined;
+  /** Of a map of verdicts: the chain that it leads to. */
+  readonly goto?: string | undefined;
   /** For people who list the set. */
   readonly comment?: string | undefined;
 }

@@ -27,7 +27,7 @@ async function familyFacts(family: Family): Promise<FamilyFacts> {
   const { nftablesLacks } = await import('./nftables/probe.ts');
   const lacks = await nftablesLacks(family);
   const obstacles =
-    iptables === undefined || lacks !== undefined
+    iptables === undefined || lacks.length > 0
       ? []
       : [await forwardWall(iptables), await dependent(iptables)].filter((one) => one !== undefined);
   return { family: family.name, lacks, hasIptables: iptables !== undefined, obstacles };

@@ -1,5 +1,5 @@
 import { TwillError } from '../model/error.ts';
-import { formatCheck } from '../model/health.ts';
+import { type Check, formatCheck } from '../model/health.ts';
 import { oneLine } from '../model/text.ts';
 import type { BindAddress } from '../process/bind-address.ts';
 import { isoTime, wallClockMs } from '../process/clock.ts';
@@ -8,7 +8,7 @@ import type { Log } from '../process/log.ts';
 import type { ServiceState } from '../process/systemd.ts';
 import type { ProxyConfig } from './config.ts';
 import type { ProxyMetrics } from './metrics.ts';
-import type { ModeChoice } from './plan/mode.ts';
+import { lackChecks, type ModeChoice } from './plan/mode.ts';
 import type { ServiceProxy } from './service-proxy.ts';
 import type { ProxySettings } from './settings.ts';
 import { zpages } from './zpages.ts';
@@ -22,6 +22,8 @@ export interface ProxyState {
   config: ProxyConfig;
   /** How rules are programmed, and why so; undefined until that is decided. */
   mode: ModeChoice | undefined;
+  /** Families that are not served, with why. */
+  readonly unserved: Check[];
 }
 
 /** What Go writes for a time that there is none of. */
@@ -55,9 +57,15 @@ function healthAnswer({ proxy }: ProxyState, withNode: boolean): HttpAnswer {
   return { status: well ? 200 : 503, body: `${JSON.stringify(body)}\n`, type: 'application/json' };
 }
 
-function readyAnswer({ proxy, waitingFor: start }: ProxyState): HttpAnswer {
+/** What somebody should look at, though rules stand. */
+export function stateWarnings({ proxy, mode, unserved }: ProxyState): Check[] {
+  return [...(mode === undefined ? [] : lackChecks(mode)), ...unserved, ...(proxy?.warnings() ?? [])];
+}
+
+function readyAnswer(state: ProxyState): HttpAnswer {
+  const { proxy, waitingFor: start } = state;
   if (proxy?.ready === true) {
-    const warnings = proxy.warnings().map(formatCheck);
+    const warnings = stateWarnings(state).map(formatCheck);
     return { status: 200, body: `ok\n${warnings.join('')}` };
   }
   const waitingFor = proxy === undefined ? start : proxy.waitingFor;

@@ -11,7 +11,7 @@ import { type AskedQuestion, serveQuestions } from '../process/question-server.t
 import { keepState } from '../process/state-keeper.ts';
 import { version } from '../process/version.ts';
 import type { FamilyRules } from './family-rules.ts';
-import type { ProxyState } from './health.ts';
+import { type ProxyState, stateWarnings } from './health.ts';
 import type { NftRules } from './nftables/rules.ts';
 import { serviceRow } from './plan/row.ts';
 import type { ServiceProxy } from './service-proxy.ts';
@@ -37,7 +37,8 @@ function familyState(
 }
 
 /** What the proxy says of itself. */
-function proxyState({ state: { proxy, waitingFor, config, mode } }: InspectionOptions): InspectedProxy {
+function proxyState({ state }: InspectionOptions): InspectedProxy {
+  const { proxy, waitingFor, config, mode } = state;
   const health = proxy?.familyHealth();
   mark ??= ownMark();
   return {
@@ -63,7 +64,7 @@ function proxyState({ state: { proxy, waitingFor, config, mode } }: InspectionOp
       if (rules === undefined) return [];
       return { ...familyState(rules, health), render: rules.rendering, elements: rules.ruleCounts };
     }),
-    warnings: proxy?.warnings() ?? [],
+    warnings: stateWarnings(state),
     settings: {
       manifests: config.manifests === undefined ? undefined : resolve(config.manifests),
       kubeconfig: config.kubeconfig,
@@ -99,7 +100,11 @@ function nftTable(rules: NftRules | undefined): unknown {
   if (rules === undefined) return undefined;
   const { elements, chains } = rules.desired;
   const lists = Object.entries(elements).map(([set, all]) => [set, [...all]]);
-  return { elements: Object.fromEntries(lists), chains };
+  return {
+    elements: Object.fromEntries(lists),
+    // Without the programs, which nobody reads: what is undefined is not told.
+    chains: chains.map((chain) => ({ ...chain, programs: undefined })),
+  };
 }
 
 const REPAIR_WAIT_MS = 10_000;

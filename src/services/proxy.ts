@@ -40,14 +40,20 @@ async function openFamily(family: Family, setting: FamilySetting): Promise<Serve
   return openNftFamily(family, setting);
 }
 
-async function openFamilies(setting: FamilySetting): Promise<ServedFamily[]> {
+async function openFamilies(
+  setting: FamilySetting,
+  { mode, unserved }: Pick<ProxyState, 'mode' | 'unserved'>,
+): Promise<ServedFamily[]> {
   const opened: ServedFamily[] = [];
   for (const family of kernelFamilies()) {
     try {
+      const lack = mode?.mode === 'nftables' && mode.lacks?.find((one) => one.family === family.name);
+      if (lack) throw new TwillError('invalid', `mode nftables cannot serve it here: ${lack.what}`);
       opened.push(await openFamily(family, setting));
     } catch (error) {
       if (family === ipv4) throw error;
       setting.log.warn({ family: family.name, error: describeError(error) }, 'this family is not served');
+      unserved.push({ name: `${family.name} is not served`, state: 'warning', detail: describeError(error) });
     }
   }
   return opened;
@@ -132,7 +138,7 @@ async function clearAway({ mode }: ProxyConfig, log: Log): Promise<void> {
 async function startProxy(setting: FamilySetting, state: ProxyState, closers: Closer[]): Promise<void> {
   const { config, metrics, addresses, log } = setting;
   const source = await openSource(setting);
-  const families = await openFamilies(setting);
+  const families = await openFamilies(setting, state);
   tuneProcess(config, log);
   // Some kernels load connection tracking, whose settings are not there before, with the first rule that needs it.
   const isTracking = readSysctl('net/netfilter/nf_conntrack_max') !== undefined;
@@ -176,7 +182,13 @@ export async function runProxy(config: ProxyConfig, settings: ProxySettings): Pr
     if (file !== undefined) closers.push(() => file.close());
     const metrics = new ProxyMetrics();
     if (config.metricsAddress !== undefined) metrics.describeProcess();
-    const state: ProxyState = { proxy: undefined, waitingFor: 'the start', config, mode: undefined };
+    const state: ProxyState = {
+      proxy: undefined,
+      waitingFor: 'the start',
+      config,
+      mode: undefined,
+      unserved: [],
+    };
     const servers = new ProxyServers(config, settings, state, metrics, log);
     closers.push(() => servers.close());
     const { inspectSocket: socketPath } = config;

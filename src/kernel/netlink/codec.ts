@@ -128,6 +128,23 @@ export class MessageWriter {
     return this;
   }
 
+  /** In network byte order, as nf_tables has all numbers. */
+  u32be(type: number, value: number): this {
+    const at = this.attribute(type, 4);
+    const { buffer } = this;
+    buffer[at] = value >>> 24;
+    buffer[at + 1] = value >> 16;
+    buffer[at + 2] = value >> 8;
+    buffer[at + 3] = value;
+    return this;
+  }
+
+  u64be(type: number, value: bigint): this {
+    const at = this.attribute(type, 8);
+    this.buffer.writeBigUInt64BE(value, at);
+    return this;
+  }
+
   address(type: number, value: Address): this {
     const at = this.attribute(type, value.family.bytes);
     writeAddress(value, this.buffer, at);

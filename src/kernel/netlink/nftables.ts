@@ -1,7 +1,12 @@
-/** nf_tables over nfnetlink (include/uapi/linux/netfilter/nf_tables.h): elements of sets, and what is needed to list a table. */
+/**
+ * nf_tables over nfnetlink (include/uapi/linux/netfilter/nf_tables.h): elements of sets, chains without a hook, and what is
+ * needed to list a table.
+ */
+import type { ChainChange } from '../../model/nft-expression.ts';
 import type { ElementChange, SetElement } from '../../model/set-element.ts';
 import { attributeString, type Message, type MessageWriter, parseAttributes } from './codec.ts';
-import { NLM_F_ACK, NLM_F_CREATE } from './constants.ts';
+import { NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE } from './constants.ts';
+import { writeGoto, writeProgram } from './nft-expressions.ts';
 
 const SUBSYSTEM = 10;
 const type = (message: number): number => (SUBSYSTEM << 8) | message;
@@ -9,8 +14,12 @@ const type = (message: number): number => (SUBSYSTEM << 8) | message;
 /** Multicast group of all changes. */
 export const NFNLGRP_NFTABLES = 7;
 const GETTABLE = type(1);
+const NEWCHAIN = type(3);
 const GETCHAIN = type(4);
+const DELCHAIN = type(5);
+const NEWRULE = type(6);
 const GETRULE = type(7);
+const DELRULE = type(8);
 const GETSET = type(10);
 const NEWSETELEM = type(12);
 const GETSETELEM = type(13);
@@ -24,11 +33,16 @@ const LIST_ELEMENTS = 3;
 const LIST_ELEMENT = 1;
 const ELEM_KEY = 1;
 const ELEM_DATA = 2;
+const ELEM_FLAGS = 3;
 const ELEM_USERDATA = 6;
 const ELEM_KEY_END = 10;
 const DATA_VALUE = 1;
 const DATA_VERDICT = 2;
+const VERDICT_CODE = 1;
 const VERDICT_CHAIN = 2;
+const NFT_GOTO = -4;
+/** Of the element for every key that has none (NFT_SET_ELEM_CATCHALL): that has no key itself. */
+const CATCHALL = 2;
 /** NFTNL_UDATA_SET_ELEM_COMMENT of libnftnl. */
 const COMMENT = 0;
 /** As nft allows. */
@@ -38,6 +52,10 @@ const CHAIN_NAME = 3;
 const CHAIN_HOOK = 4;
 const CHAIN_POLICY = 5;
 const RULE_CHAIN = 2;
+const RULE_EXPRESSIONS = 4;
+const TABLE_FLAGS = 2;
+/** NFT_TABLE_F_DORMANT. */
+const DORMANT = 1;
 
 /** A table of one family. @param af AF_INET or AF_INET6 */
 export interface TableName {
@@ -53,11 +71,17 @@ function value(to: MessageWriter, attribute: number, text: string): void {
   to.begin(attribute).latin1(DATA_VALUE, text).end();
 }
 
-function writeElement(to: MessageWriter, { key, end, data, comment }: SetElement, deletes: boolean): void {
+function writeElement(
+  to: MessageWriter,
+  { key, end, data, goto, comment }: SetElement,
+  deletes: boolean,
+): void {
   to.begin(LIST_ELEMENT);
-  value(to, ELEM_KEY, key);
-  if (end !== undefined) value(to, ELEM_KEY_END, end);
+  if (key === '') to.u32be(ELEM_FLAGS, CATCHALL);
+  else value(to, ELEM_KEY, key);
+  if (end !== undefined && key !== '') value(to, ELEM_KEY_END, end);
   if (!deletes && data !== undefined && data !== '') value(to, ELEM_DATA, data);
+  if (!deletes && goto !== undefined) writeGoto(to, ELEM_DATA, goto);
   if (!deletes && comment !== undefined) {
     const text = Buffer.from(`${comment.slice(0, MOST_COMMENT)}\0`);
     to.bytes(ELEM_USERDATA, Buffer.concat([Buffer.from([COMMENT, text.length]), text]));
@@ -66,19 +90,61 @@ function writeElement(to: MessageWriter, { key, end, data, comment }: SetElement
 }
 
 /** Messages of a batch besides its changes. */
-export const BATCH_MESSAGES = 2;
+const BATCH_MESSAGES = 2;
 
-/** Writes one transaction, of which all happens or nothing; the last change is acknowledged. */
-export function writeBatch(to: MessageWriter, table: TableName, changes: readonly ElementChange[]): void {
-  to.message(BATCH_BEGIN).struct(batch);
-  changes.forEach(({ set, deletes, elements }, index) => {
-    const flags = (deletes ? 0 : NLM_F_CREATE) | (index === changes.length - 1 ? NLM_F_ACK : 0);
-    to.message(deletes ? DELSETELEM : NEWSETELEM, flags).struct(nfgenmsg(table.af));
+/** What is changed of a table in one step. */
+export type TableChange = ElementChange | ChainChange;
+
+/** Writes one message. @param flags NLM_F_* that it has besides its own */
+type WriteMessage = (to: MessageWriter, flags: number) => void;
+
+function elementsMessage(table: TableName, { set, deletes, elements }: ElementChange): WriteMessage {
+  return (to, flags) => {
+    const own = deletes ? 0 : NLM_F_CREATE;
+    to.message(deletes ? DELSETELEM : NEWSETELEM, flags | own).struct(nfgenmsg(table.af));
     to.string(ATTR_TABLE, table.name).string(ATTR_SET, set).begin(LIST_ELEMENTS);
     for (const element of elements) writeElement(to, element, deletes);
     to.end();
-  });
-  to.message(BATCH_END).struct(batch);
+  };
+}
+
+/** Rules that refer to each other's chains go before these do: a chain's flush and its end are messages of their own. */
+function chainMessages(table: TableName, { chain, rules }: ChainChange): WriteMessage[] {
+  const message =
+    (type: number, own: number, name: number, more?: (to: MessageWriter) => void): WriteMessage =>
+    (to, flags) => {
+      to.message(type, flags | own).struct(nfgenmsg(table.af));
+      to.string(ATTR_TABLE, table.name).string(name, chain);
+      more?.(to);
+    };
+  if (rules === undefined) return [message(DELCHAIN, 0, CHAIN_NAME)];
+  return [
+    message(NEWCHAIN, NLM_F_CREATE, CHAIN_NAME),
+    message(DELRULE, 0, RULE_CHAIN),
+    ...rules.map((program) =>
+      message(NEWRULE, NLM_F_CREATE | NLM_F_APPEND, RULE_CHAIN, (to) =>
+        writeProgram(to, RULE_EXPRESSIONS, program, table.af),
+      ),
+    ),
+  ];
+}
+
+/** One transaction, of which all happens or nothing; the last change is acknowledged. */
+export function batchOf(
+  table: TableName,
+  changes: readonly TableChange[],
+): { readonly messages: number; readonly write: (to: MessageWriter) => void } {
+  const all = changes.flatMap((change) =>
+    'set' in change ? [elementsMessage(table, change)] : chainMessages(table, change),
+  );
+  const write = (to: MessageWriter): void => {
+    to.message(BATCH_BEGIN).struct(batch);
+    all.forEach((one, index) => {
+      one(to, index === all.length - 1 ? NLM_F_ACK : 0);
+    });
+    to.message(BATCH_END).struct(batch);
+  };
+  return { messages: all.length + BATCH_MESSAGES, write };
 }
 
 export function writeTableRequest(to: MessageWriter, table: TableName): void {
@@ -94,8 +160,16 @@ export function writeChainsRequest(to: MessageWriter, table: TableName): void {
   to.message(GETCHAIN).struct(nfgenmsg(table.af)).string(ATTR_TABLE, table.name);
 }
 
-export function writeRulesRequest(to: MessageWriter, table: TableName): void {
+/** Asks for one chain. */
+export function writeChainRequest(to: MessageWriter, table: TableName, chain: string): void {
+  writeChainsRequest(to, table);
+  to.string(CHAIN_NAME, chain);
+}
+
+/** @param chain whose rules are asked for; undefined for all */
+export function writeRulesRequest(to: MessageWriter, table: TableName, chain?: string): void {
   to.message(GETRULE).struct(nfgenmsg(table.af)).string(ATTR_TABLE, table.name);
+  if (chain !== undefined) to.string(RULE_CHAIN, chain);
 }
 
 export function writeSetsRequest(to: MessageWriter, table: TableName): void {
@@ -116,6 +190,13 @@ function latin1(nest: Buffer | undefined): string | undefined {
   if (nest === undefined) return undefined;
   const bytes = parseAttributes(nest).get(DATA_VALUE);
   return bytes?.toString('latin1');
+}
+
+/** undefined for any other verdict than one that leads on for good. */
+function gotoChain(verdict: Buffer): string | undefined {
+  const attributes = parseAttributes(verdict);
+  if (attributes.get(VERDICT_CODE)?.readInt32BE(0) !== NFT_GOTO) return undefined;
+  return attributeString(attributes.get(VERDICT_CHAIN));
 }
 
 /** An element as the kernel lists it. */
@@ -141,10 +222,15 @@ export function* parseElements(payload: Buffer): Generator<ListedElement> {
       key: latin1(element.get(ELEM_KEY)) ?? '',
       end: latin1(element.get(ELEM_KEY_END)),
       data: latin1(data),
-      chain: verdict && attributeString(parseAttributes(verdict).get(VERDICT_CHAIN)),
+      chain: verdict && gotoChain(verdict),
       comment: userdata?.[0] === COMMENT ? attributeString(userdata.subarray(2)) : undefined,
     };
   }
+}
+
+/** Whether the table that an answer to {@link writeTableRequest} is about has the flag. */
+export function isDormant(payload: Buffer): boolean {
+  return ((parseAttributes(payload, 4).get(TABLE_FLAGS)?.readUInt32BE(0) ?? 0) & DORMANT) !== 0;
 }
 
 /** A chain's name, and where packets come in there, as the kernel says it; undefined for one of another table. */

@@ -13,6 +13,7 @@ import { KeyedLock } from '../keyed-lock.ts';
 import { type HostPortRule, hostPortsOf } from '../plan/hostport-rules.ts';
 import {
   freshHostPortDocument,
+  hostPortChains,
   hostPortDocument,
   hostPortTable,
   standsAsWanted,
@@ -37,6 +38,8 @@ export class NftHostPorts implements HostPortKeeper {
   private installed: { readonly document: string; readonly rules: readonly HostPortRule[] } | undefined;
   /** What the kernel says of it. */
   private standing: string | undefined;
+  /** Somebody may have put chains of his own into the table. */
+  private doubtful = true;
   private lastLook = 0;
   /** Host ports that are closed, with why, by the container. */
   private closed: ReadonlyMap<string, string> = new Map();
@@ -84,7 +87,8 @@ export class NftHostPorts implements HostPortKeeper {
     const before = await this.stamp.read();
     let transactions = 1;
     try {
-      await applyNft(document);
+      await applyNft((await this.hasOthers()) ? freshHostPortDocument(this.family, rules) : document);
+      this.doubtful = false;
     } catch (error) {
       if (!isTwillError(error, 'invalid')) throw error;
       this.log.warn({ family: this.family.name }, 'the table of host ports is made anew');
@@ -98,9 +102,14 @@ export class NftHostPorts implements HostPortKeeper {
     if (this.standing === undefined) this.notices.again();
   }
 
-  /** What the kernel says of all chains, or that there is no table. */
+  /** Whether there are chains that are not ours. */
+  private async hasOthers(): Promise<boolean> {
+    return this.doubtful && (await this.table.chains()).some(({ name }) => !hostPortChains.has(name));
+  }
+
+  /** What the kernel says of the table and all its chains. */
   private async digest(): Promise<string> {
-    const hash = createHash('sha256');
+    const hash = createHash('sha256').update(await this.table.state());
     for (const { name, hook, rules } of await this.table.chains()) {
       hash.update(`${name} ${hook}\n`);
       for (const rule of rules) hash.update(rule);
@@ -150,6 +159,7 @@ export class NftHostPorts implements HostPortKeeper {
 
   doubt(): void {
     this.installed = undefined;
+    this.doubtful = true;
   }
 
   warnings(): Check[] {

@@ -18,6 +18,9 @@ const entrances = [
   { name: 'postrouting', hook: 'type nat hook postrouting priority 100' },
 ] as const;
 
+/** The chains that the table has. */
+export const hostPortChains: ReadonlySet<string> = new Set([chain, ...entrances.map(({ name }) => name)]);
+
 const hex = (bit: number): string => `0x${(2 ** bit).toString(16).padStart(8, '0')}`;
 
 const bare = (network: string): string => network.replace(/\/(32|128)$/, '');
@@ -112,9 +115,11 @@ export function foundNftMappings(text: string): FoundMapping[] {
   return found;
 }
 
-/** What of a table's text says whether it is whole: entrances and masquerading, however nft prints the rest. */
+/** What of a table's text says whether it is whole and awake: entrances and masquerading, however nft prints the rest. */
 function around(lines: readonly string[]): string {
-  const some = lines.filter((one) => /(type nat hook|jump hostports$|^meta mark .* masquerade$)/.test(one));
+  const some = lines.filter((one) =>
+    /(type nat hook|jump hostports$|^meta mark .* masquerade$|^flags .*dormant)/.test(one),
+  );
   const hooks = some.map((one) => one.replace(/^(type nat hook \w+) .*/, '$1'));
   return hooks.sort().join('\n');
 }

@@ -1,8 +1,12 @@
+import { KernelRefusal } from '../../kernel/errno.ts';
+import type { TableChange } from '../../kernel/netlink/nftables.ts';
 import type { NftTable } from '../../kernel/nft-table.ts';
+import { describeError, isTwillError, TwillError } from '../../model/error.ts';
 import type { ElementChange, SetElement } from '../../model/set-element.ts';
 import type { Chain } from './plan/chains.ts';
-import { chainDocument, declarations, removalDocument, shapesDocument } from './plan/document.ts';
-import { stampSet } from './plan/names.ts';
+import { chainDocument, declarations } from './plan/document.ts';
+import { shapesMap, stampSet } from './plan/names.ts';
+import { packNumber } from './plan/pack.ts';
 import { readChains, type StandingRules, stampElement, stampOf } from './standing-rules.ts';
 
 /** What should stand besides elements. */
@@ -20,7 +24,24 @@ export interface Tally {
 
 const textOf = ({ hook, rules }: Chain): string => [hook ?? '', ...rules].join('\n');
 
-/** Keeps the few chains as they should be, through the `nft` program, and knows which of them stand. */
+/** Chains in one transaction: what is sent has to fit the send buffer. */
+const TRANSACTION_CHAINS = 32;
+/** Elements in one message: its length has 16 bits. */
+const MESSAGE_ELEMENTS = 250;
+/** So few are looked at one by one. */
+const FEW_CHAINS = 16;
+
+/** Of a chain or map that is somebody else's, or holds on to ours. */
+const clashes: ReadonlySet<string> = new Set(['EBUSY', 'EEXIST', 'EINVAL', 'EOPNOTSUPP', 'ELOOP', 'EMLINK']);
+
+function* portions<T>(all: readonly T[], size: number): Generator<readonly T[]> {
+  for (let at = 0; at < all.length; at += size) yield all.slice(at, at + size);
+}
+
+/**
+ * Keeps the chains as they should be and knows which of them stand: those that all Services share through the `nft`
+ * program, the many for numbers of endpoints directly.
+ */
 export class ChainWriter {
   private readonly table: NftTable;
   private readonly texts = new Map<string, string>();
@@ -31,6 +52,8 @@ export class ChainWriter {
   /** Those that stand, ours or not. */
   private readonly names: Set<string>;
   private declared: boolean;
+  /** The lists of which all without a hook, and all with one, stand. */
+  private readonly done = new Map<boolean, readonly Chain[]>();
 
   /** @param standing what the kernel has @param wanted those of them that are right need not be written */
   constructor(table: NftTable, standing: StandingRules, { chains }: WantedChains) {
@@ -54,78 +77,142 @@ export class ChainWriter {
 
   /** Writes chains and shapes that are not as they should be. @param hooked the base chains: others else */
   async write({ chains, shapes }: WantedChains, hooked: boolean, tally: Tally): Promise<void> {
-    const ip = this.table.family.nft;
+    if (this.declared && this.done.get(hooked) === chains) return;
     const differing = chains.filter(
       (chain) => (chain.hook !== undefined) === hooked && this.texts.get(chain.name) !== textOf(chain),
     );
-    const missing = hooked ? [] : [...shapes].filter(([number, name]) => this.shapes.get(number) !== name);
-    if (differing.length === 0 && missing.length === 0 && this.declared) return;
-    const renumbered = missing.filter(([number]) => this.shapes.has(number)).map(([number]) => number);
+    await this.writeWords(
+      differing.filter(({ programs }) => programs === undefined),
+      tally,
+    );
+    if (!hooked) {
+      const programmed = differing.filter(({ programs }) => programs !== undefined);
+      await this.writePrograms(programmed, tally);
+      await this.writeShapes(shapes, tally);
+    }
+    this.done.set(hooked, chains);
+  }
+
+  private async writeWords(chains: readonly Chain[], tally: Tally): Promise<void> {
+    if (chains.length === 0 && this.declared) return;
+    const ip = this.table.family.nft;
     const lines = [
       ...(this.declared ? [] : declarations(ip)),
-      ...differing.flatMap((chain) => chainDocument(ip, chain, this.names.has(chain.name))),
-      ...removalDocument(ip, { chains: [], shapes: renumbered }),
-      ...shapesDocument(ip, new Map(missing)),
+      ...chains.flatMap((chain) => chainDocument(ip, chain, this.names.has(chain.name))),
     ];
-    await this.apply(lines, tally);
+    const document = `${lines.join('\n')}\n`;
+    await this.table.apply(document);
+    tally.bytes += document.length;
+    tally.transactions++;
     this.declared = true;
-    for (const [number, name] of missing) this.shapes.set(number, name);
-    for (const chain of differing) {
+    this.wrote(chains);
+  }
+
+  /** Those that choose come first, so that what leads there finds them. What the kernel refuses nft is asked for. */
+  private async writePrograms(chains: readonly Chain[], tally: Tally): Promise<void> {
+    for (const some of portions(chains, TRANSACTION_CHAINS)) {
+      const changes = some.map(({ name, programs }) => ({ chain: name, rules: programs }));
+      try {
+        await this.change(changes, tally);
+        this.wrote(some);
+      } catch (error) {
+        if (!isTwillError(error, 'invalid')) throw error;
+        await this.writeWords(some, tally);
+      }
+    }
+  }
+
+  private wrote(chains: readonly Chain[]): void {
+    for (const chain of chains) {
       this.texts.set(chain.name, textOf(chain));
       this.names.add(chain.name);
       this.unstamped.set(chain.name, chain);
     }
   }
 
-  /** Removes chains and shapes that are not wanted any more. */
+  private async writeShapes(shapes: ReadonlyMap<number, string>, tally: Tally): Promise<void> {
+    const missing = [...shapes].filter(([number, name]) => this.shapes.get(number) !== name);
+    const renumbered = missing.filter(([number]) => this.shapes.has(number)).map(([number]) => number);
+    const coming = missing.map(([number, goto]) => ({ key: packNumber(number), goto }));
+    await this.change([...shapesGone(renumbered), ...elementChanges(shapesMap, false, coming)], tally);
+    for (const [number, name] of missing) this.shapes.set(number, name);
+  }
+
+  /** Removes chains and shapes that are not wanted any more: first what leads to others. */
   async prune({ chains, shapes }: WantedChains, tally: Tally): Promise<void> {
     const kept = new Set(chains.map(({ name }) => name));
     const gone = [...this.names].filter((name) => !kept.has(name));
     const numbers = [...this.shapes.keys()].filter((number) => !shapes.has(number));
-    if (gone.length + numbers.length === 0) return;
-    await this.apply(removalDocument(this.table.family.nft, { chains: gone, shapes: numbers }), tally);
+    await this.change(shapesGone(numbers), tally);
     for (const number of numbers) this.shapes.delete(number);
+    for (const rules of [[], undefined])
+      for (const some of portions(gone, TRANSACTION_CHAINS))
+        await this.change(
+          some.map((chain) => ({ chain, rules })),
+          tally,
+        );
     for (const name of gone) {
       this.names.delete(name);
       this.texts.delete(name);
+      this.unstamped.delete(name);
     }
   }
 
-  /** Writes down what was written, for a later run. */
+  /** Writes down what was written, for a later run, and forgets what is gone. */
   async stamp(tally: Tally): Promise<void> {
-    if (this.unstamped.size === 0) return;
-    const standing = await readChains(this.table);
+    const stale = [...this.stamps.keys()].some((name) => !this.names.has(name));
+    if (this.unstamped.size === 0 && !stale) return;
+    const few = this.unstamped.size <= FEW_CHAINS ? [...this.unstamped.keys()] : undefined;
+    const standing = await readChains(this.table, few);
     const fresh = new Map<string, string>();
     for (const chain of this.unstamped.values()) {
       const is = standing.get(chain.name);
       if (is !== undefined) fresh.set(chain.name, stampOf(chain, is));
     }
     const gone = [...this.stamps.keys()].filter((name) => fresh.has(name) || !this.names.has(name));
-    const change = (deletes: boolean, elements: readonly SetElement[]): ElementChange[] =>
-      elements.length === 0 ? [] : [{ set: stampSet, deletes, elements }];
-    const changes = [
-      ...change(
-        true,
-        gone.map((name) => stampElement(name, undefined)),
-      ),
-      ...change(
-        false,
-        [...fresh].map(([name, stamp]) => stampElement(name, stamp)),
-      ),
-    ];
-    if (changes.length > 0) {
-      tally.bytes += await this.table.write(changes);
-      tally.transactions++;
-    }
+    const elements = (names: Iterable<string>, of: (name: string) => string | undefined): SetElement[] =>
+      [...names].map((name) => stampElement(name, of(name)));
+    await this.change(
+      [
+        ...elementChanges(
+          stampSet,
+          true,
+          elements(gone, () => undefined),
+        ),
+        ...elementChanges(
+          stampSet,
+          false,
+          elements(fresh.keys(), (name) => fresh.get(name)),
+        ),
+      ],
+      tally,
+    );
     for (const name of gone) this.stamps.delete(name);
     for (const [name, stamp] of fresh) this.stamps.set(name, stamp);
     this.unstamped.clear();
   }
 
-  private async apply(lines: readonly string[], tally: Tally): Promise<void> {
-    const document = `${lines.join('\n')}\n`;
-    await this.table.apply(document);
-    tally.bytes += document.length;
+  /** @throws TwillError `invalid` where what stands in the table does not go with it */
+  private async change(changes: readonly TableChange[], tally: Tally): Promise<void> {
+    if (changes.length === 0) return;
+    try {
+      tally.bytes += await this.table.write(changes);
+    } catch (error) {
+      if (!(error instanceof KernelRefusal) || !clashes.has(error.errno)) throw error;
+      throw new TwillError('invalid', `the kernel refused the chains: ${describeError(error)}`, error);
+    }
     tally.transactions++;
   }
+}
+
+function elementChanges(set: string, deletes: boolean, all: readonly SetElement[]): ElementChange[] {
+  return [...portions(all, MESSAGE_ELEMENTS)].map((elements) => ({ set, deletes, elements }));
+}
+
+function shapesGone(numbers: readonly number[]): ElementChange[] {
+  return elementChanges(
+    shapesMap,
+    true,
+    numbers.map((number) => ({ key: packNumber(number) })),
+  );
 }

@@ -1,5 +1,6 @@
 import { openNftTable } from '../../kernel/nft-table.ts';
 import { type Family, ipv6 } from '../../model/address.ts';
+import { TwillError } from '../../model/error.ts';
 import { podSource } from '../config.ts';
 import { type FamilySetting, openFlows, servingAddresses } from '../family.ts';
 import type { ProxyFlows } from '../flows.ts';
@@ -9,6 +10,7 @@ import type { ServedFamily } from '../service-proxy.ts';
 import { tableName } from './plan/names.ts';
 import type { RenderOptions } from './plan/options.ts';
 import { standingDestinations } from './plan/standing-destinations.ts';
+import { nftablesLacks } from './probe.ts';
 import { NftRules } from './rules.ts';
 import { NftWatch } from './watch.ts';
 
@@ -27,6 +29,10 @@ function renderOptions(setting: FamilySetting, family: Family, facts: NodeFacts 
 /** One family served with nftables. @throws TwillError naming what of the kernel or of the program is missing */
 export async function openNftFamily(family: Family, setting: FamilySetting): Promise<ServedFamily> {
   const { config, log } = setting;
+  // Where the mode was chosen on this node it has been tried.
+  const lacks = config.wantedMode === 'auto' ? [] : await nftablesLacks(family);
+  if (lacks.length > 0)
+    throw new TwillError('invalid', `mode nftables cannot serve ${family.name} here: ${lacks.join('; ')}`);
   const table = openNftTable(family, tableName);
   let render = renderOptions(setting, family, undefined);
   const flows: ProxyFlows = openFlows(family, setting, {
@@ -41,8 +47,6 @@ export async function openNftFamily(family: Family, setting: FamilySetting): Pro
     onStanding: ({ elements }) => flows.table.recall(standingDestinations(elements, render.v6)),
     log,
   });
-  // Where the mode was chosen on this node it has been tried.
-  if (config.wantedMode !== 'auto') await rules.probe();
   return {
     rules,
     flows,

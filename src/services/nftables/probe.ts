@@ -1,9 +1,9 @@
-import { nftLacks } from '../../kernel/nft.ts';
+import { commonNeeds, mapNeeds, nftLacks } from '../../kernel/nft-needs.ts';
 import { type Family, ipv6 } from '../../model/address.ts';
 import { probeDocument } from './plan/probe.ts';
 
-/** What of nft or the kernel is missing for mode nftables in this network namespace; undefined where nothing is. */
-export function nftablesLacks(family: Family): Promise<string | undefined> {
+/** What of nft or the kernel is missing for mode nftables in this network namespace, each by name; nothing where all is there. */
+export function nftablesLacks(family: Family): Promise<string[]> {
   const v6 = family === ipv6;
   const render = {
     v6,
@@ -12,5 +12,5 @@ export function nftablesLacks(family: Family): Promise<string | undefined> {
     nodePortAddresses: undefined,
     nodeAddresses: [],
   };
-  return nftLacks(probeDocument(family.nft, render));
+  return nftLacks(family.nft, probeDocument(family.nft, render), [...commonNeeds, ...mapNeeds]);
 }

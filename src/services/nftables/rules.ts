@@ -21,7 +21,7 @@ import {
 import { entrances, layouts, type SetName, setNames } from './plan/names.ts';
 import type { RenderOptions } from './plan/options.ts';
 import { packedText } from './plan/pack.ts';
-import { elsewhere, probeDocument } from './plan/probe.ts';
+import { elsewhere } from './plan/probe.ts';
 import { type Elements, Ruleset } from './plan/ruleset.ts';
 import { renderServicePort } from './plan/service-rules.ts';
 import { readChains, readStanding, type StandingRules } from './standing-rules.ts';
@@ -105,12 +105,9 @@ export class NftRules implements FamilyRules {
 
   /** Whether the chains that packets pass are those that were written. */
   async looksWhole(): Promise<boolean> {
-    return this.installed?.chains.areThose(await readChains(this.options.table)) === true;
-  }
-
-  /** Says early what nft or the kernel cannot do. @throws TwillError naming it */
-  async probe(): Promise<void> {
-    await this.options.table.apply(probeDocument(this.family.nft, this.render));
+    const { table } = this.options;
+    if ((await table.state()) !== 'active') return false;
+    return this.installed?.chains.areThose(await readChains(table)) === true;
   }
 
   invalidate(): void {
@@ -134,7 +131,7 @@ export class NftRules implements FamilyRules {
     states: readonly (readonly [key: string, state: ServiceState])[],
     full: boolean,
   ): Promise<SyncResult> {
-    const readKernel = full || this.installed === undefined;
+    const readKernel = full || this.installed === undefined || this.ruleset.isCrowded;
     const tally: Tally = { bytes: 0, transactions: 0 };
     // Who gives them gives each once, also when the kernel cannot be read just now.
     for (const [key, state] of states) this.waiting.set(key, state);
@@ -194,8 +191,15 @@ export class NftRules implements FamilyRules {
     const { table, log } = this.options;
     try {
       await this.write(standing, tally);
+      return;
     } catch (error) {
-      if (!isTwillError(error, 'invalid') || !(await table.stands())) throw error;
+      if (!isTwillError(error, 'invalid')) throw error;
+    }
+    try {
+      // Others may have written meanwhile.
+      await this.write(await readStanding(table), tally);
+    } catch (error) {
+      if (!isTwillError(error, 'invalid') || (await table.state()) === 'missing') throw error;
       await table.apply(elsewhere(this.family.nft, this.wantedChains));
       log.warn({ family: this.family.name, error: describeError(error) }, 'the nftables table is made anew');
       await table.apply(`delete table ${this.family.nft} ${table.name}\n`);

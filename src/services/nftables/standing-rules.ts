@@ -9,8 +9,10 @@ import { type Elements, noElements } from './plan/ruleset.ts';
 
 /** What the kernel has of our table. */
 export interface StandingRules {
-  /** It has all sets and maps. */
+  /** It has all sets and maps, and its chains see packets. */
   readonly whole: boolean;
+  /** It is there, and its chains see no packet. */
+  readonly dormant: boolean;
   readonly elements: Elements;
   /** Chain names by number. */
   readonly shapes: ReadonlyMap<number, string>;
@@ -33,8 +35,9 @@ function chainDigest({ hook, rules }: ListedChain): string {
  * Says that a chain was written with these words, and how the kernel has put them: a later run that would write the same
  * words, and hears the same of the kernel, need not write them. (How nft prints a rule depends on its version.)
  */
-export function stampOf({ name, hook, rules }: Chain, standing: string): string {
-  return `${name} ${digest([hook ?? '', ...rules])} ${standing}`;
+export function stampOf({ name, hook, rules, edition }: Chain, standing: string): string {
+  const words = [hook ?? '', ...rules, ...(edition === undefined ? [] : [String(edition)])];
+  return `${name} ${digest(words)} ${standing}`;
 }
 
 /** The element that holds a chain's stamp. */
@@ -43,9 +46,10 @@ export function stampElement(chain: string, stamp: string | undefined): SetEleme
   return { key: packNumber(number), comment: stamp };
 }
 
-/** What the kernel says of each chain, by name. */
-export async function readChains(table: NftTable): Promise<Map<string, string>> {
-  return new Map((await table.chains()).map((chain) => [chain.name, chainDigest(chain)]));
+/** What the kernel says of each chain, by name. @param only of these; undefined for all */
+export async function readChains(table: NftTable, only?: readonly string[]): Promise<Map<string, string>> {
+  const chains = only === undefined ? await table.chains() : await table.chainsOf(only);
+  return new Map(chains.map((chain) => [chain.name, chainDigest(chain)]));
 }
 
 async function readStamps(table: NftTable): Promise<Map<string, string>> {
@@ -81,8 +85,11 @@ export async function readStanding(table: NftTable): Promise<StandingRules> {
       ({ key, end, data = '' }) => found.set(joinedKey(set, key, end, v6), data),
     );
   }
+  const state = await table.state();
   return {
-    whole: [...setNames, affinityMap, shapesMap, stampSet].every((name) => sets.has(name)),
+    dormant: state === 'dormant',
+    whole:
+      state === 'active' && [...setNames, affinityMap, shapesMap, stampSet].every((name) => sets.has(name)),
     elements,
     shapes: sets.has(shapesMap) ? await readShapes(table) : new Map(),
     chains: await readChains(table),

@@ -2,15 +2,15 @@ import type { NftTable } from '../../kernel/nft-table.ts';
 import { describeError } from '../../model/error.ts';
 import { guarded } from '../../process/guarded.ts';
 import type { RulesWatch, WatchHooks } from '../watch.ts';
-import { layouts } from './plan/names.ts';
+import { affinityMap } from './plan/names.ts';
 
 /** Between the notice of a change and the look at it: others change several things in a row. */
 const LOOK_MS = 50;
 
 /**
  * Notices when somebody else changes our table, by what the kernel tells of every change. Elements are written by the
- * proxy's own socket only, so a change of those is somebody else's; chains and rules go through the `nft` program, and are
- * looked at.
+ * proxy's own socket only, so a change of those is somebody else's; some chains go through the `nft` program, so these and
+ * all rules are looked at.
  */
 export class NftWatch implements RulesWatch {
   private readonly table: NftTable;
@@ -30,7 +30,8 @@ export class NftWatch implements RulesWatch {
   start(): void {
     this.end = this.table.listen(
       (set) => {
-        this.broken ||= set !== undefined && set in layouts;
+        // Of what packets have left nobody misses anything.
+        this.broken ||= set !== undefined && set !== affinityMap;
         this.wake();
       },
       () => {

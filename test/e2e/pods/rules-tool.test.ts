@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, symlinkSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { callCni } from '../../lab/cni.ts';
@@ -7,6 +7,7 @@ import { twillProgram } from '../../lab/files.ts';
 import { defaultNetworkConfig, type Lab, withLab } from '../../lab/lab.ts';
 import { Load } from '../../lab/load.ts';
 import type { LabNode } from '../../lab/node.ts';
+import type { Place } from '../../lab/place.ts';
 import type { Pod } from '../../lab/pod.ts';
 
 const ipv6Network = 'fd00:10:244::/48';
@@ -60,6 +61,24 @@ async function made(node: LabNode): Promise<string> {
 
 const inNftables = 'host ports in nftables, traffic in nftables';
 const inIptables = 'host ports in iptables, traffic in iptables';
+
+const sctpProgram = join(import.meta.dirname, '../../lab/sctp-process.js');
+
+/** Sends SCTP to a port of the node until it comes to the pod. */
+async function reachesBySctp(lab: Lab, node: LabNode, pod: Pod, port: number): Promise<void> {
+  const listener = pod.namespace.spawn(process.execPath, [sctpProgram, 'listen'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  let heard = '';
+  listener.stdout?.on('data', (chunk: Buffer) => {
+    heard += chunk.toString();
+  });
+  await lab.waitFor('the listener', async () => heard.includes('ready'));
+  const sender = lab.client.namespace.spawn(process.execPath, [sctpProgram, 'send', node.ipv4, String(port)]);
+  await lab.waitFor('a packet', async () => heard.includes(`${lab.client.ipv4} 8080`));
+  sender.kill();
+  listener.kill();
+}
 
 async function check(node: LabNode, pod: Pod): Promise<string> {
   const config = { ...pod.config, prevResult: pod.result };
@@ -165,6 +184,96 @@ describe('host ports', () => {
       await node.exec('iptables', ['-P', 'FORWARD', 'DROP']);
       await ported.remove();
       await lab.waitFor('iptables for FORWARD', async () => (await made(node)) === 'traffic in iptables');
+    });
+  });
+
+  it('in nftables are of every protocol and address, and are right again whatever is lost', async () => {
+    await withLab(options, async (lab) => {
+      const node = lab.nodes[0]!;
+      await node.startAgent(['--rules=nftables']);
+      const { ipv4, ipv6 } = node;
+      const kinds = [
+        { hostPort: 9001, protocol: 'tcp', hostIP: '0.0.0.0', on: [ipv4], not: [ipv6] },
+        { hostPort: 9002, protocol: 'tcp', hostIP: '::', on: [ipv6], not: [ipv4] },
+        { hostPort: 9003, protocol: 'TCP', hostIP: ipv6.toUpperCase(), on: [ipv6], not: [ipv4] },
+        { hostPort: 9004, protocol: 'tcp', hostIP: `::ffff:${ipv4}`, on: [ipv4], not: [ipv6] },
+        { hostPort: 9005, protocol: 'tcp', hostIP: '127.0.0.1', on: [], not: [ipv4, ipv6] },
+        { hostPort: 9001, protocol: 'udp', hostIP: '', on: [ipv4, ipv6], not: [] },
+        { hostPort: 9006, protocol: 'UDP', hostIP: ipv4, on: [ipv4], not: [ipv6] },
+      ] as const;
+      const portMappings = [...kinds, { hostPort: 9007, protocol: 'sctp', hostIP: '' }].map(
+        ({ hostPort, protocol, hostIP }) => ({ hostPort, containerPort: 8080, protocol, hostIP }),
+      );
+      const pod = await node.addPod('kinds', { runtimeConfig: { portMappings } });
+      await pod.serve();
+      const ask = async (protocol: string, address: string, port: number, from: Place = lab.client) =>
+        (
+          await from.probe
+            .ask({ protocol: protocol.toLowerCase() as 'tcp', address, port, timeoutMs: 500 })
+            .catch(() => ({ server: 'nobody' }))
+        ).server;
+      const right = async () => {
+        for (const { hostPort, protocol, on } of kinds)
+          for (const address of on)
+            await lab.waitFor(
+              `${protocol} ${hostPort} on ${address}`,
+              async () => (await ask(protocol, address, hostPort)) === 'kinds',
+            );
+        assert.equal(await ask('tcp', '127.0.0.1', 9005, node), 'kinds');
+      };
+      await right();
+      for (const { hostPort, protocol, not } of kinds)
+        for (const address of not)
+          assert.equal(await ask(protocol, address, hostPort), 'nobody', `${hostPort} on ${address}`);
+      await reachesBySctp(lab, node, pod, 9007);
+      const list = async (family: string) =>
+        await node.exec('nft', ['-s', 'list', 'table', family, 'twill-hostports']);
+      const stands = async () => (await list('ip')) + (await list('ip6'));
+      const before = await stands();
+      // Each while the agent is away, killed, and then while it runs.
+      for (const [what, ...command] of [
+        ['the table sleeps', 'add', 'table', 'ip', 'twill-hostports', '{ flags dormant; }'],
+        ['the table is deleted', 'delete', 'table', 'ip', 'twill-hostports'],
+        [
+          'a chain of the same name is something else',
+          'flush',
+          'table',
+          'ip',
+          'twill-hostports',
+          ';',
+          'add',
+          'chain',
+          'ip',
+          'twill-hostports',
+          'x',
+        ],
+        ['everything is flushed', 'flush', 'ruleset'],
+      ] as const)
+        for (const away of [true, false]) {
+          if (away) await node.agent!.kill();
+          await node.exec('nft', [command.join(' ')]);
+          if (away) {
+            assert.notEqual(await stands().catch(() => ''), before, what);
+            await node.startAgent(['--rules=nftables']);
+          }
+          await lab.waitFor(
+            `host ports after ${what}`,
+            async () => (await stands().catch(() => '')) === before,
+          );
+        }
+      await right();
+      // Its state is lost: the rules themselves tell of it, but of which pod only its device does.
+      await node.agent!.kill();
+      rmSync(node.stateDir, { recursive: true });
+      await node.startAgent(['--rules=nftables']);
+      await right();
+      assert.equal(await check(node, pod), '');
+      assert.doesNotMatch(await twill(node, 'diff'), /host ports/);
+      await pod.remove();
+      await lab.waitFor(
+        'the tables to go',
+        async () => !(await node.exec('nft', ['list', 'tables'])).includes('hostports'),
+      );
     });
   });
 

@@ -8,8 +8,10 @@ import { writeElementsRequest } from '../../../src/kernel/netlink/nftables.ts';
 import { RtSocket } from '../../../src/kernel/netlink/socket.ts';
 import { inNetns } from '../../../src/kernel/netns.ts';
 import { applyNft, listNftTable, removeNftTable } from '../../../src/kernel/nft.ts';
+import { commonNeeds, mapNeeds, nftLacks } from '../../../src/kernel/nft-needs.ts';
 import { ipv4 } from '../../../src/model/address.ts';
 import { withNamespace } from '../../lab/namespace.ts';
+import { type RefusingNft, refusingNft } from '../../lab/refusing-nft.ts';
 
 /** What nft 1.0.6 says on Debian's kernel 6.1 without the module nf_tables. */
 const withoutTables = 'netlink: Error: cache initialization failed: Invalid argument';
@@ -60,5 +62,62 @@ test('a long list comes in parts of more than a page: the kernel looks for each 
     );
     socket.close();
     assert.ok(Math.max(...parts) > 16_384, `parts of ${parts.join(', ')} bytes`);
+  });
+});
+
+/** Runs `work` while nft lacks something. */
+async function whileNftLacks(lacks: RefusingNft, work: () => Promise<void>): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'twill-nft-'));
+  const path = process.env.PATH;
+  process.env.PATH = `${refusingNft(folder, lacks)}:${path}`;
+  try {
+    await work();
+  } finally {
+    process.env.PATH = path;
+    rmSync(folder, { recursive: true });
+  }
+}
+
+const fromKernel = 'x:1:1-9: Error: Could not process rule: Operation not supported';
+const fromNft = 'x:1:1-9: Error: syntax error, unexpected string';
+
+test('what nft or the kernel lacks is named, each by itself, with what has it; here nothing lacks', async () => {
+  await withNamespace('lacks', async ({ name: netns }) => {
+    for (const ip of ['ip', 'ip6']) {
+      await whileNftLacks({ pattern: '^nonsense', says: fromNft, netns }, async () => {
+        assert.deepEqual(await nftLacks(ip, 'add table ip x\ndelete table ip x\n', mapNeeds), []);
+        assert.deepEqual(await nftLacks(ip, 'nonsense\n', [...commonNeeds, ...mapNeeds]), [
+          'nft refused the rules: x:1:1-9: Error: syntax error, unexpected string',
+        ]);
+      });
+      for (const need of [...commonNeeds, ...mapNeeds]) {
+        const line = need.lines(ip).at(-1) ?? `add table ${ip} `;
+        const pattern = line.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+        await whileNftLacks({ pattern, says: fromKernel, netns }, async () => {
+          const [lack, ...others] = await nftLacks(ip, `${line}\n`, [need]);
+          assert.deepEqual(others, []);
+          assert.ok(lack!.includes(`does not know ${need.what} (Operation not supported)`), lack);
+          assert.ok(lack!.includes(`Linux ${need.linux} does with module ${need.module}`), lack);
+        });
+      }
+    }
+    await whileNftLacks({ pattern: 'th dport', says: fromNft, netns }, async () => {
+      const [lack, ...others] = await nftLacks('ip', 'th dport\n', mapNeeds);
+      assert.deepEqual(others, []);
+      assert.match(
+        lack!,
+        /^nft \d\.\S+ does not know ports of whatever protocol .* nft 0\.9\.2 does: install nft/,
+      );
+    });
+  });
+});
+
+test('an nft that is killed, or short of something for a moment, has not refused anything', async () => {
+  for (const words of ['netlink: Error: Interrupted system call', 'Error: No buffer space available'])
+    await whileNftSays(words, async () => {
+      await assert.rejects(applyNft('add table ip x'), { code: 'unavailable' });
+    });
+  await whileNftSays("'; kill -9 $$; echo '", async () => {
+    await assert.rejects(applyNft('add table ip x'), { code: 'unavailable' });
   });
 });

@@ -8,6 +8,7 @@ import { twillProgram } from '../../lab/files.ts';
 import { httpAnswer } from '../../lab/http.ts';
 import { type Namespace, withNamespace } from '../../lab/namespace.ts';
 import { startProxy } from '../../lab/proxy-process.ts';
+import { type RefusingNft, refusingNft } from '../../lab/refusing-nft.ts';
 import { waitFor } from '../../lab/wait.ts';
 
 interface Case {
@@ -19,6 +20,10 @@ interface Case {
   readonly flags?: readonly string[];
   /** Programs that are not to be found. */
   readonly without?: RegExp;
+  /** What nft or the kernel lacks. */
+  readonly lacks?: RefusingNft;
+  /** What /readyz and status say besides. */
+  readonly warns?: readonly RegExp[];
 }
 
 const programs = ['nft', 'iptables', 'ip6tables'].flatMap((name) => [
@@ -55,6 +60,29 @@ const cases: readonly Case[] = [
     mode: 'iptables',
     reason: /nftables cannot serve ipv4 here: 'nft' is not installed/,
     without: /^nft$/,
+  },
+  {
+    name: 'a kernel without two of the modules',
+    mode: 'iptables',
+    reason:
+      /ipv4 here: Linux \S+ does not know refusal of connections \(reject\) \(No such file or directory\), which Linux 3\.14 does with module nft_reject_ipv4 or nft_reject_ipv6: load that module, or update the kernel \(and 3 more\)$/,
+    lacks: {
+      pattern: 'numgen| reject$',
+      says: '/dev/stdin:9:1-20: Error: Could not process rule: No such file or directory',
+    },
+    warns: [
+      /nftables \(ipv4\): Linux \S+ does not know refusal of connections/,
+      /nftables \(ipv4\): Linux \S+ does not know numbers drawn by lot .* with module nft_numgen/,
+      /nftables \(ipv6\): Linux \S+ does not know numbers drawn by lot/,
+    ],
+  },
+  {
+    name: 'an nft that does not know ranges in sets of several fields',
+    mode: 'iptables',
+    reason:
+      /ipv4 here: nft \d\.\d\S* does not know ranges in sets of several fields, which nft 0\.9\.4 does: install nft 1\.0\.2 or later \(.*syntax error/,
+    lacks: { pattern: 'flags interval', says: '/dev/stdin:3:1-20: Error: syntax error, unexpected flags' },
+    warns: [/nftables \(ipv6\): nft \S+ does not know ranges in sets/],
   },
   {
     name: 'forwarding that iptables refuses unless it accepts it',
@@ -96,14 +124,16 @@ async function status(node: Namespace, socket: string): Promise<string> {
 }
 
 describe('--proxy-mode=auto', () => {
-  for (const { name, mode, reason, before, flags = [], without } of cases) {
+  for (const { name, mode, reason, before, flags = [], without, lacks, warns = [] } of cases) {
     test(`${name}: ${mode}, and the reason is in log, status and metric`, async () => {
       await withNamespace('auto', async (node) => {
         const directory = mkdtempSync(join(tmpdir(), 'twill-auto-'));
         try {
           await before?.(node);
           const socket = join(directory, 'proxy.sock');
-          const env = without === undefined ? {} : { PATH: pathWithout(directory, without) };
+          const programs = without && pathWithout(directory, without);
+          const PATH = lacks ? `${refusingNft(directory, lacks)}:${process.env.PATH}` : programs;
+          const env = PATH === undefined ? {} : { PATH };
           mkdirSync(join(directory, 'manifests'));
           const manifests = `--manifests=${join(directory, 'manifests')}`;
           const args = ['--proxy-mode=auto', manifests, `--inspect-socket=${socket}`, ...flags];
@@ -119,6 +149,8 @@ describe('--proxy-mode=auto', () => {
           const answer = await status(node, socket);
           assert.match(answer, new RegExp(`mode ${mode}, chosen here: `));
           assert.match(answer, mode === 'nftables' ? /ipv4 by nft, as/ : /ipv4 by (nft|legacy), as/);
+          const readyz = await httpAnswer(node, 10_256, '/readyz');
+          for (const warning of warns) for (const said of [answer, readyz]) assert.match(said, warning);
           const metrics = await httpAnswer(node, 10_249, '/metrics');
           assert.match(metrics, new RegExp(`^twill_proxy_mode\\{mode="${mode}",wanted="auto",reason="`, 'm'));
           assert.match(await httpAnswer(node, 10_249, '/proxyMode'), new RegExp(`\\r\\n${mode}(\\r\\n|$)`));

@@ -35,6 +35,8 @@ async function elements(namespace: Namespace, family: Family): Promise<string[]>
     text
       .split(/\n|, (?=\S)/)
       .map((line) => line.trim().replace(/^elements = \{ | \}$|,$/g, ''))
+      // Chains are in the order in which they were made.
+      .filter((line) => line !== '}')
       .map((line) => {
         if (/^(set|map|chain) /.test(line)) where = line;
         return `${where} ${line}`;
@@ -175,12 +177,25 @@ async function watched(namespace: Namespace) {
 }
 
 const services = ['ip', tableName, 'services'];
+const element = `${services.join(' ')} { 10.96.0.10 . tcp . 80 }`;
+const shape = `ip ${tableName} shapes { 0:1 }`;
 const harms: readonly (readonly [what: string, ...command: string[]])[] = [
   ['an element is deleted', 'delete', 'element', ...services, '{', '10.96.0.10', '.', 'tcp', '.', '80', '}'],
   ['a map is flushed', 'flush', 'map', 'ip', tableName, 'endpoints-tcp'],
   ['a rule comes', 'insert', 'rule', 'ip', tableName, 'services', 'drop'],
   ['a chain is flushed', 'flush', 'chain', 'ip', tableName, 'nat-prerouting'],
   ['a base chain comes', 'add', 'chain', 'ip', tableName, 'x', '{ type filter hook input priority 0; }'],
+  ['the shapes are flushed', 'flush', 'map', 'ip', tableName, 'shapes'],
+  ['a shape refuses', `delete element ${shape}; add element ${shape.replace(' }', ' : drop }')}`],
+  ['a chain for a number of endpoints is flushed', 'flush', 'chain', 'ip', tableName, 'pick-tcp-2'],
+  ['what was written is forgotten', 'flush', 'set', 'ip', tableName, 'stamps'],
+  ['an element for all other keys comes', 'add', 'element', ...services, '{ * : 0:1 }'],
+  [
+    'an element leads elsewhere',
+    `delete element ${element}; add element ${element.replace(' }', ' : 0:2001 }')}`,
+  ],
+  ['a chain drops what it does not know', 'chain', 'ip', tableName, 'filter-forward', '{ policy drop; }'],
+  ['the table sleeps', 'add', 'table', 'ip', tableName, '{ flags dormant; }'],
   ['the table is deleted', 'delete', 'table', 'ip', tableName],
   ['everything is flushed', 'flush', 'ruleset'],
 ];

@@ -6,7 +6,7 @@ import { openIptables } from '../../../src/kernel/iptables.ts';
 import { libc } from '../../../src/kernel/libc.ts';
 import { inNetns } from '../../../src/kernel/netns.ts';
 import { openNftTable } from '../../../src/kernel/nft-table.ts';
-import { ipv4 } from '../../../src/model/address.ts';
+import { type Family, families, ipv4, parseAddress, writeAddress } from '../../../src/model/address.ts';
 import type { FamilyRules } from '../../../src/services/family-rules.ts';
 import { ProxyRules } from '../../../src/services/iptables/rules.ts';
 import { tableName } from '../../../src/services/nftables/plan/names.ts';
@@ -27,23 +27,25 @@ const log = pino({ level: 'silent' });
 const node = { name: 'node-a' };
 const CONNECTIONS = 30_000;
 
-function makeRules(kind: RulesKind, namespace: Namespace): FamilyRules {
+function makeRules(kind: RulesKind, namespace: Namespace, family: Family = ipv4): FamilyRules {
   if (kind === 'nftables')
     return new NftRules({
-      table: openNftTable(ipv4, tableName, namespace.name),
-      render: nftOptionsFor(ipv4),
+      table: openNftTable(family, tableName, namespace.name),
+      render: nftOptionsFor(family),
       node,
       log,
     });
-  const render = renderOptionsFor(ipv4, { localhostNodePorts: false });
+  const render = renderOptionsFor(family, { localhostNodePorts: false });
   return new ProxyRules({
-    family: ipv4,
-    iptables: openIptables(ipv4, kind, namespace.name),
+    family,
+    iptables: openIptables(family, kind, namespace.name),
     render,
     node,
     log,
   });
 }
+
+const clusterIP = (number: number, v6: boolean): string => (v6 ? `fd00:96::${number}` : `10.96.0.${number}`);
 
 /** A UDP Service with its number's cluster address and that many endpoints. @param seconds of session affinity */
 function service(number: number, endpoints: readonly string[], seconds = 0): ReturnType<typeof stateOf> {
@@ -54,7 +56,7 @@ function service(number: number, endpoints: readonly string[], seconds = 0): Ret
   };
   return stateOf(
     serviceObject(name, {
-      clusterIP: `10.96.0.${number}`,
+      clusterIP: clusterIP(number, endpoints[0]!.includes(':')),
       ports: [{ name: 'dns', port: 53, protocol: 'UDP' }],
       ...(seconds > 0 ? affinity : {}),
     }),
@@ -66,10 +68,11 @@ function service(number: number, endpoints: readonly string[], seconds = 0): Ret
   );
 }
 
-const pods = (count: number): string[] =>
-  Array.from({ length: count }, (_, index) => `10.244.7.${index + 1}`);
+const pods = (count: number, family: Family = ipv4): string[] =>
+  Array.from({ length: count }, (_, index) =>
+    family === ipv4 ? `10.244.7.${index + 1}` : `fd00:244::${(index + 1).toString(16)}`,
+  );
 
-const AF_INET = 2;
 const SOCK_DGRAM = 2;
 
 /**
@@ -78,38 +81,50 @@ const SOCK_DGRAM = 2;
  */
 class Sender {
   private readonly namespace: Namespace;
+  private readonly family: Family;
   private readonly socket: number;
 
-  private constructor(namespace: Namespace) {
+  private constructor(namespace: Namespace, family: Family) {
     this.namespace = namespace;
-    this.socket = inNetns(namespace.path, () => ({ fd: libc().socket(AF_INET, SOCK_DGRAM, 0) })).fd;
+    this.family = family;
+    this.socket = inNetns(namespace.path, () => ({ fd: libc().socket(family.af, SOCK_DGRAM, 0) })).fd;
   }
 
-  static async in(namespace: Namespace): Promise<Sender> {
+  static async in(namespace: Namespace, family: Family = ipv4): Promise<Sender> {
     await namespace.ip(
       'link add out type veth peer name far',
       'link set far up',
       'link set out up',
       'address add 192.0.2.1/24 dev out',
+      'address add fd00:192::1/64 dev out nodad',
       'route add default dev out',
+      'route add ::/0 dev out',
     );
-    const table = `table ip seen {
-      set seen { type ipv4_addr; size 1024; flags dynamic; }
-      chain out { type filter hook output priority 200; meta l4proto udp update @seen { ip daddr counter } drop; }
+    const table = `table ${family.nft} seen {
+      set seen { type ${family.name}_addr; size 1024; flags dynamic; }
+      chain out {
+        type filter hook output priority 200;
+        meta l4proto udp update @seen { ${family.nft} daddr counter } drop;
+      }
     }`;
     await namespace.exec('nft', ['-f', '-'], { input: table });
-    return new Sender(namespace);
+    return new Sender(namespace, family);
   }
 
   /** @returns how many datagrams to the Service of that number went to which address */
   async send(number: number, count: number): Promise<Map<string, number>> {
-    const to = Buffer.from([AF_INET, 0, 0, 53, 10, 96, 0, number, 0, 0, 0, 0, 0, 0, 0, 0]);
-    await this.namespace.exec('nft', ['flush set ip seen seen']);
+    const { family, namespace } = this;
+    // struct sockaddr_in, struct sockaddr_in6: an IPv6 address is behind four bytes of flow label.
+    const to = Buffer.alloc(family === ipv4 ? 16 : 28);
+    to.writeUInt16LE(family.af, 0);
+    to.writeUInt16BE(53, 2);
+    writeAddress(parseAddress(clusterIP(number, family !== ipv4)), to, family === ipv4 ? 4 : 8);
+    await namespace.exec('nft', [`flush set ${family.nft} seen seen`]);
     // Each is refused: the rule drops it.
     for (let sent = 0; sent < count; sent++) libc().sendto(this.socket, to, 1, 0, to, to.length);
-    const text = await this.namespace.exec('nft', ['list set ip seen seen']);
+    const text = await namespace.exec('nft', [`list set ${family.nft} seen seen`]);
     return new Map(
-      [...text.matchAll(/([\d.]+) counter packets (\d+)/g)].map(([, ip, n]) => [ip!, Number(n)]),
+      [...text.matchAll(/([\da-f.:]+) counter packets (\d+)/g)].map(([, ip, n]) => [ip!, Number(n)]),
     );
   }
 
@@ -142,39 +157,47 @@ for (const kind of rulesKinds) {
       });
     });
 
-    test('a client keeps its endpoint for its time, gets another when that goes, and after that time', async () => {
-      await withNamespace('affinity', async (namespace) => {
-        const rules = makeRules(kind, namespace);
-        await rules.sync([service(1, pods(20), 10_800), service(2, pods(100), 1)], true);
-        const sender = await Sender.in(namespace);
-        const only = async (): Promise<string> => {
-          const seen = await sender.send(1, 500);
-          assert.deepEqual([...seen.values()], [500]);
-          return [...seen.keys()][0]!;
-        };
-        const first = await only();
-        // Others come and go.
-        await rules.sync(
-          [service(1, [...pods(20).filter((ip) => ip === first), ...pods(40).slice(20)], 10_800)],
-          false,
-        );
-        assert.equal(await only(), first);
-        const left = pods(40).filter((ip) => ip !== first);
-        await rules.sync([service(1, left, 10_800)], false);
-        const second = await only();
-        assert.ok(left.includes(second));
-        // What has come back is an endpoint like any other.
-        await rules.sync([service(1, pods(40), 10_800)], false);
-        assert.equal(await only(), second);
+    for (const family of families) {
+      test(`a client keeps its endpoint for its time, gets another when that goes, and after that time: ${family.kubeName}`, async () => {
+        await withNamespace('affinity', async (namespace) => {
+          const rules = makeRules(kind, namespace, family);
+          await rules.sync([service(1, pods(20, family), 10_800), service(2, pods(100, family), 1)], true);
+          const sender = await Sender.in(namespace, family);
+          const only = async (): Promise<string> => {
+            const seen = await sender.send(1, 500);
+            assert.deepEqual([...seen.values()], [500]);
+            return [...seen.keys()][0]!;
+          };
+          const first = await only();
+          // Others come and go.
+          await rules.sync(
+            [
+              service(
+                1,
+                [...pods(20, family).filter((ip) => ip === first), ...pods(40, family).slice(20)],
+                10_800,
+              ),
+            ],
+            false,
+          );
+          assert.equal(await only(), first);
+          const left = pods(40, family).filter((ip) => ip !== first);
+          await rules.sync([service(1, left, 10_800)], false);
+          const second = await only();
+          assert.ok(left.includes(second));
+          // What has come back is an endpoint like any other.
+          await rules.sync([service(1, pods(40, family), 10_800)], false);
+          assert.equal(await only(), second);
 
-        const before = [...(await sender.send(2, 1)).keys()].join();
-        await waitFor('another endpoint after the time of affinity', async () => {
-          await sleep(1500);
-          return [...(await sender.send(2, 1)).keys()].join() !== before;
+          const before = [...(await sender.send(2, 1)).keys()].join();
+          await waitFor('another endpoint after the time of affinity', async () => {
+            await sleep(1500);
+            return [...(await sender.send(2, 1)).keys()].join() !== before;
+          });
+          sender.close();
         });
-        sender.close();
       });
-    });
+    }
   });
 }
 

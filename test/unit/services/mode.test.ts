@@ -3,15 +3,20 @@ import { describe, test } from 'node:test';
 import { foreignJump } from '../../../src/services/iptables/plan/foreign-jumps.ts';
 import { chooseMode, type FamilyFacts } from '../../../src/services/plan/mode.ts';
 
-const fit: FamilyFacts = { family: 'ipv4', lacks: undefined, hasIptables: true, obstacles: [] };
+const fit: FamilyFacts = { family: 'ipv4', lacks: [], hasIptables: true, obstacles: [] };
 const fit6: FamilyFacts = { ...fit, family: 'ipv6' };
-const lacks = 'nft refused the rules: Error: syntax error';
+const lacks = ['nft 1.0.1 does not know th', 'Linux 5.4 does not know ranges'];
 
 describe('--proxy-mode=auto comes to', () => {
   const rows: readonly [name: string, families: readonly FamilyFacts[], mode: string, reason: RegExp][] = [
     ['nftables where nothing stands against it', [fit, fit6], 'nftables', /can do all of it/],
     ['nftables without iptables', [{ ...fit, hasIptables: false }], 'nftables', /can do all of it/],
-    ['iptables where nftables lacks something', [{ ...fit, lacks }, fit6], 'iptables', /ipv4 here: nft ref/],
+    [
+      'iptables where nftables lacks something',
+      [{ ...fit, lacks }, fit6],
+      'iptables',
+      /ipv4 here: nft 1\.0\.1 does not know th \(and 1 more\)$/,
+    ],
     ['iptables where it lacks it in IPv6 alone', [fit, { ...fit6, lacks }], 'iptables', /serve ipv6 here/],
     [
       'nftables where neither can do IPv6',

@@ -1,5 +1,7 @@
+import type { NftProgram } from '../../../model/nft-expression.ts';
 import { type counters, localIndex, masqueradeMark } from './names.ts';
 import type { RenderOptions } from './options.ts';
+import { pickProgram, shapeProgram } from './programs.ts';
 import { type Pick, type Shape, shapeName } from './shapes.ts';
 
 /** A chain and its rules. One with a hook is a base chain: packets come in there. */
@@ -7,7 +9,12 @@ export interface Chain {
   readonly name: string;
   /** As nft writes it, without `policy`, which is accept. */
   readonly hook?: string;
+  /** In nft's words. */
   readonly rules: readonly string[];
+  /** The same for the kernel, where nft is not needed for it. */
+  readonly programs?: readonly NftProgram[] | undefined;
+  /** Counts changes of the programs under the same words, so that what stands of before is written anew. */
+  readonly edition?: number;
 }
 
 const mark = `meta mark set meta mark | ${masqueradeMark}`;
@@ -36,35 +43,42 @@ function podMatch({ v6, fromPod }: RenderOptions, not: boolean): string | undefi
  * is full the last rule serves all the same.
  */
 export function pickChain(name: string, pick: Pick, options: RenderOptions): Chain {
+  const chain = { name, rules: pickRules(pick, options), programs: pickProgram(pick, options) };
+  // nft 1.0.6 puts what is remembered over the end of an IPv6 client's address, and finds nobody again.
+  return pick.sticky > 0 && options.v6 && chain.programs !== undefined ? { ...chain, edition: 2 } : chain;
+}
+
+function pickRules(pick: Pick, options: RenderOptions): string[] {
   const { protocol, region, count, sticky } = pick;
   const { ip } = words(options);
   // nft asks for the protocol before a rule may translate ports.
   const dnat = `meta l4proto ${protocol} dnat ${ip} to`;
   const offset = region === 'local' ? ` offset ${localIndex}` : '';
   const random = `${serial} . numgen random mod ${count}${offset}`;
-  if (sticky === 0) return { name, rules: [`${dnat} ${random} map @endpoints-${protocol}`] };
+  if (sticky === 0) return [`${dnat} ${random} map @endpoints-${protocol}`];
   const client = `${serial} . ${ip} saddr`;
   const remember = `update @affinity { ${client} timeout ${sticky}s : meta priority }`;
   const send = `${dnat} meta priority map @${region === 'local' ? 'sticky-local' : 'sticky'}`;
-  return {
-    name,
-    rules: [
-      `meta priority set ${client} map @affinity ${remember} ${send}`,
-      `delete @affinity { ${client} : meta priority }`,
-      `meta priority set ${random} map @slots ${remember} ${send}`,
-      send,
-    ],
-  };
+  return [
+    `meta priority set ${client} map @affinity ${remember} ${send}`,
+    `delete @affinity { ${client} : meta priority }`,
+    `meta priority set ${random} map @slots ${remember} ${send}`,
+    send,
+  ];
 }
 
 /** @param pick the chain that chooses */
 export function shapeChain(wanted: Shape, pick: (of: Pick) => string, options: RenderOptions): Chain {
-  const name = shapeName(wanted);
-  if (wanted.kind === 'external') return { name, rules: [`${mark} goto ${pick(wanted.pick)}`] };
+  const rules = shapeRules(wanted, pick, options);
+  return { name: shapeName(wanted), rules, programs: shapeProgram(wanted, pick, options) };
+}
+
+function shapeRules(wanted: Shape, pick: (of: Pick) => string, options: RenderOptions): string[] {
+  if (wanted.kind === 'external') return [`${mark} goto ${pick(wanted.pick)}`];
   if (wanted.kind === 'cluster') {
     const outside = podMatch(options, true);
     const marking = options.masqueradeAll ? [mark] : outside === undefined ? [] : [`${outside} ${mark}`];
-    return { name, rules: [...marking, `goto ${pick(wanted.pick)}`] };
+    return [...marking, `goto ${pick(wanted.pick)}`];
   }
   const { here, anywhere } = wanted;
   const pod = podMatch(options, false);
@@ -75,7 +89,7 @@ export function shapeChain(wanted: Shape, pick: (of: Pick) => string, options: R
           ...(pod === undefined ? [] : [`${pod} goto ${pick(anywhere)}`]),
           `fib saddr type local ${mark} goto ${pick(anywhere)}`,
         ];
-  return { name, rules: [...inside, ...(here === undefined ? [] : [`goto ${pick(here)}`])] };
+  return [...inside, ...(here === undefined ? [] : [`goto ${pick(here)}`])];
 }
 
 /** Match for node ports: never on loopback. */

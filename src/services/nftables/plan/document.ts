@@ -89,18 +89,6 @@ export function chainDocument(ip: string, { name, hook, rules }: Chain, stands: 
   ];
 }
 
-/** Takes away shapes, by number, then chains: first what leads to others. */
-export function removalDocument(
-  ip: string,
-  gone: { readonly chains: readonly string[]; readonly shapes: readonly number[] },
-): string[] {
-  return [
-    ...gone.shapes.map((number) => `delete element ${table(ip)} ${shapesMap} { ${shapeId(number)} }`),
-    ...gone.chains.map((name) => `flush chain ${table(ip)} ${name}`),
-    ...gone.chains.map((name) => `delete chain ${table(ip)} ${name}`),
-  ];
-}
-
 const shapeId = (number: number): string => `0:${number.toString(16)}`;
 
 /** @param shapes chain names by number */

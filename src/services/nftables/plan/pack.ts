@@ -81,8 +81,9 @@ function fieldText(field: Field, part: string): string {
   }
 }
 
-/** As nft writes it. */
+/** As nft writes it. What has no key is there for every one that has none of its own. */
 export function packedText(fields: readonly Field[], packed: string, v6: boolean): string {
+  if (packed === '') return '*';
   let at = 0;
   const texts = fields.map((field) => {
     const end = at + fieldBytes(field, v6);

@@ -71,6 +71,10 @@ export class Ruleset {
   private readonly served = new Shared();
   private standing: Standing | undefined;
   private nodePorts = 0;
+  /** What {@link chains} has said, until something of it changes. */
+  private knownChains: Chain[] | undefined;
+  /** Shapes that there were when those nobody uses were last forgotten. */
+  private shapesKept = 0;
 
   constructor(options: RenderOptions) {
     this.options = options;
@@ -84,6 +88,7 @@ export class Ruleset {
   /** Sets what depends on the configuration and the node's addresses only. Services keep their elements. */
   configure(options: RenderOptions): void {
     this.options = options;
+    this.knownChains = undefined;
     const wanted = new Set((options.nodePortAddresses ?? []).map(packAddress));
     for (const key of this.elements['node-addresses'].keys())
       if (!wanted.has(key)) this.drop('node-addresses', key);
@@ -98,8 +103,13 @@ export class Ruleset {
     for (const data of standing.elements['node-ports'].values()) this.skipSerial(data);
   }
 
-  /** The chains that should be, those with a hook last. */
-  chains(): Chain[] {
+  /** The chains that should be, those with a hook last; the same list as before where nothing of it has changed. */
+  chains(): readonly Chain[] {
+    this.knownChains ??= this.makeChains();
+    return this.knownChains;
+  }
+
+  private makeChains(): Chain[] {
     const picks = new Map<string, Pick>();
     const shapes = [...this.shapes.values()].map(({ shape }) => {
       for (const pick of picksOf(shape)) picks.set(pickName(pick), pick);
@@ -181,7 +191,14 @@ export class Ruleset {
       if (used.has(number)) continue;
       this.shapes.delete(name);
       this.shapeNames.delete(number);
+      this.knownChains = undefined;
     }
+    this.shapesKept = this.shapes.size;
+  }
+
+  /** Whether so many shapes have come that it is time to forget those nobody uses: numbers for them are few. */
+  get isCrowded(): boolean {
+    return this.shapes.size - this.shapesKept >= CROWD;
   }
 
   /** Makes sure that there are numbers for all of these. */
@@ -299,6 +316,7 @@ export class Ruleset {
     const number = this.freeShape(name);
     this.shapes.set(name, { shape, number });
     this.shapeNames.set(number, name);
+    this.knownChains = undefined;
     return number;
   }
 
@@ -331,6 +349,8 @@ export class Ruleset {
     keys.add(key);
   }
 }
+
+const CROWD = mostShapes >> 2;
 
 const ownership = ({ space, rank }: Claim): number => (space === 'node' ? 1 : rank % unserved === 0 ? 0 : 2);
 

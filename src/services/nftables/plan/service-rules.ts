@@ -2,7 +2,7 @@
 import { parseAddress, parsePrefix, prefixContains, prefixSize } from '../../../model/address.ts';
 import { hairpinAddresses, servesCluster, servesExternal } from '../../plan/reach.ts';
 import { type Backend, isExternal, type ServicePortEntry } from '../../plan/table.ts';
-import { mostSlots } from './names.ts';
+import { localIndex, mostSlots } from './names.ts';
 import type { RenderOptions } from './options.ts';
 import { packAddress, packPort, packProtocol, packRange } from './pack.ts';
 import type { Pick, Region, Shape } from './shapes.ts';
@@ -77,8 +77,8 @@ class PortBuilder {
   }
 
   private packBackends(backends: readonly Backend[]): string[] {
-    const usable = this.entry.affinitySeconds > 0 ? backends.slice(0, mostSlots >> 1) : backends;
-    return usable.map(({ address, port }) => packAddress(address) + packPort(port));
+    const most = this.entry.affinitySeconds > 0 ? mostSlots >> 1 : localIndex;
+    return backends.slice(0, most).map(({ address, port }) => packAddress(address) + packPort(port));
   }
 
   private pick(region: Region): Pick | undefined {
@@ -163,12 +163,17 @@ class PortBuilder {
 
 type Ranges = ReturnType<typeof parsePrefix>[];
 
-/** The kernel refuses ranges that overlap. Networks do so only when one holds the other. */
+/** The kernel refuses ranges that overlap. Networks do so only when one holds the other, which then begins before it. */
 function withoutOverlaps(ranges: Ranges): Ranges {
-  const shortest = [...ranges].sort((a, b) => a.length - b.length);
+  const inOrder = [...ranges].sort((a, b) => {
+    const [one, other] = [a.address.value, b.address.value];
+    return one === other ? a.length - b.length : one < other ? -1 : 1;
+  });
   const kept: Ranges = [];
-  for (const range of shortest)
-    if (!kept.some((wide) => prefixContains(wide, range.address))) kept.push(range);
+  for (const range of inOrder) {
+    const before = kept.at(-1);
+    if (before === undefined || !prefixContains(before, range.address)) kept.push(range);
+  }
   return kept;
 }
 

@@ -44,6 +44,11 @@ export function shapeName(shape: Shape): string {
   return `${shape.kind}-${pickName(shape.pick).slice('pick-'.length)}`;
 }
 
+/** Whether a chain of ours is a shape's, by its name. */
+export function isShape(chain: string): boolean {
+  return /^(cluster|external|local)-/.test(chain);
+}
+
 export function picksOf(shape: Shape): Pick[] {
   if (shape.kind !== 'local') return [shape.pick];
   return [shape.here, shape.anywhere].filter((pick) => pick !== undefined);

@@ -21,6 +21,17 @@ function state(name: string, index: number, affinitySeconds?: number): ReturnTyp
   return stateOf(service, sliceObject(`ns/${name}`, [{ name: 'http', port: 8080 }], [{ ip: '10.244.0.1' }]));
 }
 
+test('a Service that has had ten thousand times of affinity has one, and takes no number from anybody', async () => {
+  const log = pino({ level: 'silent' });
+  const rules = new NftRules({ table: emptyTable(), render: nftOptionsFor(ipv4), node: { name: 'n' }, log });
+  await rules.sync([state('plain', 0)], true);
+  let full = 0;
+  for (let seconds = 1; seconds <= 10_000; seconds++)
+    full += Number((await rules.sync([state('s', 1, seconds)], false)).full);
+  assert.equal(rules.refusals.size, 0);
+  assert.ok(full < 20, `${full} times the kernel was read`);
+});
+
 test('a Service for which there is no number left goes without rules; the others have theirs, and it is tried again', async () => {
   const render = nftOptionsFor(ipv4);
   const rules = new NftRules({

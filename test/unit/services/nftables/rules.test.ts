@@ -3,6 +3,7 @@ import { constants } from 'node:os';
 import { test } from 'node:test';
 import pino from 'pino';
 import { kernelError } from '../../../../src/kernel/errno.ts';
+import type { TableChange } from '../../../../src/kernel/netlink/nftables.ts';
 import type { NftTable } from '../../../../src/kernel/nft-table.ts';
 import { ipv4 } from '../../../../src/model/address.ts';
 import { TwillError } from '../../../../src/model/error.ts';
@@ -26,6 +27,9 @@ function state(index: number): ReturnType<typeof stateOf> {
   );
 }
 
+const elementsOf = (changes: readonly TableChange[]): ElementChange[] =>
+  changes.filter((change): change is ElementChange => 'set' in change);
+
 test('Services that are told while the kernel cannot be read get their rules once it can, though they are not told again', async () => {
   let readable = false;
   const rules = makeRules(
@@ -46,8 +50,8 @@ test('Services that are told while the kernel cannot be read get their rules onc
 
 test('many Services hold nothing else in the process up, and what leads into the rules is written last', async () => {
   const written: string[] = [];
-  const write = async (changes: readonly ElementChange[]): Promise<number> => {
-    for (const { set, elements } of changes) for (const _ of elements) written.push(set);
+  const write = async (changes: readonly TableChange[]): Promise<number> => {
+    for (const { set, elements } of elementsOf(changes)) for (const _ of elements) written.push(set);
     return 1;
   };
   let turns = 0;
@@ -72,7 +76,8 @@ test('many Services hold nothing else in the process up, and what leads into the
 /** What was written and stands, by set, and what is refused: a kernel in short. */
 function fussyTable(refuses: (changes: readonly ElementChange[]) => string | undefined) {
   const stands = new Map<string, Set<string>>();
-  const write = async (changes: readonly ElementChange[]): Promise<number> => {
+  const write = async (all: readonly TableChange[]): Promise<number> => {
+    const changes = elementsOf(all);
     const errno = refuses(changes);
     if (errno !== undefined) throw kernelError('change elements', constants.errno[errno as 'EINVAL']);
     for (const { set, deletes, elements } of changes) {
@@ -130,6 +135,18 @@ test('a kernel that refuses everything, or misses what it had, is no Service’s
     const all = Array.from({ length: 200 }, (_, index) => state(index));
     await assert.rejects(rules.sync(all, true), new RegExp(errno));
   }
+});
+
+test('a table is not made anew for what nft refuses once', async () => {
+  const applied: string[] = [];
+  const table = emptyTable({
+    apply: async (document) => {
+      applied.push(document);
+      if (applied.length === 1) throw new TwillError('invalid', 'nft refused the rules: some race');
+    },
+  });
+  await makeRules(table).sync([state(1)], true);
+  assert.doesNotMatch(applied.join(''), /delete table/);
 });
 
 test('a table is not made anew where a new one would be refused, too', async () => {

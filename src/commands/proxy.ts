@@ -20,14 +20,15 @@ export function addProxyCommand(program: Command): void {
     const { readProxySettings } = await import('../services/settings.ts');
     const settings = await readProxySettings(flags, process.env);
     const { read } = settings;
-    if (read.boolean('cleanup')) {
+    const file = read.text('write-config-to');
+    // Whoever asks for the configuration wants nothing else done, as with kube-proxy.
+    if (file === undefined && read.boolean('cleanup')) {
       const { cleanUpProxy } = await import('../services/cleanup.ts');
       await cleanUpProxy((line) => process.stdout.write(`${line}\n`));
       return;
     }
     const { proxyConfig } = await import('../services/config.ts');
     const config = proxyConfig(read);
-    const file = read.text('write-config-to');
     if (file !== undefined) {
       const { writeConfiguration } = await import('../services/configuration-file.ts');
       await writeConfiguration(file, settings);

@@ -137,6 +137,14 @@ export function parseAddress(text: string): Address {
   }
 }
 
+/**
+ * The numbers of dotted decimal, of an address or a network, without leading zeros: Kubernetes reads them as decimal ones
+ * (netutils.ParseIPSloppy), and objects from before the API server refused them still have some.
+ */
+export function withoutLeadingZeros(text: string): string {
+  return /^\d+(\.\d+){3}(?![^:/])/.test(text) ? text.replace(/(?<=^|\.)0+(?=\d)/g, '') : text;
+}
+
 /** Like {@link parseAddress}, undefined instead of an error. */
 export function tryParseAddress(text: unknown): Address | undefined {
   if (typeof text !== 'string') return undefined;

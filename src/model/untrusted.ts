@@ -3,7 +3,15 @@
  * that names the field and shows the value, cut and escaped.
  */
 
-import { type Family, ipv4, makeAddress, parsePrefix, tryParseAddress } from './address.ts';
+import {
+  type Family,
+  ipv4,
+  makeAddress,
+  makePrefix,
+  parsePrefix,
+  tryParseAddress,
+  withoutLeadingZeros,
+} from './address.ts';
 import { describeError, TwillError } from './error.ts';
 import type { Protocol } from './flow.ts';
 
@@ -80,7 +88,7 @@ const dottedQuad = new RegExp(`^${octet}(?:\\.${octet}){3}$`);
 /** The family and canonical text of an address. Canonical IPv4 is taken as it stands: there are tens of thousands. */
 export function canonical(value: unknown, field: string): { family: Family; text: string } {
   if (typeof value === 'string' && dottedQuad.test(value)) return { family: ipv4, text: value };
-  const parsed = tryParseAddress(value);
+  const parsed = tryParseAddress(typeof value === 'string' ? withoutLeadingZeros(value) : undefined);
   if (parsed === undefined) fail(field, 'is not an IP address', value);
   return makeAddress(parsed.family, parsed.value);
 }
@@ -89,9 +97,16 @@ export function address(value: unknown, field: string): string {
   return canonical(value, field).text;
 }
 
+/** Where IPv4 addresses are among those of IPv6 (`::ffff:0:0/96`), and how long that prefix is. */
+const MAPPED = 0xffffn;
+const MAPPED_BITS = 96;
+
+/** A network in canonical notation. One of IPv4 addresses written as IPv6 ones is one of IPv4, as Go reads it. */
 export function cidr(value: unknown, field: string): string {
   try {
-    return parsePrefix(String(value).trim()).text;
+    const { family, address: base, length, text } = parsePrefix(withoutLeadingZeros(String(value).trim()));
+    if (family === ipv4 || length < MAPPED_BITS || base.value >> 32n !== MAPPED) return text;
+    return makePrefix(makeAddress(ipv4, base.value & 0xffff_ffffn), length - MAPPED_BITS).text;
   } catch {
     return fail(field, 'is not a network in CIDR notation', value);
   }

@@ -20,8 +20,15 @@ export interface FlagSources {
   readonly file?: FlagFile | undefined;
 }
 
+/** A boolean as Go's strconv.ParseBool reads it; undefined for what it refuses. */
+export function goBoolean(text: string): boolean | undefined {
+  if (['1', 't', 'T', 'true', 'TRUE', 'True'].includes(text)) return true;
+  if (['0', 'f', 'F', 'false', 'FALSE', 'False'].includes(text)) return false;
+  return undefined;
+}
+
 /** A whole number as Go programs take it (strconv.ParseInt with base 0): `10`, `-1`, `+5`, `0x10`, `0b1`, `0o17`, `017`, `1_000`. */
-function goInteger(text: string): number | undefined {
+export function goInteger(text: string): number | undefined {
   const [, sign, digits = ''] =
     /^([+-]?)(0[xX](?:_?[\da-fA-F])+|0[bB](?:_?[01])+|0[oO]?(?:_?[0-7])+|[1-9](?:_?\d)*|0)$/.exec(text) ?? [];
   if (sign === undefined) return undefined;
@@ -111,10 +118,9 @@ export class FlagReader {
   boolean(name: string): boolean {
     const value = this.get(name) ?? this.flag(name).standard ?? false;
     if (typeof value === 'boolean') return value;
-    // The spellings that Go's strconv.ParseBool reads.
-    if (['1', 't', 'T', 'true', 'TRUE', 'True'].includes(String(value))) return true;
-    if (['0', 'f', 'F', 'false', 'FALSE', 'False'].includes(String(value))) return false;
-    throw this.refuse(name, `is '${value}', neither true nor false`);
+    const read = goBoolean(String(value));
+    if (read === undefined) throw this.refuse(name, `is '${value}', neither true nor false`);
+    return read;
   }
 
   integer(name: string, least: number, most: number): number {

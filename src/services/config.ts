@@ -7,9 +7,10 @@ import {
   type Prefix,
   parsePrefix,
   tryParseAddress,
+  withoutLeadingZeros,
 } from '../model/address.ts';
 import { type BindAddress, parseBindAddress } from '../process/bind-address.ts';
-import type { FlagReader } from '../process/flag-reader.ts';
+import { type FlagReader, goBoolean } from '../process/flag-reader.ts';
 import { type LogFormat, type LogLevel, logLevels } from '../process/log.ts';
 import type { ConntrackWishes } from './plan/conntrack-settings.ts';
 import { proxyFlags } from './plan/flags.ts';
@@ -66,7 +67,7 @@ function prefixes(texts: readonly string[]): Prefix[] {
     .flatMap((text) => text.split(','))
     .map((part) => part.trim())
     .filter((part) => part !== '')
-    .map(parsePrefix);
+    .map((part) => parsePrefix(withoutLeadingZeros(part)));
 }
 
 /** @param longest the kernel's limit for interface names, less what is added to this one */
@@ -137,7 +138,7 @@ function nodePortAddresses(read: FlagReader, mode: ProxyMode): NodePortAddresses
 
 function bindAddress(read: FlagReader): Address {
   const text = read.must('bind-address');
-  const address = tryParseAddress(text);
+  const address = tryParseAddress(withoutLeadingZeros(text));
   if (address === undefined) throw read.refuse('bind-address', `'${text}' is not an IP address`);
   return address;
 }
@@ -199,7 +200,7 @@ function serverAddress(
   const given = read.given(flag);
   if (given === undefined && node.family !== ipv4)
     return parseBindAddress(what === 'healthz' ? '::' : '::1', inFile ? fallback : port);
-  const text = String(given ?? read.must(flag));
+  const text = withoutLeadingZeros(String(given ?? read.must(flag)));
   if (text === '') return undefined;
   const usual = given === undefined || inFile ? fallback : port;
   return read.read(flag, () => parseBindAddress(text, usual));
@@ -239,10 +240,24 @@ function checkIdle(read: FlagReader, flags: readonly ProxyFlag[]): void {
   }
   if (read.given('config-sync-period') !== undefined && read.duration('config-sync-period') <= 0)
     throw read.refuse('config-sync-period', 'must be greater than 0');
-  for (const gate of read.items('feature-gates')) {
-    if (!/^\s*\w+\s*=\s*(true|false|1|0|t|f|T|F|TRUE|FALSE|True|False)\s*$/.test(gate))
+  const version = read.text('show-hidden-metrics-for-version');
+  if (version !== undefined && !/^\d+\.\d+$/.test(version))
+    throw read.refuse('show-hidden-metrics-for-version', `is '${version}', not of the form MAJOR.MINOR`);
+  featureGates(read);
+  read.boolean('cleanup');
+  read.boolean('init-only');
+}
+
+/** By name. @throws TwillError `invalid` naming one that is neither on nor off */
+export function featureGates(read: FlagReader): Readonly<Record<string, boolean>> {
+  const gates = read.items('feature-gates').map((gate) => {
+    const [, name, text = ''] = /^(\w+)\s*=\s*(\w+)$/.exec(gate) ?? [];
+    const on = goBoolean(text);
+    if (name === undefined || on === undefined)
       throw read.refuse('feature-gates', `'${gate}' is not of the form NAME=true or NAME=false`);
-  }
+    return [name, on] as const;
+  });
+  return Object.fromEntries(gates);
 }
 
 /** Node ports on loopback, where somebody has asked for them: they are there unasked in mode iptables. */

@@ -11,11 +11,14 @@ const SETTLE_MS = 50;
 /** For file systems that report no changes, and files behind links to other directories. */
 const LOOK_MS = 5000;
 
+/** Texts that YAML 1.1 reads as something else, `on` say, are in quotes: kube-proxy reads the file so. */
+const written = { sortMapEntries: true, compat: 'yaml-1.1' } as const;
+
 /** Writes the settings that count as kube-proxy's `--write-config-to` does. @throws TwillError `unavailable` */
 export async function writeConfiguration(path: string, settings: ProxySettings): Promise<void> {
   const { stringify } = await import('yaml');
   try {
-    await writeFile(path, stringify(asConfiguration(settings), { sortMapEntries: true }));
+    await writeFile(path, stringify(asConfiguration(settings), written));
   } catch (cause) {
     throw new TwillError('unavailable', `--write-config-to ${path} cannot be written`, cause);
   }

@@ -1,9 +1,18 @@
 import { readFileSync } from 'node:fs';
+import type { ScalarTag, Tags } from 'yaml';
 import { describeError, TwillError } from '../model/error.ts';
 import type { FlagValues } from '../model/flag.ts';
-import { type FlagFile, FlagReader } from '../process/flag-reader.ts';
-import { type DecodedConfiguration, decodeConfiguration, encodeConfiguration } from './plan/configuration.ts';
+import { formatDuration } from '../process/duration.ts';
+import { type FlagFile, FlagReader, goInteger } from '../process/flag-reader.ts';
+import { featureGates, proxyConfig } from './config.ts';
+import {
+  type DecodedConfiguration,
+  decodeConfiguration,
+  encodeConfiguration,
+  type FieldValue,
+} from './plan/configuration.ts';
 import { proxyFlags } from './plan/flags.ts';
+import type { ProxyFlag } from './plan/proxy-flag.ts';
 
 /** A configuration file as it was read. */
 export interface ConfigurationFile extends DecodedConfiguration {
@@ -21,22 +30,33 @@ export interface ProxySettings {
   readonly readWith: (file: ConfigurationFile) => FlagReader;
 }
 
-/** Go's YAML library reads these as YAML 1.1 has them. */
-const goBooleans = [
-  { tag: 'tag:yaml.org,2002:bool', default: true, test: /^(?:[yY]es|YES|[oO]n|ON)$/, resolve: () => true },
-  { tag: 'tag:yaml.org,2002:bool', default: true, test: /^(?:[nN]o|NO|[oO]ff|OFF)$/, resolve: () => false },
-] as const;
+const scalar = (name: string, test: RegExp, resolve: (text: string) => unknown): ScalarTag =>
+  ({ tag: `tag:yaml.org,2002:${name}`, default: true, test, resolve }) as ScalarTag;
+
+/** Go's YAML library reads these as YAML 1.1 has them: `y`, `Off`, `010` (eight), `0b11`, `1_000`. */
+const goScalars = [
+  scalar('bool', /^(?:[yY]|[yY]es|YES|[oO]n|ON)$/, () => true),
+  scalar('bool', /^(?:[nN]|[nN]o|NO|[oO]ff|OFF)$/, () => false),
+  scalar('int', /^[-+]?(?:0[bB][01_]+|0[oO]?[0-7_]+|[1-9][\d_]*_\d+)$/, (text) =>
+    goInteger(text.replaceAll('_', '')),
+  ),
+];
 
 /** The one document of a text, empty ones left out. @throws TwillError `invalid` */
 async function parseYaml(text: string): Promise<unknown> {
   // Loaded where it is needed: most proxies have only flags.
   const { parseAllDocuments } = await import('yaml');
-  const all = parseAllDocuments(text, { logLevel: 'error', merge: true, customTags: [...goBooleans] });
+  const customTags = (usual: Tags): Tags => [...goScalars, ...usual];
+  const all = parseAllDocuments(text, { logLevel: 'error', merge: true, customTags });
   const documents = Array.isArray(all) ? all : [];
   const error = documents.flatMap(({ errors }) => errors)[0];
   if (error !== undefined) throw new TwillError('invalid', error.message.split('\n')[0]!);
   const full = documents.map((one): unknown => one.toJS()).filter((value) => value !== null);
-  if (full.length > 1) throw new TwillError('invalid', `there are ${full.length} documents, not one`);
+  if (full.length > 1)
+    throw new TwillError(
+      'invalid',
+      `there are ${full.length} documents, not one: keep the KubeProxyConfiguration alone`,
+    );
   return full[0];
 }
 
@@ -101,11 +121,41 @@ export async function readProxySettings(
   return { read, file, idle: idleSettings(read, file), readWith };
 }
 
-/** The settings that count, as a KubeProxyConfiguration. */
+/** A value that was given, checked, as a file has it. */
+function fieldValue(read: FlagReader, { name, kind, field }: ProxyFlag): FieldValue {
+  switch (kind) {
+    case 'boolean':
+      return read.boolean(name);
+    case 'integer':
+      return read.integer(name, -(2 ** 31), 2 ** 31 - 1);
+    case 'number':
+      return read.number(name);
+    case 'duration':
+      return formatDuration(read.duration(name));
+    case 'list':
+      return field === 'featureGates' ? featureGates(read) : read.items(name);
+    case 'text':
+      return read.text(name) ?? '';
+  }
+}
+
+/**
+ * The settings that count, as a KubeProxyConfiguration.
+ * @throws TwillError `invalid` naming a setting that cannot be used
+ */
 export function asConfiguration({ read }: ProxySettings): Record<string, unknown> {
-  return encodeConfiguration(({ name, kind, standard }) => {
-    const given = read.given(name);
-    return kind === 'list' && given !== undefined ? read.items(name) : (given ?? standard);
+  const config = proxyConfig(read);
+  // What these come to depends on others.
+  const told: Readonly<Record<string, FieldValue | undefined>> = {
+    'hostname-override': read.text('hostname-override') && config.nodeName,
+    'healthz-bind-address': config.healthzAddress?.text ?? '',
+    'metrics-bind-address': config.metricsAddress?.text ?? '',
+    ...(config.nodePortAddresses === 'primary' ? { 'nodeport-addresses': ['primary'] } : {}),
+  };
+  return encodeConfiguration((flag) => {
+    if (Object.hasOwn(told, flag.name)) return told[flag.name];
+    const isThere = read.given(flag.name) !== undefined || flag.standard !== undefined;
+    return isThere ? fieldValue(read, flag) : undefined;
   });
 }
 

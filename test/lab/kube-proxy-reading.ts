@@ -82,14 +82,14 @@ const isLoopback = (address: string): boolean => address.startsWith('127.') || a
 function portsOf({ service, slices }: ApiState, node: NodeSetting): Port[] {
   const { spec } = service;
   if (spec.type === 'ExternalName' || spec.clusterIP === undefined || spec.clusterIP === 'None') return [];
-  const balanced = spec.type === 'LoadBalancer';
-  const ingress = balanced ? (service.status.loadBalancer?.ingress ?? []) : [];
-  const ranges = balanced ? (spec.loadBalancerSourceRanges ?? []) : [];
+  // Of whatever type it is.
+  const ingress = service.status.loadBalancer?.ingress ?? [];
+  const ranges = spec.loadBalancerSourceRanges ?? [];
   return spec.ports.map((port) => ({
     service,
     port,
     endpoints: usableEndpoints(slices, port, node),
-    vips: ingress.filter(({ ipMode }) => ipMode !== 'Proxy').map(({ ip }) => ip),
+    vips: ingress.filter(({ ipMode }) => (ipMode ?? 'VIP') === 'VIP').map(({ ip }) => ip),
     // One that holds everybody is as if there were none.
     ranges: ranges.some((range) => range.endsWith('/0')) ? [] : ranges,
     internalLocal: spec.internalTrafficPolicy === 'Local',

@@ -76,7 +76,9 @@ function fits({ kind: type, field }: Field, value: unknown): boolean {
       return typeof value === 'string' && durations.test(value);
     case 'list':
       if (field === 'featureGates')
-        return isRecord(value) && Object.values(value).every((gate) => typeof gate === 'boolean');
+        return (
+          isRecord(value) && Object.values(value).every((gate) => gate === null || typeof gate === 'boolean')
+        );
       return Array.isArray(value) && value.every((entry) => typeof entry === 'string');
     case 'any':
       return true;
@@ -94,7 +96,7 @@ function isZero(value: unknown): boolean {
 function asFlag(value: unknown): FlagValue {
   if (typeof value === 'boolean' || typeof value === 'string') return value;
   if (Array.isArray(value)) return value as string[];
-  if (isRecord(value)) return Object.entries(value).map(([gate, on]) => `${gate}=${on}`);
+  if (isRecord(value)) return Object.entries(value).map(([gate, on]) => `${gate}=${on ?? false}`);
   return String(value);
 }
 
@@ -143,31 +145,28 @@ export function decodeConfiguration(document: unknown): DecodedConfiguration {
   return { values, idle, fieldOf: new Map(named) };
 }
 
-/** Feature gates as flags have them, `NAME=true`, as the file has them. */
-function gates(list: readonly string[]): Record<string, boolean> {
-  return Object.fromEntries(list.map((text) => text.split('=')).map(([gate, on]) => [gate, on === 'true']));
-}
+/** A value as the file has it. */
+export type FieldValue = string | number | boolean | readonly string[] | Readonly<Record<string, boolean>>;
 
-function typed({ kind: type, field }: Field, value: FlagValue | number | undefined): unknown {
+function typed({ kind: type, field }: Field, value: FieldValue | undefined): unknown {
+  if (value !== undefined) return value;
   switch (type) {
     case 'list':
-      return field === 'featureGates' ? gates((value ?? []) as readonly string[]) : (value ?? null);
+      return field === 'featureGates' ? {} : null;
     case 'integer':
     case 'number':
-      return value === undefined ? 0 : Number(value);
-    case 'any':
-      return value ?? null;
+      return 0;
     default:
-      return value ?? '';
+      return '';
   }
 }
 
 /**
  * The configuration as a KubeProxyConfiguration with every field.
- * @param valueFor what counts for a flag; undefined where that is nothing
+ * @param valueFor what counts for a flag, of the field's type; undefined where that is nothing
  */
 export function encodeConfiguration(
-  valueFor: (flag: ProxyFlag) => FlagValue | number | undefined,
+  valueFor: (flag: ProxyFlag) => FieldValue | undefined,
 ): Record<string, unknown> {
   const document: Record<string, unknown> = { apiVersion, kind };
   const mode = valueFor(proxyFlags.find(({ field }) => field === 'mode')!);

@@ -300,23 +300,38 @@ export const proxyFlags: readonly ProxyFlag[] = [
   ...idleFlags,
 ];
 
-const names = new Set(proxyFlags.map(({ name }) => name)).add('help').add('version');
+const kinds = new Map<string, ProxyFlag['kind']>(proxyFlags.map(({ name, kind }) => [name, kind]));
 
-const isFalse = /^=(0|f|F|false|FALSE|False)$/;
+const isTrue = /^(=(1|t|T|true|TRUE|True|raw))?$/;
+/** A version to report instead of its own changes nothing here. */
+const isNothing = /^=(0|f|F|false|FALSE|False|v\d.*)$/;
+
+function normalize(argument: string): string {
+  const [, level] = /^-v=?(\d*)$/.exec(argument) ?? [];
+  if (level !== undefined) return level === '' ? '--v' : `--v=${level}`;
+  const [, name = '', rest = ''] = /^--([\w-]+)(=.*)?$/s.exec(argument) ?? [];
+  const normal = name.replaceAll('_', '-');
+  if (normal === 'help' || normal === 'version') {
+    if (isNothing.test(rest)) return '';
+    return isTrue.test(rest) ? `--${normal}` : argument;
+  }
+  return kinds.has(normal) ? `--${normal}${rest}` : argument;
+}
+
+/** True for a flag whose value is the next argument. */
+function wantsNext(argument = ''): boolean {
+  const kind = argument.startsWith('--') ? kinds.get(argument.slice(2)) : undefined;
+  return kind !== undefined && kind !== 'boolean';
+}
 
 /**
- * The arguments as kube-proxy takes them: `_` like `-` in names, klog's `-v=4` and `-v4` like `--v=4`, and a value for
- * `--version` and `--help`.
+ * The arguments as kube-proxy takes them: `_` like `-` in names, klog's `-v=4` and `-v4` like `--v=4`, a value for
+ * `--version` and `--help`, and empty ones, which templates leave behind.
  * https://pkg.go.dev/k8s.io/component-base/cli/flag#WordSepNormalizeFunc
  */
 export function proxyArguments(args: readonly string[]): string[] {
-  const normalized = args.map((argument) => {
-    const [, level] = /^-v=?(\d*)$/.exec(argument) ?? [];
-    if (level !== undefined) return level === '' ? '--v' : `--v=${level}`;
-    const [, name = '', rest = ''] = /^--([\w-]+)(=.*)?$/s.exec(argument) ?? [];
-    const normal = name.replaceAll('_', '-');
-    if (normal === 'help' || normal === 'version') return isFalse.test(rest) ? '' : `--${normal}`;
-    return names.has(normal) ? `--${normal}${rest}` : argument;
-  });
-  return normalized.filter((argument, index) => argument !== '' || args[index] === '');
+  const normalized = args.map(normalize);
+  return normalized.filter(
+    (argument, index) => argument !== '' || (args[index] === '' && wantsNext(normalized[index - 1])),
+  );
 }

@@ -3,7 +3,6 @@
  * object that cannot be used at all is an error, a part that cannot be used is left out and named in `problems`.
  */
 import { type Family, families } from '../../model/address.ts';
-import { TwillError } from '../../model/error.ts';
 import {
   address,
   canonical,
@@ -82,7 +81,7 @@ function servicePort(raw: unknown, field: string): ServicePort {
 function loadBalancerIPs(raw: Json, problems: string[]): string[] {
   const ingress = list(object(object(raw.status).loadBalancer).ingress)
     .map(object)
-    .filter((entry) => entry.ip !== undefined && entry.ip !== '' && entry.ipMode !== 'Proxy');
+    .filter(({ ip, ipMode }) => (ip ?? '') !== '' && (ipMode ?? 'VIP') === 'VIP');
   return collect(
     ingress.map((entry) => entry.ip),
     'status.loadBalancer.ingress',
@@ -102,19 +101,13 @@ function affinitySeconds(spec: Json): number {
 }
 
 /**
- * An entry that cannot be read stands for nobody: leaving it out of a list would let everybody in once the list is empty,
- * so then the whole Service is refused.
+ * Who may use the load balancer's addresses. An entry that cannot be read stands for nobody: leaving it out of a list would
+ * let everybody in once the list is empty, so then there is no list, and no such address either.
  */
-function sourceRanges(spec: Json, problems: string[]): string[] {
+function sourceRanges(spec: Json, problems: string[]): string[] | undefined {
   const given = list(spec.loadBalancerSourceRanges);
   const ranges = collect(given, 'spec.loadBalancerSourceRanges', problems, cidr);
-  if (given.length > 0 && ranges.length === 0) {
-    throw new TwillError(
-      'invalid',
-      `spec.loadBalancerSourceRanges: no usable network: ${problems.join('; ')}`,
-    );
-  }
-  return ranges;
+  return given.length > 0 && ranges.length === 0 ? undefined : ranges;
 }
 
 /** @throws TwillError `invalid` naming the field when the Service cannot be used at all */
@@ -122,21 +115,23 @@ export function parseService(input: unknown): Parsed<Service> {
   const raw = object(input);
   const spec = object(raw.spec);
   const problems: string[] = [];
+  const ranges = sourceRanges(spec, problems);
+  const ports = collect(list(spec.ports), 'spec.ports', problems, servicePort);
+  const isChecked =
+    ports.length > 0 && spec.type === 'LoadBalancer' && spec.externalTrafficPolicy === 'Local';
   const value: Service = {
     namespace: metadataName(raw, 'namespace', label),
     name: metadataName(raw, 'name', label),
     clusterIPs: clusterIPs(spec, problems),
-    ports: collect(list(spec.ports), 'spec.ports', problems, servicePort),
+    ports,
     externalIPs: collect(list(spec.externalIPs), 'spec.externalIPs', problems, usable),
-    loadBalancerIPs: spec.type === 'LoadBalancer' ? loadBalancerIPs(raw, problems) : [],
-    sourceRanges: spec.type === 'LoadBalancer' ? sourceRanges(spec, problems) : [],
+    // Whatever the type is, as with kube-proxy: the API server sees to it that others have none.
+    loadBalancerIPs: ranges === undefined ? [] : loadBalancerIPs(raw, problems),
+    sourceRanges: ranges ?? [],
     affinitySeconds: affinitySeconds(spec),
     externalLocal: spec.externalTrafficPolicy === 'Local',
     internalLocal: spec.internalTrafficPolicy === 'Local',
-    healthCheckNodePort:
-      spec.type === 'LoadBalancer' && spec.externalTrafficPolicy === 'Local'
-        ? optionalPort(spec.healthCheckNodePort, 'spec.healthCheckNodePort')
-        : 0,
+    healthCheckNodePort: isChecked ? optionalPort(spec.healthCheckNodePort, 'spec.healthCheckNodePort') : 0,
   };
   return { value, problems };
 }

@@ -145,6 +145,18 @@ test('help and version take a value, too', () => {
     ]),
     ['--version', '--version', '--help', '--version'],
   );
+  // To report another version than its own changes nothing; what is neither is for whoever reads the flags to refuse.
+  assert.deepEqual(proxyArguments(['--version=v1.36.2-eks', '--version=maybe', '--help=no']), [
+    '--version=maybe',
+    '--help=no',
+  ]);
+});
+
+test('empty arguments, which templates leave behind, are nothing but where a flag wants a value', () => {
+  assert.deepEqual(
+    proxyArguments(['', '--cluster-cidr', '', '--cleanup', '', '--v', '', '--master=x', '', '--nope', '']),
+    ['--cluster-cidr', '', '--cleanup', '--v', '', '--master=x', '--nope'],
+  );
 });
 
 test('booleans have Go’s spellings, for every flag that is one', () => {
@@ -153,7 +165,6 @@ test('booleans have Go’s spellings, for every flag that is one', () => {
     for (const text of ['1', 't', 'T', 'true', 'TRUE', 'True', '0', 'f', 'F', 'false', 'FALSE', 'False', ''])
       parse(`--${name}=${text}`);
     parse(`--${name}`);
-    if (name === 'cleanup' || name === 'init-only') continue;
     assert.throws(() => parse(`--${name}=yes`), new RegExp(`--${name} is 'yes', neither true nor false`));
   }
   assert.equal(parse('--masquerade-all=T').masqueradeAll, true);
@@ -168,6 +179,24 @@ test('an empty value is that of a flag that is not given, but for the addresses 
   assert.deepEqual(parse(...empty), parse());
   assert.equal(parse('--healthz-bind-address=').healthzAddress, undefined);
   assert.equal(parse('--metrics-bind-address=').metricsAddress, undefined);
+});
+
+test('decimal numbers of addresses may have leading zeros, as kube-proxy reads them', () => {
+  const config = parse(
+    '--cluster-cidr=010.244.0.0/16,fd00::/48',
+    '--bind-address=192.000.002.007',
+    '--healthz-bind-address=0127.0.0.1:080',
+    '--nodeport-addresses=192.0.02.0/24',
+  );
+  const texts = (prefixes: unknown): string[] =>
+    (prefixes as readonly { text: string }[]).map(({ text }) => text);
+  assert.deepEqual(config.localDetection.kind === 'cidr' && texts(config.localDetection.prefixes), [
+    '10.244.0.0/16',
+    'fd00::/48',
+  ]);
+  assert.equal(config.bindAddress?.text, '192.0.2.7');
+  assert.deepEqual(config.healthzAddress, { host: '127.0.0.1', port: 80, text: '127.0.0.1:080' });
+  assert.deepEqual(texts(config.nodePortAddresses), ['192.0.2.0/24']);
 });
 
 test('repeated lists add up', () => {
@@ -227,6 +256,10 @@ test('kube-proxy’s flags are all known, and those that change nothing are chec
     [['--ipvs-sync-period=5'], /--ipvs-sync-period: '5' is not a duration/],
     [['--config-sync-period=0'], /--config-sync-period must be greater than 0/],
     [['--feature-gates=A'], /--feature-gates 'A' is not of the form/],
+    [['--feature-gates=A=yes'], /--feature-gates 'A=yes' is not of the form/],
+    [['--show-hidden-metrics-for-version=abc'], /is 'abc', not of the form MAJOR\.MINOR/],
+    [['--cleanup=maybe'], /--cleanup is 'maybe', neither true nor false/],
+    [['--init-only=maybe'], /--init-only is 'maybe', neither true nor false/],
     [['--oom-score-adj=-1001'], /--oom-score-adj is '-1001'/],
     [['--conntrack-min=-1'], /--conntrack-min is '-1'/],
     [['--iptables-sync-period=0'], /--iptables-sync-period must be greater than 0/],

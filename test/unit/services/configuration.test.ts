@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { stringify } from 'yaml';
+import { parse, stringify } from 'yaml';
 import type { FlagValues } from '../../../src/model/flag.ts';
 import { type ProxyConfig, proxyConfig } from '../../../src/services/config.ts';
 import { writeConfiguration } from '../../../src/services/configuration-file.ts';
@@ -119,7 +119,10 @@ describe('a file that cannot be used is named, with what is wrong:', () => {
     ],
     'no YAML': ['a: [', /--config .*config\.conf: /],
     'a field twice': [`${stringify(head)}mode: ""\nmode: iptables\n`, /unique/],
-    'two documents': [`${stringify(head)}---\n${stringify(head)}`, /there are 2 documents, not one/],
+    'two documents': [
+      `${stringify(head)}---\n${stringify(head)}`,
+      /there are 2 documents, not one: keep the KubeProxyConfiguration alone/,
+    ],
     'an alias of what is refused': [`${stringify(head)}nftables: &a {x: 1}\niptables: *a\n`, /iptables\.x'/],
     'an alias to itself': [`${stringify(head)}iptables: &a\n  x: *a\n`, /unknown field 'iptables\.x'/],
     'more aliases than anybody needs': [
@@ -197,6 +200,28 @@ hostnameOverride: ' Node1 '
   assert.equal(made.localhostNodePorts, false);
   assert.equal(made.conntrack.min, 16);
   assert.equal(made.nodeName, 'node1');
+  for (const [yaml, min] of [
+    ['010', 8],
+    ['0o10', 8],
+    ['0b11', 3],
+    ['1_000', 1000],
+    ['+5', 5],
+    ['1e3', 1000],
+  ] as const)
+    assert.equal((await config(`${stringify(head)}conntrack: {min: ${yaml}}\n`)).conntrack.min, min, yaml);
+  for (const [yaml, on] of [
+    ['y', true],
+    ['Y', true],
+    ['on', true],
+    ['n', false],
+    ['NO', false],
+  ] as const)
+    assert.equal((await config(`${stringify(head)}iptables: {masqueradeAll: ${yaml}}\n`)).masqueradeAll, on);
+  await assert.rejects(
+    config(`${stringify(head)}hostnameOverride: on\n`),
+    /'hostnameOverride' is true, not a text/,
+  );
+  await assert.rejects(config(`${stringify(head)}conntrack: {min: 1:30}\n`), /'conntrack\.min' is "1:30"/);
   const same = { kind: head.kind, apiVersion: head.apiVersion, iptables: { masqueradeAll: true } };
   assert.equal((await config(JSON.stringify(same))).masqueradeAll, true);
   assert.equal((await config(`\ufeff${JSON.stringify(same)}`)).masqueradeAll, true);
@@ -237,7 +262,7 @@ test('in mode nftables what both modes have is taken from its section, and writt
   );
   const written = asConfiguration(both) as Record<string, Record<string, unknown>>;
   assert.equal(written.nftables!.masqueradeAll, true);
-  assert.equal(written.nftables!.syncPeriod, '1m');
+  assert.equal(written.nftables!.syncPeriod, '1m0s');
   assert.equal(written.iptables!.masqueradeAll, false);
   const wrong = config({ mode: 'nftables', nftables: { masqueradeBit: 15 } });
   await assert.rejects(wrong, /nftables\.masqueradeBit in .* is/);
@@ -285,4 +310,58 @@ test('the configuration in force is written, and read again is the same', async 
     again.idle.map(({ setting }) => setting),
     [`featureGates in ${path}`],
   );
+});
+
+test('what was given as text, by a flag or a variable, is written as kube-proxy writes it, and can be read', async () => {
+  const path = join(directory, 'written-types');
+  const flags = {
+    masqueradeAll: 'T',
+    iptablesLocalhostNodeports: 'false',
+    oomScoreAdj: '-0x10',
+    conntrackMin: '1_0',
+    conntrackTcpTimeoutEstablished: '1500ms',
+    conntrackTcpTimeoutCloseWait: '+90m',
+    iptablesMinSyncPeriod: '.5s',
+    featureGates: ['A = 1, B=F'],
+    hostnameOverride: ' On ',
+    nodeportAddresses: ['192.0.2.0/24', '2001:db8::/64'],
+    kubeApiQps: '1e3',
+    healthzBindAddress: '192.0.2.7',
+    v: '0x2',
+  };
+  const first = await readProxySettings(flags, {
+    TWILL_CONNTRACK_TCP_BE_LIBERAL: '1',
+    TWILL_CONNTRACK_UDP_TIMEOUT: '60s',
+  });
+  await writeConfiguration(path, first);
+  const { iptables, conntrack, ...document } = parse(readFileSync(path, 'utf8'), { version: '1.1' });
+  assert.deepEqual(
+    [iptables.masqueradeAll, iptables.localhostNodePorts, iptables.minSyncPeriod],
+    [true, false, '500ms'],
+  );
+  assert.deepEqual(conntrack, {
+    maxPerCore: 32_768,
+    min: 10,
+    tcpBeLiberal: true,
+    tcpCloseWaitTimeout: '1h30m0s',
+    tcpEstablishedTimeout: '1.5s',
+    udpStreamTimeout: '0s',
+    udpTimeout: '1m0s',
+  });
+  assert.equal(document.oomScoreAdj, -16);
+  assert.deepEqual(document.featureGates, { A: true, B: false });
+  assert.equal(document.hostnameOverride, 'on');
+  assert.equal(document.clientConnection.qps, 1000);
+  assert.equal(document.healthzBindAddress, '192.0.2.7:10256');
+  assert.equal(document.logging.verbosity, 2);
+  const again = await readProxySettings({ config: path }, {});
+  assert.deepEqual(asConfiguration(again), asConfiguration(first));
+  assert.deepEqual(proxyConfig(again.read), proxyConfig(first.read));
+});
+
+test('what the standards depend on is written as it counts', async () => {
+  const written = async (flags: FlagValues) => asConfiguration(await readProxySettings(flags, {}));
+  assert.deepEqual((await written({ proxyMode: 'nftables' })).nodePortAddresses, ['primary']);
+  const { healthzBindAddress, metricsBindAddress } = await written({ bindAddress: '2001:db8::7' });
+  assert.deepEqual([healthzBindAddress, metricsBindAddress], ['[::]:10256', '[::1]:10249']);
 });

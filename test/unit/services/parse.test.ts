@@ -19,11 +19,6 @@ describe('a Service', () => {
       }),
       /timeoutSeconds/,
     ],
-    [
-      'only unusable source ranges',
-      serviceObject('ns/a', { type: 'LoadBalancer', loadBalancerSourceRanges: ['all'] }),
-      /loadBalancerSourceRanges\[0\]: "all"/,
-    ],
   ];
   for (const [what, raw, message] of refused) {
     test(`with ${what} is refused, naming the field`, () => {
@@ -61,6 +56,67 @@ describe('a Service', () => {
     });
   }
 
+  test('with source ranges of which none can be used goes without addresses of a load balancer', () => {
+    const balanced = (loadBalancerSourceRanges: string[]) =>
+      parseService(
+        serviceObject(
+          'ns/a',
+          { type: 'LoadBalancer', clusterIP: '10.96.0.1', ports: [port], loadBalancerSourceRanges },
+          { status: { loadBalancer: { ingress: [{ ip: '203.0.113.9' }] } } },
+        ),
+      );
+    const { value, problems } = balanced(['all']);
+    assert.match(problems.join(), /loadBalancerSourceRanges\[0\]: "all"/);
+    assert.deepEqual([value.loadBalancerIPs, value.clusterIPs], [[], ['10.96.0.1']]);
+    const some = balanced(['all', ' 198.51.100.9/24 ', '::ffff:198.51.101.0/120', '::ffff:0:0/64']).value;
+    assert.deepEqual(some.sourceRanges, ['198.51.100.0/24', '198.51.101.0/24', '::/64']);
+    assert.deepEqual(some.loadBalancerIPs, ['203.0.113.9']);
+  });
+
+  test('of another type has the addresses that its status names, as with kube-proxy', () => {
+    for (const type of ['ClusterIP', 'NodePort', undefined]) {
+      const spec = { type, clusterIP: '10.96.0.1', ports: [port], loadBalancerSourceRanges: ['10.0.0.0/8'] };
+      const status = { loadBalancer: { ingress: [{ ip: '203.0.113.9' }] } };
+      const { value } = parseService(serviceObject('ns/a', spec, { status }));
+      assert.deepEqual([value.loadBalancerIPs, value.sourceRanges], [['203.0.113.9'], ['10.0.0.0/8']]);
+    }
+  });
+
+  test('has those addresses of a load balancer that packets arrive with: of the mode VIP, or of none', () => {
+    const modes = [undefined, null, 'VIP', 'Proxy', 'Other', ''];
+    const ingress = modes.map((ipMode, index) => ({ ip: `203.0.113.${index}`, ipMode }));
+    const others = [{ hostname: 'lb.example' }, { ip: '' }, { ip: null }];
+    const { value, problems } = parseService(
+      serviceObject(
+        'ns/a',
+        { type: 'LoadBalancer' },
+        { status: { loadBalancer: { ingress: [...ingress, ...others] } } },
+      ),
+    );
+    assert.deepEqual(value.loadBalancerIPs, ['203.0.113.0', '203.0.113.1', '203.0.113.2']);
+    assert.deepEqual(problems, []);
+  });
+
+  test('has decimal numbers with leading zeros in its addresses, as Kubernetes reads them', () => {
+    const { value, problems } = parseService(
+      serviceObject(
+        'ns/a',
+        {
+          clusterIP: '010.096.000.010',
+          ports: [port],
+          externalIPs: ['198.018.000.001', '0198.18.0.2', '::ffff:010.1.1.1'],
+          loadBalancerSourceRanges: ['198.051.100.000/024'],
+        },
+        { status: { loadBalancer: { ingress: [{ ip: '203.000.113.009' }] } } },
+      ),
+    );
+    assert.deepEqual(value.clusterIPs, ['10.96.0.10']);
+    assert.deepEqual(value.externalIPs, ['198.18.0.1', '198.18.0.2']);
+    assert.deepEqual(value.loadBalancerIPs, ['203.0.113.9']);
+    assert.deepEqual(value.sourceRanges, ['198.51.100.0/24']);
+    assert.equal(problems.length, 1);
+  });
+
   test('without a cluster address has none: headless, ExternalName', () => {
     assert.deepEqual(parseService(serviceObject('ns/a', { clusterIP: 'None' })).value.clusterIPs, []);
     assert.deepEqual(
@@ -83,19 +139,19 @@ describe('an EndpointSlice', () => {
       '224.0.0.1',
       '0.0.0.0',
       '255.255.255.255',
-      '010.1.1.1',
+      '010.1.1',
       'fd00::1',
       '1.2.3.4\n',
     ];
     const raw = sliceObject(
       'ns/a',
       [port],
-      ['10.244.0.1', ...bad].map((ip) => ({ ip })),
+      ['10.244.0.1', ...bad, '010.244.000.002'].map((ip) => ({ ip })),
     );
     const { value, problems } = parseEndpointSlice({ ...raw, addressType: 'IPv4' })!;
     assert.deepEqual(
       value.endpoints.map((endpoint) => endpoint.address),
-      ['10.244.0.1'],
+      ['10.244.0.1', '10.244.0.2'],
     );
     assert.equal(problems.length, bad.length);
     assert.match(problems[0]!, /endpoints\[1\]\.addresses\[0\]: "127\.0\.0\.1" is a loopback/);
@@ -132,17 +188,20 @@ describe('an EndpointSlice', () => {
   });
 });
 
-test('a health check port is for load balancers with policy Local alone', () => {
-  const port = (type: string, externalTrafficPolicy: string): number =>
+test('a health check port is for load balancers with policy Local and a port alone', () => {
+  const port = (type: string, externalTrafficPolicy: string, ports: object[] = [{ port: 80 }]): number =>
     parseService(
       serviceObject('shop/web', {
         type,
         externalTrafficPolicy,
         healthCheckNodePort: 32_000,
         clusterIP: '10.96.0.1',
+        ports,
       }),
     ).value.healthCheckNodePort;
   assert.equal(port('LoadBalancer', 'Local'), 32_000);
+  assert.equal(port('LoadBalancer', 'Local', []), 0);
+  assert.equal(port('LoadBalancer', 'Local', [{ port: 0 }]), 0);
   assert.equal(port('LoadBalancer', 'Cluster'), 0);
   assert.equal(port('NodePort', 'Local'), 0);
   assert.equal(port('ClusterIP', 'Local'), 0);

@@ -137,7 +137,8 @@ function answerFrom(routes: Routes, log: Log): RequestListener {
   const limiter = new LogLimiter();
   return (request, response) => {
     const path = pathOf(request.url ?? '/');
-    const route = request.method === 'GET' || request.method === 'HEAD' ? byPath.get(path) : undefined;
+    // Whatever the method is, as Go's programs answer: some who ask for health say POST.
+    const route = byPath.get(path);
     if (route === undefined) return send(response, { status: 404, body: 'not found\n' });
     Promise.resolve()
       .then(() => route({ accept: request.headers.accept ?? '' }))
@@ -180,7 +181,7 @@ export async function listen(server: Server, host: string | undefined, port: num
   };
 }
 
-/** Serves GET requests for health and metrics, as {@link listen} does. */
+/** Serves health and metrics, as {@link listen} does. */
 export function startHttp(
   host: string | undefined,
   port: number,

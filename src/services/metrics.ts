@@ -236,7 +236,7 @@ export class ProxyMetrics {
 
   /** What kube-proxy has of its process and build, and what Node has. */
   describeProcess(): void {
-    describeProcess({ Gauge, collectDefaultMetrics }, this.registry, 'proxy');
+    describeProcess({ Counter, Gauge, collectDefaultMetrics }, this.registry, 'proxy');
     const [major = '', minor = ''] = version.split('.');
     const build = {
       ...{ major, minor, git_version: `v${version}`, git_commit: '', git_tree_state: '', build_date: '' },
@@ -304,6 +304,8 @@ export class ProxyMetrics {
     (sync.full ? this.fullSync : this.partialSync).observe(labels, sync.seconds);
     this.lastSync.set(labels, wallClockMs() / 1000);
     this.refused.set(labels, sync.refused);
+    // A counter that nothing has counted yet is there as well, as with kube-proxy.
+    this.staleFlows.inc(labels, 0);
     for (const [table, count] of Object.entries(sync.rules ?? {}))
       this.lastRules.set({ ...labels, table }, count);
   }

@@ -2,17 +2,30 @@ import { isoTime, monotonicMs, wallClockMs } from '../process/clock.ts';
 import type { HttpAnswer, Routes } from '../process/http.ts';
 import { version } from '../process/version.ts';
 import {
+  type Form,
   flagzObject,
   flagzText,
+  notAcceptable,
   type Status,
   statuszObject,
   statuszText,
-  structuredVersion,
+  wantedForm,
 } from './plan/zpages.ts';
 import { asConfiguration, flagList, type ProxySettings } from './settings.ts';
 
-function json(value: object): HttpAnswer {
-  return { status: 200, body: `${JSON.stringify(value)}\n`, type: 'application/json' };
+function json(value: object, status = 200): HttpAnswer {
+  return { status, body: `${JSON.stringify(value)}\n`, type: 'application/json' };
+}
+
+async function structured(
+  { type, version: apiVersion }: Exclude<Form, 'text'>,
+  as: string,
+  value: object,
+): Promise<HttpAnswer> {
+  const kind = `${type};g=config.k8s.io;v=${apiVersion};as=${as}`;
+  if (type === 'application/json') return { ...json(value), type: kind };
+  const { stringify } = await import('yaml');
+  return { status: 200, body: stringify(value, { compat: 'yaml-1.1', sortMapEntries: true }), type: kind };
 }
 
 /**
@@ -32,8 +45,9 @@ export function zpages(settings: ProxySettings, others: readonly string[]): Rout
   });
   const page = (as: string, text: () => string, object: (apiVersion: string) => object): Routes[string] => {
     return ({ accept }) => {
-      const asked = structuredVersion(accept, as);
-      return asked === undefined ? { status: 200, body: text() } : json(object(asked));
+      const form = wantedForm(accept, as);
+      if (form === undefined) return json(notAcceptable, 406);
+      return form === 'text' ? { status: 200, body: text() } : structured(form, as, object(form.version));
     };
   };
   return {

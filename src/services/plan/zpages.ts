@@ -10,17 +10,48 @@ Warning: This endpoint is not meant to be machine parseable, has no formatting c
 `;
 }
 
-/** The version of a structured answer that is asked for, as Kubernetes names it in `Accept`; undefined for text. */
-export function structuredVersion(accept: string, as: string): string | undefined {
-  for (const part of accept.split(',')) {
-    const [type, ...parameters] = part.split(';').map((text) => text.trim());
-    if (type !== 'application/json' || !parameters.includes(`as=${as}`)) continue;
-    if (!parameters.includes('g=config.k8s.io')) continue;
-    const version = parameters.find((text) => /^v=(v1alpha1|v1beta1)$/.test(text));
-    if (version !== undefined) return version.slice(2);
-  }
-  return undefined;
+/** How an answer is written: as text, or as an object of a version in one of the two media types. */
+export type Form =
+  | 'text'
+  | { readonly type: 'application/json' | 'application/yaml'; readonly version: string };
+
+const asText = new Set(['', '*/*', 'text/*', 'text/plain']);
+
+/** What one entry of `Accept` asks for, and how much it is liked. */
+function formOf(entry: string, as: string): { form: Form | undefined; quality: number } {
+  const [type = '', ...parameters] = entry.split(';').map((text) => text.trim());
+  const value = (name: string): string | undefined =>
+    parameters.find((text) => text.startsWith(`${name}=`))?.slice(name.length + 1);
+  const quality = Number(value('q') ?? 1);
+  if (asText.has(type)) return { form: 'text', quality };
+  const version = value('v') ?? '';
+  const isOurs = value('g') === 'config.k8s.io' && value('as') === as && /^v1(alpha1|beta1)$/.test(version);
+  if (!isOurs || (type !== 'application/json' && type !== 'application/yaml'))
+    return { form: undefined, quality };
+  return { form: { type, version }, quality };
 }
+
+/**
+ * The form of an answer that `Accept` asks for, as Kubernetes names it there; of several the one that is liked best, or
+ * comes first. Undefined where it can be had in none.
+ */
+export function wantedForm(accept: string, as: string): Form | undefined {
+  const wanted = accept.split(',').map((entry) => formOf(entry, as));
+  return wanted
+    .filter(({ form, quality }) => form !== undefined && quality > 0)
+    .sort((a, b) => b.quality - a.quality)[0]?.form;
+}
+
+/** What is said where an answer can be had in no form that is asked for: the `Status` of Kubernetes. */
+export const notAcceptable = {
+  kind: 'Status',
+  apiVersion: 'v1',
+  metadata: {},
+  status: 'Failure',
+  message: 'only the following media types are accepted: application/json, application/yaml, text/plain',
+  reason: 'NotAcceptable',
+  code: 406,
+};
 
 export interface Status {
   /** RFC 3339. */

@@ -57,6 +57,17 @@ describe('an HTTP server', () => {
       assert.equal(pathOf(target), path, target);
   });
 
+  it('answers whatever the method is, as Go does', async () => {
+    await serve({ '/healthz': ok }, async (port) => {
+      for (const method of ['GET', 'POST', 'PUT', 'DELETE', 'OPTIONS', 'PATCH', 'HEAD', 'TRACE']) {
+        const request = (path: string): string =>
+          `${method} ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`;
+        assert.match(await answerTo(port, request('/healthz')), /^HTTP\/1\.1 200 /, method);
+        assert.match(await answerTo(port, request('/nope')), /^HTTP\/1\.1 404 /, method);
+      }
+    });
+  });
+
   it('answers 404 to targets that are no URL, and to names that every object has', async () => {
     await serve({ '/healthz': ok }, async (port) => {
       for (const target of ['//', '///', '//[', 'http://%', '/__proto__', '/constructor', '*']) {
@@ -104,7 +115,7 @@ describe('an HTTP server', () => {
       await answerTo(port, 'CONNECT 10.0.0.1:80 HTTP/1.1\r\nHost: x\r\n\r\n');
       const chunk = `1000\r\n${'x'.repeat(4096)}\r\n`;
       const post = `POST /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n${chunk.repeat(50)}`;
-      assert.match(await answerTo(port, post), /^HTTP\/1\.1 404 /);
+      assert.match(await answerTo(port, post), /^HTTP\/1\.1 200 .*\r\nconnection: close\r\n/is);
       gone.resetAndDestroy();
       upgraded.destroy();
       await once(gone, 'close');

@@ -81,6 +81,19 @@ test('health, configuration, flags and status are shown as kube-proxy shows them
     const accept = 'Accept: application/json;v=v1beta1;g=config.k8s.io;as=Flagz\r\nConnection: close\r\n\r\n';
     const flagz = await sendRaw(node, 10_249, `GET /flagz HTTP/1.1\r\nHost: x\r\n${accept}`);
     assert.equal(object(flagz).flags['conntrack-min'], '5');
+    assert.match(flagz, /^content-type: application\/json;g=config\.k8s\.io;v=v1beta1;as=Flagz\r$/im);
+    const ask = (path: string, wanted: string): Promise<string> =>
+      sendRaw(
+        node,
+        10_249,
+        `GET ${path} HTTP/1.1\r\nHost: x\r\nAccept: ${wanted}\r\nConnection: close\r\n\r\n`,
+      );
+    const yaml = await ask('/statusz', 'application/yaml;v=v1beta1;g=config.k8s.io;as=Statusz');
+    assert.match(yaml, /^content-type: application\/yaml;g=config\.k8s\.io;v=v1beta1;as=Statusz\r$/im);
+    assert.match(yaml, /^kind: Statusz$/m);
+    const refused = await ask('/statusz', 'application/json');
+    assert.match(refused, /^HTTP\/1\.1 406 /);
+    assert.equal(object(refused).reason, 'NotAcceptable');
     assert.equal(await httpStatus(node, 10_249, '/debug/pprof/'), 404);
   });
 });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { RulesHealth } from '../../../src/services/plan/health.ts';
-import { flagzText, statuszText, structuredVersion } from '../../../src/services/plan/zpages.ts';
+import { flagzText, statuszText, wantedForm } from '../../../src/services/plan/zpages.ts';
 
 describe('a proxy is healthy', () => {
   const both = (): RulesHealth => new RulesHealth(['IPv4', 'IPv6'], 60_000);
@@ -36,17 +36,32 @@ describe('a proxy is healthy', () => {
   });
 });
 
-test('a structured page is given to who names its group, version and kind', () => {
-  for (const [accept, version] of [
-    ['application/json;v=v1beta1;g=config.k8s.io;as=Flagz', 'v1beta1'],
-    ['text/plain, application/json; as=Flagz; g=config.k8s.io; v=v1alpha1', 'v1alpha1'],
+test('a structured page is given to who names its group, version and kind, and nothing to who wants what there is not', () => {
+  const json = (version: string) => ({ type: 'application/json', version });
+  for (const [accept, form] of [
+    ['application/json;v=v1beta1;g=config.k8s.io;as=Flagz', json('v1beta1')],
+    ['application/json; as=Flagz; g=config.k8s.io; v=v1alpha1', json('v1alpha1')],
+    ['application/json;v=v1beta1;g=config.k8s.io;as=Flagz;q=0.9', json('v1beta1')],
+    ['application/yaml;v=v1beta1;g=config.k8s.io;as=Flagz', { type: 'application/yaml', version: 'v1beta1' }],
+    ['application/json;v=v1beta1;g=config.k8s.io;as=Flagz, text/plain', json('v1beta1')],
+    ['text/plain, application/json;v=v1beta1;g=config.k8s.io;as=Flagz', 'text'],
+    ['text/plain;q=0.5, application/json;v=v1beta1;g=config.k8s.io;as=Flagz', json('v1beta1')],
+    ['text/html, text/plain', 'text'],
+    ['text/plain;q=0.5', 'text'],
+    ['text/*', 'text'],
+    ['*/*', 'text'],
+    ['', 'text'],
     ['application/json;v=v1;g=config.k8s.io;as=Flagz', undefined],
     ['application/json;v=v1beta1;g=config.k8s.io;as=Statusz', undefined],
+    ['application/json;v=v1beta1;as=Flagz', undefined],
+    ['application/json;g=config.k8s.io;as=Flagz', undefined],
+    ['application/cbor;v=v1beta1;g=config.k8s.io;as=Flagz', undefined],
     ['application/json', undefined],
-    ['*/*', undefined],
-    ['', undefined],
+    ['application/yaml', undefined],
+    ['text/html', undefined],
+    ['application/openmetrics-text', undefined],
   ] as const)
-    assert.equal(structuredVersion(accept, 'Flagz'), version, accept);
+    assert.deepEqual(wantedForm(accept, 'Flagz'), form, accept);
 });
 
 test('pages for people', () => {

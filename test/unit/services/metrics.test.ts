@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ipv4, ipv6 } from '../../../src/model/address.ts';
+import { networkBytes, virtualMemoryLimit } from '../../../src/process/process-metrics.ts';
 import { ProxyMetrics } from '../../../src/services/metrics.ts';
 import { parseEndpointSlice } from '../../../src/services/plan/parse.ts';
 import { ServiceTracker } from '../../../src/services/plan/tracker.ts';
@@ -114,11 +115,34 @@ test('what there is of the process and its build is told, too', async () => {
     'process_cpu_seconds_total',
     'process_resident_memory_bytes',
     'process_start_time_seconds',
+    'process_virtual_memory_max_bytes',
+    'process_network_receive_bytes_total',
+    'process_network_transmit_bytes_total',
   ])
     assert.match(text, new RegExp(`^${name} `, 'm'));
   for (const name of ['process_open_fds', 'process_max_fds', 'nodejs_eventloop_lag_seconds'])
     assert.match(text, new RegExp(`^${name} `, 'm'));
   assert.match(text, /^kubernetes_build_info\{major="\d+",minor="\d+",git_version="v.*\} 1$/m);
+});
+
+test('limit of memory and bytes of the network are the kernel’s', () => {
+  const limits = (soft: string): string =>
+    `Limit                     Soft Limit           Hard Limit           Units     \nMax address space         ${soft}            unlimited            bytes     \n`;
+  assert.equal(virtualMemoryLimit(limits('unlimited')), 2 ** 64);
+  assert.equal(virtualMemoryLimit(limits('4096')), 4096);
+  const netstat = 'TcpExt: InOctets\nTcpExt: 1\nIpExt: InNoRoutes InOctets OutOctets\nIpExt: 0 22 333\n';
+  assert.equal(networkBytes(netstat, 'InOctets'), 22);
+  assert.equal(networkBytes(netstat, 'OutOctets'), 333);
+  assert.equal(networkBytes('', 'OutOctets'), 0);
+});
+
+test('a counter of a family is there when its rules stand, though nothing was counted', async () => {
+  const metrics = new ProxyMetrics();
+  metrics.synced(ipv6, { full: true, seconds: 1, refused: 0 });
+  assert.match(
+    await metrics.registry.metrics(),
+    /^kubeproxy_conntrack_reconciler_deleted_entries_total\{ip_family="IPv6"\} 0$/m,
+  );
 });
 
 /** A slice of one endpoint that changed at that time. */

@@ -52,7 +52,7 @@ export class Adoption {
   /** Reservations whose address nobody had all the time. */
   private expired: ReadonlySet<string> = new Set();
   private cleaned = false;
-  /** False while there is a pod that cannot be looked into: it may have any address that host-local gave out. */
+  /** False while there is a pod whose address cannot be seen: it may have any that host-local gave out. */
   private whole = false;
 
   constructor(options: AdoptionOptions) {
@@ -65,7 +65,7 @@ export class Adoption {
     return this.answering.size === 0 ? this.others : new Set([...this.others, ...this.answering]);
   }
 
-  /** Whether all pods could be looked into. */
+  /** Whether the addresses of all pods are known. */
   get isWhole(): boolean {
     return this.whole;
   }
@@ -155,7 +155,10 @@ export class Adoption {
     const names = new Set(nobodys.map(({ address }) => address));
     for (const address of this.unused.keys()) if (!names.has(address)) this.unused.delete(address);
     for (const address of names) if (!this.unused.has(address)) this.unused.set(address, now);
-    this.whole = residents.every(({ inside }) => inside !== undefined);
+    // One without an address has given it to somebody inside of it, a virtual machine say.
+    const isPlain = ({ bridge, inside }: Resident): boolean =>
+      inside !== undefined && (inside.addresses.length > 0 || !bridges.has(bridge));
+    this.whole = residents.every(isPlain);
     const old = [...this.unused].filter(([, since]) => this.whole && now - since >= graceMs);
     this.expired = new Set(old.map(([address]) => address));
     if (this.whole) this.answering.clear();
@@ -165,14 +168,16 @@ export class Adoption {
   /**
    * Takes away what the old chain left of a pod that is deleted.
    * @param known false where no record is of it: rules, which take a while to read, are looked for where files tell of it
+   * @returns whether files told of it
    * @throws TwillError
    */
   async release(
     { containerId, ifname }: Pick<PodRecord, 'containerId' | 'ifname'>,
     known: boolean,
-  ): Promise<void> {
+  ): Promise<boolean> {
     const had = this.options.hostLocal.release({ containerId, ifname });
     if (known || had) await this.rules.remove((chain) => chain.containerId === containerId);
+    return had;
   }
 
   /**

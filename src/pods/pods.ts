@@ -16,7 +16,7 @@ import { Ipam } from './ipam.ts';
 import { shapePod } from './kernel/bandwidth.ts';
 import { forgetStaleFlows } from './kernel/flows.ts';
 import { type HostPortOptions, HostPorts } from './kernel/hostports.ts';
-import { wirePod } from './kernel/link.ts';
+import { unwirePod, wirePod } from './kernel/link.ts';
 import { Localnet, type LoopbackGuard } from './kernel/localnet.ts';
 import { namespaceIdAt, openPodNamespace } from './kernel/namespace.ts';
 import { LinkReaper } from './kernel/reaper.ts';
@@ -235,8 +235,8 @@ export class PodManager {
       const record = this.findFor(request);
       if (record !== undefined) return await this.remove(record, request.containerId);
       await this.deleteDevices(hostEnd(key).hostVeth);
-      // One of another chain that was gone before anybody could look at it.
-      await this.release(key, false);
+      // One of another chain that was gone before anybody could look at it, or is not as that chain made it.
+      if (await this.release(key, false)) this.unwire(request);
     });
   }
 
@@ -261,15 +261,25 @@ export class PodManager {
     }
   }
 
-  private async release(key: Pick<PodKey, 'containerId' | 'ifname'>, known: boolean): Promise<void> {
+  private async release(key: Pick<PodKey, 'containerId' | 'ifname'>, known: boolean): Promise<boolean> {
     try {
-      await this.adoption.release(key, known);
+      return await this.adoption.release(key, known);
     } catch (error) {
       const { containerId } = key;
       this.options.log.warn(
         { containerId, error: describeError(error) },
         'what its plugins left is not removed',
       );
+      return false;
+    }
+  }
+
+  /** Deletes the interface from within, as the plugin that made it would. */
+  private unwire({ netns, containerId, ifname }: CniRequest): void {
+    try {
+      unwirePod(netns, ifname);
+    } catch (error) {
+      this.options.log.warn({ containerId, error: describeError(error) }, 'its interface is not removed');
     }
   }
 

@@ -1,13 +1,14 @@
 import { addAddress } from '../../kernel/netlink/addresses.ts';
 import { RTPROT_STATIC } from '../../kernel/netlink/constants.ts';
 import { DirectSocket } from '../../kernel/netlink/direct.ts';
-import { createVeth, setBridgePort, setLink, syncCarrier } from '../../kernel/netlink/links.ts';
+import { createVeth, deleteLink, setBridgePort, setLink, syncCarrier } from '../../kernel/netlink/links.ts';
 import { addRoute, type RoutePlan } from '../../kernel/netlink/routes.ts';
 import type { Change } from '../../kernel/netlink/socket.ts';
-import { findInterfaceIndex, inNetns, type Netns } from '../../kernel/netns.ts';
+import { closeNetns, findInterfaceIndex, inNetns, type Netns } from '../../kernel/netns.ts';
 import { writeSysctl } from '../../kernel/sysctl.ts';
 import { isTwillError, TwillError } from '../../model/error.ts';
 import type { PlannedRoute, PodPlan } from '../plan/wiring.ts';
+import { namespaceIdAt, openPodNamespace } from './namespace.ts';
 
 /** Metric of routes that another interface's come before: above IPv6's default of 1024. */
 const BEHIND = 2048;
@@ -103,4 +104,27 @@ export function wirePod(host: DirectSocket, plan: PodPlan, where: PodPlace): voi
   createPair(host, plan, where);
   if (!plan.up) return;
   inNetns(where.netns, () => configureInside(host, plan));
+}
+
+/**
+ * Deletes a pod's interface, and with it the other end, from within the pod. What is not there needs no deleting.
+ * @param path of the pod's namespace, which may be gone
+ */
+export function unwirePod(path: string, ifname: string): void {
+  if (path === '' || namespaceIdAt(path) === undefined) return;
+  const netns = openPodNamespace(path);
+  try {
+    inNetns(netns, () => {
+      const index = findInterfaceIndex(ifname);
+      if (index === undefined) return;
+      const pod = new DirectSocket();
+      try {
+        pod.apply([deleteLink(index, ifname)]);
+      } finally {
+        pod.close();
+      }
+    });
+  } finally {
+    closeNetns(netns);
+  }
 }

@@ -279,3 +279,27 @@ test('pods on the old chain’s own bridge: adopted with its gateway address, le
     { bridge: 'other0' },
   );
 });
+
+test('a pod that has given its address to somebody inside of it keeps it, and DEL removes its device', async () => {
+  await withOldNode(async ({ node, add, natTable, reservations }) => {
+    const old = await add('machine', hostPort(8080));
+    // As where a virtual machine has the pod's address: behind a bridge in the pod, on another interface.
+    await old.namespace.ip(
+      'link add inner type bridge',
+      'link set inner up',
+      'link set eth0 master inner',
+      'addr flush dev eth0',
+      'addr add 10.244.7.2/24 dev inner',
+    );
+    await node.startServer('400');
+    const asked = await node.container({ runtimeConfig: { ips: ['10.244.7.2'] } });
+    for (const end = Date.now() + 1500; Date.now() < end; )
+      assert.match((await asked.call('ADD')).json.msg, /10\.244\.7\.2 is in use/);
+    assert.match(await natTable(), /id: \\"machine\\"/);
+    assert.equal((await node.call('DEL', { containerId: 'machine', netns: old.netns })).status, 0);
+    assert.deepEqual(await node.hostVeths(), []);
+    assert.deepEqual(reservations(), []);
+    assert.doesNotMatch(await natTable(), /id: \\"machine\\"/);
+    await waitFor('the address to be free', async () => (await asked.call('ADD')).status === 0);
+  });
+});

@@ -1,4 +1,3 @@
-import { setFlagsFromString } from 'node:v8';
 import type { Command } from 'commander';
 import type { FlagValues } from '../model/flag.ts';
 import { version } from '../process/version.ts';
@@ -39,10 +38,6 @@ export function addProxyCommand(program: Command): void {
       prepareKernel(config);
       return;
     }
-    // The first rules of thousands of Services are the longest work it does, and over before code that V8 optimises
-    // meanwhile, on the processor that iptables-restore needs, is of use. (Compiled code that is kept is for V8's own
-    // settings: it is loaded by now, and when the build keeps it a wrong flag has ended the program before this.)
-    setFlagsFromString('--no-opt');
     await runProxy(config, settings);
   });
 }

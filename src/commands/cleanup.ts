@@ -1,4 +1,4 @@
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import type { CleanupFlags } from '../agent/cleanup.ts';
 import { defaultSocket } from '../pods/plan/protocol.ts';
 import { defaultProxySocket } from '../services/plan/inspect-socket.ts';
@@ -19,6 +19,14 @@ export function addCleanupCommand(program: Command): void {
     .option('--bridge <name>', "the pods' bridge", 'cni0')
     .option('--cni-bin-dir <directory>', 'where the plugin was installed', '/opt/cni/bin')
     .option('--cni-conf-dir <directory>', 'where the container runtime looks', '/etc/cni/net.d')
+    .option(
+      '--kube-subnet-mgr',
+      "also take this node's lease out of its Node in Kubernetes, where the agent had put it",
+    )
+    .addOption(new Option('--kube-api-url <url>', "the agent's").env('TWILL_KUBE_API_URL'))
+    .option('--kubeconfig-file <file>', "the agent's")
+    .option('--kubelet-kubeconfig <file...>', "the agent's", [])
+    .option('--kube-annotation-prefix <prefix>', "the agent's", 'flannel.alpha.coreos.com')
     .action(async (flags: CleanupFlags) => {
       const { cleanUpNode } = await import('../agent/cleanup.ts');
       await cleanUpNode(flags);

@@ -3,7 +3,7 @@ import type { Family } from '../model/address.ts';
 import { isTwillError, TwillError } from '../model/error.ts';
 import { ruleWords } from '../model/rule-words.ts';
 import { kernelFamilies } from './ipv6.ts';
-import { run, runChecked } from './process.ts';
+import { type RunResult, refusalCode, run } from './process.ts';
 
 /** Which of the two kernel interfaces the iptables tools speak: nf_tables or the older x_tables. */
 export type IptablesVariant = 'nft' | 'legacy';
@@ -26,13 +26,13 @@ export interface Iptables {
   /**
    * The document `iptables-save -t TABLE` prints; with counters as `[0:0]` only on chains.
    * @throws TwillError `conflict` when iptables-nft cannot print a rule of the table, which somebody has written with nft:
-   *   what cannot be read is not empty
+   *   what cannot be read is not empty; `not-found` where the kernel has no such tables, `permission`, `kernel`
    */
   save(table: string): Promise<string>;
   /**
    * The lines `iptables -t TABLE -S CHAIN` prints (`-N` or `-P`, then `-A`), undefined when there is no such chain: a
    * read that stays cheap however many rules other chains have.
-   * @throws TwillError `conflict` as {@link save}, when such a rule is in that chain
+   * @throws TwillError `conflict` as {@link save}, when such a rule is in that chain; the others as there
    */
   list(table: string, chain: string): Promise<string[] | undefined>;
   /** Whether a rule stands, also in a chain that cannot be printed. @param rule as printed, with `-A CHAIN` in front */
@@ -63,6 +63,18 @@ function largePages(): NodeJS.ProcessEnv {
 
 const builtInChains = new Set(['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING']);
 
+/** What the programs say where the kernel has no such tables, or the part of it that they speak to is not there. */
+const notInKernel = /Table does not exist|generation id: Invalid argument|Protocol not supported/;
+
+/** RESOURCE_PROBLEM: the lock was not got (legacy), or the transaction raced (nft). */
+const IN_USE = 4;
+
+function refused(what: string, { status, stderr }: RunResult): TwillError {
+  const refusal = notInKernel.test(stderr) ? 'not-found' : refusalCode(stderr);
+  const code = refusal === 'kernel' && status === IN_USE ? 'timeout' : refusal;
+  return new TwillError(code, `${what} failed: ${stderr.trim()}`);
+}
+
 class IptablesProgram implements Iptables {
   readonly family: Family;
   readonly variant: IptablesVariant;
@@ -77,7 +89,10 @@ class IptablesProgram implements Iptables {
   }
 
   async save(table: string): Promise<string> {
-    const text = await runChecked(...this.command(`${this.program}-save`, ['-t', table]));
+    const [program, args] = this.command(`${this.program}-save`, ['-t', table]);
+    const result = await run(program, args);
+    if (result.status !== 0) throw refused(`${this.program}-save -t ${table}`, result);
+    const text = result.stdout;
     // Said with status 0.
     if (text.length < 500 && /is incompatible/.test(text)) throw this.unreadable(`table ${table}`);
     return text;
@@ -98,7 +113,7 @@ class IptablesProgram implements Iptables {
   }
 
   async list(table: string, chain: string): Promise<string[] | undefined> {
-    const result = await run(...this.command(this.program, ['-t', table, '-S', chain]));
+    const result = await run(...this.command(this.program, [...this.lockWait(), '-t', table, '-S', chain]));
     if (result.status === 0) return result.stdout.split('\n').filter((line) => line !== '');
     // Also said of a chain that is not there.
     if (/incompatible/.test(result.stderr)) {
@@ -106,7 +121,7 @@ class IptablesProgram implements Iptables {
       throw this.unreadable(`chain ${chain} of table ${table}`);
     }
     if (/No chain\/target\/match|does not exist/.test(result.stderr)) return undefined;
-    throw new TwillError('kernel', `${this.program} -t ${table} -S ${chain} failed: ${result.stderr.trim()}`);
+    throw refused(`${this.program} -t ${table} -S ${chain}`, result);
   }
 
   /** No matter whether the rule stands that it asks for: one that leads to a chain that is not there is refused. */
@@ -116,12 +131,17 @@ class IptablesProgram implements Iptables {
     return !/No chain\/target\/match|does not exist|Couldn't load target/.test(stderr);
   }
 
+  /** iptables-nft has no lock of its own; legacy waits for /run/xtables.lock, also to read. */
+  private lockWait(): string[] {
+    return this.variant === 'legacy' ? ['-w', String(LOCK_WAIT_SECONDS)] : [];
+  }
+
   async has(table: string, rule: string): Promise<boolean> {
-    const args = ['-t', table, ...ruleWords(rule.replace(/^-A /, '-C '))];
+    const args = [...this.lockWait(), '-t', table, ...ruleWords(rule.replace(/^-A /, '-C '))];
     const result = await run(...this.command(this.program, args));
     if (result.status === 0) return true;
     if (/matching rule|No chain\/target\/match|does not exist/.test(result.stderr)) return false;
-    throw new TwillError('kernel', `${this.program} ${args.join(' ')} failed: ${result.stderr.trim()}`);
+    throw refused(`${this.program} ${args.join(' ')}`, result);
   }
 
   async understands(match: string): Promise<boolean> {
@@ -146,16 +166,13 @@ class IptablesProgram implements Iptables {
   }
 
   async restore(document: string | Readable): Promise<void> {
-    // iptables-nft has no lock of its own and ignores -w; with legacy it waits for /run/xtables.lock.
-    const args = this.variant === 'legacy' ? ['-w', String(LOCK_WAIT_SECONDS), '--noflush'] : ['--noflush'];
-    const result = await run(...this.command(`${this.program}-restore`, args), {
+    const result = await run(...this.command(`${this.program}-restore`, [...this.lockWait(), '--noflush']), {
       input: document,
       ...(this.variant === 'legacy' ? { env: largePages() } : {}),
     });
     if (result.status === 0) return;
     const detail = result.stderr.trim();
-    // Exit status 4 is RESOURCE_PROBLEM: the lock was not got (legacy), or the transaction raced (nft).
-    const code = result.status === 4 ? 'timeout' : /permission/i.test(detail) ? 'permission' : 'invalid';
+    const code = result.status === IN_USE ? 'timeout' : /permission/i.test(detail) ? 'permission' : 'invalid';
     const [, chain] = /CHAIN_ADD failed \(Operation not supported\): chain (\S+)/.exec(detail) ?? [];
     const advice =
       chain === undefined

@@ -1,17 +1,23 @@
 import { families } from '../model/address.ts';
 import { isTwillError, TwillError } from '../model/error.ts';
-import type { Removal } from '../model/removal.ts';
-import { run } from './process.ts';
+import { hindered, type Removal } from '../model/removal.ts';
+import { refusalCode, run } from './process.ts';
 
 /**
  * What nft says where there is no such table: also a kernel without nf_tables has none, on which only iptables-legacy works
  * (nfnetlink answers EINVAL for a subsystem that it does not have).
  */
-export const noTable = /No such file or directory|cache initialization failed: Invalid argument/;
+export const noTable =
+  /No such file or directory|cache initialization failed: Invalid argument|Protocol not supported/;
+
+function refused(what: string, stderr: string): TwillError {
+  const code = passing.test(stderr) ? 'unavailable' : refusalCode(stderr);
+  return new TwillError(code, `${what} failed: ${stderr.trim()}`);
+}
 
 /**
  * What `nft list table` prints; undefined when there is no such table.
- * @throws TwillError `missing-program`, `kernel`
+ * @throws TwillError `missing-program`, `permission`, `kernel`
  */
 export async function listNftTable(
   family: { readonly nft: string },
@@ -20,25 +26,32 @@ export async function listNftTable(
   const result = await run('nft', ['--stateless', 'list', 'table', family.nft, name]);
   if (result.status === 0) return result.stdout;
   if (noTable.test(result.stderr)) return undefined;
-  throw new TwillError('kernel', `nft list table ${family.nft} ${name} failed: ${result.stderr.trim()}`);
+  throw refused(`nft list table ${family.nft} ${name}`, result.stderr);
 }
 
-/** @returns false when there is no such table @throws TwillError `missing-program`, `kernel` */
+/** @returns false when there is no such table @throws TwillError `missing-program`, `permission`, `kernel` */
 export async function removeNftTable(family: { readonly nft: string }, name: string): Promise<boolean> {
   const result = await run('nft', ['delete', 'table', family.nft, name]);
   if (result.status === 0) return true;
   if (noTable.test(result.stderr)) return false;
-  throw new TwillError('kernel', `nft delete table ${family.nft} ${name} failed: ${result.stderr.trim()}`);
+  throw refused(`nft delete table ${family.nft} ${name}`, result.stderr);
 }
 
-/** What takes a table away, if there is one. Without the program, or the kernel's part of it, there is none. */
+/**
+ * What takes a table away, if there is one. Without the program, or the kernel's part of it, there is none; one that cannot
+ * be looked at is named.
+ */
 export async function nftTableRemovals(family: { readonly nft: string }, name: string): Promise<Removal[]> {
-  const table = await listNftTable(family, name).catch((error: unknown) => {
-    if (!isTwillError(error, 'missing-program', 'kernel')) throw error;
-  });
-  if (table === undefined) return [];
+  const what = `nftables table ${family.nft} ${name} removed`;
+  try {
+    if ((await listNftTable(family, name)) === undefined) return [];
+  } catch (error) {
+    if (isTwillError(error, 'missing-program')) return [];
+    if (!isTwillError(error, 'permission', 'kernel')) throw error;
+    return [hindered(what, error)];
+  }
   const apply = async (): Promise<void> => void (await removeNftTable(family, name));
-  return [{ what: `nftables table ${family.nft} ${name} removed`, apply }];
+  return [{ what, apply }];
 }
 
 /**
@@ -74,15 +87,24 @@ export async function applyNft(
 /** A chain that iptables-nft makes for itself in a table, when it has to. */
 const builtIn = /^\tchain [A-Z]+ \{\n\t\ttype \w+ hook \w+ priority [^;]+; policy accept;\n\t\}$/;
 
+async function removeEmptyChain(family: string, table: string, text: string): Promise<string | undefined> {
+  const name = `${family} ${table} ${/^\tchain (\S+)/.exec(text)?.[1]}`;
+  const { status } = await run('nft', ['delete', 'chain', ...name.split(' ')]);
+  // Somebody has put a rule into it meanwhile.
+  return status === 0 ? name : undefined;
+}
+
 /**
- * Removes the tables that iptables-nft made and that hold nothing but its empty chains: they change nothing for any
- * packet, and whoever needs them makes them anew.
+ * Removes the chains and tables that iptables-nft made and that hold nothing: they change nothing for any packet, and
+ * whoever needs them makes them anew.
+ * @returns what was removed
  */
-export async function removeUnusedTables(): Promise<void> {
+export async function removeUnusedTables(): Promise<string> {
+  const removed: string[] = [];
   for (const { nft } of families) {
     for (const name of ['raw', 'mangle', 'nat', 'filter']) {
       const text = await listNftTable({ nft }, name).catch((error: unknown) => {
-        if (isTwillError(error, 'missing-program', 'kernel')) return undefined;
+        if (isTwillError(error, 'missing-program')) return undefined;
         throw error;
       });
       if (text === undefined) continue;
@@ -92,7 +114,14 @@ export async function removeUnusedTables(): Promise<void> {
         .slice(1, -1)
         .join('\n');
       const chains = body === '' ? [] : body.split(/(?<=^\t\})\n/m);
-      if (chains.every((chain) => builtIn.test(chain))) await removeNftTable({ nft }, name);
+      const empty = chains.filter((chain) => builtIn.test(chain));
+      if (empty.length === chains.length) {
+        if (await removeNftTable({ nft }, name)) removed.push(`${nft} ${name}`);
+        continue;
+      }
+      const gone = await Promise.all(empty.map((chain) => removeEmptyChain(nft, name, chain)));
+      removed.push(...gone.filter((one) => one !== undefined));
     }
   }
+  return `chains and tables of iptables-nft that hold nothing any more: ${removed.join(', ') || 'none'}`;
 }

@@ -161,7 +161,10 @@ export function run(program: string, args: readonly string[], options: RunOption
   });
 }
 
-/** Like {@link run}, and an exit status other than 0 is an error. @throws TwillError `kernel` with the child's stderr */
+/**
+ * Like {@link run}, and an exit status other than 0 is an error.
+ * @throws TwillError as {@link refusalCode} has it, with the child's stderr
+ */
 export async function runChecked(
   program: string,
   args: readonly string[],
@@ -170,7 +173,14 @@ export async function runChecked(
   const result = await run(program, args, options);
   if (result.status !== 0) {
     const detail = result.stderr.trim() || result.stdout.trim() || `exit status ${result.status}`;
-    throw new TwillError('kernel', `'${program} ${args.join(' ')}' failed: ${detail}`);
+    throw new TwillError(refusalCode(detail), `'${program} ${args.join(' ')}' failed: ${detail}`);
   }
   return result.stdout;
+}
+
+/** Of what a program says that has failed. */
+export function refusalCode(stderr: string): 'permission' | 'kernel' {
+  return /permission denied|operation not permitted|read-only file system/i.test(stderr)
+    ? 'permission'
+    : 'kernel';
 }

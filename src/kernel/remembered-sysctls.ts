@@ -1,4 +1,5 @@
 import type { Removal } from '../model/removal.ts';
+import { object } from '../model/untrusted.ts';
 import { readFileIfPresent, writeFileAtomically } from '../process/files.ts';
 import { readSysctl, writeSysctl } from './sysctl.ts';
 
@@ -13,16 +14,19 @@ interface Changed {
   readonly after: string;
 }
 
-/** The file of {@link RememberedSysctls}; nothing where there is none, or one of a version to come. */
-function readChanged(path: string): Map<string, Changed> {
+/** The file of {@link RememberedSysctls}; undefined where it is damaged, or of a version to come. */
+function readChanged(path: string): Map<string, Changed> | undefined {
+  const text = readFileIfPresent(path);
+  if (text === undefined) return new Map();
   try {
-    const { version, changed } = JSON.parse(readFileIfPresent(path) ?? '{}') as {
-      version?: number;
-      changed?: Record<string, Changed>;
-    };
-    return new Map(version === VERSION ? Object.entries(changed ?? {}) : []);
+    const { version, changed } = object(JSON.parse(text));
+    const entries = Object.entries(object(changed)).map(([name, one]) => [name, object(one)] as const);
+    const whole = entries.every((entry) =>
+      ['before', 'after'].every((field) => typeof entry[1][field] === 'string'),
+    );
+    return version === VERSION && whole ? new Map(entries as unknown as [string, Changed][]) : undefined;
   } catch {
-    return new Map(); // damaged: what was changed stays changed
+    return undefined;
   }
 }
 
@@ -37,7 +41,7 @@ export class RememberedSysctls {
   /** @param path of the file; it must not outlive the boot, as the settings do not */
   constructor(path: string) {
     this.path = path;
-    this.changed = readChanged(path);
+    this.changed = readChanged(path) ?? new Map();
   }
 
   /** @returns false when it was right before @throws TwillError as {@link writeSysctl} */
@@ -62,7 +66,12 @@ export class RememberedSysctls {
 
 /** What sets the settings of such a file back. Those that somebody has changed since stay as they are, and are named. */
 export function restoreSysctls(path: string): Removal[] {
-  return [...readChanged(path)].flatMap(([name, { before, after }]): Removal[] => {
+  const changed = readChanged(path);
+  if (changed === undefined) {
+    const what = `sysctls: left as they are, for what Twill changed cannot be read from ${path}`;
+    return [{ what, apply: () => {} }];
+  }
+  return [...changed].flatMap(([name, { before, after }]): Removal[] => {
     const now = readSysctl(name);
     if (now === undefined || now === before) return [];
     if (now !== after)

@@ -24,7 +24,7 @@ export async function usedIptables(family: Family): Promise<Iptables | undefined
     });
     return iptables;
   } catch (error) {
-    if (!isTwillError(error, 'missing-program', 'kernel', 'permission')) throw error;
+    if (!isTwillError(error, 'missing-program', 'not-found', 'kernel', 'permission')) throw error;
     return undefined;
   }
 }

@@ -2,6 +2,7 @@ import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { request as httpsRequest, type RequestOptions } from 'node:https';
 import type { KubeConfig } from '@kubernetes/client-node/dist/config.js';
 import { describeError, TwillError } from '../model/error.ts';
+import { oneLine } from '../model/text.ts';
 import { monotonicMs } from '../process/clock.ts';
 import { version } from '../process/version.ts';
 import { type KubeConfigOptions, type LoadedKubeConfig, loadKubeConfig } from './config.ts';
@@ -34,10 +35,18 @@ async function text(response: IncomingMessage): Promise<string> {
 
 /** No answer came: another server may give one. */
 class ConnectionFailure extends TwillError {
-  constructor(server: string, cause: unknown) {
-    super('unavailable', `cannot reach ${server} (${describeError(cause)})`, cause);
+  constructor(message: string, cause?: unknown) {
+    super('unavailable', message, cause);
   }
 }
+
+async function unable(server: string, response: IncomingMessage): Promise<ConnectionFailure> {
+  const body = await text(response).catch(() => '');
+  return new ConnectionFailure(`${server} answered ${response.statusCode}: ${oneLine(body.slice(0, 200))}`);
+}
+
+/** What a server says, or what stands before it, that cannot serve now: its etcd is gone, say, or it starts. */
+const cannotServe: ReadonlySet<number> = new Set([502, 503, 504]);
 
 /** A token file may end with a newline, which a header must not have. */
 function trimToken(options: RequestOptions): void {
@@ -167,9 +176,11 @@ export class KubeClient {
     );
     const inTurn = [...servers.slice(begin), ...servers.slice(0, begin)];
     const failures: TwillError[] = [];
-    for (const server of inTurn) {
+    for (const [index, server] of inTurn.entries()) {
       try {
         const response = await this.ask(new URL(`${server.url}${rest}`), call);
+        if (index < inTurn.length - 1 && cannotServe.has(response.statusCode ?? 0))
+          throw await unable(server.url, response);
         this.chosen(server, [...problems, ...failures.map(({ message }) => message)]);
         return await this.checked(response, path);
       } catch (error) {
@@ -243,7 +254,7 @@ export class KubeClient {
         resolve(response);
       });
       request.on('error', (cause) => {
-        reject(new ConnectionFailure(url.origin, cause));
+        reject(new ConnectionFailure(`cannot reach ${url.origin} (${describeError(cause)})`, cause));
       });
       request.end(body);
     });

@@ -1,8 +1,8 @@
-import { everyIptables, type Iptables } from '../kernel/iptables.ts';
+import type { Iptables } from '../kernel/iptables.ts';
 import { listOrAsk } from '../kernel/iptables-reading.ts';
+import { removalsInIptables } from '../kernel/iptables-removals.ts';
 import { nftTableRemovals } from '../kernel/nft.ts';
 import { families } from '../model/address.ts';
-import { isTwillError } from '../model/error.ts';
 import type { Removal } from '../model/removal.ts';
 import { chainDocument, jumpRule } from './plan/iptables.ts';
 import { peersTable } from './plan/peers.ts';
@@ -22,8 +22,10 @@ async function chainRemovals(iptables: Iptables): Promise<Removal[]> {
   for (const chain of trafficChains) {
     const document = await chainRemoval(iptables, chain);
     if (document === undefined) continue;
+    const program = `${iptables.family.iptables}-${iptables.variant}`;
     removals.push({
-      what: `${iptables.family.iptables}-${iptables.variant}: chain ${chain.name} removed from table ${chain.table}`,
+      what: `${program}: chain ${chain.name} removed from table ${chain.table}`,
+      ...(chain.name.startsWith('FLANNEL-') ? { flannels: `${program}: chain ${chain.name}` } : {}),
       apply: () => iptables.restore(document),
     });
   }
@@ -32,15 +34,11 @@ async function chainRemovals(iptables: Iptables): Promise<Removal[]> {
 
 /** Every rule of the agent's that is about pods' traffic, in iptables and nftables alike, in this network namespace. */
 export async function findTrafficRules(): Promise<Removal[]> {
-  const removals: Removal[] = [];
-  for (const iptables of everyIptables()) {
-    try {
-      removals.push(...(await chainRemovals(iptables)));
-    } catch (error) {
-      // What is not installed, or not in this kernel, holds nothing to remove.
-      if (!isTwillError(error, 'missing-program', 'kernel')) throw error;
-    }
+  const removals = await removalsInIptables('chains for the traffic of pods', chainRemovals);
+  for (const family of families) {
+    const tables = await nftTableRemovals(family, nftTable(family));
+    const flannels = `nftables table ${family.nft} ${nftTable(family)}`;
+    removals.push(...tables.map((one) => ({ ...one, flannels })));
   }
-  for (const family of families) removals.push(...(await nftTableRemovals(family, nftTable(family))));
   return [...removals, ...(await nftTableRemovals(peersTable, peersTable.name))];
 }

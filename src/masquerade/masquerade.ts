@@ -4,7 +4,7 @@ import { NftNotices } from '../kernel/nft-notices.ts';
 import { mayHaveTable } from '../kernel/used-iptables.ts';
 import { type Family, ipv4 } from '../model/address.ts';
 import { Contest, contestedChecks } from '../model/contest.ts';
-import { isTwillError } from '../model/error.ts';
+import { describeError, isTwillError } from '../model/error.ts';
 import type { Check } from '../model/health.ts';
 import { monotonicMs } from '../process/clock.ts';
 import type { Log } from '../process/log.ts';
@@ -53,6 +53,8 @@ export class Masquerade {
   /** A repair waits, because the same one was made again and again. */
   private waits = false;
   private readonly chains: TrafficChains;
+  /** Rules of another kind that may stand still, with the reasons, by program. */
+  private readonly left = new Map<string, string>();
 
   constructor(options: MasqueradeOptions) {
     this.options = options;
@@ -191,13 +193,23 @@ export class Masquerade {
     if (!this.nftables) await this.clearTable(rules);
     for (const variant of ['nft', 'legacy'] as const) {
       if (!this.nftables && variant === (await this.tool(family)).variant) continue;
-      const may = (table: string): boolean => mayHaveTable(family, variant, table);
-      try {
-        await this.chains.ensure(noRules(rules), openIptables(family, variant), may);
-      } catch (error) {
-        // Neither program nor kernel need have the kind that is not used.
-        if (!isTwillError(error, 'missing-program', 'kernel')) throw error;
-      }
+      await this.clearVariant(rules, openIptables(family, variant));
+    }
+  }
+
+  private async clearVariant(rules: TrafficRules, tool: Iptables): Promise<void> {
+    const { family, variant } = tool;
+    const program = `${family.iptables}-${variant}`;
+    try {
+      await this.chains.ensure(noRules(rules), tool, (table) => mayHaveTable(family, variant, table));
+      this.left.delete(program);
+    } catch (error) {
+      // Neither program nor kernel need have the kind that is not used. Without CAP_NET_RAW nobody sees iptables-legacy.
+      if (isTwillError(error, 'missing-program', 'not-found')) return;
+      if (!isTwillError(error, 'permission', 'kernel')) throw error;
+      const left = `${program}: chains for the traffic of pods removed, if there are any: ${describeError(error)}`;
+      if (this.left.get(program) !== left) this.options.log.warn({ left }, 'rules cannot be removed');
+      this.left.set(program, left);
     }
   }
 
@@ -228,7 +240,7 @@ export class Masquerade {
 
   /** What somebody should look at, though the rules may stand. */
   warnings(): Check[] {
-    const unreadable = [...this.chains.unreadable.values()].map(
+    const unreadable = [...this.chains.unreadable.values(), ...this.left.values()].map(
       (detail): Check => ({ name: 'rules', state: 'warning', detail }),
     );
     return [...unreadable, ...contestedChecks(this.contest, monotonicMs())];

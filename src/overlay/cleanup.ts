@@ -59,6 +59,7 @@ export async function findOverlay(socket: RtSocket, links: readonly Link[]): Pro
     ...devices.map(
       ({ index, name }): Removal => ({
         what: `device ${name}: removed, with its neighbours and forwarding entries`,
+        flannels: `device ${name}`,
         apply: () => removeAll(socket, [deleteLink(index, name)]),
       }),
     ),

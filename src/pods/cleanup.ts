@@ -1,14 +1,10 @@
-import { everyIptables } from '../kernel/iptables.ts';
-import { kernelFamilies } from '../kernel/ipv6.ts';
 import { deleteLink, type Link } from '../kernel/netlink/links.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { nftTableRemovals } from '../kernel/nft.ts';
 import { isTwillError } from '../model/error.ts';
 import type { Removal } from '../model/removal.ts';
-import { natOfHostPorts } from './kernel/nat-table.ts';
+import { findHostPortChains, findHostPortTables } from './host-port-removals.ts';
 import { aliasPrefix } from './plan/alias.ts';
-import { hostPortRemoval } from './plan/hostports.ts';
-import { hostPortTable } from './plan/nft-hostports.ts';
 import { spoofTable } from './plan/spoof.ts';
 
 const isOurs = ({ alias }: Link): boolean => alias?.startsWith(aliasPrefix) === true;
@@ -46,24 +42,11 @@ export function podDevices(socket: RtSocket, links: readonly Link[], bridge: str
       ...removals,
       { what: `bridge ${bridge}: left, for ${others.map(({ name }) => name).join(', ')}`, apply: () => {} },
     ];
-  return [...removals, deviceRemoval(socket, found, 'bridge')];
+  return [...removals, { ...deviceRemoval(socket, found, 'bridge'), flannels: `bridge ${bridge}` }];
 }
 
 /** Rules for host ports, and against forged MACs. The portmap plugin's shared chains go when nothing is left in them. */
 export async function findPodRules(): Promise<Removal[]> {
-  const removals: Removal[] = [];
-  for (const iptables of everyIptables()) {
-    try {
-      const document = hostPortRemoval(await natOfHostPorts(iptables));
-      if (document === undefined) continue;
-      removals.push({
-        what: `${iptables.family.iptables}-${iptables.variant}: chains of host ports removed from table nat`,
-        apply: () => iptables.restore(document),
-      });
-    } catch (error) {
-      if (!isTwillError(error, 'missing-program', 'kernel')) throw error;
-    }
-  }
-  for (const family of kernelFamilies()) removals.push(...(await nftTableRemovals(family, hostPortTable)));
+  const removals = [...(await findHostPortChains()), ...(await findHostPortTables())];
   return [...removals, ...(await nftTableRemovals({ nft: 'bridge' }, spoofTable))];
 }

@@ -95,15 +95,22 @@ export function hasMode(path: string, mode: number): boolean {
 }
 
 /**
- * Removes what writers left that were killed: only where nobody is writing now.
+ * The paths of what writers left that were killed.
  * @param path the file they wanted to replace; undefined for all of `directory`
  */
-export function removeUnfinished(directory: string, path?: string): void {
+export function unfinishedFiles(directory: string, path?: string): string[] {
   const wanted = (name: string): boolean =>
     unfinishedName.test(name) && (path === undefined || name.startsWith(`.${basename(path)}.`));
-  for (const name of readdirSync(directory).filter(wanted)) {
+  return readdirSync(directory)
+    .filter(wanted)
+    .map((name) => join(directory, name));
+}
+
+/** Removes {@link unfinishedFiles}: only where nobody is writing now. */
+export function removeUnfinished(directory: string, path?: string): void {
+  for (const one of unfinishedFiles(directory, path)) {
     try {
-      unlinkSync(join(directory, name));
+      unlinkSync(one);
     } catch {
       // it went by itself, or cannot go: it does no harm
     }

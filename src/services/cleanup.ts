@@ -1,11 +1,13 @@
-import { everyIptables, type Iptables } from '../kernel/iptables.ts';
+import type { Iptables } from '../kernel/iptables.ts';
 import { listOrAsk } from '../kernel/iptables-reading.ts';
+import { removalsInIptables } from '../kernel/iptables-removals.ts';
 import { kernelFamilies } from '../kernel/ipv6.ts';
 import { nftTableRemovals } from '../kernel/nft.ts';
 import { PacketCounters } from '../kernel/packet-counters.ts';
 import { ipv4 } from '../model/address.ts';
 import { isTwillError, TwillError } from '../model/error.ts';
-import type { Removal } from '../model/removal.ts';
+import { hindered, type Removal } from '../model/removal.ts';
+import { applyRemovals, type RemovalOutcome } from '../process/removals.ts';
 import { packetCounters } from './iptables/plan/counters.ts';
 import { renderRemoval } from './iptables/plan/document.ts';
 import { jumps, localnetJumps } from './iptables/plan/names.ts';
@@ -72,16 +74,17 @@ async function counterRemovals(): Promise<Removal[]> {
       });
     }
   } catch (error) {
-    // A kernel without counters.
-    if (!isTwillError(error, 'kernel')) throw error;
+    // A kernel without counters has none.
+    if (isTwillError(error, 'permission')) found.push(hindered('packet counters removed', error));
+    else if (!isTwillError(error, 'kernel')) throw error;
   } finally {
     open.close();
   }
   return found;
 }
 
-/** The table of mode nftables. */
-async function nftRemovals(): Promise<Removal[]> {
+/** The tables of mode nftables. */
+export async function findProxyTables(): Promise<Removal[]> {
   const found: Removal[] = [];
   for (const family of kernelFamilies()) found.push(...(await nftTableRemovals(family, tableName)));
   return found;
@@ -89,16 +92,11 @@ async function nftRemovals(): Promise<Removal[]> {
 
 /** Both families, both variants. */
 async function iptablesRemovals(withFirewall: boolean): Promise<Removal[]> {
-  const removals: Removal[] = [];
-  for (const iptables of everyIptables()) {
-    try {
-      removals.push(...(await localnetRemoval(iptables)), ...(await tableRemovals(iptables)));
-      if (withFirewall) removals.push(...(await firewallRemoval(iptables)));
-    } catch (error) {
-      // A variant that is not installed, or that this kernel has not, holds nothing to remove.
-      if (!isTwillError(error, 'missing-program', 'kernel')) throw error;
-    }
-  }
+  const removals = await removalsInIptables('chains of the proxy', async (iptables) => [
+    ...(await localnetRemoval(iptables)),
+    ...(await tableRemovals(iptables)),
+    ...(withFirewall ? await firewallRemoval(iptables) : []),
+  ]);
   // Rules hold the counters.
   return [...removals, ...(await counterRemovals())];
 }
@@ -109,14 +107,12 @@ async function iptablesRemovals(withFirewall: boolean): Promise<Removal[]> {
  * @param withFirewall KUBE-FIREWALL, too, where no kubelet has it
  */
 export async function findProxyRules(withFirewall = false): Promise<Removal[]> {
-  return [...(await iptablesRemovals(withFirewall)), ...(await nftRemovals())];
+  return [...(await iptablesRemovals(withFirewall)), ...(await findProxyTables())];
 }
 
-/** Removes the rules of the mode that the proxy does not run in. @returns what was removed */
-export async function removeOtherMode(mode: ProxyMode): Promise<string[]> {
-  const removals = mode === 'iptables' ? await nftRemovals() : await iptablesRemovals(false);
-  for (const { apply } of removals) await apply();
-  return removals.map(({ what }) => what);
+/** Removes the rules of the mode that the proxy does not run in. */
+export async function removeOtherMode(mode: ProxyMode): Promise<RemovalOutcome> {
+  return await applyRemovals(mode === 'iptables' ? await findProxyTables() : await iptablesRemovals(false));
 }
 
 /**
@@ -127,11 +123,10 @@ export async function removeOtherMode(mode: ProxyMode): Promise<string[]> {
 export async function cleanUpProxy(print: (line: string) => void): Promise<void> {
   const other = await findOtherProxy();
   if (other !== undefined) throw new TwillError('conflict', `${other} runs on this node: stop it first`);
-  for (const { what, apply } of await findProxyRules()) {
-    await apply();
-    print(what);
-  }
-  const { removed, left } = await removeLeftovers();
-  for (const name of removed) print(`${name} removed`);
+  const own = await applyRemovals(await findProxyRules());
+  for (const what of own.removed) print(what);
+  const foreign = await removeLeftovers();
+  for (const name of foreign.removed) print(`${name} removed`);
+  const left = [...own.left, ...foreign.left];
   if (left.length > 0) throw new TwillError('kernel', `not removed: ${left.join('; ')}`);
 }

@@ -1,9 +1,6 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { get } from 'node:http';
 
-/** Programs that write the same chains. */
-const names = new Set(['kube-proxy']);
-
 /** The right to write rules of a network namespace: bit 12 of capabilities(7). */
 const CAP_NET_ADMIN = 1n << 12n;
 
@@ -41,16 +38,20 @@ function processes(): string[] {
 }
 
 /**
- * A kube-proxy that runs in this network namespace. Seen only where its process is: in a pod that takes `hostPID`.
+ * A program that runs in this network namespace and could write rules there. Seen only where its process is: in a pod that
+ * takes `hostPID`.
  * @returns for example `kube-proxy (process 1234)`; undefined when there is none
  */
-export function findKubeProxy(): string | undefined {
+export function findProgram(name: string): string | undefined {
   for (const pid of processes()) {
-    const name = look(() => readFileSync(`/proc/${pid}/comm`, 'utf8').trim(), '');
-    if (names.has(name) && couldWriteRules(pid)) return `${name} (process ${pid})`;
+    const found = look(() => readFileSync(`/proc/${pid}/comm`, 'utf8').trim(), '');
+    if (found === name && couldWriteRules(pid)) return `${name} (process ${pid})`;
   }
   return undefined;
 }
+
+/** Which writes the same chains. */
+export const findKubeProxy = (): string | undefined => findProgram('kube-proxy');
 
 /** Where kube-proxy and Twill serve metrics unless told otherwise. */
 const METRICS_PORT = 10_249;

@@ -71,8 +71,10 @@ async function removeSets(found: Leftovers): Promise<void> {
   let names: string;
   try {
     names = await runChecked('ipset', ['list', '-n']);
-  } catch {
-    return; // not installed, or not in this kernel: kube-proxy would have had none either
+  } catch (error) {
+    // Not installed, or not in this kernel: kube-proxy would have had none either.
+    if (isTwillError(error, 'permission')) found.left.push(`sets of ipset: ${describeError(error)}`);
+    return;
   }
   for (const name of ipvsSets(names)) {
     try {

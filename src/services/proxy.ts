@@ -126,12 +126,15 @@ async function chosenMode(config: ProxyConfig, metrics: ProxyMetrics, log: Log):
   return choice;
 }
 
-async function clearAway({ mode }: ProxyConfig, log: Log): Promise<void> {
+/** @returns what could not be removed, with the reasons */
+async function clearAway({ mode }: ProxyConfig, log: Log): Promise<string[]> {
   const others = await removeOtherMode(mode);
-  if (others.length > 0) log.info({ removed: others }, 'rules of another mode are removed');
+  if (others.removed.length > 0) log.info({ removed: others.removed }, 'rules of another mode are removed');
+  if (others.left.length > 0) log.warn({ left: others.left }, 'rules of another mode cannot be removed');
   const { removed, left } = await removeLeftovers();
   if (removed.length > 0) log.info({ removed }, 'what a kube-proxy in another mode had left is removed');
   if (left.length > 0) log.warn({ left }, 'what a kube-proxy in another mode has left cannot be removed');
+  return [...others.left, ...left];
 }
 
 /** The proxy itself, begun. */
@@ -160,7 +163,7 @@ async function startProxy(setting: FamilySetting, state: ProxyState, closers: Cl
   const afterwards = async (): Promise<void> => {
     if (!isTracking) tune(config, log);
     // Once our rules stand, so that there is no moment without any.
-    await clearAway(config, log);
+    proxy.leftovers = await clearAway(config, log);
   };
   proxy.loop.settled().then(guarded(log, 'removing what a kube-proxy has left', afterwards));
   log.info({ node: config.nodeName, source: source.description }, 'proxy starts');

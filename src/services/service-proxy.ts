@@ -73,6 +73,8 @@ export class ServiceProxy {
   private lastFull = Number.NEGATIVE_INFINITY;
   private fullWanted = false;
   private reconfigure = false;
+  /** What others have left that could not be removed, with the reasons. */
+  leftovers: readonly string[] = [];
   private writing = false;
   private readonly contest = new Contest();
 
@@ -184,6 +186,7 @@ export class ServiceProxy {
   warnings(): Check[] {
     const unreadable = this.options.families
       .flatMap(({ rules }) => rules.unreadable)
+      .concat(this.leftovers)
       .map((detail): Check => ({ name: 'rules', state: 'warning', detail }));
     const problem = this.options.config.manifests === undefined ? this.input.nodeProblem : undefined;
     const node: Check[] = problem === undefined ? [] : [{ name: 'node', state: 'warning', detail: problem }];

@@ -10,9 +10,15 @@ import type { Manifest } from './manifests.ts';
 import type { LabNode } from './node.ts';
 import { PodRuntime } from './pod-container.ts';
 
+type FamilyName = 'ipv4' | 'ipv6';
+
 /** Where the API would be served by a proxy; nobody does at first. */
-const apiService = { host: '10.96.0.1', port: 443 };
-const apiAddress = '192.0.2.1';
+const apiServices: Readonly<Record<FamilyName, { host: string; port: number }>> = {
+  ipv4: { host: '10.96.0.1', port: 443 },
+  ipv6: { host: 'fd00:10:96::1', port: 443 },
+};
+const apiAddresses: Readonly<Record<FamilyName, string>> = { ipv4: '192.0.2.1', ipv6: '2001:db8:0:1::1' };
+const podSubnets: Readonly<Record<FamilyName, string>> = { ipv4: '10.244.0.0/16', ipv6: 'fd00:10:244::/56' };
 
 export interface Deployment {
   readonly lab: Lab;
@@ -23,13 +29,20 @@ export interface Deployment {
 }
 
 /** A Node as kubelet and controllers of a cluster of kubeadm's make it. */
-export function nodeObject({ name, ipv4 }: LabNode, third: number): ApiObject {
+export function nodeObject(
+  node: LabNode,
+  third: number,
+  families: readonly FamilyName[] = ['ipv4'],
+): ApiObject {
+  const { name } = node;
+  const subnets = { ipv4: `10.244.${third}.0/24`, ipv6: `fd00:10:244:${third}::/64` };
+  const podCIDRs = families.map((family) => subnets[family]);
   return {
     kind: 'Node',
     metadata: { name, labels: { 'kubernetes.io/hostname': name }, annotations: { 'node.alpha/ttl': '0' } },
-    spec: { podCIDR: `10.244.${third}.0/24`, podCIDRs: [`10.244.${third}.0/24`] },
+    spec: { podCIDR: podCIDRs[0], podCIDRs },
     status: {
-      addresses: [{ type: 'InternalIP', address: ipv4 }],
+      addresses: families.map((family) => ({ type: 'InternalIP', address: node[family] })),
       capacity: { cpu: '2' },
       conditions: [
         { type: 'Ready', status: 'False', reason: 'KubeletNotReady' },
@@ -39,20 +52,29 @@ export function nodeObject({ name, ipv4 }: LabNode, third: number): ApiObject {
   } as ApiObject;
 }
 
-const kubeadmConfig = {
-  kind: 'ConfigMap',
-  metadata: { namespace: 'kube-system', name: 'kubeadm-config' },
-  data: {
-    ClusterConfiguration: stringify({
-      kind: 'ClusterConfiguration',
-      networking: { dnsDomain: 'cluster.local', podSubnet: '10.244.0.0/16', serviceSubnet: '10.96.0.0/12' },
-    }),
-  },
-} as ApiObject;
+const kubeadmConfig = (families: readonly FamilyName[]): ApiObject =>
+  ({
+    kind: 'ConfigMap',
+    metadata: { namespace: 'kube-system', name: 'kubeadm-config' },
+    data: {
+      ClusterConfiguration: stringify({
+        kind: 'ClusterConfiguration',
+        networking: {
+          dnsDomain: 'cluster.local',
+          podSubnet: families.map((family) => podSubnets[family]).join(','),
+          serviceSubnet: families.map((family) => `${apiServices[family].host}/108`).join(','),
+        },
+      }),
+    },
+  }) as ApiObject;
 
 /** What kubeadm writes for a kubelet. Its credentials are worth nothing here: nobody but the kubelet may use them. */
-export function writeKubeletConfig(runtime: PodRuntime, server: string): void {
-  const path = runtime.hostPath('/etc/kubernetes/kubelet.conf');
+export function writeKubeletConfig(
+  runtime: PodRuntime,
+  server: string,
+  place = '/etc/kubernetes/kubelet.conf',
+): void {
+  const path = runtime.hostPath(place);
   mkdirSync(dirname(path), { recursive: true });
   const config = {
     apiVersion: 'v1',
@@ -69,31 +91,37 @@ export interface DeploymentOptions {
   readonly manifests: readonly Manifest[];
   readonly nodes: number;
   readonly imageRoot?: string;
+  /** Of underlay, pods and Services; IPv4 unless given. */
+  readonly families?: readonly FamilyName[];
 }
 
 /** Nodes that kubelets have just joined: no pod network, no proxy, no CNI configuration. */
 export async function startDeployment(options: DeploymentOptions): Promise<Deployment> {
   // `npm run image -- --check` has the image's file system here.
-  const { manifests, nodes, imageRoot = process.env.TWILL_IMAGE_ROOT } = options;
-  const lab = await Lab.start({ nodes, underlay: 'ipv4', networkConfig: null });
+  const { manifests, nodes, imageRoot = process.env.TWILL_IMAGE_ROOT, families = ['ipv4'] } = options;
+  const [first] = families as [FamilyName];
+  const underlay = families.length === 2 ? 'dual' : first;
+  const lab = await Lab.start({ nodes, underlay, networkConfig: null });
   try {
     const directory = join(lab.dir, 'api');
     mkdirSync(directory);
-    const certificates = await makeCertificates(directory, [apiAddress]);
+    const address = apiAddresses[first];
+    const certificates = await makeCertificates(directory, [address]);
     const { server, ca } = certificates;
     const tls = { cert: readFileSync(server.certificate), key: readFileSync(server.key) };
-    const api = await KubeApi.startInside(lab.underlay.path, apiAddress, tls);
+    const host = first === 'ipv6' ? `[${address}]` : address;
+    const api = await KubeApi.startInside(lab.underlay.path, host, tls);
     const access = new ManifestAccess(manifests);
     api.access = access;
-    api.put(kubeadmConfig);
+    api.put(kubeadmConfig(families));
     const runtimes = lab.nodes.map((node, index) => {
-      api.put(nodeObject(node, index + 1));
+      api.put(nodeObject(node, index + 1, families));
       const runtime = new PodRuntime({
         node,
         manifests,
         ...(imageRoot === undefined ? {} : { imageRoot }),
         serviceAccount: (name) => ({ token: tokenOf(name, node.name), ca: readFileSync(ca, 'utf8') }),
-        apiService,
+        apiService: apiServices[first],
       });
       writeKubeletConfig(runtime, api.url);
       return runtime;

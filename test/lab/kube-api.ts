@@ -134,6 +134,11 @@ export class KubeApi {
     this.record(path, type, stored);
   }
 
+  /** A Node as it is stored. */
+  node(name: string): ApiObject {
+    return this.collection(paths.Node!).get(`/${name}`)!;
+  }
+
   delete(object: ApiObject): void {
     const { path, key } = this.place(object);
     const old = this.collection(path).get(key);

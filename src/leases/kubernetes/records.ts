@@ -16,6 +16,14 @@ import {
   type RawNode,
 } from '../plan/node-annotations.ts';
 
+/** The condition that says that this node's network is up. */
+export const networkUp = {
+  type: 'NetworkUnavailable',
+  status: 'False',
+  reason: 'FlannelIsUp',
+  message: 'Twill is running on this node',
+} as const;
+
 /** What is kept of a node: little of another, enough of our own to write it. */
 export interface NodeRecord {
   readonly name: string;
@@ -152,14 +160,7 @@ export class KubeLeases {
   /** Says that the node's network is up, as cloud providers' schedulers wait for. */
   async clearNetworkUnavailable(signal: AbortSignal): Promise<void> {
     const now = isoTime().replace(/\.\d+Z$/, 'Z');
-    const condition = {
-      type: 'NetworkUnavailable',
-      status: 'False',
-      reason: 'FlannelIsUp',
-      message: 'Twill is running on this node',
-      lastTransitionTime: now,
-      lastHeartbeatTime: now,
-    };
+    const condition = { ...networkUp, lastTransitionTime: now, lastHeartbeatTime: now };
     await this.patch({ status: { conditions: [condition] } }, signal);
   }
 

@@ -159,6 +159,11 @@ export function nodePublicIps(node: RawNode, names: AnnotationNames): Address[] 
   return families.flatMap((family) => annotatedIp(node, names.nodeIp[family.name], family) ?? []);
 }
 
+/** Those that publish a lease, whatever its backend: not those that an administrator sets. */
+export function publishedNames({ managed, backendType, data, publicIp }: AnnotationNames): string[] {
+  return [managed, backendType, data.ipv4, data.ipv6, publicIp.ipv4, publicIp.ipv6];
+}
+
 /** The annotations that publish a lease, as flannel writes them: `null` where a backend has no data. */
 export function leaseAnnotations(lease: Lease, names: AnnotationNames): Record<string, string> {
   const value = JSON.parse(formatLeaseValue(lease)) as { BackendData?: object; BackendV6Data?: object };

@@ -1,5 +1,7 @@
-import { existsSync, readdirSync, renameSync } from 'node:fs';
+import { existsSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Removal } from '../../model/removal.ts';
+import { holdsText } from '../../process/durable.ts';
 import type { Log } from '../../process/log.ts';
 import { readRegularFile } from '../../process/regular-file.ts';
 
@@ -53,16 +55,33 @@ export function asideConfigurations(directory: string): string[] {
     .map((name) => join(directory, name.slice(0, -ASIDE.length)));
 }
 
+/** The same text twice is once enough. @returns false where somebody has written it anew */
+function putBackOne(path: string): boolean {
+  const aside = `${path}${ASIDE}`;
+  if (!existsSync(path)) renameSync(aside, path);
+  else if (!holdsText(path, readRegularFile(aside))) return false;
+  else rmSync(aside);
+  return true;
+}
+
+/** A step for each of {@link asideConfigurations}: what it would do, and does. */
+export function puttingBack(directory: string): Removal[] {
+  return asideConfigurations(directory).map((path) => {
+    const taken = `${path}: left as somebody has written it anew; what was set aside stays as ${path}${ASIDE}`;
+    const free = !existsSync(path) || holdsText(path, readRegularFile(`${path}${ASIDE}`));
+    const what = free ? `${path}: put back` : taken;
+    return { what, apply: () => (putBackOne(path) ? `${path}: put back` : taken) };
+  });
+}
+
 /**
  * The inverse of {@link setAside}. One that somebody has written anew meanwhile stays, and so does what was set aside.
  * @returns the paths that are back, and those that somebody else has
  */
 export function putBack(directory: string): { readonly back: string[]; readonly taken: string[] } {
   const paths = asideConfigurations(directory);
-  const taken = paths.filter((path) => existsSync(path));
-  const back = paths.filter((path) => !taken.includes(path));
-  for (const path of back) renameSync(`${path}${ASIDE}`, path);
-  return { back, taken };
+  const back = paths.filter(putBackOne);
+  return { back, taken: paths.filter((path) => !back.includes(path)) };
 }
 
 /** What is to be said of {@link earlierConfigurations}, a sentence each. */

@@ -2,10 +2,10 @@ import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readSync, rmSy
 import { join } from 'node:path';
 import { describeError, TwillError } from '../../model/error.ts';
 import type { Removal } from '../../model/removal.ts';
-import { hasMode, holdsText, removeUnfinished, replaceFile } from '../../process/durable.ts';
+import { hasMode, holdsText, removeUnfinished, replaceFile, unfinishedFiles } from '../../process/durable.ts';
 import { readRegularFile } from '../../process/regular-file.ts';
 import { defaultSocket } from '../plan/protocol.ts';
-import { asideConfigurations, earlierConfigurations, putBack, setAside } from './configurations.ts';
+import { earlierConfigurations, putBack, puttingBack, setAside } from './configurations.ts';
 import { isObject } from './schema.ts';
 
 export interface InstallFlags {
@@ -143,25 +143,33 @@ function isOurConfiguration(path: string): boolean {
   }
 }
 
+const fileRemoval = (path: string): Removal => ({
+  what: `${path}: removed`,
+  apply: () => rmSync(path, { force: true }),
+});
+
 /**
- * What `install-cni`, or the agent, has put on the node. What was set aside is back before ours goes: the runtime has a
- * configuration at any time.
+ * The configuration that `install-cni`, or the agent, has written. What was set aside is back before it goes: the runtime
+ * has one at any time.
  */
-export function findInstalled(confDir: string, binDir: string): Removal[] {
-  const configurations = (existsSync(confDir) ? readdirSync(confDir) : [])
+export function findConfiguration(confDir: string): Removal[] {
+  if (!existsSync(confDir)) return [];
+  const configurations = readdirSync(confDir)
     .filter((name) => /\.(conf|conflist|json)$/.test(name))
     .map((name) => join(confDir, name))
     .filter(isOurConfiguration);
-  const aside = existsSync(confDir) ? asideConfigurations(confDir) : [];
-  const executable = join(binDir, 'twill');
+  return [...puttingBack(confDir), ...[...configurations, ...unfinishedFiles(confDir)].map(fileRemoval)];
+}
+
+export const installedExecutable = (binDir: string): string => join(binDir, 'twill');
+
+/** The executable that `install-cni` has written, by which it is known that Twill was here. */
+export function findInstalledExecutable(binDir: string): Removal[] {
+  const executable = installedExecutable(binDir);
+  const unfinished = existsSync(binDir) ? unfinishedFiles(binDir, executable) : [];
   return [
-    ...(aside.length === 0
-      ? []
-      : [{ what: `${aside.join(', ')}: put back`, apply: () => void putBack(confDir) }]),
-    ...[...configurations, ...(existsSync(executable) ? [executable] : [])].map((path) => ({
-      what: `${path}: removed`,
-      apply: () => rmSync(path, { force: true }),
-    })),
+    ...unfinished.map(fileRemoval),
+    ...(existsSync(executable) ? [{ ...fileRemoval(executable), witness: true }] : []),
   ];
 }
 

@@ -1,19 +1,20 @@
 import { detectVariant, type Iptables, openIptables } from '../../kernel/iptables.ts';
 import { kernelFamilies } from '../../kernel/ipv6.ts';
-import { listNftTable, removeNftTable } from '../../kernel/nft.ts';
+import { listNftTable } from '../../kernel/nft.ts';
 import { type Family, ipv4 } from '../../model/address.ts';
 import { describeError, isTwillError, TwillError } from '../../model/error.ts';
 import type { Check } from '../../model/health.ts';
 import type { RulesTool } from '../../model/rules-tool.ts';
 import { coalesce } from '../../process/coalesce.ts';
 import type { Log } from '../../process/log.ts';
-import { hasConditions, hostPortRemoval, hostPortRules } from '../plan/hostports.ts';
+import { applyRemovals } from '../../process/removals.ts';
+import { findHostPortChains, findHostPortTables } from '../host-port-removals.ts';
+import { hasConditions, hostPortRules } from '../plan/hostports.ts';
 import { hostPortTable } from '../plan/nft-hostports.ts';
 import type { PodRecord } from '../plan/pod.ts';
 import type { HostPortKeeper } from './hostport-keeper.ts';
 import { IptablesHostPorts } from './iptables-hostports.ts';
 import type { Localnet } from './localnet.ts';
-import { natOfHostPorts } from './nat-table.ts';
 import { NftHostPorts } from './nft-hostports.ts';
 
 export interface HostPortOptions {
@@ -38,6 +39,8 @@ export class HostPorts {
   /** What the keepers make rules with. */
   private tool: RulesTool | undefined;
   private looked = false;
+  /** What another tool's rules may be there still, with the reasons. */
+  private left: readonly string[] = [];
   private retry: NodeJS.Timeout | undefined;
   private closed = false;
 
@@ -102,16 +105,13 @@ export class HostPorts {
     this.looked = false;
   }
 
+  /** The portmap plugin's own chains stay. */
   private async clearOther(tool: RulesTool): Promise<void> {
-    for (const family of kernelFamilies()) {
-      try {
-        if (tool === 'iptables') await removeNftTable(family, hostPortTable);
-        else await clearIptables(family);
-      } catch (error) {
-        // What is not installed, or not in this kernel, holds nothing to remove.
-        if (!isTwillError(error, 'missing-program', 'kernel')) throw error;
-      }
-    }
+    const found = tool === 'iptables' ? await findHostPortTables() : await findHostPortChains();
+    const { left, failure } = await applyRemovals(found);
+    if (failure !== undefined) throw failure;
+    this.left = left;
+    if (left.length > 0) this.options.log.warn({ left }, 'rules of host ports cannot be removed');
   }
 
   /** The next {@link sync} reads the rules, whatever is known of them. */
@@ -121,7 +121,8 @@ export class HostPorts {
 
   /** What somebody should look at. */
   warnings(): Check[] {
-    return [...this.keepers.values()].flatMap((keeper) => keeper.warnings());
+    const left = this.left.map((detail): Check => ({ name: 'host ports', state: 'warning', detail }));
+    return [...left, ...[...this.keepers.values()].flatMap((keeper) => keeper.warnings())];
   }
 
   private async syncFamily(family: Family, tool: RulesTool, records: readonly PodRecord[]): Promise<void> {
@@ -186,11 +187,4 @@ async function standingTool(): Promise<RulesTool | undefined> {
     if (!isTwillError(error, 'missing-program')) throw error;
     return undefined;
   }
-}
-
-/** What of host ports stands in iptables goes, the portmap plugin's own stay. */
-async function clearIptables(family: Family): Promise<void> {
-  const iptables = await usedIptables(family);
-  const document = hostPortRemoval(await natOfHostPorts(iptables));
-  if (document !== undefined) await iptables.restore(document);
 }

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
-import { chmodSync, chownSync, mkdirSync, rmSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { type Deployment, startDeployment, stopDeployment } from '../../lab/deployment.ts';
+import { httpAnswer } from '../../lab/http.ts';
 import { type ManifestContainer, type PodSpec, podSpecOf, readManifests } from '../../lab/manifests.ts';
 
 const manifests = readManifests('daemonset.yaml');
@@ -21,6 +23,8 @@ interface Loss {
   readonly says: RegExp;
 }
 
+const cleanupPod = podSpecOf(readManifests('daemonset-cleanup.yaml'), 'twill-cleanup');
+const cleanup = cleanupPod.initContainers!.find(({ name }) => name === 'cleanup')!;
 const [agent] = agentPod.containers as [ManifestContainer];
 const [proxy] = proxyPod.containers as [ManifestContainer];
 const installCni = agentPod.initContainers!.find(({ name }) => name === 'install-cni')!;
@@ -120,7 +124,58 @@ describe('on a node with iptables-legacy whose CNI directories are somebody else
     assert.match(await lab.nodes[0]!.exec('iptables-legacy-save', []), /KUBE-SERVICES/);
     const socket = `${runtime!.hostPath('/run/twill')}/cni.sock`;
     await lab.nodes[0]!.addPod('pod', { socket });
-    await running[1][1].stop();
+    for (const [, started] of running) await started.stop();
+  });
+
+  const agentByNftables = [...(agent.args ?? []), '--rules=nftables'];
+
+  it('the agent with --rules=nftables without NET_ADMIN does not do its work, and says why', async () => {
+    const { lab, runtimes } = deployment;
+    const changes = { args: agentByNftables, withoutCapability: 'NET_ADMIN' };
+    const started = await runtimes[0]!.start(agentPod, agent, changes);
+    const saysWhy = (): boolean =>
+      /CAP_NET_ADMIN|Operation not permitted|Permission denied/.test(started.log());
+    try {
+      await lab.waitFor('it to say why', saysWhy, { explain: () => started.tail() });
+      const { port, path } = agent.readinessProbe!.httpGet;
+      assert.match(await httpAnswer(lab.nodes[0]!.namespace, port, path), /^HTTP\/1\.1 503 /);
+    } finally {
+      await started.stop();
+    }
+  });
+
+  it('the agent with --rules=nftables without NET_RAW works, and names the rules of iptables-legacy, which stay', async () => {
+    const { lab, runtimes } = deployment;
+    const changes = { args: agentByNftables, withoutCapability: 'NET_RAW' };
+    const started = await runtimes[0]!.start(agentPod, agent, changes);
+    const named =
+      /iptables-legacy: chains for the traffic of pods removed, if there are any: .*Permission denied/;
+    try {
+      await runtimes[0]!.probe(agent, started, 'readinessProbe');
+      await lab.waitFor('it to name them', () => named.test(started.log()), {
+        explain: () => started.tail(),
+      });
+      const { port, path } = agent.readinessProbe!.httpGet;
+      assert.match(await httpAnswer(lab.nodes[0]!.namespace, port, path), named);
+      assert.match(await lab.nodes[0]!.exec('nft', ['list', 'table', 'ip', 'flannel-ipv4']), /masquerade/);
+      assert.match(await lab.nodes[0]!.exec('iptables-legacy-save', []), /FLANNEL-POSTRTG/);
+    } finally {
+      await started.stop();
+    }
+  });
+
+  it('the agent with --rules=nftables and all that it has removes them', async () => {
+    const { lab, runtimes } = deployment;
+    const started = await runtimes[0]!.start(agentPod, agent, { args: agentByNftables });
+    try {
+      await lab.waitFor(
+        'the rules of iptables to be gone',
+        async () => !/FLANNEL/.test(await lab.nodes[0]!.exec('iptables-legacy-save', [])),
+        { explain: () => started.tail() },
+      );
+    } finally {
+      await started.stop();
+    }
   });
 
   const byNftables = [...(proxy.args ?? []), '--proxy-mode=nftables'];
@@ -133,13 +188,18 @@ describe('on a node with iptables-legacy whose CNI directories are somebody else
     assert.match(started.log(), /nft refused the rules: .*Operation not permitted/);
   });
 
-  it('the proxy in mode nftables without NET_RAW leaves the rules of iptables-legacy', async () => {
+  it('the proxy in mode nftables without NET_RAW serves, and names the rules of iptables-legacy, which stay', async () => {
     const { lab, runtimes } = deployment;
     const changes = { args: byNftables, withoutCapability: 'NET_RAW' };
     const started = await runtimes[0]!.start(proxyPod, proxy, changes);
-    const isCleared = (): boolean => /rules of another mode are removed/.test(started.log());
+    const named = /iptables-legacy: chains of the proxy removed, if there are any: .*Permission denied/;
     try {
-      await lab.waitFor('what it can remove to be gone', isCleared, { explain: () => started.tail() });
+      await lab.waitFor('it to name them', () => named.test(started.log()), {
+        explain: () => started.tail(),
+      });
+      const { port, path } = proxy.readinessProbe!.httpGet;
+      const ready = (): Promise<string> => httpAnswer(lab.nodes[0]!.namespace, port, path);
+      await lab.waitFor('readyz to name them', async () => named.test(await ready()));
       assert.match(await lab.nodes[0]!.exec('iptables-legacy-save', []), /KUBE-SERVICES/);
     } finally {
       await started.stop();
@@ -164,10 +224,29 @@ describe('on a node with iptables-legacy whose CNI directories are somebody else
     }
   });
 
-  it('no container has a capability that is not in this file, but for modules, of which this kernel need not have any', () => {
+  const cleanupLosses: readonly (readonly [capability: string, says: RegExp])[] = [
+    ['DAC_OVERRIDE', /not done: .*10-twill\.conflist: removed: EACCES/],
+    [
+      'NET_RAW',
+      /not done: .*iptables-legacy: chains of the proxy removed, if there are any: .*Permission denied/,
+    ],
+    ['NET_ADMIN', /not done: .*nftables table ip twill-services removed: .*Operation not permitted/],
+  ];
+
+  for (const [capability, says] of cleanupLosses)
+    it(`cleanup without ${capability} names what it cannot take away`, async () => {
+      const { runtimes } = deployment;
+      await runtimes[0]!.runToEnd(cleanupPod, cleanupPod.initContainers![0]!);
+      writeFileSync(join(runtimes[0]!.hostPath('/etc/cni/net.d'), '10-twill.conflist'), '{"type":"twill"}');
+      const changes = { args: [...(cleanup.args ?? []), '--force'], withoutCapability: capability };
+      await assert.rejects(runtimes[0]!.runToEnd(cleanupPod, cleanup, changes), says);
+    });
+
+  it('no container has a capability that is not in this file, but for modules, which another kernel has (e2e/hosts)', () => {
     const named = new Set(losses.map(({ container, capability }) => `${container.name} ${capability}`));
     named.add('agent SYS_ADMIN').add('load-modules SYS_MODULE');
-    const has = [agentPod, proxyPod].flatMap(({ initContainers = [], containers }) =>
+    for (const [capability] of cleanupLosses) named.add(`cleanup ${capability}`);
+    const has = [agentPod, proxyPod, cleanupPod].flatMap(({ initContainers = [], containers }) =>
       [...initContainers, ...containers].flatMap(({ name, securityContext }) =>
         (securityContext?.capabilities?.add ?? []).map((capability) => `${name} ${capability}`),
       ),

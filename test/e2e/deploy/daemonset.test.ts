@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { type Deployment, startDeployment, stopDeployment } from '../../lab/deployment.ts';
@@ -19,6 +19,11 @@ const manifests = readManifests('daemonset.yaml');
 const agentPod = podSpecOf(manifests, 'twill-agent');
 const proxyPod = podSpecOf(manifests, 'twill-proxy');
 const clusterIP = '10.96.0.10';
+
+interface NodeObject {
+  readonly metadata: { readonly annotations: Record<string, string> };
+  readonly status: { readonly conditions: readonly { readonly type: string }[] };
+}
 
 describe('daemonset.yaml, unedited, on nodes that kubelets have just joined', () => {
   let deployment: Deployment;
@@ -155,11 +160,39 @@ describe('daemonset.yaml, unedited, on nodes that kubelets have just joined', ()
   it('daemonset-cleanup.yaml takes it all off a node whose pods are gone, and refuses before', async () => {
     const all = [...manifests, ...readManifests('daemonset-cleanup.yaml')];
     const pod = podSpecOf(all, 'twill-cleanup');
+    const { api, access, lab } = deployment;
     const [runtime] = deployment.runtimes;
-    const [container] = pod.initContainers!;
+    const [find, container] = pod.initContainers!;
+    await runtime!.runToEnd(pod, find!);
     await assert.rejects(runtime!.runToEnd(pod, container!), /nothing was changed, for 1 pods are attached/);
-    const said = await runtime!.runToEnd(pod, container!, { args: ['cleanup', '--force'] });
-    assert.match(said, /^device flannel\.1: removed/m);
+    const force = { args: [...container!.args!, '--force'] };
+    // Set by an administrator, for whoever comes next.
+    const overwrite = 'flannel.alpha.coreos.com/public-ip-overwrite';
+    const nodeOf = (name: string) => api.node(name) as unknown as NodeObject;
+    const { annotations } = nodeOf('node1').metadata;
+    const node1 = api.node('node1');
+    const metadata = { ...node1.metadata, annotations: { ...annotations, [overwrite]: '192.0.2.77' } };
+    api.put({ ...node1, kind: 'Node', metadata } as ApiObject);
+    access.withheld = 'twill-agent: patch nodes/status';
+    await assert.rejects(
+      runtime!.runToEnd(pod, container!, force),
+      /not done: Node node1: its lease taken away: .*cannot patch resource .*nodes\/status/,
+    );
+    access.withheld = undefined;
+    assert.match(
+      await runtime!.runToEnd(pod, container!, force),
+      /^Node node1: its lease taken away: flannel\.alpha\.coreos\.com\/kube-subnet-manager, .*condition NetworkUnavailable$/m,
+    );
+    const left = nodeOf('node1');
+    assert.deepEqual(left.metadata.annotations, { 'node.alpha/ttl': '0', [overwrite]: '192.0.2.77' });
+    assert.deepEqual(
+      left.status.conditions.map(({ type }) => type),
+      ['Ready'],
+    );
+    assert.ok('flannel.alpha.coreos.com/backend-data' in nodeOf('node2').metadata.annotations);
+    assert.deepEqual(access.refused.splice(0).length, 1);
+    assert.deepEqual(readdirSync(runtime!.hostPath('/run/twill')), []);
+    assert.doesNotMatch(await lab.nodes[0]!.exec('nft', ['list', 'tables']), /twill|flannel/);
     assert.ok(!existsSync(configuration(runtime!)));
     assert.ok(!existsSync(join(runtime!.hostPath('/opt/cni/bin'), 'twill')));
     assert.doesNotMatch(await deployment.lab.nodes[0]!.exec('ip', ['link']), /flannel|cni0|veth/);

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { RunResult } from '../../../src/kernel/process.ts';
@@ -7,6 +8,8 @@ import { twillProgram } from '../../lab/files.ts';
 import { type Namespace, withNamespace } from '../../lab/namespace.ts';
 
 function cleanup(namespace: Namespace): Promise<RunResult> {
+  // An agent was here.
+  mkdirSync(join(namespace.directory, 'state/pods'), { recursive: true });
   const places = Object.entries({
     'state-dir': 'state',
     'cni-socket': 'cni.sock',

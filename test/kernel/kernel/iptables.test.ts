@@ -1,9 +1,15 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { openIptables } from '../../../src/kernel/iptables.ts';
-import { families } from '../../../src/model/address.ts';
+import { families, ipv4 } from '../../../src/model/address.ts';
 import { isTwillError } from '../../../src/model/error.ts';
 import { type Namespace, withNamespace } from '../../lab/namespace.ts';
+import { waitFor } from '../../lab/wait.ts';
 
 const conflict = (error: unknown): boolean => isTwillError(error, 'conflict');
 
@@ -33,3 +39,24 @@ for (const family of families) {
       await assert.rejects(iptables.list('nat', 'OURS'), conflict);
     }));
 }
+
+test('the lock of iptables-legacy is waited for, also to read', () =>
+  withNamespace('locked', async (namespace) => {
+    const directory = mkdtempSync(join(tmpdir(), 'twill-lock-'));
+    const lock = join(directory, 'xtables.lock');
+    process.env.XTABLES_LOCKFILE = lock;
+    const held = join(directory, 'held');
+    const holder = spawn('flock', [lock, 'sh', '-c', 'touch "$0"; sleep 1', held], { stdio: 'ignore' });
+    const ended = once(holder, 'exit');
+    try {
+      await waitFor('the lock to be held', () => existsSync(held));
+      const iptables = openIptables(ipv4, 'legacy', namespace.name);
+      assert.deepEqual(await iptables.list('nat', 'POSTROUTING'), ['-P POSTROUTING ACCEPT']);
+      assert.equal(await iptables.has('nat', '-A POSTROUTING -j RETURN'), false);
+    } finally {
+      delete process.env.XTABLES_LOCKFILE;
+      holder.kill();
+      await ended;
+      rmSync(directory, { recursive: true });
+    }
+  }));

@@ -1,9 +1,14 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { createServer as createTlsServer } from 'node:tls';
 import { KubeClient } from '../../../src/kubernetes/client.ts';
 import type { ServerChoice } from '../../../src/kubernetes/config.ts';
+import { makeCertificates } from '../../lab/certificates.ts';
 import { KubeApi } from '../../lab/kube-api.ts';
 
 /** Nobody listens there. */
@@ -63,6 +68,44 @@ describe('several API servers', () => {
       assert.match(told[0]!.passedOver.join(), /no connection/);
     } finally {
       silent.close();
+    }
+  });
+
+  for (const status of [502, 503, 504])
+    it(`one that answers ${status} cannot serve now: the next is asked`, async () => {
+      const other = await KubeApi.start();
+      try {
+        other.failWith = status;
+        const { client, told } = await open(other.url, api.url);
+        await list(client);
+        assert.equal(client.server, api.url);
+        assert.match(told[0]!.passedOver.join(), new RegExp(`${other.url} answered ${status}: `));
+      } finally {
+        await other.stop();
+      }
+    });
+
+  it('where none can serve, what the last one says is said', async () => {
+    const { client } = await open(nobody, api.url);
+    api.failWith = 503;
+    await assert.rejects(list(client), /answered 503/).finally(() => {
+      api.failWith = undefined;
+    });
+  });
+
+  it('one whose certificate is another’s is passed over', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'twill-servers-'));
+    try {
+      const { server } = await makeCertificates(directory, ['192.0.2.99']);
+      const tls = { cert: readFileSync(server.certificate), key: readFileSync(server.key) };
+      const stranger = createTlsServer(tls, () => {}).listen(0, '127.0.0.1');
+      await once(stranger, 'listening');
+      const url = `https://127.0.0.1:${(stranger.address() as AddressInfo).port}`;
+      const { client, told } = await open(url, api.url);
+      await list(client).finally(() => stranger.close());
+      assert.match(told[0]!.passedOver.join(), new RegExp(`cannot reach ${url} .*certificate`));
+    } finally {
+      rmSync(directory, { recursive: true });
     }
   });
 

@@ -21,7 +21,8 @@ async function natTable(iptables: Iptables): Promise<string | undefined> {
   try {
     return await saveReadable(iptables, 'nat', (name) => /^CNI-|^TWILL-HP-|^POSTROUTING$/.test(name));
   } catch (error) {
-    if (!isTwillError(error, 'missing-program', 'kernel')) throw error;
+    // Without CAP_NET_RAW nobody sees iptables-legacy; whoever takes rules away there names it.
+    if (!isTwillError(error, 'missing-program', 'not-found', 'permission', 'kernel')) throw error;
     return undefined;
   }
 }

@@ -1,3 +1,4 @@
+import { KernelRefusal } from '../../kernel/errno.ts';
 import { addAddress } from '../../kernel/netlink/addresses.ts';
 import { RTPROT_STATIC } from '../../kernel/netlink/constants.ts';
 import { DirectSocket } from '../../kernel/netlink/direct.ts';
@@ -46,6 +47,17 @@ function routePlan({ priority, ...route }: PlannedRoute, device: number): RouteP
   return { ...(Object.fromEntries(given) as unknown as RoutePlan), device, protocol: RTPROT_STATIC };
 }
 
+/** Only a configuration can name a gateway that the pod does not reach. */
+function routeError({ destination, gateway }: PlannedRoute, error: TwillError): TwillError {
+  const unreachable = error instanceof KernelRefusal && /^E(NET|HOST)UNREACH$/.test(error.errno);
+  if (gateway === undefined || !unreachable) return error;
+  return new TwillError(
+    'invalid',
+    `network configuration: ipam.routes.gw is "${gateway.text}" for ${destination.text}, and no network of the pod has it: add a route with scope 253 to it before, or choose another`,
+    error,
+  );
+}
+
 /**
  * The routes of another interface of the pod stay (CNI specification 0.4.0, "IP Allocation", Notes): ours come behind
  * them then, and in their place when that interface goes.
@@ -53,8 +65,8 @@ function routePlan({ priority, ...route }: PlannedRoute, device: number): RouteP
 function makeRoutes(pod: DirectSocket, plan: PodPlan, device: number): void {
   const routes = plan.routes.map((route) => routePlan(route, device));
   const refusals = pod.attempt(routes.map(addRoute));
-  const failed = refusals.find((error) => error !== undefined && !isTwillError(error, 'exists'));
-  if (failed !== undefined) throw failed;
+  const failed = refusals.findIndex((error) => error !== undefined && !isTwillError(error, 'exists'));
+  if (failed >= 0) throw routeError(plan.routes[failed]!, refusals[failed]!);
   const behind = routes.filter((_, index) => refusals[index] !== undefined);
   if (behind.length > 0) pod.apply(behind.map((route) => addRoute({ ...route, metric: BEHIND + device })));
 }

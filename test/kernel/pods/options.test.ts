@@ -316,11 +316,20 @@ test('what cannot be honoured is refused with code 7, naming field and value', a
     [{ mtu: 67 }, /mtu is 67.*at least 68/],
     [{ ingressBurst: 8000 }, /ingressBurst is 8000.*ingressRate/],
     [
+      { ipam: { routes: [{ dst: '198.51.100.0/24', gw: '10.9.9.9' }] } },
+      /ipam\.routes\.gw is "10\.9\.9\.9" for 198\.51\.100\.0\/24/,
+    ],
+    [
       { ipam: { routes: [{ dst: '198.51.100.0/24', gw: 'fd00::1' }] } },
       /ipam\.routes\.gw is "fd00::1".*other family/,
     ],
   ] as const)
     await refused(config, message);
+  const behind = [
+    { dst: '10.9.9.9/32', scope: 253 },
+    { dst: '198.51.100.0/24', gw: '10.9.9.9' },
+  ];
+  await added(shared.node, { ipam: { routes: behind } });
   const usual = { subnetFile: '/run/flannel/subnet.env', dataDir: '/var/lib/cni/flannel' };
   await added(shared.node, { ...usual, ipam: { dataDir: '/var/lib/cni/networks' }, vlan: 0, vlanTrunk: [] });
 });

@@ -153,7 +153,10 @@ class Reading {
   private toExternalAddress(port: Port) {
     const { packet } = this;
     if (packet.port !== port.port.port || !port.endpoints.any) return undefined;
-    if (port.service.spec.externalIPs?.includes(packet.destination)) return this.external(port);
+    const isExternal = port.service.spec.externalIPs?.includes(packet.destination) === true;
+    // In mode iptables its rule comes before the load balancer's.
+    if (isExternal && (this.node.mode !== 'nftables' || !port.vips.includes(packet.destination)))
+      return this.external(port);
     if (!port.vips.includes(packet.destination)) return undefined;
     if (!firewalled(port)) return this.external(port);
     return this.isLetIn(port) ? this.external(port) : undefined;

@@ -133,9 +133,11 @@ class PortBuilder {
         sources: from,
       });
     };
-    for (const address of new Set(entry.externalIPs)) claim('address', this.addressKey(address), 1);
-    for (const address of new Set(entry.loadBalancerIPs))
-      claim('address', this.addressKey(address), 2, sources);
+    // Also where it is an external address as well, as with kube-proxy in this mode.
+    const balanced = new Set(entry.loadBalancerIPs);
+    for (const address of new Set(entry.externalIPs))
+      claim('address', this.addressKey(address), 1, balanced.has(address) ? sources : undefined);
+    for (const address of balanced) claim('address', this.addressKey(address), 2, sources);
     if (entry.nodePort !== 0) claim('node', this.protocol + packPort(entry.nodePort), 3);
   }
 

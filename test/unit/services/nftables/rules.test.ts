@@ -48,6 +48,31 @@ test('Services that are told while the kernel cannot be read get their rules onc
   assert.ok(!rules.isServed('10.96.0.2'));
 });
 
+test('who may use a load balancer’s address counts also where it is an external address of the same Service', async () => {
+  const written: ElementChange[] = [];
+  const write = async (changes: readonly TableChange[]): Promise<number> => {
+    written.push(...elementsOf(changes));
+    return 1;
+  };
+  const rules = makeRules(emptyTable({ write }));
+  const spec = {
+    type: 'LoadBalancer',
+    clusterIP: '10.96.0.1',
+    ports: [{ name: 'http', port: 80 }],
+    externalIPs: ['203.0.113.9', '203.0.113.10'],
+    loadBalancerSourceRanges: ['198.51.100.0/24'],
+  };
+  const service = serviceObject('ns/lb', spec, {
+    status: { loadBalancer: { ingress: [{ ip: '203.0.113.9' }] } },
+  });
+  const slice = sliceObject('ns/lb', [{ name: 'http', port: 8080 }], [{ ip: '10.244.0.1' }]);
+  await rules.sync([stateOf(service, slice)], true);
+  const keys = written
+    .filter(({ set }) => set === 'firewalled')
+    .flatMap(({ elements }) => elements.map(({ key }) => key));
+  assert.deepEqual(keys, [packAddress('203.0.113.9') + packProtocol('TCP') + packPort(80)]);
+});
+
 test('many Services hold nothing else in the process up, and what leads into the rules is written last', async () => {
   const written: string[] = [];
   const write = async (changes: readonly TableChange[]): Promise<number> => {

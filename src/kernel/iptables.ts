@@ -235,7 +235,7 @@ export async function detectVariant(family: Family): Promise<{ variant: Iptables
   if (nft === undefined && legacy === undefined) {
     throw new TwillError(
       'missing-program',
-      `neither ${family.iptables}-nft nor ${family.iptables}-legacy works: install iptables`,
+      `neither ${family.iptables}-nft nor ${family.iptables}-legacy works: install iptables, or have the rules made with nft (--rules=nftables of the agent, --proxy-mode=nftables of the proxy)`,
     );
   }
   if (nft === undefined) return { variant: 'legacy', why: `${family.iptables}-nft does not work here` };

@@ -19,11 +19,14 @@ export interface ListedHost extends HostNetwork {
 
 /**
  * Addresses in the outside, whatever the network: name servers of the root zone and others as old. The kernel is asked
- * how it would get there; nothing is sent. A default route may come in two halves, so there is one in each.
+ * how it would get there; nothing is sent. A default route may come in two halves, so there are some in each; and a host
+ * may keep packets from such well-known addresses (a blackhole, a rule), so there are several.
  */
 const outside: Readonly<Record<Family['name'], readonly Address[]>> = {
-  ipv4: ['8.8.8.8', '198.41.0.4'].map(parseAddress),
-  ipv6: ['2001:503:ba3e::2:30'].map(parseAddress),
+  ipv4: ['8.8.8.8', '198.41.0.4', '1.1.1.1', '192.5.5.241', '77.88.8.8', '199.7.83.42'].map(parseAddress),
+  ipv6: ['2001:503:ba3e::2:30', '2606:4700:4700::1111', '2a02:6b8::feed:ff', '2400:cb00::1'].map(
+    parseAddress,
+  ),
 };
 
 /** Devices that a route with several next hops may use besides the one that the kernel names: those that we may use. */

@@ -168,7 +168,12 @@ export class Overlay {
 
   /** What does not keep pods' traffic from flowing now, but somebody should look at. */
   warnings(): Check[] {
-    return [...contestedChecks(this.contest, monotonicMs()), ...this.problems, ...this.ways.problems()];
+    return [
+      ...contestedChecks(this.contest, monotonicMs()),
+      ...this.problems,
+      ...this.node.problems(),
+      ...this.ways.problems(),
+    ];
   }
 
   /** While it is not ready, what holds the overlay up is the reason. */
@@ -236,13 +241,18 @@ export class Overlay {
     );
     if (host !== undefined) {
       await this.vteps.retire(host, network);
-      const subnets = own.families.map(({ subnet }) => subnet);
-      await this.blackholes.ensure(subnets);
-      const names = new Map(host.links.map(({ index, name }) => [index, name]));
-      const nameOf = (index: number) => this.vteps.nameOf(index) ?? names.get(index) ?? `device ${index}`;
-      await this.ways.look(this.peers.entries, subnets.map(gatewayOf), nameOf);
+      await this.blackholes.ensure(own.families.map(({ subnet }) => subnet));
     }
     this.publish(underlay, own);
+    if (host !== undefined) await this.lookAtWays(host, own);
+  }
+
+  private lookAtWays({ links }: ListedHost, own: Lease): Promise<void> {
+    const names = new Map(links.map(({ index, name }) => [index, name]));
+    const nameOf = (index: number): string =>
+      this.vteps.nameOf(index) ?? names.get(index) ?? `device ${index}`;
+    const gateways = own.families.map(({ subnet }) => gatewayOf(subnet));
+    return this.ways.look(this.peers.entries, gateways, nameOf);
   }
 
   /** Chooses the underlay and says what our lease should be. */

@@ -91,6 +91,11 @@ export class PeerRoutes {
     return [...found.values()];
   }
 
+  /** Some of the nodes that were asked for. */
+  sample(family: Family, most: number): Address[] {
+    return this.asked.filter((address) => address.family === family).slice(0, most);
+  }
+
   /** The device on whose link the node is; undefined where a router is between. */
   onLink(publicIp: Address): number | undefined {
     const answer = this.answers.get(publicIp.text);

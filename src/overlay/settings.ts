@@ -91,8 +91,10 @@ export class NodeSettings {
   ensureDevices(families: readonly Family[], { own, others }: PacketDevices): void {
     const problems: Check[] = [];
     const settingOf = ({ name }: Family, device: string): string => `net/${name}/conf/${device}/forwarding`;
+    // Where it is off for the node, that is what has to be said.
+    const forwards = (family: Family): boolean => this.sysctls.read(forwarding[family.name]) === '1';
     const ours = own.flatMap(({ name, families: carried }) =>
-      carried.map((family) => settingOf(family, name)),
+      carried.filter(forwards).map((family) => settingOf(family, name)),
     );
     for (const name of this.devices) if (!ours.includes(name)) this.stood.delete(name);
     this.devices = new Set(ours);
@@ -104,7 +106,10 @@ export class NodeSettings {
           "this node's pods and those of other nodes do not reach each other",
           'failed',
         );
-    for (const name of families.flatMap((family) => others.map((device) => settingOf(family, device)))) {
+    const foreign = families
+      .filter(forwards)
+      .flatMap((family) => others.map((device) => settingOf(family, device)));
+    for (const name of foreign) {
       if (this.sysctls.read(name) !== '0') continue;
       const detail = `${name} is 0, so what comes in there for pods is dropped, answers from the outside too: set it to 1, and look in /etc/sysctl.d and the network configuration for what turns it off`;
       problems.push({ name: 'sysctl', state: 'warning', detail });

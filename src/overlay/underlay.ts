@@ -1,13 +1,16 @@
 import { hasIpv6 } from '../kernel/ipv6.ts';
+import { lookUpRoutes } from '../kernel/netlink/route-lookup.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import type { NetworkConfig } from '../leases/plan/network-config.ts';
 import type { LeaseSource } from '../leases/plan/source.ts';
 import { type Address, type Family, ipv6, type Prefix } from '../model/address.ts';
 import { describeError, TwillError } from '../model/error.ts';
+import type { Check } from '../model/health.ts';
 import { type Log, LogLimiter } from '../process/log.ts';
 import { type ListedHost, listHost } from './host.ts';
 import { needsEach, PeerRoutes } from './peer-routes.ts';
 import { type Underlay, vxlanName, whyNotOver } from './plan/device.ts';
+import { likelyWrong } from './plan/egress.ts';
 import { plausibleNodes } from './plan/ground.ts';
 import type { FamilyPath } from './plan/peer.ts';
 import { chooseUnderlay, domainOf, type HostNetwork, type UnderlayOptions } from './plan/underlay.ts';
@@ -27,6 +30,9 @@ export interface NodeUnderlayOptions {
 /** Longest prefixes of routes that stand for a default route: two halves, and all that is given out of IPv6. */
 const WIDE = { ipv4: 1, ipv6: 3 } as const;
 
+/** So many other nodes are asked for to doubt the choice. */
+const MOST_DOUBTED = 16;
+
 const familiesOf = ({ families }: NetworkConfig): Family[] => families.map(({ family }) => family);
 
 /** Chooses the underlay, and follows what the kernel says of the ways to the other nodes. */
@@ -37,6 +43,7 @@ export class NodeUnderlay {
   private chosen: Underlay | undefined;
   private followed: Underlay | undefined;
   private links: ListedHost['links'] = [];
+  private found: readonly Check[] = [];
   private tunnelNames: ReadonlyMap<Family['name'], string> = new Map();
 
   constructor(options: NodeUnderlayOptions) {
@@ -131,7 +138,32 @@ export class NodeUnderlay {
       ]),
     );
     await this.routes.look(this.input(config, chosen), true);
+    this.found = await this.doubts(chosen, config);
+    for (const { detail } of this.found)
+      if (this.limiter.allow(detail) !== undefined)
+        log.warn({ problem: detail }, 'the underlay interface may be the wrong one');
     return this.follow(chosen);
+  }
+
+  /** What speaks against the choice, where it was not the user's. */
+  problems(): readonly Check[] {
+    return this.found;
+  }
+
+  private async doubts(chosen: Underlay, config: NetworkConfig): Promise<Check[]> {
+    const { socket, wish, source } = this.options;
+    const { interfaces, interfacePatterns, canReach, publicIps } = wish;
+    const told = [...interfaces, ...interfacePatterns, ...publicIps, ...source.publicIps()];
+    if (told.length > 0 || canReach !== undefined) return [];
+    const device = domainOf(this.links, chosen.index);
+    const nameOf = (index: number): string =>
+      this.links.find((link) => link.index === index)?.name ?? `device ${index}`;
+    const found: Check[] = [];
+    for (const family of familiesOf(config)) {
+      const routes = await lookUpRoutes(socket, this.routes.sample(family, MOST_DOUBTED), { device });
+      found.push(...likelyWrong(chosen, family, routes, nameOf));
+    }
+    return found;
   }
 
   /** Asks for the ways to nodes that are new. @returns whether the underlay is another for that */
@@ -173,7 +205,12 @@ export class NodeUnderlay {
       return chooseUnderlay(host, wish);
     } catch (error) {
       if (chosen === undefined) throw error;
-      const kept = chooseUnderlay(host, { ...wish, interfaces: [chosen.name], interfacePatterns: [] });
+      let kept: Underlay;
+      try {
+        kept = chooseUnderlay(host, { ...wish, interfaces: [chosen.name], interfacePatterns: [] });
+      } catch {
+        throw error; // which speaks of what the user wants
+      }
       if (this.limiter.allow('underlay') !== undefined)
         this.options.log.warn(
           { interface: kept.name, error: describeError(error) },

@@ -2,7 +2,7 @@ import { listLinks } from '../kernel/netlink/links.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { describeError } from '../model/error.ts';
 import { monotonicMs } from '../process/clock.ts';
-import type { Log } from '../process/log.ts';
+import { type Log, LogLimiter } from '../process/log.ts';
 import { shapePod, unshaped } from './kernel/bandwidth.ts';
 import { namespaceExists } from './kernel/namespace.ts';
 import type { PodRecord } from './plan/pod.ts';
@@ -18,6 +18,7 @@ export class PodWarden {
   private readonly socket: RtSocket;
   private readonly log: Log;
   private readonly graceMs: number;
+  private readonly limiter = new LogLimiter();
   /** When an attachment first looked dead. */
   private readonly suspects = new Map<string, number>();
 
@@ -43,7 +44,9 @@ export class PodWarden {
       try {
         await step();
       } catch (error) {
-        this.log.warn({ error: describeError(error) }, 'looking after the pods failed, will retry');
+        const reason = describeError(error);
+        if (this.limiter.allow(reason) !== undefined)
+          this.log.warn({ error: reason }, 'looking after the pods failed, will retry');
       }
     }
   }

@@ -1,5 +1,6 @@
 import { leastMtu } from '../../leases/plan/network-config.ts';
-import { type Family, families } from '../../model/address.ts';
+import { type Address, type Family, families } from '../../model/address.ts';
+import type { Check } from '../../model/health.ts';
 import type { Underlay } from './device.ts';
 
 /** How packets to another node leave. */
@@ -40,4 +41,35 @@ export function followRoutes(
   const inUse = families.filter(({ name }) => underlay.addresses.has(name));
   const least = Math.min(underlay.mtu, Math.max(leastMtu(inUse, true), LEAST_FOLLOWED));
   return { ...underlay, carries, mtu: Math.max(least, Math.min(...routes.map(({ mtu }) => mtu))) };
+}
+
+/** How the kernel sends to another node when nobody tells it by which address. */
+export interface UntoldRoute {
+  readonly device: number;
+  readonly local: boolean;
+  readonly source: Address | undefined;
+}
+
+/**
+ * Where all other nodes are reached by another device, and under another address, than those that were chosen by the way
+ * to the outside (a VPN that takes everything, a network for the administrators), the choice is likely wrong.
+ * @param nameOf the name of a device
+ */
+export function likelyWrong(
+  underlay: Underlay,
+  family: Family,
+  routes: readonly (UntoldRoute | undefined)[],
+  nameOf: (device: number) => string,
+): Check[] {
+  const own = underlay.addresses.get(family.name);
+  // Our own lease is among them.
+  const known = routes.filter((route) => route !== undefined).filter(({ local }) => !local);
+  const [first] = known;
+  const others = known.every(
+    ({ device, source }) => device !== underlay.index && source !== undefined && source.text !== own?.text,
+  );
+  if (first === undefined || own === undefined || !others) return [];
+  const name = nameOf(first.device);
+  const detail = `other nodes know this one by ${own.text}, of ${underlay.name}, and packets to them leave by ${name} under ${first.source?.text}: they may not reach it; set --iface=${name}, or --iface=${underlay.name} if that is right`;
+  return [{ name: 'underlay', state: 'warning', detail }];
 }

@@ -6,7 +6,7 @@ import { describeError, isTwillError, TwillError } from '../../model/error.ts';
 import type { Check } from '../../model/health.ts';
 import type { RulesTool } from '../../model/rules-tool.ts';
 import { coalesce } from '../../process/coalesce.ts';
-import type { Log } from '../../process/log.ts';
+import { type Log, LogLimiter } from '../../process/log.ts';
 import { applyRemovals } from '../../process/removals.ts';
 import { findHostPortChains, findHostPortTables } from '../host-port-removals.ts';
 import { hasConditions, hostPortRules } from '../plan/hostports.ts';
@@ -41,6 +41,9 @@ export class HostPorts {
   private looked = false;
   /** What another tool's rules may be there still, with the reasons. */
   private left: readonly string[] = [];
+  private readonly limiter = new LogLimiter();
+  /** Why the last repair failed. */
+  private failure: string | undefined;
   private retry: NodeJS.Timeout | undefined;
   private closed = false;
 
@@ -121,8 +124,12 @@ export class HostPorts {
 
   /** What somebody should look at. */
   warnings(): Check[] {
-    const left = this.left.map((detail): Check => ({ name: 'host ports', state: 'warning', detail }));
-    return [...left, ...[...this.keepers.values()].flatMap((keeper) => keeper.warnings())];
+    const standing = [...this.keepers.values()].flatMap((keeper) => keeper.warnings());
+    const some = this.options.records().some(({ portMappings }) => portMappings.length > 0);
+    const failed =
+      this.failure === undefined || !some ? [] : [`host ports are not as they should be: ${this.failure}`];
+    const told = [...this.left, ...failed];
+    return [...told.map((detail): Check => ({ name: 'host ports', state: 'warning', detail })), ...standing];
   }
 
   private async syncFamily(family: Family, tool: RulesTool, records: readonly PodRecord[]): Promise<void> {
@@ -142,8 +149,14 @@ export class HostPorts {
   /** As {@link sync}; a failure is said, and tried again in a while. */
   repair(): void {
     clearTimeout(this.retry);
-    this.sync().catch((error: unknown) => {
-      this.options.log.warn({ error: describeError(error) }, 'host port rules not repaired, will retry');
+    const done = (): void => {
+      this.failure = undefined;
+    };
+    this.sync().then(done, (error: unknown) => {
+      const reason = describeError(error);
+      this.failure = reason;
+      if (this.limiter.allow(reason) !== undefined)
+        this.options.log.warn({ error: reason }, 'host port rules not repaired, will retry');
       if (!this.closed) this.retry = setTimeout(() => this.repair(), RETRY_MS).unref();
     });
   }

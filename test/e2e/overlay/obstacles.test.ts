@@ -196,3 +196,42 @@ it('another device has our VNI and port: named, and the overlay stands when it i
     await node.agentReady();
   });
 });
+
+it('a VPN takes what leaves for the outside, and the other nodes are on another device: said, with what to do', async () => {
+  await withLab({ nodes: 2, underlay: 'ipv4' }, async (lab) => {
+    const [node, other] = lab.nodes as [LabNode, LabNode];
+    await other.startAgent();
+    await node.namespace.ip(
+      'link add wg0 type veth peer name wg0far',
+      'link set wg0 up',
+      'link set wg0far up',
+      'address add 10.9.0.2/32 dev wg0',
+      'route add default dev wg0 table 51820',
+      'rule add not fwmark 51820 lookup 51820',
+      'rule add lookup main suppress_prefixlength 0',
+    );
+    await node.startAgent(healthFlags);
+    await told(
+      lab,
+      node,
+      /\[!\] underlay: other nodes know this one by 10\.9\.0\.2, of wg0, and packets to them leave by eth0 under 192\.0\.2\.11: .*set --iface=eth0/,
+    );
+    await node.agent!.stop();
+    await node.startAgent([...healthFlags, '--iface=eth0']);
+    await told(lab, node, /\[!\] underlay/, false);
+  });
+});
+
+it('well-known addresses of the outside that the host keeps packets from do not hide the default route', async () => {
+  await withLab({ nodes: 2, underlay: 'ipv4' }, async (lab) => {
+    const [one, two] = lab.nodes as [LabNode, LabNode];
+    await one.namespace.ip('route add blackhole 8.0.0.0/8', 'route add unreachable 198.41.0.0/16');
+    await two.namespace.ip('rule add to 8.8.8.8 prohibit', 'rule add to 198.41.0.4 blackhole');
+    await Promise.all(lab.nodes.map((node) => node.startAgent()));
+    for (const node of lab.nodes)
+      assert.match(
+        await shown(node, 'flannel.1'),
+        new RegExp(` local ${node.ipv4.replaceAll('.', '\\.')} dev eth0 `),
+      );
+  });
+});

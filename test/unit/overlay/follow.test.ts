@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { parseNetworkConfig } from '../../../src/leases/plan/network-config.ts';
-import { parseAddress, parsePrefix } from '../../../src/model/address.ts';
+import { ipv4, parseAddress, parsePrefix } from '../../../src/model/address.ts';
 import { podMtu, type Underlay, whyNotOver } from '../../../src/overlay/plan/device.ts';
-import { followRoutes } from '../../../src/overlay/plan/egress.ts';
+import { followRoutes, likelyWrong } from '../../../src/overlay/plan/egress.ts';
 
 const v6 = { EnableIPv6: true, IPv6Network: 'fd00:244::/48' };
 const config = (more: object, type = 'vxlan') =>
@@ -83,5 +83,31 @@ describe('what nodes say of the way to them', () => {
       addresses: new Map([...chosen.addresses, ['ipv6', parseAddress('2001:db8::1')] as const]),
     };
     assert.equal(followRoutes(both, [route(2, 60)]).mtu, 1350);
+  });
+});
+
+describe('a choice that the ways to the other nodes speak against', () => {
+  const chosen: Underlay = { ...underlay(1500), addresses: new Map([['ipv4', parseAddress('10.9.0.2')]]) };
+  const by = (device: number, source: string, local = false) => ({
+    device,
+    local,
+    source: parseAddress(source),
+  });
+  const doubts = (...routes: ReturnType<typeof by>[]) => likelyWrong(chosen, ipv4, routes, () => 'eth7');
+
+  it('is told where all of them are reached by another device and under another address', () => {
+    const [doubt] = doubts(by(7, '192.0.2.11'), by(1, '10.9.0.2', true), by(7, '192.0.2.11'));
+    assert.equal(doubt?.state, 'warning');
+    assert.match(
+      doubt?.detail ?? '',
+      /known? this one by 10\.9\.0\.2, of eth0, .* leave by eth7 under 192\.0\.2\.11: .*set --iface=eth7/,
+    );
+  });
+
+  it('is not where one is reached by it, where they are reached under its address, or where there are none', () => {
+    assert.deepEqual(doubts(by(7, '192.0.2.11'), by(2, '10.9.0.2')), []);
+    assert.deepEqual(doubts(by(7, '10.9.0.2')), []);
+    assert.deepEqual(doubts(by(1, '10.9.0.2', true)), []);
+    assert.deepEqual(doubts(), []);
   });
 });

@@ -31,6 +31,11 @@ const allowed: readonly object[] = [
   { metadata: { annotations: { [flannel]: null } } },
   { status: { conditions: [{ type: 'NetworkUnavailable', status: 'False', reason: 'FlannelIsUp' }] } },
   { ...annotated('192.0.2.68'), status: {} },
+  // As twill cleanup does.
+  {
+    metadata: { annotations: { [flannel]: null } },
+    status: { conditions: [{ type: 'NetworkUnavailable', $patch: 'delete' }] },
+  },
 ];
 
 export interface Patch {

@@ -7,6 +7,7 @@ import type { HttpAnswer } from '../process/http.ts';
 import type { LoopStatus } from '../process/loop.ts';
 import { describeProcess } from '../process/process-metrics.ts';
 import type { AgentParts } from './parts.ts';
+import { repairCounts } from './repairs.ts';
 
 interface Sample {
   readonly name: string;
@@ -32,7 +33,7 @@ function ofLoops(
 }
 
 function samples(parts: AgentParts, checks: readonly Check[]): Sample[] {
-  const { source, overlay, masquerade, peerFilter, changes, conflicts, rules } = parts;
+  const { source, overlay, changes, conflicts, rules } = parts;
   const { connected, malformed } = source.status();
   const tables = neighbourTables();
   const byFamily = (of: (table: NeighbourTable) => number): Record<string, number> =>
@@ -111,12 +112,7 @@ function samples(parts: AgentParts, checks: readonly Check[]): Sample[] {
     counter(
       'repairs_total',
       'What was put right because something else had changed it.',
-      {
-        entries: overlay?.peers.repairs ?? 0,
-        devices: overlay?.vteps.repairs ?? 0,
-        settings: overlay?.settings.repairs ?? 0,
-        rules: (masquerade?.repairs ?? 0) + (peerFilter?.repairs ?? 0),
-      },
+      repairCounts(parts),
       'what',
     ),
     counter(

@@ -13,6 +13,7 @@ import { version } from '../process/version.ts';
 import type { AgentConfig } from './config.ts';
 import { checks } from './health.ts';
 import type { AgentParts } from './parts.ts';
+import { repairCounts } from './repairs.ts';
 
 /** What the state is made of. */
 export interface StateSubject {
@@ -102,12 +103,7 @@ export function agentState(subject: StateSubject): AgentState {
       why: parts.rules.current?.reason,
     },
     addresses: addressState(parts),
-    repairs: {
-      entries: overlay?.peers.repairs ?? 0,
-      devices: overlay?.vteps.repairs ?? 0,
-      settings: overlay?.settings.repairs ?? 0,
-      rules: (masquerade?.repairs ?? 0) + (peerFilter?.repairs ?? 0),
-    },
+    repairs: repairCounts(parts),
     mesh: mesh?.state(),
     meshPartners: mesh?.partners() ?? [],
     checks: checks(parts),

@@ -26,7 +26,7 @@ export function addPageCommands(program: Command): void {
   hidden('page-feed').action(async (flags: PageFlags) => {
     const { runFeed } = await import('../inspect/page/feed.ts');
     giveWay();
-    await runFeed({ ...flags, output: 'json' }, process.stdin, process.stdout);
+    await runFeed(flags, process.stdin, process.stdout);
   });
   hidden('page-trace')
     .argument('<from>')

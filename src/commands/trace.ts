@@ -24,10 +24,11 @@ export function addTraceCommand(program: Command): void {
     .addHelpText(
       'after',
       `
-Pods are written as namespace/name or by the beginning of their container's id, Services as namespace/name with
-":PORT" or ":NAME" of a port behind it, the node as "node" or by its name. pod/ or svc/ in front says which is meant.
-Nothing is changed, and without --probe nothing is sent. Where a probe did otherwise the exit status is 2. What is on other
-nodes is not seen: a packet that leaves is followed to the device and the next machine.
+Pods are written as namespace/name, by the name alone where only one has it, or by the beginning of their container's
+id, Services as namespace/name (or so) with ":PORT" or ":NAME" of a port behind it, the node as "node" or by its name.
+pod/ or svc/ in front says which is meant. Nothing is changed, and without --probe nothing is sent. Where a probe did
+otherwise the exit status is 2. What is on other nodes is not seen: a packet that leaves is followed to the device and
+the next machine.
 
 Examples:
   twill trace shop/client shop/web:80

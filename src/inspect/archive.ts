@@ -55,13 +55,15 @@ export class Archive {
     });
   }
 
-  /** @returns the bytes of the text */
+  /** Several may be added at once. @returns the bytes of the text */
   async add({ name, text }: ArchiveEntry): Promise<number> {
     const data = Buffer.from(text);
-    await this.write(header(name, data.length, this.seconds));
-    await this.write(data);
     const rest = data.length % BLOCK;
-    if (rest > 0) await this.write(Buffer.alloc(BLOCK - rest));
+    // The packer keeps the order in which it is given them.
+    void this.write(header(name, data.length, this.seconds));
+    const written = this.write(data);
+    if (rest > 0) void this.write(Buffer.alloc(BLOCK - rest));
+    await written;
     return data.length;
   }
 

@@ -30,22 +30,24 @@ function waitForLine(socketPath: string, question: Question, timeoutMs: number):
   });
 }
 
+const onlyRoot = 'only root may ask';
+
 const refusals: Readonly<Record<string, string>> = {
   ENOENT: 'there is no such socket',
   ECONNREFUSED: 'nobody listens there',
-  EACCES: 'only root may ask',
-  EPERM: 'only root may ask',
+  EACCES: onlyRoot,
+  EPERM: onlyRoot,
 };
 
 /** Why a socket cannot be used, in words; what has none is said as it is. */
-function inWords(cause: unknown): unknown {
+function inWords(cause: unknown): Error {
   const words = refusals[(cause as NodeJS.ErrnoException).code ?? ''];
-  return words === undefined ? cause : new Error(words);
+  return words === undefined ? (cause as Error) : new Error(words);
 }
 
 /**
  * Asks the agent or the proxy, and returns the line that it answers.
- * @throws TwillError `unavailable` naming the socket when it does not answer in time
+ * @throws TwillError naming the socket: `unavailable` when it does not answer in time, `permission` when it may not be asked
  */
 export async function ask(
   asked: Asked,
@@ -56,10 +58,11 @@ export async function ask(
   try {
     return await waitForLine(socketPath, question, timeoutMs);
   } catch (cause) {
+    const why = inWords(cause);
     throw new TwillError(
-      'unavailable',
+      why.message === onlyRoot ? 'permission' : 'unavailable',
       `the Twill ${asked} does not answer on ${socketPath}`,
-      inWords(cause),
+      why,
     );
   }
 }

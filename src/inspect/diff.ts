@@ -1,11 +1,10 @@
-import { RtSocket } from '../kernel/netlink/socket.ts';
 import { describeError, TwillError } from '../model/error.ts';
 import { ask } from './client.ts';
 import { agentDifferences, type Compared } from './differences.ts';
+import { type Look, looking } from './look.ts';
 import { type Answer, type InspectFlags, type Screen, show } from './output.ts';
 import { countByKind, type Difference, type Kind, ownerOf, sortDifferences } from './plan/difference.ts';
 import { serviceDifferences } from './service-rules.ts';
-import { agentState, type Known, proxyState } from './states.ts';
 import { type Cell, formatTable } from './table.ts';
 
 export interface DiffFlags extends InspectFlags {
@@ -23,53 +22,42 @@ export interface DiffAnswer extends Answer, Compared {
   readonly before: readonly Difference[] | undefined;
 }
 
-/** What is known of the proxy, and whether there ever was one that could be asked. */
-async function compareServices(
-  proxy: Known<unknown> & Parameters<typeof serviceDifferences>[0],
-  socketPath: string,
-): Promise<Compared> {
+/** The rules of Services, as far as it is known what they should be. */
+async function compareServices(look: Look): Promise<Compared> {
   try {
-    return { differences: await serviceDifferences(proxy, socketPath), unknown: [] };
+    return { differences: await serviceDifferences(await look.proxy(), look.proxySocket), unknown: [] };
   } catch (error) {
     return { differences: [], unknown: [`rules of Services: ${describeError(error)}`] };
   }
 }
 
-export async function lookAtDifferences({
-  socket: agentSocket,
-  proxySocket,
-}: DiffFlags): Promise<DiffAnswer> {
-  const [agent, proxy] = await Promise.all([agentState(agentSocket), proxyState(proxySocket)]);
+/** @param compared what the agent keeps, where that was compared already */
+export async function lookAtDifferences(look: Look, compared?: Compared): Promise<DiffAnswer> {
+  const [agent, proxy] = await Promise.all([look.agent(), look.proxy()]);
   if (agent.state === undefined && proxy.state === undefined)
     throw new TwillError(
       'unavailable',
       `${agent.why}; ${proxy.why}: nothing on this node says what should be`,
     );
-  const socket = new RtSocket();
-  try {
-    const [network, services] = await Promise.all([
-      agentDifferences(socket, agent, agentSocket),
-      compareServices(proxy, proxySocket),
-    ]);
-    return {
-      version: 1,
-      agentAway: agent.why,
-      proxyAway: proxy.why,
-      agentStateAt: agent.live ? undefined : agent.state?.at,
-      differences: sortDifferences([...network.differences, ...services.differences]),
-      unknown: [...network.unknown, ...services.unknown],
-      before: undefined,
-    };
-  } finally {
-    socket.close();
-  }
+  const [network, services] = await Promise.all([compared ?? agentDifferences(look), compareServices(look)]);
+  return {
+    version: 1,
+    agentAway: agent.why,
+    proxyAway: proxy.why,
+    agentStateAt: agent.live ? undefined : agent.state?.at,
+    differences: sortDifferences([...network.differences, ...services.differences]),
+    unknown: [...network.unknown, ...services.unknown],
+    before: undefined,
+  };
 }
+
+const lookNow = (flags: DiffFlags): Promise<DiffAnswer> => looking(flags, (look) => lookAtDifferences(look));
 
 /** The owner looks within this, or has said so. */
 const FIX_MS = 15_000;
 
 async function fix(flags: DiffFlags): Promise<DiffAnswer> {
-  const before = await lookAtDifferences(flags);
+  const before = await lookNow(flags);
   const unknown: string[] = [];
   for (const owner of ['agent', 'proxy'] as const) {
     if (!before.differences.some(({ kind }) => ownerOf(kind) === owner)) continue;
@@ -85,7 +73,7 @@ async function fix(flags: DiffFlags): Promise<DiffAnswer> {
       unknown.push(`nothing of the ${owner}'s was put right: ${describeError(error)}`);
     }
   }
-  const after = await lookAtDifferences(flags);
+  const after = await lookNow(flags);
   return { ...after, before: before.differences, unknown: [...unknown, ...after.unknown] };
 }
 
@@ -137,7 +125,7 @@ export function diffTable(answer: DiffAnswer, { paint, width }: Screen): string 
 /** `twill diff` */
 export async function showDiff(flags: DiffFlags): Promise<void> {
   await show(flags, {
-    look: () => (flags.fix === true ? fix(flags) : lookAtDifferences(flags)),
+    look: () => (flags.fix === true ? fix(flags) : lookNow(flags)),
     table: diffTable,
     exitStatus: ({ differences, unknown }) => (differences.length > 0 ? 1 : unknown.length > 0 ? 2 : 0),
   });

@@ -1,21 +1,19 @@
-import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { leaseFamily } from '../leases/plan/lease.ts';
 import { renderSubnetFile } from '../leases/plan/subnet-file.ts';
 import { describeError } from '../model/error.ts';
 import { readFileIfPresent } from '../process/files.ts';
 import { hostPortDifferences } from './host-ports.ts';
-import { type NodeView, type OverlayView, readNode, readOverlay, readReach } from './overlay.ts';
+import type { Look } from './look.ts';
+import type { NodeView, OverlayView } from './overlay.ts';
 import { peerTableDifferences } from './peer-table.ts';
 import { deviceDifferences, underlayDifferences } from './plan/devices.ts';
 import { type Difference, sortDifferences } from './plan/difference.ts';
 import { entryDifferences, entryState } from './plan/entries.ts';
+import { firstPod } from './plan/peer-rows.ts';
 import { describeWay, isExpected } from './plan/reach.ts';
 import type { AgentState } from './plan/state.ts';
 import { podName } from './plan/wiring.ts';
-import { knownPods } from './pod-records.ts';
-import { podTroubles } from './pod-troubles.ts';
 import { settingDifferences } from './settings.ts';
-import type { Known } from './states.ts';
 import { trafficDifferences } from './traffic-rules.ts';
 
 /** What a comparison came to. */
@@ -26,30 +24,27 @@ export interface Compared {
 }
 
 /** The way that the kernel takes decides, whatever routes stand: a longer prefix or a rule may come before. */
-async function wayDifferences(
-  socket: RtSocket,
-  overlay: OverlayView,
-  { names }: NodeView,
-): Promise<Difference[]> {
-  const ways = await readReach(socket, overlay);
-  return ways
-    .filter(({ route, answer }) => entryState(route, overlay.actual) === 'ok' && !isExpected(route, answer))
-    .map(({ route, target, answer }) => ({
-      kind: 'route',
-      object: route.destination.text,
-      state: 'wrong',
-      detail: `the route stands, and the kernel sends to ${target.text} another way (${describeWay(answer, names)}): a longer prefix, a routing rule or a device that is down comes before`,
-      show: `ip route get ${target.text}`,
-    }));
+async function wayDifferences(look: Look, overlay: OverlayView, { names }: NodeView): Promise<Difference[]> {
+  const routes = [...overlay.desired.values()].filter((entry) => entry.kind === 'route');
+  const ways = await look.waysTo(routes.map(({ destination }) => firstPod(destination)));
+  return routes.flatMap((route): Difference[] => {
+    const target = firstPod(route.destination).text;
+    const answer = ways.get(target);
+    if (entryState(route, overlay.actual) !== 'ok' || isExpected(route, answer)) return [];
+    return [
+      {
+        kind: 'route',
+        object: route.destination.text,
+        state: 'wrong',
+        detail: `the route stands, and the kernel sends to ${target} another way (${describeWay(answer, names)}): a longer prefix, a routing rule or a device that is down comes before`,
+        show: `ip route get ${target}`,
+      },
+    ];
+  });
 }
 
-async function podDifferences(
-  socket: RtSocket,
-  socketPath: string,
-  away: string | undefined,
-): Promise<Difference[]> {
-  const { pods } = await knownPods(socketPath, away);
-  const troubles = await podTroubles(socket, pods);
+async function podDifferences(look: Look): Promise<Difference[]> {
+  const troubles = await look.podTroubles();
   const found = [...troubles].flatMap(([record, list]) =>
     list.map(
       (detail): Difference => ({
@@ -87,15 +82,11 @@ function subnetFileDifferences(state: AgentState): Difference[] {
     : [{ ...base, state: 'wrong', detail: `should be: ${wanted.trim().replaceAll('\n', ' ')}` }];
 }
 
-/** Compares all that the agent keeps with what is. @param socketPath the agent's */
-export async function agentDifferences(
-  socket: RtSocket,
-  agent: Known<AgentState>,
-  socketPath: string,
-): Promise<Compared & { readonly overlay: OverlayView | undefined; readonly node: NodeView }> {
-  const { state } = agent;
-  const node = await readNode(socket);
-  if (state === undefined) return { differences: [], unknown: [], overlay: undefined, node };
+/** Compares all that the agent keeps with what is. */
+export async function agentDifferences(look: Look): Promise<Compared> {
+  const { state } = await look.agent();
+  if (state === undefined) return { differences: [], unknown: [] };
+  const node = await look.node();
   const unknown: string[] = [];
   const part = async (
     what: string,
@@ -115,25 +106,22 @@ export async function agentDifferences(
     ...(state.underlay === undefined ? [] : underlayDifferences(state.underlay, node)),
     ...state.devices.flatMap((plan) => deviceDifferences(plan, node)),
     ...(await part('routes and forwarding entries', async () => {
-      overlay = await readOverlay(socket, state, node);
+      overlay = await look.overlay();
       if (overlay === undefined)
         throw new Error('this node holds no lease, so nothing says what they should be');
       return [
         ...entryDifferences(overlay.desired, overlay.actual, node.names),
-        ...(await wayDifferences(socket, overlay, node)),
+        ...(await wayDifferences(look, overlay, node)),
       ];
     })),
     ...(await part('settings of the kernel', () =>
       settingDifferences(state.network?.families.map(({ family }) => family) ?? []),
     )),
-    ...(await part('pods', () => podDifferences(socket, socketPath, agent.why))),
-    ...(await part('host ports', async () => {
-      const { pods } = await knownPods(socketPath, agent.why);
-      return hostPortDifferences(state, pods);
-    })),
+    ...(await part('pods', () => podDifferences(look))),
+    ...(await part('host ports', async () => hostPortDifferences(state, (await look.pods()).pods))),
     ...(await part('the subnet file', () => subnetFileDifferences(state))),
     ...(await part('VXLAN peers', () => peerTableDifferences(state, overlay?.desired ?? new Map()))),
     ...(await rules),
   ];
-  return { differences: sortDifferences(found), unknown, overlay, node };
+  return { differences: sortDifferences(found), unknown };
 }

@@ -1,6 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describeError, TwillError } from '../model/error.ts';
 import { writeStandardError } from '../process/standard-error.ts';
+import { NO_ANSWER } from './plan/exit-status.ts';
+import { toYaml } from './plan/yaml.ts';
 import { colourPaint, type Paint, plainPaint } from './table.ts';
 
 export const formats = ['table', 'json', 'yaml'] as const;
@@ -23,9 +25,6 @@ export interface Screen {
   readonly width: number;
 }
 
-/** Exit status of a command that has found out nothing: flags that are wrong, no right to look. */
-export const NO_ANSWER = 3;
-
 /** Every answer as JSON begins so: what is taken out of the shape, or means something else, raises it. */
 export interface Answer {
   readonly version: number;
@@ -39,6 +38,7 @@ export interface Inspection<T extends Answer> {
 }
 
 const USUAL_WIDTH = 100;
+const LEAST_WIDTH = 60;
 const USUAL_WATCH_SECONDS = 2;
 
 /** Colours only where a person looks (https://no-color.org). */
@@ -46,20 +46,15 @@ export function screenOf(stream: NodeJS.WriteStream, env: NodeJS.ProcessEnv): Sc
   const coloured = stream.isTTY === true && !env.NO_COLOR && env.TERM !== 'dumb';
   return {
     paint: coloured ? colourPaint : plainPaint,
-    width: Math.max(60, stream.isTTY ? stream.columns : USUAL_WIDTH),
+    // A terminal whose size nobody has told says 0.
+    width: Math.max(LEAST_WIDTH, (stream.isTTY && stream.columns) || USUAL_WIDTH),
   };
 }
 
-async function render<T extends Answer>(
-  answer: T,
-  format: Format,
-  { table }: Inspection<T>,
-): Promise<string> {
+function render<T extends Answer>(answer: T, format: Format, { table }: Inspection<T>): string {
   if (format === 'json') return `${JSON.stringify(answer, undefined, 2)}\n`;
   if (format === 'table') return table(answer, screenOf(process.stdout, process.env));
-  // Loaded where it is asked for.
-  const { stringify } = await import('yaml');
-  return stringify(JSON.parse(JSON.stringify(answer)), { aliasDuplicateObjects: false });
+  return toYaml(answer);
 }
 
 /** @throws TwillError `invalid` */
@@ -82,19 +77,49 @@ function separator(format: Format, first: boolean): string {
   return format === 'yaml' && !first ? '---\n' : '';
 }
 
+/** What a look says, and which exit status that means. */
+async function lookOnce<T extends Answer>(
+  format: Format,
+  inspection: Inspection<T>,
+): Promise<{ readonly text: string; readonly status: number }> {
+  const answer = await inspection.look();
+  return { text: render(answer, format, inspection), status: inspection.exitStatus(answer) };
+}
+
+/** Looks until somebody ends it: what cannot be looked at for a while is said, and looked at again. */
+async function watch<T extends Answer>(
+  format: Format,
+  seconds: number,
+  inspection: Inspection<T>,
+): Promise<void> {
+  for (let first = true; ; first = false) {
+    let text: string | undefined;
+    try {
+      const found = await lookOnce(format, inspection);
+      ({ text, status: process.exitCode } = found);
+    } catch (error) {
+      // What is wrong from the beginning will stay so.
+      if (first) throw error;
+      process.exitCode = NO_ANSWER;
+      const said = `twill: ${describeError(error)}\n`;
+      if (format === 'table') text = said;
+      else writeStandardError(said);
+    }
+    if (text !== undefined) await write(separator(format, first) + text);
+    await sleep(seconds * 1000);
+  }
+}
+
 /** Shows what an inspection finds, again and again where that is asked for, and sets the exit status by it. */
 export async function show<T extends Answer>(flags: InspectFlags, inspection: Inspection<T>): Promise<void> {
-  const { output, watch } = flags;
+  const { output } = flags;
+  // Said to whoever awaits the writing, too.
+  process.stdout.on('error', () => {});
   try {
-    const seconds = watch === undefined ? undefined : watchSeconds(watch);
-    for (let first = true; ; first = false) {
-      const answer = await inspection.look();
-      const text = await render(answer, output, inspection);
-      await write(separator(output, first) + text);
-      process.exitCode = inspection.exitStatus(answer);
-      if (seconds === undefined) return;
-      await sleep(seconds * 1000);
-    }
+    if (flags.watch !== undefined) await watch(output, watchSeconds(flags.watch), inspection);
+    const { text, status } = await lookOnce(output, inspection);
+    process.exitCode = status;
+    await write(text);
   } catch (error) {
     // Whoever reads only the beginning has seen enough.
     if ((error as NodeJS.ErrnoException).code === 'EPIPE') return;

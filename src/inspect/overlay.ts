@@ -1,12 +1,11 @@
 import { hasIpv6 } from '../kernel/ipv6.ts';
 import { type InterfaceAddress, listAddresses } from '../kernel/netlink/addresses.ts';
 import { type Link, listLinks } from '../kernel/netlink/links.ts';
-import { lookUpRoutes, type RouteAnswer } from '../kernel/netlink/route-lookup.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
-import { type Address, families, ipv4, ipv6, prefixHost } from '../model/address.ts';
+import { families, ipv4 } from '../model/address.ts';
 import { listOverlay } from '../overlay/kernel.ts';
 import { vxlanName } from '../overlay/plan/device.ts';
-import type { Entries, EntryMap, RouteEntry } from '../overlay/plan/entries.ts';
+import type { Entries, EntryMap } from '../overlay/plan/entries.ts';
 import type { FamilyPath, SkippedLease } from '../overlay/plan/peer.ts';
 import { PeerPlanner } from '../overlay/plan/planner.ts';
 import type { DeviceNames } from './plan/entries.ts';
@@ -24,14 +23,6 @@ export interface OverlayView {
   readonly desired: EntryMap;
   readonly actual: Entries;
   readonly skipped: readonly SkippedLease[];
-}
-
-/** How the kernel would send to the first pod of a node, beside the route that should decide so. */
-export interface Reach {
-  readonly route: RouteEntry;
-  readonly target: Address;
-  /** Undefined where it has no way. */
-  readonly answer: RouteAnswer | undefined;
 }
 
 export async function readNode(socket: RtSocket): Promise<NodeView> {
@@ -72,20 +63,4 @@ export async function readOverlay(
   );
   const actual = await listOverlay(socket, listed, { devices, networks: ground.networks }, desired);
   return { desired, actual, skipped: planner.skipped() };
-}
-
-/** Asks the kernel for the ways to the first pod of each node that should have a route. */
-export async function readReach(socket: RtSocket, { desired }: OverlayView): Promise<Reach[]> {
-  const routes = [...desired.values()].filter((entry) => entry.kind === 'route');
-  const found: Reach[] = [];
-  for (const family of [ipv4, ipv6]) {
-    const own = routes.filter(({ destination }) => destination.family === family);
-    // The first address is the VTEP's, the second the bridge's.
-    const targets = own.map(({ destination }) => prefixHost(destination, 2));
-    const answers = targets.length === 0 ? [] : await lookUpRoutes(socket, targets);
-    own.forEach((route, index) => {
-      found.push({ route, target: targets[index]!, answer: answers[index] });
-    });
-  }
-  return found;
 }

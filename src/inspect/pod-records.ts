@@ -3,8 +3,7 @@ import { dirname, join } from 'node:path';
 import { describeError, TwillError } from '../model/error.ts';
 import type { PodRecord } from '../pods/plan/pod.ts';
 import { readFileIfPresent } from '../process/files.ts';
-import { ask } from './client.ts';
-import { lastWords } from './states.ts';
+import { askLive, lastWords } from './states.ts';
 
 export interface KnownPods {
   readonly pods: readonly PodRecord[];
@@ -45,7 +44,7 @@ export async function knownPods(socketPath: string, away?: string): Promise<Know
   let cause: unknown = away;
   if (away === undefined) {
     try {
-      const { pods } = JSON.parse(await ask('agent', socketPath, { inspect: 'pods' })) as KnownPods;
+      const { pods } = JSON.parse(await askLive('agent', socketPath, { inspect: 'pods' })) as KnownPods;
       if (Array.isArray(pods)) return { pods, why: undefined };
       cause = new TwillError('invalid', 'the agent is of another version of Twill');
     } catch (error) {

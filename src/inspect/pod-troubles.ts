@@ -1,10 +1,9 @@
-import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { closeNetns } from '../kernel/netns.ts';
 import { describeError } from '../model/error.ts';
 import { checkInside } from '../pods/kernel/check.ts';
 import { namespaceExists, openPodNamespace } from '../pods/kernel/namespace.ts';
 import type { PodRecord } from '../pods/plan/pod.ts';
-import { readNode } from './overlay.ts';
+import type { NodeView } from './overlay.ts';
 import { outsideTroubles, podName, sharedAddresses } from './plan/wiring.ts';
 
 async function insideTroubles(record: PodRecord): Promise<string[]> {
@@ -25,10 +24,9 @@ async function insideTroubles(record: PodRecord): Promise<string[]> {
  * @returns those that have something
  */
 export async function podTroubles(
-  socket: RtSocket,
+  { links: all, addresses, names }: NodeView,
   records: readonly PodRecord[],
 ): Promise<Map<PodRecord, readonly string[]>> {
-  const { links: all, addresses, names } = await readNode(socket);
   const links = new Map(all.map((link) => [link.name, link]));
   const held = new Map<string, string[]>();
   for (const { index, address } of addresses)

@@ -1,10 +1,8 @@
-import { RtSocket } from '../kernel/netlink/socket.ts';
 import type { Bandwidth, PodRecord } from '../pods/plan/pod.ts';
 import { wallClockMs } from '../process/clock.ts';
 import { age } from './age.ts';
+import { type Look, looking } from './look.ts';
 import { type Answer, type InspectFlags, type Screen, show } from './output.ts';
-import { knownPods } from './pod-records.ts';
-import { podTroubles } from './pod-troubles.ts';
 import { type Cell, formatTable } from './table.ts';
 
 export interface PodsFlags extends InspectFlags {
@@ -78,26 +76,21 @@ export function podTable({ pods, agentAway }: PodsAnswer, now: number, { paint, 
   return agentAway === undefined ? table : `${paint(`${agentAway}: from its records`, 'poor')}\n${table}`;
 }
 
-export async function lookAtPods(socketPath: string): Promise<PodsAnswer> {
-  const { pods, why } = await knownPods(socketPath);
-  const socket = new RtSocket();
-  try {
-    const troubles = await podTroubles(socket, pods);
-    return {
-      version: 1,
-      agentAway: why,
-      pods: pods.map((pod) => ({ ...pod, troubles: troubles.get(pod) ?? [] })),
-    };
-  } finally {
-    socket.close();
-  }
+export async function lookAtPods(look: Look): Promise<PodsAnswer> {
+  const { pods, why } = await look.pods();
+  const troubles = await look.podTroubles();
+  return {
+    version: 1,
+    agentAway: why,
+    pods: pods.map((pod) => ({ ...pod, troubles: troubles.get(pod) ?? [] })),
+  };
 }
 
 /** `twill pods` */
 export async function showPods(flags: PodsFlags): Promise<void> {
-  const socketPath = flags.cniSocket ?? flags.socket;
+  const { cniSocket: socket = flags.socket, proxySocket } = flags;
   await show(flags, {
-    look: () => lookAtPods(socketPath),
+    look: () => looking({ socket, proxySocket }, lookAtPods),
     table: (answer, screen) => podTable(answer, wallClockMs(), screen),
     exitStatus: ({ pods }) => (pods.some(({ troubles }) => troubles.length > 0) ? 1 : 0),
   });

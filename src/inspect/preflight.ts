@@ -1,13 +1,12 @@
-import { RtSocket } from '../kernel/netlink/socket.ts';
 import { type Prefix, parsePrefix, tryParseAddress } from '../model/address.ts';
 import { describeError, TwillError } from '../model/error.ts';
+import { type Look, looking } from './look.ts';
 import { type InspectFlags, type Screen, show } from './output.ts';
 import { type PreflightAnswer, type PreflightCheck, poor, preflightAnswer } from './plan/preflight.ts';
 import { featureChecks, rightsChecks, settingChecks } from './preflight/kernel.ts';
 import { neighbourChecks } from './preflight/neighbours.ts';
 import { networkChecks, nodeChecks } from './preflight/network.ts';
 import { toolChecks } from './preflight/tools.ts';
-import { agentState } from './states.ts';
 import { type Cell, formatTable } from './table.ts';
 
 export interface PreflightFlags extends InspectFlags {
@@ -33,11 +32,10 @@ function readFlags({ peer = [], network = [] }: PreflightFlags): {
   }
 }
 
-export async function lookAtPreflight(flags: PreflightFlags): Promise<PreflightAnswer> {
+export async function lookAtPreflight(look: Look, flags: PreflightFlags): Promise<PreflightAnswer> {
   const { peers, networks } = readFlags(flags);
-  const { state } = await agentState(flags.socket);
+  const { state } = await look.agent();
   const known = state?.network?.families.map(({ network }) => network) ?? [];
-  const socket = new RtSocket();
   const part = async (
     area: PreflightCheck['area'],
     work: () => Promise<PreflightCheck[]> | PreflightCheck[],
@@ -48,27 +46,23 @@ export async function lookAtPreflight(flags: PreflightFlags): Promise<PreflightA
       return [poor(area, 'checks', `could not be made: ${describeError(error)}`, 'run as root on the node')];
     }
   };
-  try {
-    const parts = await Promise.all([
-      part('rights', rightsChecks),
-      part('kernel', featureChecks),
-      part('settings', () => settingChecks(state?.leases.length)),
-      part('tools', toolChecks),
-      part('network', () =>
-        networkChecks(socket, {
-          peers,
-          networks: networks.length > 0 ? networks : known,
-          bridge: state?.settings.bridge ?? 'cni0',
-          state,
-        }),
-      ),
-      part('neighbours', () => neighbourChecks(flags.cniConfDir)),
-      part('node', nodeChecks),
-    ]);
-    return preflightAnswer(parts.flat());
-  } finally {
-    socket.close();
-  }
+  const parts = await Promise.all([
+    part('rights', rightsChecks),
+    part('kernel', featureChecks),
+    part('settings', () => settingChecks(state?.leases.length)),
+    part('tools', toolChecks),
+    part('network', () =>
+      networkChecks(look.kernel, {
+        peers,
+        networks: networks.length > 0 ? networks : known,
+        bridge: state?.settings.bridge ?? 'cni0',
+        state,
+      }),
+    ),
+    part('neighbours', () => neighbourChecks(flags.cniConfDir)),
+    part('node', nodeChecks),
+  ]);
+  return preflightAnswer(parts.flat());
 }
 
 const tones = { ok: 'good', warning: 'poor', failed: 'bad' } as const;
@@ -93,7 +87,7 @@ export function preflightTable({ checks, failed, warnings }: PreflightAnswer, sc
 /** `twill preflight` */
 export async function showPreflight(flags: PreflightFlags): Promise<void> {
   await show(flags, {
-    look: () => lookAtPreflight(flags),
+    look: () => looking(flags, (look) => lookAtPreflight(look, flags)),
     table: preflightTable,
     exitStatus: ({ failed }) => (failed > 0 ? 1 : 0),
   });

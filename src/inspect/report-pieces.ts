@@ -13,13 +13,20 @@ export interface Piece {
 }
 
 const COMMAND_MS = 15_000;
+/** Characters of one file. */
+export const MOST_OF_ONE = 4 * 1024 * 1024;
+/** Bytes of what a command prints: with its own line a file has no more than it may. */
+const MOST_OUTPUT = MOST_OF_ONE - 4096;
 
 /** A command, with what it says of itself and how it ended. */
-function command(name: string, ...[program, ...args]: [string, ...string[]]): Piece {
+export function command(name: string, ...[program, ...args]: [string, ...string[]]): Piece {
   return {
     name,
     async read() {
-      const { status, stdout, stderr } = await run(program, args, { timeoutMs: COMMAND_MS });
+      const { status, stdout, stderr } = await run(program, args, {
+        timeoutMs: COMMAND_MS,
+        mostOutput: MOST_OUTPUT,
+      });
       const failed = status === 0 ? '' : `(status ${status}) ${stderr}\n`;
       return `# ${[program, ...args].join(' ')}\n${failed}${stdout}`;
     },
@@ -41,9 +48,6 @@ export const kernelPieces: readonly Piece[] = [
   command('kernel/bridge.txt', 'bridge', '-d', 'link'),
   command('kernel/sockets.txt', 'ss', '-lntu'),
   command('kernel/conntrack.txt', 'conntrack', '-S'),
-  command('rules/iptables-nft.txt', 'iptables-nft-save', '-c'),
-  command('rules/ip6tables-nft.txt', 'ip6tables-nft-save', '-c'),
-  command('rules/nft.txt', 'nft', 'list', 'ruleset'),
   { name: 'kernel/sysctls.txt', read: sysctls },
   { name: 'node/os-release.txt', read: () => readFileIfPresent('/etc/os-release') ?? 'none' },
   command('node/memory.txt', 'free', '-m'),
@@ -68,13 +72,6 @@ function sysctls(): string {
     for (const name of ['rp_filter', 'forwarding', 'route_localnet', 'arp_ignore'])
       add(`net/ipv4/conf/${device}/${name}`);
   return lines.join('\n');
-}
-
-/** iptables-legacy makes the tables that it is asked for: only what is there is asked. */
-export function legacyPieces(): Piece[] {
-  return (['ip', 'ip6'] as const)
-    .filter((family) => (readFileIfPresent(`/proc/net/${family}_tables_names`) ?? '').trim() !== '')
-    .map((family) => command(`rules/${family}tables-legacy.txt`, `${family}tables-legacy-save`, '-c'));
 }
 
 /** What is in the directory; one that is not there, or goes meanwhile, has nothing. */

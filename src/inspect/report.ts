@@ -5,16 +5,18 @@ import { TwillError } from '../model/error.ts';
 import { isoTime, wallClockMs } from '../process/clock.ts';
 import { Archive } from './archive.ts';
 import { lookAtDifferences } from './diff.ts';
+import type { Compared } from './differences.ts';
+import { type Look, looking } from './look.ts';
 import { type InspectFlags, type Screen, show } from './output.ts';
 import { bounded, redact } from './plan/redact.ts';
 import { stateFile } from './plan/state-file.ts';
 import { lookAtPods } from './pods.ts';
 import { lookAtPreflight } from './preflight.ts';
-import { filePieces, kernelPieces, legacyPieces, logPieces, type Piece, readPiece } from './report-pieces.ts';
+import { filePieces, kernelPieces, logPieces, MOST_OF_ONE, type Piece, readPiece } from './report-pieces.ts';
+import { rulesPieces } from './report-rules.ts';
 import { lookAtRoutes } from './routes.ts';
 import { lookAtServices } from './services.ts';
-import { agentState } from './states.ts';
-import { lookAtStatus } from './status.ts';
+import { lookAtNode } from './status.ts';
 import { formatTable } from './table.ts';
 
 export interface ReportFlags extends InspectFlags {
@@ -31,45 +33,62 @@ export interface ReportAnswer {
   readonly entries: readonly { readonly name: string; readonly bytes: number }[];
 }
 
-/** Characters of one file, and of all together before they are packed. */
-const MOST_OF_ONE = 4 * 1024 * 1024;
+/** Characters of all files together before they are packed. */
 const MOST_OF_ALL = 32 * 1024 * 1024;
 
 const asJson = (look: () => Promise<unknown>) => async (): Promise<string> =>
   `${JSON.stringify(await look(), undefined, 1)}\n`;
 
-async function piecesOf(flags: ReportFlags): Promise<Piece[]> {
-  const { socket, proxySocket, cniConfDir, logFile = [] } = flags;
-  // One of another version is no reason to write nothing.
-  const state = await agentState(socket).then(
-    (known) => known.state,
-    () => undefined,
-  );
-  const files = [stateFile(socket, 'agent'), stateFile(proxySocket, 'proxy')];
-  const subnetFile = state?.settings.subnetFile;
+/** What the commands answer. */
+function answers(look: Look, flags: ReportFlags): Piece[] {
+  let compared: Compared | undefined;
+  const status = async (): Promise<unknown> => {
+    const found = await lookAtNode(look);
+    ({ compared } = found);
+    return found.answer;
+  };
   return [
-    { name: 'status.json', read: asJson(() => lookAtStatus(flags)) },
-    { name: 'diff.json', read: asJson(() => lookAtDifferences(flags)) },
-    { name: 'routes.json', read: asJson(() => lookAtRoutes(socket)) },
-    { name: 'pods.json', read: asJson(() => lookAtPods(socket)) },
-    { name: 'services.json', read: asJson(() => lookAtServices(proxySocket)) },
-    { name: 'preflight.json', read: asJson(() => lookAtPreflight(flags)) },
+    { name: 'status.json', read: asJson(status) },
+    { name: 'diff.json', read: asJson(() => lookAtDifferences(look, compared)) },
+    { name: 'routes.json', read: asJson(() => lookAtRoutes(look)) },
+    { name: 'pods.json', read: asJson(() => lookAtPods(look)) },
+    { name: 'services.json', read: asJson(() => lookAtServices(look)) },
+    { name: 'preflight.json', read: asJson(() => lookAtPreflight(look, flags)) },
+  ];
+}
+
+/** What stands in the kernel, in files and in logs. */
+async function evidence(look: Look, { cniConfDir, logFile = [] }: ReportFlags): Promise<Piece[]> {
+  // One of another version is no reason to write nothing.
+  const [agent, proxy] = await Promise.all([
+    look.agent().then(
+      ({ state }) => state,
+      () => undefined,
+    ),
+    look.proxy().then(
+      ({ state }) => state,
+      () => undefined,
+    ),
+  ]);
+  const files = [stateFile(look.socket, 'agent'), stateFile(look.proxySocket, 'proxy')];
+  const subnetFile = agent?.settings.subnetFile;
+  return [
     ...kernelPieces,
-    ...legacyPieces(),
+    ...(await rulesPieces(proxy)),
     ...filePieces(subnetFile === undefined ? files : [...files, subnetFile], cniConfDir),
     ...logPieces(logFile),
   ];
 }
 
-/** One after the other: this is not to be felt by anybody else. */
+/** Packs pieces one after the other. @param most characters of all of them */
 async function collect(
   pieces: readonly Piece[],
-  folder: string,
-  archive: Archive,
+  most: number,
+  { folder, archive }: { readonly folder: string; readonly archive: Archive },
 ): Promise<ReportAnswer['entries']> {
   const entries: { name: string; bytes: number }[] = [];
   const names = new Set<string>();
-  let left = MOST_OF_ALL;
+  let left = most;
   for (const piece of pieces) {
     let { name } = piece;
     for (let number = 2; names.has(name); number++) name = `${piece.name}.${number}`;
@@ -91,7 +110,15 @@ async function report(flags: ReportFlags): Promise<ReportAnswer> {
     .replace(/[^\w.-]/g, '_')}-${stamp}`;
   const file = flags.file ?? `${folder}.tar.gz`;
   const packing = new Archive(now);
-  const entries = await collect(await piecesOf(flags), folder, packing);
+  const into = { folder, archive: packing };
+  // What other programs print comes while this one compares.
+  const collected = await looking(flags, (look) =>
+    Promise.all([
+      collect(answers(look, flags), MOST_OF_ALL / 2, into),
+      evidence(look, flags).then((pieces) => collect(pieces, MOST_OF_ALL / 2, into)),
+    ]),
+  );
+  const entries = collected.flat();
   const archive = await packing.end();
   if (file === '-') process.stdout.write(archive);
   else

@@ -1,11 +1,9 @@
-import { lookUpRoutes, type RouteAnswer } from '../kernel/netlink/route-lookup.ts';
-import { RtSocket } from '../kernel/netlink/socket.ts';
 import type { MeshPartner } from '../mesh/plan/state.ts';
-import { type Address, families } from '../model/address.ts';
 import { TwillError } from '../model/error.ts';
 import { routeKey } from '../overlay/plan/entries.ts';
+import { type Look, looking } from './look.ts';
 import { type Answer, type InspectFlags, type Screen, show } from './output.ts';
-import { type NodeView, type OverlayView, readNode, readOverlay } from './overlay.ts';
+import type { OverlayView } from './overlay.ts';
 import { entryName } from './plan/entries.ts';
 import {
   type ForeignEntry,
@@ -19,7 +17,6 @@ import {
 } from './plan/peer-rows.ts';
 import { describeWay, isExpected } from './plan/reach.ts';
 import type { AgentState } from './plan/state.ts';
-import { agentState } from './states.ts';
 import { type Cell, formatTable, type Tone } from './table.ts';
 
 export interface RoutesAnswer extends Answer {
@@ -41,85 +38,53 @@ function peersOf({ leases, own, network }: AgentState): PeerInput[] {
     );
 }
 
-/** Asks for all addresses of both families at once, in their order. */
-async function askWays(
-  socket: RtSocket,
-  addresses: readonly Address[],
-): Promise<(RouteAnswer | undefined)[]> {
-  const answers = new Map<Address, RouteAnswer | undefined>();
-  for (const family of families) {
-    const own = addresses.filter((address) => address.family === family);
-    if (own.length === 0) continue;
-    const found = await lookUpRoutes(socket, own);
-    own.forEach((address, index) => {
-      answers.set(address, found[index]);
-    });
-  }
-  return addresses.map((address) => answers.get(address));
-}
-
 async function peerRows(
-  socket: RtSocket,
+  look: Look,
   state: AgentState,
   overlay: OverlayView,
-  { names, links }: NodeView,
   partners: readonly MeshPartner[],
 ): Promise<PeerRow[]> {
-  const peers = peersOf(state);
-  const pods = await askWays(
-    socket,
-    peers.map(({ subnet }) => firstPod(subnet)),
-  );
-  const nodes = await askWays(
-    socket,
-    peers.map(({ publicIp }) => publicIp),
-  );
+  const { names, links } = await look.node();
+  const peers = peersOf(state).map((peer) => ({ peer, pod: firstPod(peer.subnet) }));
+  const ways = await look.waysTo(peers.flatMap(({ peer, pod }) => [pod, peer.publicIp]));
   const tunnels = new Set(links.filter(({ vxlan }) => vxlan !== undefined).map(({ index }) => index));
   const skipped = new Map(overlay.skipped.map(({ name, reason }) => [name, reason]));
   const measured = new Map(partners.map((one) => [`${one.family} ${one.name}`, one]));
-  return peers.map((peer, index) => {
-    const [pod, node] = [pods[index], nodes[index]];
+  return peers.map(({ peer, pod }) => {
+    const [toPod, node] = [ways.get(pod.text), ways.get(peer.publicIp.text)];
     const route = overlay.desired.get(routeKey(peer.subnet));
-    const ways: PeerWays = {
-      way: describeWay(pod, names),
-      wayIsRight: route?.kind === 'route' && isExpected(route, pod),
+    const found: PeerWays = {
+      way: describeWay(toPod, names),
+      wayIsRight: route?.kind === 'route' && isExpected(route, toPod),
       underlayWay: describeWay(node, names),
       underlayReached: node !== undefined && !node.local && !tunnels.has(node.device),
     };
     const { lease, subnet } = peer;
     const mesh = measured.get(`${subnet.family.name} ${lease.name}`);
-    return peerRow(peer, { ...overlay, names }, ways, { skipped: skipped.get(lease.name), mesh });
+    return peerRow(peer, { ...overlay, names }, found, { skipped: skipped.get(lease.name), mesh });
   });
 }
 
-export async function lookAtRoutes(socketPath: string): Promise<RoutesAnswer> {
-  const agent = await agentState(socketPath);
+export async function lookAtRoutes(look: Look): Promise<RoutesAnswer> {
+  const agent = await look.agent();
   const { state } = agent;
   if (state === undefined)
     throw new TwillError(
       'unavailable',
       `${agent.why}, and nothing it has written down is beside that: no agent has run here`,
     );
-  const socket = new RtSocket();
-  try {
-    const node = await readNode(socket);
-    const overlay = await readOverlay(socket, state, node);
-    if (overlay === undefined)
-      throw new TwillError(
-        'unavailable',
-        `this node holds no lease: ${state.source.leaseError ?? 'not yet'}`,
-      );
-    return {
-      version: 1,
-      agentAway: agent.why,
-      agentStateAt: agent.live ? undefined : state.at,
-      // What was measured by one that is away says nothing of now.
-      nodes: await peerRows(socket, state, overlay, node, agent.live ? (state.meshPartners ?? []) : []),
-      foreign: foreignEntries({ ...overlay, names: node.names }, entryName),
-    };
-  } finally {
-    socket.close();
-  }
+  const overlay = await look.overlay();
+  if (overlay === undefined)
+    throw new TwillError('unavailable', `this node holds no lease: ${state.source.leaseError ?? 'not yet'}`);
+  const { names } = await look.node();
+  return {
+    version: 1,
+    agentAway: agent.why,
+    agentStateAt: agent.live ? undefined : state.at,
+    // What was measured by one that is away says nothing of now.
+    nodes: await peerRows(look, state, overlay, agent.live ? (state.meshPartners ?? []) : []),
+    foreign: foreignEntries({ ...overlay, names }, entryName),
+  };
 }
 
 const tones: Readonly<Record<PartState, Tone>> = {
@@ -173,7 +138,7 @@ export function routesTable(
 /** `twill routes` */
 export async function showRoutes(flags: InspectFlags): Promise<void> {
   await show(flags, {
-    look: () => lookAtRoutes(flags.socket),
+    look: () => looking(flags, lookAtRoutes),
     table: routesTable,
     exitStatus: ({ nodes, foreign }) =>
       foreign.length > 0 || nodes.some(({ troubles }) => troubles.length > 0) ? 1 : 0,

@@ -7,19 +7,19 @@ import { type ServiceRow, serviceRow } from '../services/plan/row.ts';
 import { type NodeView, serviceEntries } from '../services/plan/table.ts';
 import type { ServiceState } from '../services/plan/tracker.ts';
 import { ask } from './client.ts';
+import { type Look, looking } from './look.ts';
 import { nftServiceRules } from './nft-service-rules.ts';
 import { type Answer, type InspectFlags, show } from './output.ts';
 import { decodeState } from './plan/codec.ts';
 import { type ServiceRule, wantedChains } from './plan/service-lines.ts';
 import type { ServiceAnswer, ServicesAnswer, ShownEndpoint } from './plan/services.ts';
 import type { ProxyState } from './plan/state.ts';
-import { listServices } from './service-list.ts';
 import { loadServices } from './services-source.ts';
 import { servicesTable, serviceTable } from './services-table.ts';
-import { type Known, proxyState } from './states.ts';
+import type { Known } from './states.ts';
 
-async function known(socketPath: string): Promise<Known<ProxyState> & { state: ProxyState }> {
-  const proxy = await proxyState(socketPath);
+async function known(look: Look): Promise<Known<ProxyState> & { state: ProxyState }> {
+  const proxy = await look.proxy();
   const { state } = proxy;
   if (state === undefined)
     throw new TwillError(
@@ -29,14 +29,10 @@ async function known(socketPath: string): Promise<Known<ProxyState> & { state: P
   return { ...proxy, state };
 }
 
-export async function lookAtServices(socketPath: string): Promise<ServicesAnswer> {
-  const proxy = await known(socketPath);
-  const services = await listServices(proxy, socketPath);
-  return {
-    version: 1,
-    proxyAway: proxy.why,
-    services: services.sort((a, b) => (a.name < b.name ? -1 : 1)),
-  };
+export async function lookAtServices(look: Look): Promise<ServicesAnswer> {
+  const { why } = await known(look);
+  const services = [...(await look.services())].sort((a, b) => (a.name < b.name ? -1 : 1));
+  return { version: 1, proxyAway: why, services };
 }
 
 interface Found {
@@ -110,15 +106,19 @@ const listers: Readonly<Record<string, RuleLister>> = {
     nftServiceRules(proxy, (family) => serviceEntries(service, family, view)),
 };
 
-async function lookAtOne(socketPath: string, name: string): Promise<ServiceAnswer> {
-  const proxy = await known(socketPath);
+async function lookAtOne(look: Look, name: string): Promise<ServiceAnswer> {
+  const proxy = await known(look);
   const key = name.includes('/') ? name : `default/${name}`;
-  const found = await findService(proxy, socketPath, key);
+  const found = await findService(proxy, look.proxySocket, key);
   const all = [...proxy.state.families, ...proxy.state.nftables].flatMap((family) => family.refused);
   const refused = all.find((one) => one.name === key);
   const row = serviceRow(key, found.service, found.view, refused?.reason);
-  if (row === undefined)
-    throw new TwillError('not-found', `there is no Service ${key}: twill services lists those there are`);
+  if (row === undefined) {
+    const others = (await look.services()).map((one) => one.name).filter((one) => one.endsWith(`/${name}`));
+    const there =
+      others.length === 0 ? 'twill services lists those there are' : `there is ${others.join(', ')}`;
+    throw new TwillError('not-found', `there is no Service ${key}: ${there}`);
+  }
   const lister = listers[proxy.state.mode];
   return {
     version: 1,
@@ -137,14 +137,14 @@ const isTroubled = ({ trouble }: ServiceRow): boolean => trouble !== undefined;
 export async function showServices(name: string | undefined, flags: InspectFlags): Promise<void> {
   if (name === undefined) {
     await show<ServicesAnswer & Answer>(flags, {
-      look: () => lookAtServices(flags.proxySocket),
+      look: () => looking(flags, lookAtServices),
       table: servicesTable,
       exitStatus: ({ services }) => (services.some(isTroubled) ? 1 : 0),
     });
     return;
   }
   await show<ServiceAnswer & Answer>(flags, {
-    look: () => lookAtOne(flags.proxySocket, name),
+    look: () => looking(flags, (look) => lookAtOne(look, name)),
     table: serviceTable,
     exitStatus: ({ service }) => (isTroubled(service) ? 1 : 0),
   });

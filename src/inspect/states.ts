@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { describeError, TwillError } from '../model/error.ts';
+import { describeError, isTwillError, TwillError } from '../model/error.ts';
 import { readFileIfPresent } from '../process/files.ts';
 import { conditionOf } from '../process/mark.ts';
-import { type Asked, ask, describeCondition } from './client.ts';
+import { type Asked, ask, describeCondition, type Question } from './client.ts';
 import { decodeState } from './plan/codec.ts';
-import { type AgentState, type ProxyState, STATE_VERSION } from './plan/state.ts';
+import { type AgentState, type ProcessMark, type ProxyState, STATE_VERSION } from './plan/state.ts';
 import { stateFile } from './plan/state-file.ts';
 
 /** What is known of the agent or the proxy. */
@@ -53,24 +53,50 @@ export function lastWords<K extends Asked>(asked: K, socketPath: string, cause: 
 
 /** One that answers does so within this; of one that has not yet it is looked up whether it is stopped. */
 const PROMPT_MS = 150;
+/** Characters at the beginning of a state in which it says whose it is. */
+const MARK_WITHIN = 2000;
 
-/** Its last words, where it is stopped: it will not answer. */
-async function stoppedWords<K extends Asked>(
-  asked: K,
+/** Whether the process that has written its state down is stopped: it will not answer. The state may be megabytes. */
+function isStopped(asked: Asked, socketPath: string): boolean {
+  const text = readFileIfPresent(stateFile(socketPath, asked))?.slice(0, MARK_WITHIN) ?? '';
+  const [, mark] = /"process":(\{[^{}]*\})/.exec(text) ?? [];
+  if (mark === undefined) return false;
+  try {
+    return conditionOf(JSON.parse(mark) as ProcessMark) === 'stopped';
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Asks as `ask` does; one that is stopped is not waited for.
+ * @throws TwillError `unavailable`
+ */
+export async function askLive(
+  asked: Asked,
   socketPath: string,
-): Promise<Known<States[K]> | undefined> {
-  await sleep(PROMPT_MS, undefined, { ref: false });
-  const words = lastWords(asked, socketPath, 'it does not answer');
-  return words.state !== undefined && conditionOf(words.state.process) === 'stopped' ? words : undefined;
+  question: Question,
+  timeoutMs?: number,
+): Promise<string> {
+  const answer = ask(asked, socketPath, question, timeoutMs);
+  const stopped = sleep(PROMPT_MS, undefined, { ref: false }).then(() => {
+    if (isStopped(asked, socketPath))
+      throw new TwillError('unavailable', `the ${asked} is stopped by a signal`);
+    return answer;
+  });
+  return await Promise.race([answer, stopped]);
 }
 
 async function know<K extends Asked>(asked: K, socketPath: string): Promise<Known<States[K]>> {
-  const answered = ask(asked, socketPath, { inspect: 'state' }).then(
-    (text): Known<States[K]> => ({ state: understood(asked, text, socketPath), live: true, why: undefined }),
-    (cause: unknown) => lastWords(asked, socketPath, cause),
-  );
-  const stopped = stoppedWords(asked, socketPath).then((words) => words ?? answered);
-  return await Promise.race([answered, stopped]);
+  let text: string;
+  try {
+    text = await askLive(asked, socketPath, { inspect: 'state' });
+  } catch (cause) {
+    // Who may not ask knows nothing, not even that it is away.
+    if (isTwillError(cause, 'permission')) throw cause;
+    return lastWords(asked, socketPath, cause);
+  }
+  return { state: understood(asked, text, socketPath), live: true, why: undefined };
 }
 
 /** What the agent says of itself now, or, where it does not answer, has written down. */

@@ -1,8 +1,8 @@
-import { RtSocket } from '../kernel/netlink/socket.ts';
 import { describeError } from '../model/error.ts';
 import { fullTables, neighbourTables } from '../overlay/neighbour-tables.ts';
 import { agentDifferences, type Compared } from './differences.ts';
 import { conntrackProblems, reversePathProblems, variantProblems, wallProblems } from './environment.ts';
+import { type Look, looking } from './look.ts';
 import { type InspectFlags, show } from './output.ts';
 import { countByKind } from './plan/difference.ts';
 import { meshAnswer, meshNotes } from './plan/mesh.ts';
@@ -10,8 +10,7 @@ import { differenceProblems, type Problem, summaryOf, verdictOf, verdictStatus }
 import { absenceProblems, checkProblems, serviceProblems } from './plan/process-problems.ts';
 import type { AgentState, ProxyState } from './plan/state.ts';
 import type { ProcessAnswer, StatusAnswer } from './plan/status.ts';
-import { listServices } from './service-list.ts';
-import { agentState, type Known, proxyState } from './states.ts';
+import type { Known } from './states.ts';
 import { statusTable } from './status-table.ts';
 import { readVersions } from './versions.ts';
 
@@ -74,6 +73,15 @@ function rulesAnswer({ rules: { tool, why } }: AgentState): StatusAnswer['rules'
   return tool === undefined || why === undefined ? undefined : { tool, why };
 }
 
+/** Of both processes, by kind. */
+function repairsAnswer(
+  agent: AgentState | undefined,
+  proxy: ProxyState | undefined,
+): StatusAnswer['repairs'] {
+  const repairs = proxy?.repairs;
+  return { ...agent?.repairs, ...(repairs === undefined ? {} : { 'service rules': repairs }) };
+}
+
 async function environment(state: AgentState): Promise<Problem[]> {
   const families = state.network?.families.map(({ family }) => family) ?? [];
   const parts = await Promise.all([
@@ -88,9 +96,9 @@ async function environment(state: AgentState): Promise<Problem[]> {
   return parts.flat();
 }
 
-async function serviceTroubles(proxy: Known<ProxyState>, socketPath: string): Promise<Problem[]> {
+async function serviceTroubles(look: Look): Promise<Problem[]> {
   try {
-    return serviceProblems(await listServices(proxy, socketPath));
+    return serviceProblems(await look.services());
   } catch (error) {
     return [{ severity: 'note', area: 'services', what: `Services are not known: ${describeError(error)}` }];
   }
@@ -102,59 +110,50 @@ export interface StatusLook {
   readonly compared: Compared;
 }
 
-export async function lookAtNode({ socket: agentSocket, proxySocket }: InspectFlags): Promise<StatusLook> {
-  const [agent, proxy] = await Promise.all([agentState(agentSocket), proxyState(proxySocket)]);
+export async function lookAtNode(look: Look): Promise<StatusLook> {
+  const [agent, proxy] = await Promise.all([look.agent(), look.proxy()]);
   const { state } = agent;
-  const socket = new RtSocket();
-  try {
-    const [compared, around, services, versions] = await Promise.all([
-      agentDifferences(socket, agent, agentSocket),
-      state === undefined ? [] : environment(state),
-      serviceTroubles(proxy, proxySocket),
-      readVersions(state?.process.version, proxy.state?.process.version),
-    ]);
-    const peers = Math.max(0, (state?.leases.length ?? 0) - (state?.own === undefined ? 0 : 1));
-    const problems = [
-      ...absenceProblems(agent, proxy),
-      ...differenceProblems(compared.differences, peers),
-      ...(agent.live && state !== undefined ? [...checkProblems(state), ...meshNotes(state)] : []),
-      ...around,
-      ...compared.unknown.map((what): Problem => ({ severity: 'note', area: 'unknown', what })),
-      ...services,
-    ];
-    const node = state?.node ?? proxy.state?.node ?? 'this node';
-    const answer: StatusAnswer = {
-      version: 1,
-      verdict: verdictOf(problems),
-      summary: summaryOf(node, problems),
-      node,
-      problems,
-      agent: processAnswer(agent),
-      rules: state && rulesAnswer(state),
-      proxy: proxyAnswer(proxy),
-      lease: state && leaseAnswer(state),
-      network: state && networkAnswer(state),
-      peers: { count: peers, skipped: state?.skipped ?? [] },
-      mesh: state && meshAnswer(state),
-      addresses: state?.addresses ?? [],
-      repairs: state?.repairs ?? {},
-      drift: Object.fromEntries(countByKind(compared.differences)),
-      versions,
-    };
-    return { answer, compared };
-  } finally {
-    socket.close();
-  }
-}
-
-export async function lookAtStatus(flags: InspectFlags): Promise<StatusAnswer> {
-  return (await lookAtNode(flags)).answer;
+  const [compared, around, services, versions] = await Promise.all([
+    agentDifferences(look),
+    state === undefined ? [] : environment(state),
+    serviceTroubles(look),
+    readVersions(state?.process.version, proxy.state?.process.version),
+  ]);
+  const peers = Math.max(0, (state?.leases.length ?? 0) - (state?.own === undefined ? 0 : 1));
+  const problems = [
+    ...absenceProblems(agent, proxy),
+    ...differenceProblems(compared.differences, peers),
+    ...(agent.live && state !== undefined ? [...checkProblems(state), ...meshNotes(state)] : []),
+    ...around,
+    ...compared.unknown.map((what): Problem => ({ severity: 'note', area: 'unknown', what })),
+    ...services,
+  ];
+  const node = state?.node ?? proxy.state?.node ?? 'this node';
+  const answer: StatusAnswer = {
+    version: 1,
+    verdict: verdictOf(problems),
+    summary: summaryOf(node, problems),
+    node,
+    problems,
+    agent: processAnswer(agent),
+    rules: state && rulesAnswer(state),
+    proxy: proxyAnswer(proxy),
+    lease: state && leaseAnswer(state),
+    network: state && networkAnswer(state),
+    peers: { count: peers, skipped: state?.skipped ?? [] },
+    mesh: state && meshAnswer(state),
+    addresses: state?.addresses ?? [],
+    repairs: repairsAnswer(state, proxy.state),
+    drift: Object.fromEntries(countByKind(compared.differences)),
+    versions,
+  };
+  return { answer, compared };
 }
 
 /** `twill status` */
 export async function showStatus(flags: InspectFlags): Promise<void> {
   await show(flags, {
-    look: () => lookAtStatus(flags),
+    look: () => looking(flags, async (look) => (await lookAtNode(look)).answer),
     table: statusTable,
     exitStatus: ({ verdict }) => verdictStatus[verdict],
   });

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { pipeline, type Readable } from 'node:stream';
 import { TwillError } from '../model/error.ts';
+import { Output } from './output.ts';
 
 export interface RunOptions {
   /** Text for the child's standard input; a stream's as it comes; `inherit` for our own, of a person at a terminal. */
@@ -8,6 +9,8 @@ export interface RunOptions {
   /** Milliseconds until the child is killed; default 60,000. */
   readonly timeoutMs?: number;
   readonly env?: NodeJS.ProcessEnv;
+  /** Bytes of what it prints that are kept, where that may be more than anybody reads: the beginning and the end. */
+  readonly mostOutput?: number;
   readonly signal?: AbortSignal;
 }
 
@@ -53,8 +56,8 @@ class Run {
   private readonly child: ChildProcess;
   private readonly name: string;
   private readonly grouped: boolean;
-  private readonly stdout: Buffer[] = [];
-  private readonly stderr: Buffer[] = [];
+  private readonly stdout: Output;
+  private readonly stderr = new Output();
   private readonly timer: NodeJS.Timeout;
   private readonly signal: AbortSignal | undefined;
   private readonly onAbort = (): void => this.kill('was cancelled');
@@ -62,7 +65,6 @@ class Run {
   private readonly resolve: (result: RunResult) => void;
   private readonly reject: (error: Error) => void;
   private linger: NodeJS.Timeout | undefined;
-  private received = 0;
 
   constructor(
     program: string,
@@ -70,7 +72,8 @@ class Run {
     options: RunOptions,
     settle: { resolve: (result: RunResult) => void; reject: (error: Error) => void },
   ) {
-    const { input, env, signal, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
+    const { input, env, signal, timeoutMs = DEFAULT_TIMEOUT_MS, mostOutput } = options;
+    this.stdout = new Output(mostOutput);
     this.resolve = settle.resolve;
     this.reject = settle.reject;
     this.name = `'${[program, ...args].join(' ')}'`;
@@ -93,16 +96,11 @@ class Run {
 
   private connect(input: RunOptions['input']): void {
     const { stdin, stdout, stderr } = this.child;
-    for (const [stream, chunks] of [
+    for (const [stream, output] of [
       [stdout, this.stdout],
       [stderr, this.stderr],
     ] as const)
-      stream
-        ?.on('error', () => {})
-        .on('data', (chunk: Buffer) => {
-          chunks.push(chunk);
-          this.received += chunk.length;
-        });
+      stream?.on('error', () => {}).on('data', (chunk: Buffer) => output.push(chunk));
     stdin?.on('error', () => {}); // the child may exit without reading; its status tells why
     this.child.once('exit', (status, signal) => this.drain(() => this.end(status, signal)));
     this.child.once('close', (status, signal) => this.end(status, signal));
@@ -114,15 +112,19 @@ class Run {
   /** Calls `done` when nothing comes any more. Two turns of the event loop: it may have been held up all the time. */
   private drain(done: () => void): void {
     this.linger = setTimeout(() => {
-      const { received } = this;
-      setImmediate(() => setImmediate(() => (this.received === received ? done() : this.drain(done))));
+      const before = this.received();
+      setImmediate(() => setImmediate(() => (this.received() === before ? done() : this.drain(done))));
     }, LINGER_MS);
+  }
+
+  private received(): number {
+    return this.stdout.received + this.stderr.received;
   }
 
   private end(status: number | null, signal: NodeJS.Signals | null): void {
     if (!this.settled()) return;
-    const text = Buffer.concat(this.stderr).toString() + (signal === null ? '' : `killed by ${signal}`);
-    this.resolve({ status: status ?? 128, stdout: Buffer.concat(this.stdout).toString(), stderr: text });
+    const text = this.stderr.text() + (signal === null ? '' : `killed by ${signal}`);
+    this.resolve({ status: status ?? 128, stdout: this.stdout.text(), stderr: text });
   }
 
   private fail(error: Error): void {

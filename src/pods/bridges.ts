@@ -8,6 +8,7 @@ import { BridgeKeeper } from './kernel/bridge.ts';
 import { cleanBridge } from './kernel/gateways.ts';
 import type { BridgeOptions } from './plan/bridge.ts';
 import type { PodRecord } from './plan/pod.ts';
+import type { PodRepairs } from './repairs.ts';
 
 export interface PodBridgesOptions {
   readonly socket: RtSocket;
@@ -16,6 +17,7 @@ export interface PodBridgesOptions {
   readonly bridge: string;
   readonly podNetwork: () => PodNetworkState;
   readonly records: () => readonly PodRecord[];
+  readonly repairs: PodRepairs;
 }
 
 /** The bridges that pods are on: one, unless network configurations name others. */
@@ -79,7 +81,7 @@ export class PodBridges {
 
   /** Makes the bridges as they should be, and the pods' devices their ports again. */
   async repair(): Promise<void> {
-    const { podNetwork, records, log } = this.options;
+    const { podNetwork, records, log, repairs } = this.options;
     const state = podNetwork();
     if (!state.ready) return;
     for (const name of this.names()) {
@@ -87,6 +89,7 @@ export class PodBridges {
       keeper.forget();
       const own = records().filter(({ bridge }) => bridge === name);
       const ports = await keeper.adoptPorts(state.network, own);
+      repairs.pods += ports;
       if (ports > 0) log.info({ bridge: name, ports }, 'pods put back on the bridge');
       if (name === this.options.bridge) await this.cleanUp(state.network, '');
     }
@@ -99,7 +102,7 @@ export class PodBridges {
   private keeper(name: string): BridgeKeeper {
     let keeper = this.keepers.get(name);
     if (keeper === undefined) {
-      keeper = new BridgeKeeper(this.options.socket, name);
+      keeper = new BridgeKeeper(this.options.socket, name, this.options.repairs);
       this.keepers.set(name, keeper);
     }
     return keeper;

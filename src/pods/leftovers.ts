@@ -82,6 +82,7 @@ export class PodWarden {
     for (const record of await unshaped(this.socket, this.manager.store.list())) {
       this.log.info({ containerId: record.containerId }, 'traffic shaping repaired');
       await shapePod(this.socket, record);
+      this.manager.repairs.pods++;
     }
   }
 }

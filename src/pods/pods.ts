@@ -30,6 +30,7 @@ import type { PodKey, PodRecord } from './plan/pod.ts';
 import { planRanges } from './plan/ranges.ts';
 import { type PodPlan, planPod } from './plan/wiring.ts';
 import { hostEnd, keyOf, makeRecord } from './record.ts';
+import { PodRepairs } from './repairs.ts';
 import { refuseOtherSubnetFile, requestedAddresses, requestedDns, requestedMac } from './request.ts';
 import { PodStore, podKeyText } from './store.ts';
 
@@ -64,6 +65,7 @@ async function assertAwaited(abandoned: () => boolean): Promise<void> {
 /** Carries out the CNI commands on this node: addresses, records and the kernel. */
 export class PodManager {
   readonly store: PodStore;
+  readonly repairs = new PodRepairs();
   readonly hostPorts: HostPorts;
   readonly spoofGuard: SpoofGuard;
   private readonly options: PodManagerOptions;
@@ -85,11 +87,13 @@ export class PodManager {
     const { store } = this;
     this.adoption = new Adoption({ socket, store, hostLocal, bridge, log, podNetwork, records, graceMs });
     this.ipam = new Ipam(store, this.adoption);
-    this.bridges = new PodBridges({ socket, log, podNetwork, bridge, records: () => this.store.list() });
+    const { repairs } = this;
+    const stand = (): PodRecord[] => this.store.list();
+    this.bridges = new PodBridges({ socket, log, podNetwork, bridge, records: stand, repairs });
     const localnet = new Localnet(options.stateDir, options.loopbackGuard);
     const { rulesTool, takesConditions } = options;
-    this.hostPorts = new HostPorts({ records, localnet, log, rulesTool, takesConditions });
-    this.spoofGuard = new SpoofGuard(() => this.records(), options.log);
+    this.hostPorts = new HostPorts({ records, localnet, log, rulesTool, takesConditions, repairs });
+    this.spoofGuard = new SpoofGuard(records, log, repairs);
   }
 
   /** Deletes the devices that an attachment has on the node's side, as far as they are there. */

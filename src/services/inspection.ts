@@ -55,6 +55,7 @@ function proxyState({ state }: InspectionOptions): InspectedProxy {
     healthy: proxy?.healthy ?? true,
     waitingFor: proxy === undefined ? waitingFor : proxy.waitingFor,
     services: proxy?.tracker.serviceCount ?? 0,
+    repairs: proxy?.repairs ?? 0,
     families: (proxy?.families ?? []).flatMap(({ iptables }) => {
       if (iptables === undefined) return [];
       const { sha256: _, ...render } = iptables.rendering;

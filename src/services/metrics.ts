@@ -129,6 +129,12 @@ export class ProxyMetrics {
     help: 'Services, EndpointSlices or parts of them left out because they cannot be used',
     registers: [this.registry],
   });
+  readonly repairs = new Counter({
+    name: 'twill_proxy_repairs_total',
+    help: 'Times that rules were put right because something else had changed them',
+    labelNames: ['ip_family'],
+    registers: [this.registry],
+  });
   readonly staleFlows = this.counter(
     'conntrack_reconciler_deleted_entries_total',
     'Tracked flows deleted because they led to an endpoint that is gone',

@@ -63,6 +63,8 @@ type States = readonly (readonly [key: string, state: ServiceState])[];
 export class ServiceProxy {
   readonly metrics: ProxyMetrics;
   readonly loop: ReconcileLoop;
+  /** How often rules were put right though no Service had changed. */
+  repairs = 0;
   private readonly options: ServiceProxyOptions;
   private readonly log: Log;
   private readonly input: ProxyInput;
@@ -326,6 +328,8 @@ export class ServiceProxy {
 
   /** Rules were written though no Service had changed. */
   private repaired(family: Family): void {
+    this.repairs++;
+    this.metrics.repairs.inc({ ip_family: family.kubeName });
     if (!this.contest.note(contestedName(family), monotonicMs()).begins) return;
     this.log.error(
       { family: family.name },

@@ -127,8 +127,9 @@ export class LabNode extends Place {
   }
 
   /** Makes a namespace and has the CNI plugin wire it. @param netconfExtra is merged into the network configuration */
-  async addPod(name: string, netconfExtra: object = {}): Promise<Pod> {
-    const pod = await Pod.add(this, name, { ...this.netconf, ...netconfExtra });
+  /** @param podNamespace what Kubernetes' runtimes say beside the pod's name; undefined: they say neither */
+  async addPod(name: string, netconfExtra: object = {}, podNamespace?: string): Promise<Pod> {
+    const pod = await Pod.add(this, name, { ...this.netconf, ...netconfExtra }, podNamespace);
     this.pods.push(pod);
     return pod;
   }

@@ -34,10 +34,14 @@ export class Pod extends Place {
   }
 
   /** @throws TwillError with the plugin's answer when ADD fails; the namespace is gone then */
-  static async add(node: PodHost, name: string, config: object): Promise<Pod> {
+  static async add(node: PodHost, name: string, config: object, podNamespace?: string): Promise<Pod> {
     const namespace = await Namespace.make(`${node.name}-${name}`, node.guard);
     const containerId = namespace.name;
-    const call = { command: 'ADD', containerId, netns: namespace.path, ifname: 'eth0', config };
+    const args =
+      podNamespace === undefined
+        ? {}
+        : { args: `IgnoreUnknown=1;K8S_POD_NAMESPACE=${podNamespace};K8S_POD_NAME=${name}` };
+    const call = { command: 'ADD', containerId, netns: namespace.path, ifname: 'eth0', config, ...args };
     const { status, stdout, stderr } = await callCni(node.namespace, call);
     if (status !== 0) {
       await namespace.remove();

@@ -93,7 +93,7 @@ async function addPods(lab: Lab): Promise<Pod[]> {
   return await Promise.all(
     lab.nodes.flatMap((node, index) =>
       [1, 2].map(async (number) => {
-        const pod = await node.addPod(`pod${index * 2 + number}`);
+        const pod = await node.addPod(`pod${index * 2 + number}`, {}, 'demo');
         await pod.serve();
         return pod;
       }),

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { type Conclusion, conclusions } from '../../src/mesh/plan/conclusion.ts';
 import { alertRules, dashboardExpressions } from '../lab/expressions.ts';
 import { root } from '../lab/files.ts';
 
@@ -29,6 +30,14 @@ test('alert rules name only metrics that there are', () => {
 
 test('the dashboard names only metrics that there are', () => {
   for (const { title, expr } of dashboardExpressions()) assert.deepEqual(unknownNames(expr), [], title);
+});
+
+test('conclusions of the mesh that are asked for are those that there are', () => {
+  const asked = [...alertRules(), ...dashboardExpressions()].flatMap(({ expr }) =>
+    Array.from(expr.matchAll(/conclusion[!=]~?"([^"]+)"/g), ([, names]) => names!.split('|')),
+  );
+  assert.ok(asked.length > 1);
+  for (const name of asked.flat()) assert.ok(conclusions.includes(name as Conclusion), name);
 });
 
 test('each alert has a case in which it fires', () => {

@@ -2,14 +2,14 @@ import type { Readable, Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describeError, withoutCredentials } from '../../model/error.ts';
 import { isoTime, monotonicMs } from '../../process/clock.ts';
-import type { InspectFlags } from '../output.ts';
+import type { Compared } from '../differences.ts';
+import { type Look, looking, type Sockets } from '../look.ts';
 import { sortDifferences } from '../plan/difference.ts';
 import { lookAtPods } from '../pods.ts';
 import { lookAtRoutes } from '../routes.ts';
 import { serviceDifferences } from '../service-rules.ts';
 import { lookAtServices } from '../services.ts';
-import { proxyState } from '../states.ts';
-import { lookAtNode, type StatusLook } from '../status.ts';
+import { lookAtNode } from '../status.ts';
 import { driftEvent, nodeRows, nodesEvent, podsEvent, servicesEvent, statusEvent } from './plan/rows.ts';
 import { type EventName, eventText, type NodeRow, type PageEvents, type Part, parts } from './plan/view.ts';
 
@@ -20,16 +20,16 @@ const LONGEST_REST_MS = 30_000;
 
 /** Looks again and again, by the same functions as the commands, and writes what the page is told of it. */
 class Feed {
-  private readonly flags: InspectFlags;
+  private readonly sockets: Sockets;
   private readonly output: Writable;
   /** What a page that comes now has to be told to know all. */
   private readonly told = new Map<EventName, string>();
   private nodes: ReadonlyMap<string, NodeRow> | undefined;
-  private compared: StatusLook['compared'] | undefined;
+  private compared: Compared | undefined;
   private drained: Promise<void> = Promise.resolve();
 
-  constructor(flags: InspectFlags, output: Writable) {
-    this.flags = flags;
+  constructor(sockets: Sockets, output: Writable) {
+    this.sockets = sockets;
     this.output = output;
   }
 
@@ -41,15 +41,17 @@ class Feed {
   /** @returns milliseconds until the next one */
   async look(): Promise<number> {
     const before = monotonicMs();
-    for (const part of parts) {
-      try {
-        await this.lookers[part]();
-      } catch (error) {
-        this.told.set(part, eventText('unknown', { part, why: describeError(error) }));
-        this.write(this.told.get(part)!);
-        if (part === 'nodes') this.nodes = undefined;
+    await looking(this.sockets, async (look) => {
+      for (const part of parts) {
+        try {
+          await this.lookers[part](look);
+        } catch (error) {
+          this.told.set(part, eventText('unknown', { part, why: describeError(error) }));
+          this.write(this.told.get(part)!);
+          if (part === 'nodes') this.nodes = undefined;
+        }
       }
-    }
+    });
     this.compared = undefined;
     const tookMs = Math.round(monotonicMs() - before);
     const nextMs = Math.min(LONGEST_REST_MS, Math.max(SHORTEST_REST_MS, tookMs * REST));
@@ -59,14 +61,14 @@ class Feed {
     return nextMs;
   }
 
-  private readonly lookers: Readonly<Record<Part, () => Promise<void>>> = {
-    status: async () => {
-      const { answer, compared } = await lookAtNode(this.flags);
+  private readonly lookers: Readonly<Record<Part, (look: Look) => Promise<void>>> = {
+    status: async (look) => {
+      const { answer, compared } = await lookAtNode(look);
       this.compared = compared;
       this.say('status', statusEvent(answer));
     },
-    nodes: async () => {
-      const { nodes, foreign, agentAway: away } = await lookAtRoutes(this.flags.socket);
+    nodes: async (look) => {
+      const { nodes, foreign, agentAway: away } = await lookAtRoutes(look);
       const { rows, more } = nodeRows(nodes);
       const rest = { more, foreign, away };
       const change = nodesEvent(rows, this.nodes, rest);
@@ -74,18 +76,17 @@ class Feed {
       this.told.set('nodes', eventText('nodes', nodesEvent(rows, undefined, rest)));
       this.write(eventText('nodes', change));
     },
-    pods: async () => {
-      const { pods, agentAway } = await lookAtPods(this.flags.socket);
+    pods: async (look) => {
+      const { pods, agentAway } = await lookAtPods(look);
       this.sayIfNew('pods', podsEvent(pods, agentAway));
     },
-    services: async () => {
-      this.sayIfNew('services', servicesEvent(await lookAtServices(this.flags.proxySocket)));
+    services: async (look) => {
+      this.sayIfNew('services', servicesEvent(await lookAtServices(look)));
     },
-    drift: async () => {
+    drift: async (look) => {
       const { differences = [], unknown = [] } = this.compared ?? {};
-      const proxy = await proxyState(this.flags.proxySocket);
-      const services = await serviceDifferences(proxy, this.flags.proxySocket).catch((error: unknown) =>
-        describeError(error),
+      const services = await serviceDifferences(await look.proxy(), look.proxySocket).catch(
+        (error: unknown) => describeError(error),
       );
       const [found, why] =
         typeof services === 'string' ? [[], [`rules of Services: ${services}`]] : [services, []];
@@ -116,8 +117,8 @@ export const REPEAT = 'repeat\n';
  * Looks until nobody listens any more: `input` ends when the process at its other end does, however that ends.
  * @param input a line for each page that comes
  */
-export async function runFeed(flags: InspectFlags, input: Readable, output: Writable): Promise<void> {
-  const feed = new Feed(flags, output);
+export async function runFeed(sockets: Sockets, input: Readable, output: Writable): Promise<void> {
+  const feed = new Feed(sockets, output);
   let isOver = false;
   const over = new Promise<void>((resolve) => {
     const end = (): void => {

@@ -100,7 +100,7 @@ export interface AgentState extends State {
     readonly used: number;
     readonly size: number;
   }[];
-  /** What was put right after it had stood, by kind. */
+  /** What was put right because something else had changed it, by kind. */
   readonly repairs: Readonly<Record<string, number>>;
   /** How other nodes are reached; undefined where that is not measured. */
   readonly mesh: MeshState | undefined;
@@ -122,6 +122,8 @@ export interface ProxyState extends State {
   /** What it waits for before it writes rules; undefined when there is nothing. */
   readonly waitingFor: string | undefined;
   readonly services: number;
+  /** How often rules were put right because something else had changed them. */
+  readonly repairs: number;
   readonly families: readonly {
     readonly family: Family['name'];
     readonly variant: string;

@@ -126,12 +126,15 @@ export async function networkChecks(socket: RtSocket, question: NetworkQuestion)
   const known = others.flatMap(({ families }) => families.slice(0, 1).map(({ publicIp }) => publicIp));
   const peers = question.peers.length > 0 ? question.peers.map(parseAddress) : known;
   found.push(...(await overlapChecks(socket, networks, bridge)));
-  found.push(...(await Promise.all(peers.slice(0, MOST_PEERS).map((peer) => pathCheck(socket, peer)))));
   const backend = state?.network?.backend;
-  if (backend?.type === 'vxlan') {
-    const tunnels = others.slice(0, MOST_PEERS).map((lease) => tunnelCheck(lease, backend.port));
-    found.push(...(await Promise.all(tunnels)).flat());
-  } else if (peers.length === 0)
+  const port = backend?.type === 'vxlan' ? backend.port : undefined;
+  // At once: who does not answer is waited for.
+  const [paths, tunnels] = await Promise.all([
+    Promise.all(peers.slice(0, MOST_PEERS).map((peer) => pathCheck(socket, peer))),
+    Promise.all(port === undefined ? [] : others.slice(0, MOST_PEERS).map((one) => tunnelCheck(one, port))),
+  ]);
+  found.push(...paths, ...tunnels.flat());
+  if (port === undefined && peers.length === 0)
     found.push(
       poor(
         'network',

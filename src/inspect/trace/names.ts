@@ -1,10 +1,10 @@
 import { kernelFamilies } from '../../kernel/ipv6.ts';
 import { parseAddress } from '../../model/address.ts';
 import { describeError } from '../../model/error.ts';
+import type { PodRecord } from '../../pods/plan/pod.ts';
 import type { ServiceRow } from '../../services/plan/row.ts';
-import { ask } from '../client.ts';
 import { knownPods } from '../pod-records.ts';
-import { agentState } from '../states.ts';
+import { agentState, askLive } from '../states.ts';
 import type { Protocol } from './plan/packet.ts';
 import { type ServiceAddress, servicesOfRules } from './plan/service-names.ts';
 import type { NamedPod, Names } from './plan/targets.ts';
@@ -33,31 +33,41 @@ function addressesOf(rows: readonly ServiceRow[]): ServiceAddress[] {
 }
 
 /** The proxy's Services; those that rules tell while it does not answer. */
-async function services(socket: string, notes: string[]): Promise<ServiceAddress[]> {
+async function services(
+  socket: string,
+  notes: string[],
+): Promise<{ readonly ways: ServiceAddress[]; readonly headless: string[] }> {
   try {
-    const answer = JSON.parse(await ask('proxy', socket, { inspect: 'services' })) as {
+    const { services: rows } = JSON.parse(await askLive('proxy', socket, { inspect: 'services' })) as {
       services: ServiceRow[];
     };
-    return addressesOf(answer.services);
+    const headless = rows.filter(({ type }) => type === 'Headless').map(({ name }) => name);
+    return { ways: addressesOf(rows), headless };
   } catch (error) {
     const found = (await Promise.all(kernelFamilies().map((family) => readRules(undefined, family)))).flatMap(
       servicesOfRules,
     );
     if (found.length > 0) notes.push(`${describeError(error)}: names of Services are those of the rules`);
-    return found;
+    return { ways: found, headless: [] };
   }
+}
+
+/** Of a pod with several interfaces all addresses are one's. */
+function namedPods(records: readonly PodRecord[]): NamedPod[] {
+  const found = new Map<string, NamedPod & { readonly addresses: string[] }>();
+  for (const { pod, containerId, netns, addresses } of records) {
+    const known = found.get(containerId) ?? { pod, containerId, netns, addresses: [] };
+    found.set(containerId, known);
+    known.addresses.push(...addresses.map(({ address }) => address.slice(0, address.indexOf('/'))));
+  }
+  return [...found.values()];
 }
 
 async function pods(socket: string, notes: string[]): Promise<NamedPod[]> {
   try {
     const { pods: records, why } = await knownPods(socket);
     if (why !== undefined) notes.push(`${why}: names of pods are those of its records`);
-    return records.map(({ pod, containerId, netns, addresses }) => ({
-      pod,
-      containerId,
-      netns,
-      addresses: addresses.map(({ address }) => address.slice(0, address.indexOf('/'))),
-    }));
+    return namedPods(records);
   } catch (error) {
     notes.push(`${describeError(error)}: pods are known by their addresses only`);
     return [];
@@ -70,7 +80,7 @@ export async function readNames(flags: {
   readonly proxySocket: string;
 }): Promise<Names & { readonly notes: string[] }> {
   const notes: string[] = [];
-  const [named, ways, agent] = await Promise.all([
+  const [named, { ways, headless }, agent] = await Promise.all([
     pods(flags.socket, notes),
     services(flags.proxySocket, notes),
     agentState(flags.socket).catch(() => undefined),
@@ -79,5 +89,5 @@ export async function readNames(flags: {
   const nodes = (agent?.state?.leases ?? []).flatMap(({ families }) =>
     families.map(({ publicIp }) => publicIp.text),
   );
-  return { node: agent?.state?.node, pods: named, services: ways, podNetworks, nodes, notes };
+  return { node: agent?.state?.node, pods: named, services: ways, headless, podNetworks, nodes, notes };
 }

@@ -1,11 +1,12 @@
 import { inNetns, type Netns } from '../../kernel/netns.ts';
 import { noTable } from '../../kernel/nft.ts';
+import { isOfIptables, type ListedTable, legacyTables, listNftTables } from '../../kernel/nft-tables.ts';
 import { type RunResult, run } from '../../kernel/process.ts';
 import type { Family } from '../../model/address.ts';
-import { isTwillError } from '../../model/error.ts';
+import { describeError, isTwillError } from '../../model/error.ts';
 import type { SetElement } from './plan/chains.ts';
 import { iptablesChains, type RuleSet, ruleSet } from './plan/hooks.ts';
-import { parseSavedTables } from './plan/iptables-rules.ts';
+import { parseSavedTables, type SavedTable } from './plan/iptables-rules.ts';
 import { elementValue, type NftTable, parseNftTable } from './plan/nft-rules.ts';
 
 /** Runs a program in a namespace; one that is not installed, or refuses, has nothing to say. */
@@ -25,9 +26,6 @@ export async function runIn(
   }
 }
 
-/** Tables that iptables-nft keeps; nft shows of their matches only that there are some. */
-const iptablesTables = new Set(['raw', 'mangle', 'nat', 'filter', 'security']);
-
 interface Tables {
   readonly chains: NftTable['chains'];
   readonly unread: readonly string[];
@@ -45,13 +43,14 @@ function failureOf(command: string, result: RunResult, none: RegExp): string[] {
   return [`${command}: ${result.stderr.trim() || `status ${result.status}`}`];
 }
 
-async function readNftTable(netns: Netns | undefined, family: string, name: string): Promise<Tables> {
+async function readNftTable(netns: Netns | undefined, { family, name }: ListedTable): Promise<Tables> {
   const list = ['list', 'table', family, name];
   const [document, print] = await Promise.all([
     runIn(netns, 'nft', ['-j', '-t', ...list]),
     runIn(netns, 'nft', ['-a', '-t', ...list]),
   ]);
-  if (document === undefined || print === undefined) return nothing;
+  if (document === undefined || print === undefined)
+    return { ...nothing, unread: [`nftables table ${family} ${name} ('nft' is not installed)`] };
   // One that goes meanwhile has nothing to say.
   if (document.status !== 0)
     return { ...nothing, failures: failureOf(`nft ${list.join(' ')}`, document, noTable) };
@@ -60,29 +59,11 @@ async function readNftTable(netns: Netns | undefined, family: string, name: stri
   return { chains, unread, failures: [] };
 }
 
-/** @param printed names of those that iptables-nft has printed */
-async function readNft(
-  netns: Netns | undefined,
-  family: Family,
-  printed: ReadonlySet<string>,
-): Promise<Tables> {
-  const list = await runIn(netns, 'nft', ['-j', 'list', 'tables']);
-  if (list === undefined) return { ...nothing, unread: ["tables of nftables ('nft' is not installed)"] };
-  if (list.status !== 0) return { ...nothing, failures: failureOf('nft list tables', list, noTable) };
-  const items = (JSON.parse(list.stdout) as { nftables: { table?: { family: string; name: string } }[] })
-    .nftables;
-  const other = family.nft === 'ip' ? 'ip6' : 'ip';
-  const wanted = items.flatMap(({ table }) => {
-    if (table === undefined || table.family === other) return [];
-    const isPrinted =
-      table.family === family.nft && iptablesTables.has(table.name) && printed.has(table.name);
-    return isPrinted ? [] : [table];
-  });
-  const read = await Promise.all(wanted.map((table) => readNftTable(netns, table.family, table.name)));
+function together(parts: readonly Tables[]): Tables {
   return {
-    chains: read.flatMap(({ chains }) => chains),
-    unread: read.flatMap(({ unread }) => unread),
-    failures: read.flatMap(({ failures }) => failures),
+    chains: parts.flatMap(({ chains }) => chains),
+    unread: parts.flatMap(({ unread }) => unread),
+    failures: parts.flatMap(({ failures }) => failures),
   };
 }
 
@@ -96,20 +77,46 @@ export async function readElement(
   return result?.status === 0 ? { value: elementValue(result.stdout) } : undefined;
 }
 
+/** One table as one of the two programs prints it; the longest ones are printed side by side. */
+async function readSaved(
+  netns: Netns | undefined,
+  family: Family,
+  variant: 'nft' | 'legacy',
+  name: string,
+): Promise<{ readonly tables: readonly SavedTable[]; readonly failures: readonly string[] }> {
+  const program = `${family.iptables}-${variant}-save`;
+  const result = await runIn(netns, program, ['-c', '-t', name]);
+  if (result === undefined) {
+    // nft prints those of iptables-nft, too.
+    const failures = variant === 'nft' ? [] : [`table ${name} of ${program}: it is not installed`];
+    return { tables: [], failures };
+  }
+  const tables = result.status === 0 ? parseSavedTables(result.stdout, `iptables-${variant}`) : [];
+  return { tables, failures: failureOf(program, result, lacking) };
+}
+
 /** Everything that stands in a namespace for a family. */
 export async function readRules(netns: Netns | undefined, family: Family): Promise<RuleSet> {
-  const variants = ['nft', 'legacy'] as const;
-  const saved = await Promise.all(
-    variants.map((variant) => runIn(netns, `${family.iptables}-${variant}-save`, ['-c'])),
-  );
-  const tables = saved.flatMap((result, index) =>
-    result?.status === 0 ? parseSavedTables(result.stdout, `iptables-${variants[index]!}`) : [],
-  );
-  const failures = saved.flatMap((result, index) =>
-    result === undefined ? [] : failureOf(`${family.iptables}-${variants[index]!}-save`, result, lacking),
-  );
+  const failures: string[] = [];
+  const listed = await listNftTables(netns).catch((error: unknown) => {
+    failures.push(describeError(error));
+    return [];
+  });
+  const other = family.nft === 'ip' ? 'ip6' : 'ip';
+  // nft shows of the matches of these only that there are some.
+  const isShared = (table: ListedTable): boolean => isOfIptables(table, family);
+  const legacy = netns === undefined ? legacyTables(family) : inNetns(netns, () => legacyTables(family));
+  const saved = await Promise.all([
+    ...listed.filter(isShared).map(({ name }) => readSaved(netns, family, 'nft', name)),
+    ...legacy.map((name) => readSaved(netns, family, 'legacy', name)),
+  ]);
+  const tables = saved.flatMap((one) => one.tables);
   const printed = new Set(tables.filter(({ program }) => program === 'iptables-nft').map(({ name }) => name));
-  const nft = await readNft(netns, family, printed);
+  const rest = listed.filter(
+    (table) => table.family !== other && !(isShared(table) && printed.has(table.name)),
+  );
+  const nft = together(await Promise.all(rest.map((table) => readNftTable(netns, table))));
   const chains = [...iptablesChains(tables), ...nft.chains];
-  return ruleSet(chains, nft.unread, [...failures, ...nft.failures]);
+  const unreadable = saved.flatMap((one) => one.failures);
+  return ruleSet(chains, nft.unread, [...failures, ...unreadable, ...nft.failures]);
 }

@@ -6,7 +6,15 @@ import { readNames } from './names.ts';
 import { type TraceAnswer, type TraceEnd, traceAnswer } from './plan/answer.ts';
 import type { Protocol } from './plan/packet.ts';
 import type { Sender, TraceRequest } from './plan/request.ts';
-import { findTarget, type Names, portNumber, servicePort, splitTarget, type Target } from './plan/targets.ts';
+import {
+  findTarget,
+  type Names,
+  portNumber,
+  senderName,
+  servicePort,
+  splitTarget,
+  type Target,
+} from './plan/targets.ts';
 import { traceText } from './plan/trace-text.ts';
 import { walk } from './plan/walk.ts';
 import { probe } from './probe.ts';
@@ -171,10 +179,11 @@ export async function tracePacket(from: string, to: string, flags: TraceFlags): 
   const spaces = await Spaces.open();
   try {
     const request = new Request(spaces, names, flags);
-    const source = findTarget(from, names, 'from');
+    const senderText = senderName(from);
+    const source = findTarget(senderText, names, 'from');
     const { end: target, protocol } = request.destination(to, request.familyOfSender(source));
     const family = familyOf(target.address);
-    const { sender, end } = await request.sender(source, from, family);
+    const { sender, end } = await request.sender(source, senderText, family);
     if (sender.address !== undefined && familyOf(sender.address) !== family)
       throw new TwillError('invalid', `${sender.address} and ${target.address} are not of one family`);
     const kernel = new Kernel(spaces, (space) => spaceName(space, names));

@@ -147,6 +147,11 @@ export function batchOf(
   return { messages: all.length + BATCH_MESSAGES, write };
 }
 
+/** Asks for the tables of all families. */
+export function writeTablesRequest(to: MessageWriter): void {
+  to.message(GETTABLE).struct(nfgenmsg(0));
+}
+
 export function writeTableRequest(to: MessageWriter, table: TableName): void {
   to.message(GETTABLE).struct(nfgenmsg(table.af)).string(ATTR_TABLE, table.name);
 }
@@ -231,6 +236,24 @@ export function* parseElements(payload: Buffer): Generator<ListedElement> {
 /** Whether the table that an answer to {@link writeTableRequest} is about has the flag. */
 export function isDormant(payload: Buffer): boolean {
   return ((parseAttributes(payload, 4).get(TABLE_FLAGS)?.readUInt32BE(0) ?? 0) & DORMANT) !== 0;
+}
+
+/** Families as nft calls them (enum in include/uapi/linux/netfilter.h). */
+const familyNames: Readonly<Record<number, string>> = {
+  1: 'inet',
+  2: 'ip',
+  3: 'arp',
+  5: 'netdev',
+  7: 'bridge',
+  10: 'ip6',
+};
+
+/** A table, with its family as nft calls it, from an answer to {@link writeTablesRequest}. */
+export function parseTable(payload: Buffer): { readonly family: string; readonly name: string } {
+  return {
+    family: familyNames[payload[0] ?? 0] ?? String(payload[0]),
+    name: attributeString(parseAttributes(payload, 4).get(ATTR_TABLE)) ?? '',
+  };
 }
 
 /** A chain's name, and where packets come in there, as the kernel says it; undefined for one of another table. */

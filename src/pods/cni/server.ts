@@ -20,6 +20,7 @@ import {
 } from '../plan/protocol.ts';
 import { PodManager } from '../pods.ts';
 import { keyOf } from '../record.ts';
+import type { PodRepairs } from '../repairs.ts';
 import { usualSubnetFile } from '../request.ts';
 import { type CniRequest, parseCall } from './call.ts';
 import { configurationProblems, configurationWarner } from './configurations.ts';
@@ -64,6 +65,8 @@ export interface CniServer {
   records(): readonly PodRecord[];
   /** What keeps pods from being added: each in a sentence. */
   problems(): string[];
+  /** What was put right because something else had changed it. */
+  readonly repairs: Readonly<PodRepairs>;
   /** Lines in Prometheus' text format. */
   metrics(): string[];
   /** Makes the rules of host ports equal to the pods', soon. */
@@ -268,6 +271,7 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
       }
       return found;
     },
+    repairs: manager.repairs,
     metrics: () => [...addressLines(manager.store.list(), podNetwork()), ...handler.counts.lines()],
     syncHostPorts: () => manager.hostPorts.repair(),
     async repair() {

@@ -8,6 +8,7 @@ import type { PodNetwork } from '../../model/pod-network.ts';
 import { type BridgeOptions, planBridgeAddresses, usualBridge } from '../plan/bridge.ts';
 import type { PodRecord } from '../plan/pod.ts';
 import { macOf } from '../plan/wiring.ts';
+import type { PodRepairs } from '../repairs.ts';
 
 async function findLink(socket: RtSocket, name: string): Promise<Link | undefined> {
   return (await listLinks(socket)).find((link) => link.name === name);
@@ -25,8 +26,13 @@ function refuseAdvertisements(name: string): void {
   if (readSysctl(setting) !== undefined) writeSysctl(setting, '0');
 }
 
-async function findOrMake(socket: RtSocket, name: string, network: PodNetwork): Promise<Link> {
+async function findOrMake(
+  socket: RtSocket,
+  name: string,
+  network: PodNetwork,
+): Promise<{ bridge: Link; made: boolean }> {
   let bridge = await findLink(socket, name);
+  const made = bridge === undefined;
   if (bridge === undefined) {
     const gateways = network.families.map(({ gateway }) => gateway);
     const first = gateways.find(({ family }) => family === ipv4) ?? gateways[0];
@@ -40,27 +46,28 @@ async function findOrMake(socket: RtSocket, name: string, network: PodNetwork): 
   }
   if (bridge?.kind !== 'bridge')
     throw new TwillError('conflict', `device ${name} is not a bridge: remove it, or choose another --bridge`);
-  return bridge;
+  return { bridge, made };
 }
 
 /**
  * The bridge of the pods: made if it is not there, and given the gateway addresses and the overlay's MTU. Its MAC is set
  * to a fixed one when it is made: a bridge without takes its ports' lowest, and would change with every pod.
+ * @returns the bridge, and whether it was not so before
  * @throws TwillError `conflict` when a device of that name is no bridge, `invalid` when another device has a gateway address
  */
 export async function ensureBridge(
   socket: RtSocket,
   name: string,
   network: PodNetwork,
-  options: BridgeOptions = usualBridge,
-): Promise<Link> {
+  options: BridgeOptions,
+): Promise<{ readonly bridge: Link; readonly changed: boolean }> {
   const present = await listAddresses(socket);
   const links = new Map((await listLinks(socket)).map((link) => [link.index, link.name]));
   const nameOf = (index: number): string => links.get(index) ?? `device ${index}`;
   const known = [...links].find(([, link]) => link === name)?.[0] ?? 0;
   // Refused before anything is made.
   planBridgeAddresses({ index: known, name }, network, options, present, nameOf);
-  const bridge = await findOrMake(socket, name, network);
+  const { bridge, made } = await findOrMake(socket, name, network);
   const { index } = bridge;
   for (const { family } of network.families) forward(name, family);
   if (network.families.some(({ family }) => family === ipv6)) prepareIpv6(name);
@@ -68,13 +75,14 @@ export async function ensureBridge(
   const changes: Change[] = [];
   if (!bridge.up || bridge.mtu !== network.mtu)
     changes.push(setLink(index, { up: true, mtu: network.mtu }, name));
-  if (options.promiscuous) changes.push(setLink(index, { promiscuous: true }, name));
   const { add, remove } = planBridgeAddresses({ index, name }, network, options, present, nameOf);
   // First what has to go: IPv4 takes a network's later addresses away with its first one.
   changes.push(...remove.map((address) => deleteAddress({ index, ...address })));
   changes.push(...add.map((address) => addAddress({ index, ...address })));
+  const changed = made || changes.length > 0;
+  if (options.promiscuous) changes.push(setLink(index, { promiscuous: true }, name));
   if (changes.length > 0) await apply(socket, changes);
-  return bridge;
+  return { bridge, changed };
 }
 
 /** A node that forwards may have it off for what is made new (`conf/default`): pods would reach nobody. */
@@ -103,10 +111,14 @@ export class BridgeKeeper {
   private readonly known = new Map<string, Promise<Link>>();
   /** The node's addresses and MTU when it was looked at: with others nothing is known any more. */
   private network = '';
+  /** What it was made right for last. */
+  private stood = '';
+  private readonly repairs: PodRepairs;
 
-  constructor(socket: RtSocket, name: string) {
+  constructor(socket: RtSocket, name: string, repairs: PodRepairs) {
     this.socket = socket;
     this.name = name;
+    this.repairs = repairs;
   }
 
   /** The bridge, made right if it was not known to be. */
@@ -118,9 +130,16 @@ export class BridgeKeeper {
     if (known !== undefined) return known;
     if (!wanted.startsWith(this.network)) this.forget();
     this.network = `${gateways.join(' ')} mtu ${network.mtu} `;
-    const bridge = ensureBridge(this.socket, this.name, network, options);
+    const bridge = this.ensure(network, options, wanted);
     this.known.set(wanted, bridge);
     bridge.catch(() => this.forget());
+    return bridge;
+  }
+
+  private async ensure(network: PodNetwork, options: BridgeOptions, wanted: string): Promise<Link> {
+    const { bridge, changed } = await ensureBridge(this.socket, this.name, network, options);
+    if (changed && this.stood === wanted) this.repairs.pods++;
+    this.stood = wanted;
     return bridge;
   }
 

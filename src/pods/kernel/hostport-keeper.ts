@@ -1,6 +1,14 @@
 import type { Check } from '../../model/health.ts';
 import type { PodRecord } from '../plan/pod.ts';
 
+/** What a keeper tells. */
+export interface HostPortHooks {
+  /** Others have changed the rules. */
+  readonly broken: () => void;
+  /** What they had changed was put right, or is about to be. */
+  readonly repaired: () => void;
+}
+
 /** Keeps the host ports of one family with one of the tools. */
 export interface HostPortKeeper {
   /** Makes the rules equal to the records'. */

@@ -12,7 +12,8 @@ import { findHostPortChains, findHostPortTables } from '../host-port-removals.ts
 import { hasConditions, hostPortRules } from '../plan/hostports.ts';
 import { hostPortTable } from '../plan/nft-hostports.ts';
 import type { PodRecord } from '../plan/pod.ts';
-import type { HostPortKeeper } from './hostport-keeper.ts';
+import type { PodRepairs } from '../repairs.ts';
+import type { HostPortHooks, HostPortKeeper } from './hostport-keeper.ts';
 import { IptablesHostPorts } from './iptables-hostports.ts';
 import type { Localnet } from './localnet.ts';
 import { NftHostPorts } from './nft-hostports.ts';
@@ -25,6 +26,7 @@ export interface HostPortOptions {
   readonly rulesTool: () => Promise<RulesTool | undefined>;
   /** Whether pods with conditions, which are words of iptables, can be served. */
   readonly takesConditions: () => boolean;
+  readonly repairs: PodRepairs;
 }
 
 const RETRY_MS = 5000;
@@ -46,6 +48,12 @@ export class HostPorts {
   private failure: string | undefined;
   private retry: NodeJS.Timeout | undefined;
   private closed = false;
+  private readonly hooks: HostPortHooks = {
+    broken: () => this.repair(),
+    repaired: () => {
+      this.options.repairs.rules++;
+    },
+  };
 
   constructor(options: HostPortOptions) {
     this.options = options;
@@ -143,7 +151,7 @@ export class HostPorts {
   private async open(family: Family, tool: RulesTool): Promise<HostPortKeeper> {
     if (tool === 'iptables') return await this.iptablesOf(family);
     const { log } = this.options;
-    return new NftHostPorts(family, log, () => this.repair());
+    return new NftHostPorts(family, log, this.hooks);
   }
 
   /** As {@link sync}; a failure is said, and tried again in a while. */
@@ -171,7 +179,7 @@ export class HostPorts {
 
   private async openIptables(family: Family): Promise<IptablesHostPorts> {
     const iptables = await usedIptables(family);
-    return new IptablesHostPorts(iptables, this.options.log, () => this.repair());
+    return new IptablesHostPorts(iptables, this.options.log, this.hooks);
   }
 
   close(): void {

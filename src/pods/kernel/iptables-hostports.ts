@@ -22,7 +22,7 @@ import {
 } from '../plan/hostports.ts';
 import type { PodRecord } from '../plan/pod.ts';
 import { PrintedRules } from './conditions.ts';
-import type { HostPortKeeper } from './hostport-keeper.ts';
+import type { HostPortHooks, HostPortKeeper } from './hostport-keeper.ts';
 
 /** Rules are read in full this often without a reason: a change that leaves a table's size alone moves no stamp. */
 const FULL_LOOK_MS = 600_000;
@@ -32,7 +32,7 @@ export class IptablesHostPorts implements HostPortKeeper {
   readonly family: Family;
   readonly iptables: Iptables;
   private readonly log: Log;
-  private readonly broken: () => void;
+  private readonly hooks: HostPortHooks;
   /** The rules that stand, as far as we know; undefined when that must be looked up. */
   private installed: readonly string[] | undefined;
   private doubted = false;
@@ -46,12 +46,11 @@ export class IptablesHostPorts implements HostPortKeeper {
   /** Rules that iptables does not take any more, with why. */
   private refused: ReadonlyMap<string, string> = new Map();
 
-  /** @param broken called when others have changed the rules */
-  constructor(iptables: Iptables, log: Log, broken: () => void) {
+  constructor(iptables: Iptables, log: Log, hooks: HostPortHooks) {
     this.family = iptables.family;
     this.iptables = iptables;
     this.log = log;
-    this.broken = broken;
+    this.hooks = hooks;
     this.printed = new PrintedRules(iptables);
   }
 
@@ -92,18 +91,21 @@ export class IptablesHostPorts implements HostPortKeeper {
     if (known !== undefined && known.length > 0 && rules.length > 0 && sameAround) {
       await iptables.restore(replaceDocument(rules, known));
     } else {
-      await this.printed.alone(() => this.repair(rules));
+      const wrote = await this.printed.alone(() => this.repair(rules));
+      if (wrote && installed?.join('\n') === rules.join('\n')) this.hooks.repaired();
     }
     this.installed = rules;
     if (rules.length > 0) this.watch();
   }
 
-  private async repair(rules: readonly string[]): Promise<void> {
+  /** @returns whether something was not as it should be */
+  private async repair(rules: readonly string[]): Promise<boolean> {
     const document = repairDocument(await this.read(rules), rules);
     this.lastFullLook = monotonicMs();
-    if (document === undefined) return;
+    if (document === undefined) return false;
     this.log.info({ family: this.family.name, rules: rules.length }, 'host port rules repaired');
     await this.iptables.restore(document);
+    return true;
   }
 
   /** @throws TwillError `kernel` when the rules that stand are not those that were made, or have to be */
@@ -180,7 +182,7 @@ export class IptablesHostPorts implements HostPortKeeper {
         { family: this.family.name },
         'somebody changes the host port rules again and again: repairs wait from now on',
       );
-    this.broken();
+    this.hooks.broken();
     return true;
   }
 

@@ -19,7 +19,7 @@ import {
   standsAsWanted,
 } from '../plan/nft-hostports.ts';
 import type { PodRecord } from '../plan/pod.ts';
-import type { HostPortKeeper } from './hostport-keeper.ts';
+import type { HostPortHooks, HostPortKeeper } from './hostport-keeper.ts';
 
 /** Without a notice the table is looked at this often: one may have come with others that nobody listens to. */
 const FULL_LOOK_MS = 600_000;
@@ -28,7 +28,7 @@ const FULL_LOOK_MS = 600_000;
 export class NftHostPorts implements HostPortKeeper {
   private readonly family: Family;
   private readonly log: Log;
-  private readonly broken: () => void;
+  private readonly hooks: HostPortHooks;
   private readonly table: NftTable;
   private readonly stamp: RulesStamp;
   private readonly notices: NftNotices;
@@ -44,11 +44,10 @@ export class NftHostPorts implements HostPortKeeper {
   /** Host ports that are closed, with why, by the container. */
   private closed: ReadonlyMap<string, string> = new Map();
 
-  /** @param broken called when others have changed the table */
-  constructor(family: Family, log: Log, broken: () => void) {
+  constructor(family: Family, log: Log, hooks: HostPortHooks) {
     this.family = family;
     this.log = log;
-    this.broken = broken;
+    this.hooks = hooks;
     this.table = openNftTable(family, hostPortTable);
     this.stamp = openRulesStamp(family, 'nft');
     this.notices = new NftNotices(family, hostPortTable, () => void this.look());
@@ -152,7 +151,8 @@ export class NftHostPorts implements HostPortKeeper {
             'somebody changes the host port rules again and again: repairs wait from now on',
           );
         else this.log.warn({ family: this.family.name }, 'host port rules were changed by somebody else');
-        this.broken();
+        this.hooks.repaired();
+        this.hooks.broken();
       })
       .catch(() => this.notices.again(1000));
   }

@@ -3,6 +3,7 @@ import { coalesce } from '../../process/coalesce.ts';
 import type { Log } from '../../process/log.ts';
 import type { PodRecord } from '../plan/pod.ts';
 import { spoofDocument, spoofTable, spoofTableText } from '../plan/spoof.ts';
+import type { PodRepairs } from '../repairs.ts';
 
 const bridgeFamily = { nft: 'bridge' } as const;
 
@@ -12,12 +13,14 @@ export class SpoofGuard {
   readonly sync: () => Promise<void>;
   private readonly records: () => readonly PodRecord[];
   private readonly log: Log;
+  private readonly repairs: PodRepairs;
   /** What was written last, and how nft prints it. */
   private written: { readonly text: string | undefined; readonly shown: string | undefined } | undefined;
 
-  constructor(records: () => readonly PodRecord[], log: Log) {
+  constructor(records: () => readonly PodRecord[], log: Log, repairs: PodRepairs) {
     this.records = records;
     this.log = log;
+    this.repairs = repairs;
     this.sync = coalesce(() => this.write());
   }
 
@@ -33,7 +36,10 @@ export class SpoofGuard {
   private async write(): Promise<void> {
     const text = spoofTableText(this.records());
     if (await this.isWhole()) return;
-    if (this.written?.text === text) this.log.warn('rules against forged MACs put right');
+    if (this.written?.text === text) {
+      this.repairs.rules++;
+      this.log.warn('rules against forged MACs put right');
+    }
     await applyNft(spoofDocument(text));
     this.written = { text, shown: await listNftTable(bridgeFamily, spoofTable) };
   }

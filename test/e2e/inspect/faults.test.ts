@@ -191,6 +191,23 @@ describe('every fault is named while agent and proxy are stopped', () => {
     assert.equal(status, 0);
   });
 
+  it('what they put right is counted by its kind', async () => {
+    const repairs = async (): Promise<Record<string, number>> =>
+      JSON.parse((await run('status', '-o', 'json')).stdout).repairs;
+    const before = await repairs();
+    await shell(
+      [
+        `ip link set ${scene.veth} nomaster`,
+        ...['CNI-HOSTPORT-TWILL', 'KUBE-POSTROUTING'].map((chain) => `iptables-nft -t nat -F ${chain}`),
+      ].join('; '),
+    );
+    const { stdout } = await run('diff', '--fix');
+    await settle();
+    const now = await repairs();
+    for (const kind of ['pods', 'rules', 'service rules'])
+      assert.ok(now[kind]! > before[kind]!, `${kind}: ${JSON.stringify([before, now])}\n${stdout}`);
+  });
+
   it('as JSON the answers have the fields that programs rely on', async () => {
     const shapes: Readonly<Record<Command | 'pods' | 'preflight', readonly string[]>> = {
       status: [

@@ -57,6 +57,6 @@ test('twill pods says where it looked in vain', async () => {
     /does not answer on \/nonexistent\/cni\.sock.*, and there are no records of pods in \/nonexistent$/m,
   );
   const wrong = await run(process.execPath, [twillProgram, 'pods', '-o', 'xml']);
-  assert.equal(wrong.status, 1);
+  assert.equal(wrong.status, 3);
   assert.match(await runChecked(process.execPath, [twillProgram, 'pods', '--help']), /Exit status: 0 /);
 });

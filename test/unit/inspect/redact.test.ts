@@ -52,6 +52,37 @@ describe('what a report leaves out', () => {
       assert.ok(redact(text).length > 0);
   });
 
+  it('is found wherever it stands in a long text', () => {
+    const filler = 'nothing of interest here\n';
+    for (const sample of Object.values(planted))
+      for (const before of [65_500, 65_520, 65_530, 65_536, 65_540, 131_060, 131_072])
+        for (const fill of [filler, filler.replace('\n', ','), '"x":1,']) {
+          const text = `${fill.repeat(before / fill.length)}\n${sample}${`\n${fill}`.repeat(8000)}`;
+          const shown = redact(text);
+          assert.ok(!shown.includes(secret) && !shown.includes(secret.replace(/-/g, '')), sample);
+        }
+    const { 'a password in JSON': inLine } = planted;
+    for (let before = 65_480; before < 65_560; before++)
+      assert.ok(
+        !redact(`${'"x":1,'.repeat(before / 6)}${inLine}${',"x":1'.repeat(20_000)}`).includes(secret),
+      );
+  });
+
+  it('is the rest of a private key, too, where a text was cut within it', () => {
+    const text = `left out …\nMIGH${'A'.repeat(60)}\n${'Zm9v'.repeat(10)}==\n-----END EC PRIVATE KEY-----\nafter`;
+    const shown = redact(text);
+    assert.ok(!shown.includes('Zm9v') && !shown.includes('MIGH'), shown);
+    assert.match(shown, /left out …[\s\S]*after$/);
+  });
+
+  it('and what is too long loses its middle, by whole lines', () => {
+    const lines = Array.from({ length: 100 }, (_, index) => `password=${index}`).join('\n');
+    for (let most = 100; most < 140; most++) {
+      const [head, tail] = bounded(lines, most).split(/\n… \d+ characters left out …\n/);
+      for (const line of [...head!.split('\n'), ...tail!.split('\n')]) assert.match(line, /^password=\d+$/);
+    }
+  });
+
   it('and what is too long loses its middle', () => {
     const text = `${'a'.repeat(500)}${'b'.repeat(500)}`;
     assert.equal(bounded(text, 1000), text);

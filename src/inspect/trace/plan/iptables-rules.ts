@@ -11,8 +11,6 @@ export interface SavedTable extends Table {
   readonly lines: ReadonlyMap<string, readonly string[]>;
 }
 
-const linePattern = /^(?:\[(\d+):\d+\] )?-A (\S+) ?(.*)$/;
-
 /** Matches of whole rules that a module we know nothing of decides. */
 function unknownMatch(text: string): Statement {
   return matching((): Match => ({ unknown: `"${text}" matches, which this program does not understand` }));
@@ -90,10 +88,11 @@ class Saved implements SavedTable {
   }
 
   append(line: string): void {
-    const match = linePattern.exec(line);
-    if (match === null) return;
-    const [, count, chain = '', text = ''] = match;
-    const rule = count === undefined ? text : `[${count}] ${text}`;
+    // `[PACKETS:BYTES] -A CHAIN RULE`: taken apart by hand, of a hundred thousand most are never looked at.
+    const command = line.indexOf('-A ');
+    const end = line.indexOf(' ', command + 3);
+    const chain = line.slice(command + 3, end < 0 ? line.length : end);
+    const rule = `${line.slice(0, command)}${end < 0 ? '' : line.slice(end + 1)}`;
     const rules = this.lines.get(chain);
     if (rules === undefined) this.lines.set(chain, [rule]);
     else rules.push(rule);

@@ -17,7 +17,7 @@ export interface ServiceAddress {
 }
 
 const rulePattern =
-  /^(?:\[\d+\] )?-d (\S+?)(?:\/\d+)? -p (tcp|udp|sctp) .*--comment "([^" /]+\/[^" :]+)(?::([^" ]+))? ([^"]*)".* --dport (\d+) /;
+  /^(?:\[\d+:\d+\] )?-d (\S+?)(?:\/\d+)? -p (tcp|udp|sctp) .*--comment "([^" /]+\/[^" :]+)(?::([^" ]+))? ([^"]*)".* --dport (\d+) /;
 
 function kindOf(words: string): string {
   return /^(cluster IP|external IP|loadbalancer IP)/.exec(words)?.[1] ?? 'cluster IP';

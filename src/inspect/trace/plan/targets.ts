@@ -18,6 +18,8 @@ export interface Names {
   readonly node: string | undefined;
   readonly pods: readonly NamedPod[];
   readonly services: readonly ServiceAddress[];
+  /** Services without an address of their own. */
+  readonly headless: readonly string[];
   /** Networks that all pods' addresses are of, where the agent has said so. */
   readonly podNetworks: readonly string[];
   /** Addresses of the nodes that have leases. */
@@ -50,27 +52,52 @@ export function splitTarget(text: string): Written {
 
 const SHORTEST_ID = 4;
 
+/** What a written name may mean of those that are called `namespace/name`: the whole of it comes before its end. */
+function called<T>(name: string, all: readonly T[], nameOf: (one: T) => string | undefined): T[] {
+  const whole = all.filter((one) => nameOf(one) === name);
+  if (whole.length > 0 || name.includes('/')) return whole;
+  return all.filter((one) => nameOf(one)?.endsWith(`/${name}`) === true);
+}
+
 function podsNamed(name: string, { pods }: Names): NamedPod[] {
-  const byName = pods.filter(({ pod }) => pod === name);
+  const byName = called(name, pods, ({ pod }) => pod);
   if (byName.length > 0 || name.length < SHORTEST_ID) return byName;
   return pods.filter(({ containerId }) => containerId.startsWith(name));
 }
+
+/** The ways to the one Service that is meant. @throws TwillError `invalid` where it may be several */
+function servicesNamed(written: string, name: string, { services }: Names): readonly ServiceAddress[] {
+  const ways = called(name, services, ({ service }) => service);
+  const names = [...new Set(ways.map(({ service }) => service))];
+  // As elsewhere in Kubernetes, a name alone is of namespace default.
+  const usual = ways.filter(({ service }) => service === `default/${name}`);
+  if (names.length <= 1 || usual.length > 0) return usual.length > 0 ? usual : ways;
+  throw new TwillError('invalid', `'${written}' may be ${names.length} Services: ${listed(names)}`);
+}
+
+const MOST_NAMED = 8;
+
+function listed(names: readonly string[]): string {
+  const more = names.length > MOST_NAMED ? `, and ${names.length - MOST_NAMED} more` : '';
+  return `${names.slice(0, MOST_NAMED).join(', ')}${more}`;
+}
+
+/** As it can be written so that it is told from the others. */
+const distinct = ({ pod, containerId }: NamedPod): string =>
+  pod === undefined ? containerId : `${pod} (container ${containerId})`;
 
 function known({ pods, services, node }: Names): string {
   const names = [
     ...pods.map(({ pod, containerId }) => pod ?? containerId.slice(0, 13)),
     ...new Set(services.map(({ service }) => service)),
   ];
-  const most = 8;
-  const shown = names.slice(0, most).join(', ');
-  const more = names.length > most ? `, and ${names.length - most} more` : '';
-  return `known here: ${node ?? 'node'}, outside, any address${shown === '' ? '' : `, ${shown}`}${more}`;
+  return `known here: ${['node', ...(node === undefined ? [] : [node]), 'outside', 'any address'].join(', ')}${names.length === 0 ? '' : `, ${listed(names)}`}`;
 }
 
 /**
  * What a name stands for. A pod is meant before a Service of the same name where a packet comes from, and after it where
  * one goes to; `pod/` or `svc/` in front says which.
- * @throws TwillError `invalid` for a name that is nobody's, or several pods'
+ * @throws TwillError `invalid` for a name that is nobody's, or that of several
  */
 export function findTarget(written: string, names: Names, side: 'from' | 'to'): Target {
   if (written === 'outside') return { kind: 'outside' };
@@ -80,23 +107,33 @@ export function findTarget(written: string, names: Names, side: 'from' | 'to'): 
   const prefix = /^(pod|svc)\/(.+\/.+|[^/]+)$/.exec(written);
   const name = prefix?.[2] ?? written;
   const pods = prefix?.[1] === 'svc' ? [] : podsNamed(name, names);
-  const ways = prefix?.[1] === 'pod' ? [] : names.services.filter(({ service }) => service === name);
+  const ways = prefix?.[1] === 'pod' ? [] : servicesNamed(written, name, names);
+  if (side === 'to' && ways.length > 0) return { kind: 'service', service: ways[0]!.service, ways };
   if (pods.length > 1)
     throw new TwillError(
       'invalid',
-      `'${written}' may be ${pods.length} pods: write more of the container's id`,
+      `'${written}' may be ${pods.length} pods: write which, or the beginning of its container's id: ${listed(pods.map(distinct))}`,
     );
-  if (side === 'to' && ways.length > 0) return { kind: 'service', service: name, ways };
   if (pods[0] !== undefined) return { kind: 'pod', pod: pods[0] };
   if (ways.length > 0)
     throw new TwillError(
       'invalid',
       `'${written}' is a Service: nothing is sent from it. Name a pod, a node or an address`,
     );
+  const [headless] = called(name, names.headless, (one) => one);
   throw new TwillError(
     'invalid',
-    `'${written}' is no pod, Service or address that is known on this node; ${known(names)}`,
+    headless === undefined
+      ? `'${written}' is no pod, Service or address that is known on this node; ${known(names)}`
+      : `Service ${headless} has no address of its own (it is headless): name a pod behind it, or the pod's address`,
   );
+}
+
+/** Who a packet is from. @throws TwillError `invalid` for one with a port: each connection has one of its own */
+export function senderName(text: string): string {
+  const { name, port } = splitTarget(text);
+  if (port === undefined) return name;
+  throw new TwillError('invalid', `'${text}': FROM has no port: write '${name}'`);
 }
 
 /** @throws TwillError `invalid` */

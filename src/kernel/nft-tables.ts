@@ -1,0 +1,54 @@
+import type { Family } from '../model/address.ts';
+import { readFileIfPresent } from '../process/files.ts';
+import { KernelRefusal } from './errno.ts';
+import { NETLINK_NETFILTER } from './netlink/constants.ts';
+import { parseTable, writeTablesRequest } from './netlink/nftables.ts';
+import { RtSocket } from './netlink/socket.ts';
+import { inNetns, type Netns } from './netns.ts';
+
+/** A table of nftables; iptables-nft's are among them. */
+export interface ListedTable {
+  /** As nft calls it: `ip`, `inet`, … */
+  readonly family: string;
+  readonly name: string;
+}
+
+const iptablesTables = new Set(['raw', 'mangle', 'nat', 'filter', 'security']);
+
+/** Whether it has the name of one that iptables-nft keeps, which prints it unless somebody has written into it with nft. */
+export function isOfIptables({ family, name }: ListedTable, { nft }: Pick<Family, 'nft'>): boolean {
+  return family === nft && iptablesTables.has(name);
+}
+
+/** The tables of iptables-legacy that there are in the namespace that this thread is in: asked for others, it makes them. */
+export function legacyTables({ nft }: Pick<Family, 'nft'>): string[] {
+  const names = readFileIfPresent(`/proc/thread-self/net/${nft}_tables_names`);
+  return (names ?? '').split('\n').filter((name) => name !== '');
+}
+
+/**
+ * The tables of all families, in a namespace, or ours. The kernel is asked: older versions of nft read all that is in the
+ * tables before they list their names, which takes seconds with ten thousand Services.
+ * @returns none where the kernel has no nf_tables @throws TwillError by errno
+ */
+export async function listNftTables(netns?: Netns): Promise<ListedTable[]> {
+  const open = (): RtSocket => new RtSocket(NETLINK_NETFILTER);
+  const socket = netns === undefined ? open() : inNetns(netns, open);
+  let tables: ListedTable[] = [];
+  try {
+    await socket.dump(
+      { what: 'list tables of nftables', write: writeTablesRequest },
+      () => {
+        tables = [];
+      },
+      ({ payload }) => tables.push(parseTable(payload)),
+    );
+    return tables;
+  } catch (error) {
+    // What nfnetlink says of a subsystem that it does not have.
+    if (error instanceof KernelRefusal && error.errno === 'EINVAL') return [];
+    throw error;
+  } finally {
+    socket.close();
+  }
+}

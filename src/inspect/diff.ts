@@ -25,7 +25,7 @@ export interface DiffAnswer extends Answer, Compared {
 /** The rules of Services, as far as it is known what they should be. */
 async function compareServices(look: Look): Promise<Compared> {
   try {
-    return { differences: await serviceDifferences(await look.proxy(), look.proxySocket), unknown: [] };
+    return { differences: await serviceDifferences(look), unknown: [] };
   } catch (error) {
     return { differences: [], unknown: [`rules of Services: ${describeError(error)}`] };
   }

@@ -12,11 +12,14 @@ import { type FilterTable, type ProbePacket, parseFilterTable, wallFor } from '.
 
 const variants = ['nft', 'legacy'] as const;
 
-/** What iptables-save says of a table; undefined where the program or the table is not there. */
-async function saved(family: Family, variant: IptablesVariant, table: string): Promise<string | undefined> {
+/**
+ * The rules of a table as `iptables -S` prints them; undefined where the program or the table is not there. (iptables-save
+ * would read all tables for one.)
+ */
+async function listed(family: Family, variant: IptablesVariant, table: string): Promise<string | undefined> {
   if (!mayHaveTable(family, variant, table)) return undefined;
   try {
-    const { status, stdout } = await run(`${family.iptables}-${variant}-save`, ['-t', table]);
+    const { status, stdout } = await run(`${family.iptables}-${variant}`, ['-t', table, '-S']);
     return status === 0 ? stdout : undefined;
   } catch (error) {
     if (isTwillError(error, 'missing-program')) return undefined;
@@ -91,7 +94,7 @@ export async function wallProblems(state: AgentState): Promise<Problem[]> {
   for (const { family } of state.network?.families ?? []) {
     const probes = probesOf(state, family);
     for (const variant of variants) {
-      const text = await saved(family, variant, 'filter');
+      const text = await listed(family, variant, 'filter');
       if (text === undefined) continue;
       const table: FilterTable = parseFilterTable(text);
       for (const { chain, packet, consequence } of probes) {

@@ -1,12 +1,14 @@
+import type { IptablesVariant } from '../kernel/iptables.ts';
 import { lookUpRoutes, type RouteAnswer } from '../kernel/netlink/route-lookup.ts';
 import { RtSocket } from '../kernel/netlink/socket.ts';
-import { type Address, families } from '../model/address.ts';
+import { type Address, type Family, families } from '../model/address.ts';
 import type { PodRecord } from '../pods/plan/pod.ts';
 import type { ServiceRow } from '../services/plan/row.ts';
 import { type NodeView, type OverlayView, readNode, readOverlay } from './overlay.ts';
 import type { AgentState, ProxyState } from './plan/state.ts';
 import { type KnownPods, knownPods } from './pod-records.ts';
 import { podTroubles } from './pod-troubles.ts';
+import { saveAll } from './saved-rules.ts';
 import { listServices } from './service-list.ts';
 import { agentState, type Known, proxyState } from './states.ts';
 
@@ -74,6 +76,11 @@ export class Look implements Sockets {
   /** @throws TwillError where neither the proxy nor its source says anything */
   services(): Promise<readonly ServiceRow[]> {
     return this.once('services', async () => listServices(await this.proxy(), this.proxySocket));
+  }
+
+  /** What iptables-save prints; undefined where it does not work. */
+  savedRules(family: Family, variant: IptablesVariant): Promise<string | undefined> {
+    return this.once(`saved ${family.name} ${variant}`, () => saveAll(family, variant));
   }
 
   /** How the kernel would send to the addresses. */

@@ -74,7 +74,7 @@ async function evidence(look: Look, { cniConfDir, logFile = [] }: ReportFlags): 
   const subnetFile = agent?.settings.subnetFile;
   return [
     ...kernelPieces,
-    ...(await rulesPieces(proxy)),
+    ...(await rulesPieces(look, proxy)),
     ...filePieces(subnetFile === undefined ? files : [...files, subnetFile], cniConfDir),
     ...logPieces(logFile),
   ];

@@ -9,12 +9,13 @@ import { sha256 } from '../services/iptables/rules.ts';
 import { readStanding, takeOver } from '../services/iptables/standing-rules.ts';
 import { serviceEntries } from '../services/plan/table.ts';
 import { ask } from './client.ts';
+import type { Look } from './look.ts';
 import { nftServiceDifferences } from './nft-service-rules.ts';
 import type { Difference } from './plan/difference.ts';
 import { compareLines } from './plan/lines.ts';
 import type { ProxyState } from './plan/state.ts';
+import { withSaved } from './saved-rules.ts';
 import { type LoadedServices, loadServices } from './services-source.ts';
-import type { Known } from './states.ts';
 
 type DesiredChains = Readonly<Record<Table, Chains>>;
 type FamilyState = ProxyState['families'][number];
@@ -85,11 +86,14 @@ function jumpDifferences({ table, jumps }: TableChange, program: string, kube: s
 }
 
 async function familyDifferences(
+  look: Look,
   { family: name, variant, render }: FamilyState,
   desired: DesiredChains,
 ): Promise<Difference[]> {
   const family = families.find((one) => one.name === name)!;
-  const iptables = openIptables(family, variant as IptablesVariant);
+  const iptables = withSaved(openIptables(family, variant as IptablesVariant), () =>
+    look.savedRules(family, variant as IptablesVariant),
+  );
   const program = `${family.iptables}-${variant}`;
   const standing = await readStanding(iptables, render.localhostNodePorts);
   const found: Difference[] = standing.unreadable.map((detail) => ({
@@ -119,11 +123,9 @@ async function familyDifferences(
  * it is worked out from the Services that its source has now.
  * @throws TwillError where that cannot be had
  */
-export async function serviceDifferences(
-  proxy: Known<ProxyState>,
-  socketPath: string,
-): Promise<Difference[]> {
-  const { state, live } = proxy;
+export async function serviceDifferences(look: Look): Promise<Difference[]> {
+  const { state, live } = await look.proxy();
+  const { proxySocket: socketPath } = look;
   if (state === undefined) return [];
   const loaded = live ? undefined : await loadServices(state);
   const found = await nftServiceDifferences(state, socketPath, loaded);
@@ -133,7 +135,7 @@ export async function serviceDifferences(
       loaded === undefined
         ? await askedChains(socketPath, each.family)
         : desiredChains(loaded, family, { ...each.render, sha256 });
-    if (desired !== undefined) found.push(...(await familyDifferences(each, desired)));
+    if (desired !== undefined) found.push(...(await familyDifferences(look, each, desired)));
   }
   return found;
 }

@@ -85,9 +85,7 @@ class Feed {
     },
     drift: async (look) => {
       const { differences = [], unknown = [] } = this.compared ?? {};
-      const services = await serviceDifferences(await look.proxy(), look.proxySocket).catch(
-        (error: unknown) => describeError(error),
-      );
+      const services = await serviceDifferences(look).catch((error: unknown) => describeError(error));
       const [found, why] =
         typeof services === 'string' ? [[], [`rules of Services: ${services}`]] : [services, []];
       this.sayIfNew('drift', driftEvent(sortDifferences([...differences, ...found]), [...unknown, ...why]));

@@ -10,7 +10,7 @@ export interface ProbePacket {
   readonly port: number;
 }
 
-/** A table of filter rules as iptables-save prints it: policies, and rules by chain. */
+/** A table of filter rules as `iptables -S` prints it: policies, and rules by chain. */
 export interface FilterTable {
   readonly policies: ReadonlyMap<string, string>;
   readonly chains: ReadonlyMap<string, readonly string[]>;
@@ -20,10 +20,10 @@ export function parseFilterTable(text: string): FilterTable {
   const policies = new Map<string, string>();
   const chains = new Map<string, string[]>();
   for (const line of text.split('\n')) {
-    if (line.startsWith(':')) {
-      const [name = '', policy = '-'] = line.slice(1).split(' ');
+    if (line.startsWith('-P ') || line.startsWith('-N ')) {
+      const [kind, name = '', policy = ''] = line.split(' ');
       chains.set(name, []);
-      if (policy !== '-') policies.set(name, policy);
+      if (kind === '-P') policies.set(name, policy);
     } else if (line.startsWith('-A ')) {
       const end = line.indexOf(' ', 3);
       chains.get(end < 0 ? line.slice(3) : line.slice(3, end))?.push(line);

@@ -77,19 +77,17 @@ export async function readElement(
   return result?.status === 0 ? { value: elementValue(result.stdout) } : undefined;
 }
 
-/** One table as one of the two programs prints it; the longest ones are printed side by side. */
+/** All tables as one of the two programs prints them: for one alone iptables-nft reads all, too. */
 async function readSaved(
   netns: Netns | undefined,
   family: Family,
   variant: 'nft' | 'legacy',
-  name: string,
 ): Promise<{ readonly tables: readonly SavedTable[]; readonly failures: readonly string[] }> {
   const program = `${family.iptables}-${variant}-save`;
-  const result = await runIn(netns, program, ['-c', '-t', name]);
+  const result = await runIn(netns, program, ['-c']);
   if (result === undefined) {
     // nft prints those of iptables-nft, too.
-    const failures = variant === 'nft' ? [] : [`table ${name} of ${program}: it is not installed`];
-    return { tables: [], failures };
+    return { tables: [], failures: variant === 'nft' ? [] : [`${program}: it is not installed`] };
   }
   const tables = result.status === 0 ? parseSavedTables(result.stdout, `iptables-${variant}`) : [];
   return { tables, failures: failureOf(program, result, lacking) };
@@ -107,8 +105,8 @@ export async function readRules(netns: Netns | undefined, family: Family): Promi
   const isShared = (table: ListedTable): boolean => isOfIptables(table, family);
   const legacy = netns === undefined ? legacyTables(family) : inNetns(netns, () => legacyTables(family));
   const saved = await Promise.all([
-    ...listed.filter(isShared).map(({ name }) => readSaved(netns, family, 'nft', name)),
-    ...legacy.map((name) => readSaved(netns, family, 'legacy', name)),
+    ...(listed.some(isShared) ? [readSaved(netns, family, 'nft')] : []),
+    ...(legacy.length > 0 ? [readSaved(netns, family, 'legacy')] : []),
   ]);
   const tables = saved.flatMap((one) => one.tables);
   const printed = new Set(tables.filter(({ program }) => program === 'iptables-nft').map(({ name }) => name));

@@ -65,7 +65,7 @@ test('twill report packs what helps, bounded, and no secret', async () => {
     );
     for (const wanted of [
       ...['status.json', 'diff.json', 'routes.json', 'pods.json', 'services.json', 'preflight.json'],
-      ...['kernel/routes.txt', 'kernel/sysctls.txt', 'rules/iptables-nft-filter.txt', 'rules/nft.txt'],
+      ...['kernel/routes.txt', 'kernel/sysctls.txt', 'rules/iptables-nft.txt', 'rules/nft.txt'],
       ...['files/10-twill.conflist', 'logs/agent.log'],
     ])
       assert.ok(names.includes(wanted), `${wanted} in ${names}`);

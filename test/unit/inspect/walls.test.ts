@@ -12,7 +12,7 @@ const carried: ProbePacket = {
 };
 
 const table = (policy: string, ...rules: string[]): string =>
-  ['*filter', `:INPUT ${policy} [0:0]`, ':firewall - [0:0]', ...rules, 'COMMIT', ''].join('\n');
+  [`-P INPUT ${policy}`, '-N firewall', ...rules, ''].join('\n');
 
 const cases: readonly { name: string; text: string; wall: string | undefined }[] = [
   { name: 'nothing stands there', text: table('ACCEPT'), wall: undefined },

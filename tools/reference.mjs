@@ -47,7 +47,10 @@ async function agentMetricsText() {
     status: () => ({ connected: false, malformed: new Map() }),
   };
   const notReady = { ready: false, reason: '' };
-  const cni = { metrics: () => [...addressLines([], notReady), ...new CallCounts().lines()] };
+  const cni = {
+    repairs: { pods: 0, rules: 0 },
+    metrics: () => [...addressLines([], notReady), ...new CallCounts().lines()],
+  };
   const rules = { current: { mode: 'iptables', reason: '' } };
   return (await agentMetrics({ source, conflicts: [], cni, rules }, [])).body;
 }

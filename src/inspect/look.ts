@@ -62,10 +62,11 @@ export class Look implements Sockets {
 
   /** @throws TwillError `unavailable` where neither the agent nor its files say anything */
   pods(): Promise<KnownPods> {
-    return this.once('pods', async () =>
-      // An agent that is known not to answer is not waited for once more.
-      knownPods(this.socket, this.made.has('agent') ? (await this.agent()).why : undefined),
-    );
+    return this.once('pods', async () => {
+      // An agent that is known not to answer is not waited for once more; one of another version may know its pods.
+      const agent = this.made.has('agent') ? await this.agent().catch(() => undefined) : undefined;
+      return await knownPods(this.socket, agent?.why);
+    });
   }
 
   /** What is wrong with pods, of those that have something. @throws TwillError as {@link pods} */

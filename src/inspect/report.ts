@@ -35,14 +35,27 @@ export interface ReportAnswer {
 
 /** Characters of all files together before they are packed. */
 const MOST_OF_ALL = 32 * 1024 * 1024;
+/** Programs that run at once while nothing else does. */
+const SIDE_BY_SIDE = 3;
 
-const asJson = (look: () => Promise<unknown>) => async (): Promise<string> =>
-  `${JSON.stringify(await look(), undefined, 1)}\n`;
+/** JSON with a line for each field, and for each entry of a list: what is long can be searched, and cut. */
+function jsonLines(answer: object): string {
+  const fields = Object.entries(answer).flatMap(([name, value]) => {
+    if (value === undefined) return [];
+    const list =
+      Array.isArray(value) && value.length > 0 ? value.map((one) => JSON.stringify(one)) : undefined;
+    const text = list === undefined ? JSON.stringify(value) : `[\n${list.join(',\n')}\n]`;
+    return [`${JSON.stringify(name)}: ${text}`];
+  });
+  return `{\n${fields.join(',\n')}\n}\n`;
+}
+
+const asJson = (look: () => Promise<object>) => async (): Promise<string> => jsonLines(await look());
 
 /** What the commands answer. */
-function answers(look: Look, flags: ReportFlags): Piece[] {
+function answers(look: Look): Piece[] {
   let compared: Compared | undefined;
-  const status = async (): Promise<unknown> => {
+  const status = async (): Promise<object> => {
     const found = await lookAtNode(look);
     ({ compared } = found);
     return found.answer;
@@ -53,11 +66,10 @@ function answers(look: Look, flags: ReportFlags): Piece[] {
     { name: 'routes.json', read: asJson(() => lookAtRoutes(look)) },
     { name: 'pods.json', read: asJson(() => lookAtPods(look)) },
     { name: 'services.json', read: asJson(() => lookAtServices(look)) },
-    { name: 'preflight.json', read: asJson(() => lookAtPreflight(look, flags)) },
   ];
 }
 
-/** What stands in the kernel, in files and in logs. */
+/** Rules, files and logs. */
 async function evidence(look: Look, { cniConfDir, logFile = [] }: ReportFlags): Promise<Piece[]> {
   // One of another version is no reason to write nothing.
   const [agent, proxy] = await Promise.all([
@@ -73,28 +85,40 @@ async function evidence(look: Look, { cniConfDir, logFile = [] }: ReportFlags): 
   const files = [stateFile(look.socket, 'agent'), stateFile(look.proxySocket, 'proxy')];
   const subnetFile = agent?.settings.subnetFile;
   return [
-    ...kernelPieces,
     ...(await rulesPieces(look, proxy)),
     ...filePieces(subnetFile === undefined ? files : [...files, subnetFile], cniConfDir),
     ...logPieces(logFile),
   ];
 }
 
-/** Packs pieces one after the other. @param most characters of all of them */
+/** Where pieces go. */
+interface Packing {
+  readonly folder: string;
+  readonly archive: Archive;
+}
+
+/**
+ * Packs pieces one after the other.
+ * @param most characters of all of them
+ * @param ahead how many are read before it is their turn
+ */
 async function collect(
   pieces: readonly Piece[],
   most: number,
-  { folder, archive }: { readonly folder: string; readonly archive: Archive },
+  { folder, archive }: Packing,
+  ahead = 0,
 ): Promise<ReportAnswer['entries']> {
   const entries: { name: string; bytes: number }[] = [];
   const names = new Set<string>();
+  const reading: Promise<string>[] = [];
   let left = most;
-  for (const piece of pieces) {
+  for (const [index, piece] of pieces.entries()) {
+    for (const next of pieces.slice(index + reading.length, index + ahead + 1)) reading.push(readPiece(next));
     let { name } = piece;
     for (let number = 2; names.has(name); number++) name = `${piece.name}.${number}`;
     names.add(name);
     // Cut before anything looks through it.
-    const text = redact(bounded(await readPiece(piece), Math.min(MOST_OF_ONE, left)));
+    const text = redact(bounded((await reading.shift())!, Math.min(MOST_OF_ONE, left)));
     left = Math.max(0, left - text.length);
     const path = `${folder}/${name}`;
     entries.push({ name: path, bytes: await archive.add({ name: path, text }) });
@@ -111,14 +135,21 @@ async function report(flags: ReportFlags): Promise<ReportAnswer> {
   const file = flags.file ?? `${folder}.tar.gz`;
   const packing = new Archive(now);
   const into = { folder, archive: packing };
-  // What other programs print comes while this one compares.
+  // Starting programs is the cheaper the less this one holds.
+  const entries = [...(await collect(kernelPieces, MOST_OF_ALL / 4, into, SIDE_BY_SIDE))];
+  const preflight = (look: Look): Piece => ({
+    name: 'preflight.json',
+    read: asJson(() => lookAtPreflight(look, flags)),
+  });
+  // What other programs print, and other nodes answer, comes while this one compares.
   const collected = await looking(flags, (look) =>
     Promise.all([
-      collect(answers(look, flags), MOST_OF_ALL / 2, into),
-      evidence(look, flags).then((pieces) => collect(pieces, MOST_OF_ALL / 2, into)),
+      collect(answers(look), MOST_OF_ALL / 2 - MOST_OF_ONE, into),
+      evidence(look, flags).then((pieces) => collect(pieces, MOST_OF_ALL / 4, into)),
+      collect([preflight(look)], MOST_OF_ONE, into),
     ]),
   );
-  const entries = collected.flat();
+  entries.push(...collected.flat());
   const archive = await packing.end();
   if (file === '-') process.stdout.write(archive);
   else

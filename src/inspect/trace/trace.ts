@@ -107,9 +107,9 @@ class Request {
       return { end: { name: label, address: way.address, port: way.port }, protocol: way.protocol };
     }
     const number = portNumber(port);
-    const address = this.addressOf(target, name, wanted ?? ipv4);
     if (target.kind === 'node' && number === undefined)
       throw new TwillError('invalid', `'${text}': write the port behind the node, as in ${name}:30080`);
+    const address = this.addressOf(target, name, wanted ?? ipv4);
     const end = { name: labelOf(target, name), address, ...(number === undefined ? {} : { port: number }) };
     return { end, protocol: protocol ?? 'tcp' };
   }

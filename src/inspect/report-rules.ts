@@ -1,5 +1,6 @@
 import type { IptablesVariant } from '../kernel/iptables.ts';
-import { isOfIptables, type ListedTable, legacyTables, listNftTables } from '../kernel/nft-tables.ts';
+import { isOfIptables, type ListedTable, listNftTables } from '../kernel/nft-tables.ts';
+import { legacyTables } from '../kernel/used-iptables.ts';
 import { type Family, families } from '../model/address.ts';
 import { tableName } from '../services/nftables/plan/names.ts';
 import type { Look } from './look.ts';

@@ -1,5 +1,4 @@
 import type { Family } from '../model/address.ts';
-import { readFileIfPresent } from '../process/files.ts';
 import { KernelRefusal } from './errno.ts';
 import { NETLINK_NETFILTER } from './netlink/constants.ts';
 import { parseTable, writeTablesRequest } from './netlink/nftables.ts';
@@ -18,12 +17,6 @@ const iptablesTables = new Set(['raw', 'mangle', 'nat', 'filter', 'security']);
 /** Whether it has the name of one that iptables-nft keeps, which prints it unless somebody has written into it with nft. */
 export function isOfIptables({ family, name }: ListedTable, { nft }: Pick<Family, 'nft'>): boolean {
   return family === nft && iptablesTables.has(name);
-}
-
-/** The tables of iptables-legacy that there are in the namespace that this thread is in: asked for others, it makes them. */
-export function legacyTables({ nft }: Pick<Family, 'nft'>): string[] {
-  const names = readFileIfPresent(`/proc/thread-self/net/${nft}_tables_names`);
-  return (names ?? '').split('\n').filter((name) => name !== '');
 }
 
 /**

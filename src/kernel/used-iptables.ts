@@ -3,14 +3,15 @@ import { isTwillError } from '../model/error.ts';
 import { readFileIfPresent } from '../process/files.ts';
 import { detectVariant, type Iptables, type IptablesVariant, openIptables } from './iptables.ts';
 
-/**
- * Whether there can be rules of the variant in the table. Asking iptables-legacy for a table makes one, so the kernel is
- * asked which there are.
- */
+/** The tables of iptables-legacy that there are in the namespace that this thread is in: asked for others, it makes them. */
+export function legacyTables({ nft }: Pick<Family, 'nft'>): string[] {
+  const names = readFileIfPresent(`/proc/thread-self/net/${nft}_tables_names`);
+  return (names ?? '').split('\n').filter((name) => name !== '');
+}
+
+/** Whether there can be rules of the variant in the table. */
 export function mayHaveTable(family: Family, variant: IptablesVariant, table: string): boolean {
-  if (variant === 'nft') return true;
-  const names = readFileIfPresent(`/proc/net/${family === ipv4 ? 'ip' : 'ip6'}_tables_names`);
-  return names?.split('\n').includes(table) === true;
+  return variant === 'nft' || legacyTables(family).includes(table);
 }
 
 /** The iptables that this node uses; undefined where it can do no NAT. */

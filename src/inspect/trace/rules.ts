@@ -1,7 +1,8 @@
 import { inNetns, type Netns } from '../../kernel/netns.ts';
 import { noTable } from '../../kernel/nft.ts';
-import { isOfIptables, type ListedTable, legacyTables, listNftTables } from '../../kernel/nft-tables.ts';
+import { isOfIptables, type ListedTable, listNftTables } from '../../kernel/nft-tables.ts';
 import { type RunResult, run } from '../../kernel/process.ts';
+import { legacyTables } from '../../kernel/used-iptables.ts';
 import type { Family } from '../../model/address.ts';
 import { describeError, isTwillError } from '../../model/error.ts';
 import type { SetElement } from './plan/chains.ts';

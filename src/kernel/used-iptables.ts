@@ -1,4 +1,4 @@
-import { type Family, ipv4 } from '../model/address.ts';
+import type { Family } from '../model/address.ts';
 import { isTwillError } from '../model/error.ts';
 import { readFileIfPresent } from '../process/files.ts';
 import { detectVariant, type Iptables, type IptablesVariant, openIptables } from './iptables.ts';

@@ -37,7 +37,11 @@ const mistyped: readonly Case[] = [
 
 /** On a node where nothing of Twill has ever run. */
 const bare: readonly Case[] = [
-  { args: ['status'], status: 2, says: /^this node is down: .*does not answer on [\s\S]*: no agent runs here/ },
+  {
+    args: ['status'],
+    status: 2,
+    says: /^this node is down: .*does not answer on [\s\S]*: no agent runs here/,
+  },
   { args: ['status', '-o', 'yaml'], status: 2, says: /^version: 1\nverdict: down\n/ },
   { args: ['routes'], status: 3, says: /there is no such socket, and nothing it has written down/ },
   { args: ['diff'], status: 3, says: /nothing on this node says what should be/ },

@@ -84,7 +84,7 @@ describe('what is asked oddly', () => {
       return namespace.run('sh', ['-c', `PATH=/nonexistent exec ${command}`]);
     };
     const first = await without('status');
-    assert.match(first.stdout, /iptables missing, nft missing/);
+    assert.match(first.stdout.replace(/\s+/g, ' '), /iptables missing, nft missing/);
     assert.equal(first.status, 2);
     const trace = await without('trace', 'node', '203.0.113.9:80');
     assert.match(trace.stdout.replace(/\s+/g, ' '), /nftables table inet other \('nft' is not installed\)/);

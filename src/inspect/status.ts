@@ -1,6 +1,7 @@
 import { describeError } from '../model/error.ts';
 import { fullTables, neighbourTables } from '../overlay/neighbour-tables.ts';
 import { agentDifferences, type Compared } from './differences.ts';
+import { entranceProblems } from './entrances.ts';
 import { conntrackProblems, reversePathProblems, variantProblems, wallProblems } from './environment.ts';
 import { type Look, looking } from './look.ts';
 import { type InspectFlags, show } from './output.ts';
@@ -113,10 +114,11 @@ export interface StatusLook {
 export async function lookAtNode(look: Look): Promise<StatusLook> {
   const [agent, proxy] = await Promise.all([look.agent(), look.proxy()]);
   const { state } = agent;
-  const [compared, around, services, versions] = await Promise.all([
+  const [compared, around, services, entrances, versions] = await Promise.all([
     agentDifferences(look),
     state === undefined ? [] : environment(state),
     serviceTroubles(look),
+    entranceProblems(proxy),
     readVersions(state?.process.version, proxy.state?.process.version),
   ]);
   const peers = Math.max(0, (state?.leases.length ?? 0) - (state?.own === undefined ? 0 : 1));
@@ -125,6 +127,7 @@ export async function lookAtNode(look: Look): Promise<StatusLook> {
     ...differenceProblems(compared.differences, peers),
     ...(agent.live && state !== undefined ? [...checkProblems(state), ...meshNotes(state)] : []),
     ...around,
+    ...entrances,
     ...compared.unknown.map((what): Problem => ({ severity: 'note', area: 'unknown', what })),
     ...services,
   ];

@@ -4,7 +4,8 @@ import { describeError } from '../../model/error.ts';
 import type { PodRecord } from '../../pods/plan/pod.ts';
 import type { ServiceRow } from '../../services/plan/row.ts';
 import { knownPods } from '../pod-records.ts';
-import { agentState, askLive } from '../states.ts';
+import { listServices } from '../service-list.ts';
+import { agentState, askLive, proxyState } from '../states.ts';
 import type { Protocol } from './plan/packet.ts';
 import { type ServiceAddress, servicesOfRules } from './plan/service-names.ts';
 import type { NamedPod, Names } from './plan/targets.ts';
@@ -32,23 +33,35 @@ function addressesOf(rows: readonly ServiceRow[]): ServiceAddress[] {
   });
 }
 
-/** The proxy's Services; those that rules tell while it does not answer. */
-async function services(
-  socket: string,
-  notes: string[],
-): Promise<{ readonly ways: ServiceAddress[]; readonly headless: string[] }> {
+interface ServiceNames {
+  readonly ways: ServiceAddress[];
+  readonly headless: string[];
+}
+
+function namesOf(rows: readonly ServiceRow[]): ServiceNames {
+  const headless = rows.filter(({ type }) => type === 'Headless').map(({ name }) => name);
+  return { ways: addressesOf(rows), headless };
+}
+
+/** The proxy's Services; those that rules, or its source, tell while it does not answer. */
+async function services(socket: string, notes: string[]): Promise<ServiceNames> {
   try {
     const { services: rows } = JSON.parse(await askLive('proxy', socket, { inspect: 'services' })) as {
       services: ServiceRow[];
     };
-    const headless = rows.filter(({ type }) => type === 'Headless').map(({ name }) => name);
-    return { ways: addressesOf(rows), headless };
+    return namesOf(rows);
   } catch (error) {
     const found = (await Promise.all(kernelFamilies().map((family) => readRules(undefined, family)))).flatMap(
       servicesOfRules,
     );
-    if (found.length > 0) notes.push(`${describeError(error)}: names of Services are those of the rules`);
-    return { ways: found, headless: [] };
+    if (found.length > 0) {
+      notes.push(`${describeError(error)}: names of Services are those of the rules`);
+      return { ways: found, headless: [] };
+    }
+    // Its source knows them, also where no rule does any more.
+    const rows = await listServices(await proxyState(socket), socket).catch(() => []);
+    if (rows.length > 0) notes.push(`${describeError(error)}: names of Services are those of its source`);
+    return namesOf(rows);
   }
 }
 

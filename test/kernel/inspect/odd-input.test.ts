@@ -86,7 +86,7 @@ describe('what is asked oddly', () => {
     const first = await without('status');
     assert.match(first.stdout.replace(/\s+/g, ' '), /iptables missing, nft missing/);
     assert.equal(first.status, 2);
-    const trace = await without('trace', 'node', '203.0.113.9:80');
+    const trace = await without('trace', 'node', '127.0.0.1:9');
     assert.match(trace.stdout.replace(/\s+/g, ' '), /nftables table inet other \('nft' is not installed\)/);
     const preflight = await without('preflight');
     assert.match(preflight.stdout, /install iptables/);

@@ -183,6 +183,5 @@ test('rules that cannot be read may hold anything: without the right to read the
   const { status, stdout } = await node.namespace.run('setpriv', [...confined, ...asked]);
   const { verdict, notes } = JSON.parse(stdout) as TraceAnswer;
   assert.match(notes.join('\n'), /rules could not be read: list tables of nftables: EPERM/);
-  assert.match(notes.join('\n'), /rules could not be read: nft list tables: .*Operation not permitted/);
   assert.deepEqual([verdict, status], ['unknown', 2]);
 });

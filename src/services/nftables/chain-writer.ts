@@ -45,6 +45,8 @@ function* portions<T>(all: readonly T[], size: number): Generator<readonly T[]> 
 export class ChainWriter {
   private readonly table: NftTable;
   private readonly texts = new Map<string, string>();
+  /** Chains that were found to stand: their words need not be put together again. */
+  private readonly right = new Map<string, Chain>();
   private readonly shapes: Map<number, string>;
   private readonly stamps: Map<string, string>;
   /** The chains that were written and have no stamp yet. */
@@ -78,19 +80,24 @@ export class ChainWriter {
   /** Writes chains and shapes that are not as they should be. @param hooked the base chains: others else */
   async write({ chains, shapes }: WantedChains, hooked: boolean, tally: Tally): Promise<void> {
     if (this.declared && this.done.get(hooked) === chains) return;
-    const differing = chains.filter(
-      (chain) => (chain.hook !== undefined) === hooked && this.texts.get(chain.name) !== textOf(chain),
-    );
+    const differing = chains.filter((chain) => (chain.hook !== undefined) === hooked && !this.isRight(chain));
     await this.writeWords(
       differing.filter(({ programs }) => programs === undefined),
       tally,
     );
     if (!hooked) {
       const programmed = differing.filter(({ programs }) => programs !== undefined);
-      await this.writePrograms(programmed, tally);
-      await this.writeShapes(shapes, tally);
+      const missing = [...shapes].filter(([number, name]) => this.shapes.get(number) !== name);
+      await this.writeNumbered(programmed, missing, tally);
     }
     this.done.set(hooked, chains);
+  }
+
+  private isRight(chain: Chain): boolean {
+    if (this.right.get(chain.name) === chain) return true;
+    if (this.texts.get(chain.name) !== textOf(chain)) return false;
+    this.right.set(chain.name, chain);
+    return true;
   }
 
   private async writeWords(chains: readonly Chain[], tally: Tally): Promise<void> {
@@ -108,34 +115,44 @@ export class ChainWriter {
     this.wrote(chains);
   }
 
-  /** Those that choose come first, so that what leads there finds them. What the kernel refuses nft is asked for. */
-  private async writePrograms(chains: readonly Chain[], tally: Tally): Promise<void> {
-    for (const some of portions(chains, TRANSACTION_CHAINS)) {
+  /**
+   * Those that choose come first, so that what leads there finds them; then what leads to them, with the last. What the
+   * kernel refuses nft is asked for.
+   */
+  private async writeNumbered(
+    chains: readonly Chain[],
+    missing: readonly (readonly [number: number, chain: string])[],
+    tally: Tally,
+  ): Promise<void> {
+    const parts = [...portions(chains, TRANSACTION_CHAINS)];
+    for (const [index, some] of (parts.length === 0 ? [[]] : parts).entries()) {
+      const leads = index >= parts.length - 1 ? this.shapeChanges(missing) : [];
       const changes = some.map(({ name, programs }) => ({ chain: name, rules: programs }));
       try {
-        await this.change(changes, tally);
+        await this.change([...changes, ...leads], tally);
         this.wrote(some);
       } catch (error) {
         if (!isTwillError(error, 'invalid')) throw error;
         await this.writeWords(some, tally);
+        await this.change(leads, tally);
       }
     }
+    for (const [number, name] of missing) this.shapes.set(number, name);
   }
 
   private wrote(chains: readonly Chain[]): void {
     for (const chain of chains) {
       this.texts.set(chain.name, textOf(chain));
+      this.right.set(chain.name, chain);
       this.names.add(chain.name);
       this.unstamped.set(chain.name, chain);
     }
   }
 
-  private async writeShapes(shapes: ReadonlyMap<number, string>, tally: Tally): Promise<void> {
-    const missing = [...shapes].filter(([number, name]) => this.shapes.get(number) !== name);
+  private shapeChanges(missing: readonly (readonly [number: number, chain: string])[]): ElementChange[] {
     const renumbered = missing.filter(([number]) => this.shapes.has(number)).map(([number]) => number);
     const coming = missing.map(([number, goto]) => ({ key: packNumber(number), goto }));
-    await this.change([...shapesGone(renumbered), ...elementChanges(shapesMap, false, coming)], tally);
-    for (const [number, name] of missing) this.shapes.set(number, name);
+    return [...shapesGone(renumbered), ...elementChanges(shapesMap, false, coming)];
   }
 
   /** Removes chains and shapes that are not wanted any more: first what leads to others. */
@@ -154,6 +171,7 @@ export class ChainWriter {
     for (const name of gone) {
       this.names.delete(name);
       this.texts.delete(name);
+      this.right.delete(name);
       this.unstamped.delete(name);
     }
   }

@@ -11,12 +11,24 @@ const protocolNames: Readonly<Record<number, string>> = { 6: 'tcp', 17: 'udp', 1
 
 const bytes = String.fromCharCode;
 
+const DOT = 46;
+const ZERO = 48;
+
+/** Every change packs the addresses of all endpoints: no text is made but the one that is wanted. */
+function packIpv4(text: string): string {
+  const parts = [0, 0, 0, 0];
+  let part = 0;
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    if (code === DOT) part++;
+    else parts[part] = parts[part]! * 10 + code - ZERO;
+  }
+  return bytes(parts[0]!, parts[1]!, parts[2]!, parts[3]!);
+}
+
 /** @param text canonical */
 export function packAddress(text: string): string {
-  if (!text.includes(':')) {
-    const [a, b, c, d] = text.split('.');
-    return bytes(Number(a), Number(b), Number(c), Number(d));
-  }
+  if (!text.includes(':')) return packIpv4(text);
   return bytes(...addressBytes(parseAddress(text)));
 }
 

@@ -57,6 +57,8 @@ export class Ruleset {
   readonly elements = noElements();
   private options: RenderOptions;
   private touched = new Map<SetName, Set<string>>();
+  /** What goes with the change that is under way, unless it comes again. */
+  private readonly dropped = new Map<SetName, Set<string>>();
   /** Not before the first look: everything is compared then. */
   private notes = false;
   private readonly services = new Map<string, readonly PortRules[]>();
@@ -73,6 +75,8 @@ export class Ruleset {
   private nodePorts = 0;
   /** What {@link chains} has said, until something of it changes. */
   private knownChains: Chain[] | undefined;
+  /** Those of them that depend on numbers of endpoints, of which there may be thousands. */
+  private readonly numbered = new Map<string, Chain>();
   /** Shapes that there were when those nobody uses were last forgotten. */
   private shapesKept = 0;
 
@@ -89,9 +93,13 @@ export class Ruleset {
   configure(options: RenderOptions): void {
     this.options = options;
     this.knownChains = undefined;
+    this.numbered.clear();
     const wanted = new Set((options.nodePortAddresses ?? []).map(packAddress));
-    for (const key of this.elements['node-addresses'].keys())
-      if (!wanted.has(key)) this.drop('node-addresses', key);
+    for (const key of this.elements['node-addresses'].keys()) {
+      if (wanted.has(key)) continue;
+      this.elements['node-addresses'].delete(key);
+      this.touch('node-addresses', key);
+    }
     for (const key of wanted) this.put('node-addresses', key, '');
   }
 
@@ -111,12 +119,20 @@ export class Ruleset {
 
   private makeChains(): Chain[] {
     const picks = new Map<string, Pick>();
-    const shapes = [...this.shapes.values()].map(({ shape }) => {
+    const shapes = [...this.shapes].map(([name, { shape }]) => {
       for (const pick of picksOf(shape)) picks.set(pickName(pick), pick);
-      return shapeChain(shape, pickName, this.options);
+      return this.made(name, () => shapeChain(shape, pickName, this.options));
     });
-    const choosing = [...picks].map(([name, pick]) => pickChain(name, pick, this.options));
+    const choosing = [...picks].map(([name, pick]) =>
+      this.made(name, () => pickChain(name, pick, this.options)),
+    );
     return [...choosing, ...shapes, ...sharedChains(this.options)];
+  }
+
+  private made(name: string, make: () => Chain): Chain {
+    const chain = this.numbered.get(name) ?? make();
+    this.numbered.set(name, chain);
+    return chain;
   }
 
   /** Chain names by number. */
@@ -170,6 +186,13 @@ export class Ruleset {
     const kept = new Set(rules.map(({ id }) => id));
     for (const port of before) this.withdraw(port, kept.has(port.id));
     for (const port of rules) this.install(port);
+    for (const [set, keys] of this.dropped) {
+      for (const key of keys) {
+        this.elements[set].delete(key);
+        this.touch(set, key);
+      }
+      keys.clear();
+    }
     if (rules.length === 0) this.services.delete(key);
     else this.services.set(key, rules);
   }
@@ -194,6 +217,7 @@ export class Ruleset {
       this.knownChains = undefined;
     }
     this.shapesKept = this.shapes.size;
+    if (this.knownChains === undefined) this.numbered.clear();
   }
 
   /** Whether so many shapes have come that it is time to forget those nobody uses: numbers for them are few. */
@@ -330,13 +354,20 @@ export class Ruleset {
   }
 
   private put(set: SetName, key: string, data: string): void {
-    this.elements[set].set(key, data);
+    const all = this.elements[set];
+    // Nearly all of a Service's elements stay as they were: nobody has to look at these.
+    if (this.dropped.get(set)?.delete(key) === true && all.get(key) === data) return;
+    all.set(key, data);
     this.touch(set, key);
   }
 
   private drop(set: SetName, key: string): void {
-    this.elements[set].delete(key);
-    this.touch(set, key);
+    let keys = this.dropped.get(set);
+    if (keys === undefined) {
+      keys = new Set();
+      this.dropped.set(set, keys);
+    }
+    keys.add(key);
   }
 
   private touch(set: SetName, key: string): void {

@@ -34,6 +34,8 @@ describe('daemonset.yaml, unedited, on nodes that kubelets have just joined', ()
   const configuration = (runtime: PodRuntime): string =>
     join(runtime.hostPath('/etc/cni/net.d'), '10-twill.conflist');
 
+  const nodeOf = (name: string): NodeObject => deployment.api.node(name) as unknown as NodeObject;
+
   before(async () => {
     deployment = await startDeployment({ manifests, nodes: 2 });
   });
@@ -140,6 +142,12 @@ describe('daemonset.yaml, unedited, on nodes that kubelets have just joined', ()
     const tokens = { agent: tokenOf('twill-agent', 'node1'), proxy: tokenOf('twill-proxy', 'node1') };
     await checkAdmission({ send, tokens });
     access.refused.length = before;
+    // Among what it may is to take its own words away: the agent that runs says them again.
+    await lab.waitFor('the Node as it was', () => {
+      const { metadata, status } = nodeOf('node1');
+      const says = status.conditions.some(({ type }) => type === 'NetworkUnavailable');
+      return says && 'flannel.alpha.coreos.com/backend-data' in metadata.annotations;
+    });
   });
 
   it('SIGTERM ends them within the grace period, and the network stands', async () => {
@@ -168,7 +176,6 @@ describe('daemonset.yaml, unedited, on nodes that kubelets have just joined', ()
     const force = { args: [...container!.args!, '--force'] };
     // Set by an administrator, for whoever comes next.
     const overwrite = 'flannel.alpha.coreos.com/public-ip-overwrite';
-    const nodeOf = (name: string) => api.node(name) as unknown as NodeObject;
     const { annotations } = nodeOf('node1').metadata;
     const node1 = api.node('node1');
     const metadata = { ...node1.metadata, annotations: { ...annotations, [overwrite]: '192.0.2.77' } };

@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname } from 'node:path';
+import { dropExecutablePages } from '../kernel/executable-pages.ts';
 import { TwillError } from '../model/error.ts';
 import { isoTime, wallClockMs } from '../process/clock.ts';
 import { Archive } from './archive.ts';
@@ -175,6 +176,8 @@ function reportTable({ file, bytes, entries }: ReportAnswer, screen: Screen): st
 
 /** `twill report` */
 export async function showReport(flags: ReportFlags): Promise<void> {
+  // It may be asked for where memory is what is short.
+  dropExecutablePages();
   // On standard output the archive is alone.
   const alone = flags.file === '-';
   await show(alone ? { ...flags, output: 'table' } : flags, {

@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
-import type { ScalarTag, Tags } from 'yaml';
 import { describeError, TwillError } from '../model/error.ts';
 import type { FlagValues } from '../model/flag.ts';
 import { formatDuration } from '../process/duration.ts';
-import { type FlagFile, FlagReader, goInteger } from '../process/flag-reader.ts';
+import { type FlagFile, FlagReader } from '../process/flag-reader.ts';
+import { asGoReads } from '../process/go-yaml.ts';
 import { featureGates, proxyConfig } from './config.ts';
 import {
   type DecodedConfiguration,
@@ -30,24 +30,11 @@ export interface ProxySettings {
   readonly readWith: (file: ConfigurationFile) => FlagReader;
 }
 
-const scalar = (name: string, test: RegExp, resolve: (text: string) => unknown): ScalarTag =>
-  ({ tag: `tag:yaml.org,2002:${name}`, default: true, test, resolve }) as ScalarTag;
-
-/** Go's YAML library reads these as YAML 1.1 has them: `y`, `Off`, `010` (eight), `0b11`, `1_000`. */
-const goScalars = [
-  scalar('bool', /^(?:[yY]|[yY]es|YES|[oO]n|ON)$/, () => true),
-  scalar('bool', /^(?:[nN]|[nN]o|NO|[oO]ff|OFF)$/, () => false),
-  scalar('int', /^[-+]?(?:0[bB][01_]+|0[oO]?[0-7_]+|[1-9][\d_]*_\d+)$/, (text) =>
-    goInteger(text.replaceAll('_', '')),
-  ),
-];
-
 /** The one document of a text, empty ones left out. @throws TwillError `invalid` */
 async function parseYaml(text: string): Promise<unknown> {
   // Loaded where it is needed: most proxies have only flags.
   const { parseAllDocuments } = await import('yaml');
-  const customTags = (usual: Tags): Tags => [...goScalars, ...usual];
-  const all = parseAllDocuments(text, { logLevel: 'error', merge: true, customTags });
+  const all = parseAllDocuments(text, { logLevel: 'error', ...asGoReads });
   const documents = Array.isArray(all) ? all : [];
   const error = documents.flatMap(({ errors }) => errors)[0];
   if (error !== undefined) throw new TwillError('invalid', error.message.split('\n')[0]!);

@@ -3,6 +3,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseAllDocuments } from 'yaml';
 import { describeError, TwillError } from '../../model/error.ts';
+import { asGoReads } from '../../process/go-yaml.ts';
 import { readRegularFile } from '../../process/regular-file.ts';
 import { parseNode } from '../plan/node-parse.ts';
 import { isForAnotherProxy, parseEndpointSlice, parseService } from '../plan/parse.ts';
@@ -178,7 +179,7 @@ export function parseManifests(
       sink.skipped(path, `${describe(raw)}: ${describeError(error)}`);
     }
   };
-  parseAllDocuments(text, { logLevel: 'silent' }).forEach((document, index) => {
+  parseAllDocuments(text, { logLevel: 'silent', ...asGoReads }).forEach((document, index) => {
     if (document.errors.length > 0) {
       sink.skipped(path, `document ${index + 1}: ${document.errors[0]!.message.split('\n')[0]}`);
       return;

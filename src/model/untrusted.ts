@@ -8,6 +8,7 @@ import {
   ipv4,
   makeAddress,
   makePrefix,
+  type Prefix,
   parsePrefix,
   tryParseAddress,
   withoutLeadingZeros,
@@ -101,12 +102,18 @@ export function address(value: unknown, field: string): string {
 const MAPPED = 0xffffn;
 const MAPPED_BITS = 96;
 
-/** A network in canonical notation. One of IPv4 addresses written as IPv6 ones is one of IPv4, as Go reads it. */
+/** A network as Kubernetes reads it: {@link withoutLeadingZeros}, and IPv4 addresses written as IPv6 ones are IPv4. */
+export function kubeNetwork(text: string): Prefix {
+  const prefix = parsePrefix(withoutLeadingZeros(text));
+  const { family, address: base, length } = prefix;
+  if (family === ipv4 || length < MAPPED_BITS || base.value >> 32n !== MAPPED) return prefix;
+  return makePrefix(makeAddress(ipv4, base.value & 0xffff_ffffn), length - MAPPED_BITS);
+}
+
+/** A network in canonical notation. */
 export function cidr(value: unknown, field: string): string {
   try {
-    const { family, address: base, length, text } = parsePrefix(withoutLeadingZeros(String(value).trim()));
-    if (family === ipv4 || length < MAPPED_BITS || base.value >> 32n !== MAPPED) return text;
-    return makePrefix(makeAddress(ipv4, base.value & 0xffff_ffffn), length - MAPPED_BITS).text;
+    return kubeNetwork(String(value).trim()).text;
   } catch {
     return fail(field, 'is not a network in CIDR notation', value);
   }

@@ -9,6 +9,7 @@ import {
   tryParseAddress,
   withoutLeadingZeros,
 } from '../model/address.ts';
+import { kubeNetwork } from '../model/untrusted.ts';
 import { type BindAddress, parseBindAddress } from '../process/bind-address.ts';
 import { type FlagReader, goBoolean } from '../process/flag-reader.ts';
 import { type LogFormat, type LogLevel, logLevels } from '../process/log.ts';
@@ -67,7 +68,7 @@ function prefixes(texts: readonly string[]): Prefix[] {
     .flatMap((text) => text.split(','))
     .map((part) => part.trim())
     .filter((part) => part !== '')
-    .map((part) => parsePrefix(withoutLeadingZeros(part)));
+    .map(kubeNetwork);
 }
 
 /** @param longest the kernel's limit for interface names, less what is added to this one */

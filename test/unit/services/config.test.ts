@@ -199,6 +199,20 @@ test('decimal numbers of addresses may have leading zeros, as kube-proxy reads t
   assert.deepEqual(texts(config.nodePortAddresses), ['192.0.2.0/24']);
 });
 
+test('networks of IPv4 addresses written as IPv6 ones are of IPv4, as kube-proxy reads them', () => {
+  const { localDetection, nodePortAddresses } = parse(
+    '--cluster-cidr=::ffff:10.244.0.0/112,fd00::/48',
+    '--nodeport-addresses=::ffff:192.0.2.0/120',
+  );
+  assert.deepEqual(localDetection.kind === 'cidr' && localDetection.prefixes.map(({ text }) => text), [
+    '10.244.0.0/16',
+    'fd00::/48',
+  ]);
+  assert.deepEqual(Array.isArray(nodePortAddresses) && nodePortAddresses.map(({ text }) => text), [
+    '192.0.2.0/24',
+  ]);
+});
+
 test('repeated lists add up', () => {
   const args = ['--nodeport-addresses=192.0.2.0/24,198.51.100.0/24', '--nodeport-addresses', '2001:db8::/64'];
   const networks = parse(...args).nodePortAddresses;

@@ -18,6 +18,10 @@ const apiServices: Readonly<Record<FamilyName, { host: string; port: number }>> 
   ipv6: { host: 'fd00:10:96::1', port: 443 },
 };
 const apiAddresses: Readonly<Record<FamilyName, string>> = { ipv4: '192.0.2.1', ipv6: '2001:db8:0:1::1' };
+const serviceSubnets: Readonly<Record<FamilyName, string>> = {
+  ipv4: '10.96.0.0/12',
+  ipv6: 'fd00:10:96::/108',
+};
 const podSubnets: Readonly<Record<FamilyName, string>> = { ipv4: '10.244.0.0/16', ipv6: 'fd00:10:244::/56' };
 
 export interface Deployment {
@@ -62,7 +66,7 @@ const kubeadmConfig = (families: readonly FamilyName[]): ApiObject =>
         networking: {
           dnsDomain: 'cluster.local',
           podSubnet: families.map((family) => podSubnets[family]).join(','),
-          serviceSubnet: families.map((family) => `${apiServices[family].host}/108`).join(','),
+          serviceSubnet: families.map((family) => serviceSubnets[family]).join(','),
         },
       }),
     },

@@ -126,8 +126,11 @@ export class LabNode extends Place {
     return this.proxy;
   }
 
-  /** Makes a namespace and has the CNI plugin wire it. @param netconfExtra is merged into the network configuration */
-  /** @param podNamespace what Kubernetes' runtimes say beside the pod's name; undefined: they say neither */
+  /**
+   * Makes a namespace and has the CNI plugin wire it.
+   * @param netconfExtra is merged into the network configuration
+   * @param podNamespace what Kubernetes' runtimes say beside the pod's name; undefined: they say neither
+   */
   async addPod(name: string, netconfExtra: object = {}, podNamespace?: string): Promise<Pod> {
     const pod = await Pod.add(this, name, { ...this.netconf, ...netconfExtra }, podNamespace);
     this.pods.push(pod);

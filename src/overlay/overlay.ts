@@ -247,12 +247,15 @@ export class Overlay {
     if (host !== undefined) await this.lookAtWays(host, own);
   }
 
-  private lookAtWays({ links }: ListedHost, own: Lease): Promise<void> {
+  private lookAtWays({ links, addresses }: ListedHost, own: Lease): Promise<void> {
     const names = new Map(links.map(({ index, name }) => [index, name]));
     const nameOf = (index: number): string =>
       this.vteps.nameOf(index) ?? names.get(index) ?? `device ${index}`;
+    const standing = new Set(addresses.map(({ address }) => address.text));
     const gateways = own.families.map(({ subnet }) => gatewayOf(subnet));
-    return this.ways.look(this.peers.entries, gateways, nameOf);
+    // Before the first pod nobody has these, and the kernel takes no packet from them.
+    const used = gateways.filter(({ text }) => standing.has(text));
+    return this.ways.look(this.peers.entries, used, nameOf);
   }
 
   /** Chooses the underlay and says what our lease should be. */

@@ -114,6 +114,17 @@ describe('what stands in the way of the routes to the other nodes', () => {
     await one.namespace.ip('rule add from 10.244.0.0/16 lookup 77');
     await told(lab, one, /\[!\] routes: .* leave by eth0 via 192\.0\.2\.1/);
     await one.namespace.ip('rule delete from 10.244.0.0/16 lookup 77');
+    await told(lab, one, /\[!\] routes:/, false);
+    for (const [flag, network] of [
+      ['-4', '10.244.0.0/16'],
+      ['-6', 'fd00:244::/48'],
+    ] as const) {
+      const rule = ['from', network, 'to', network, 'prohibit'];
+      await one.exec('ip', [flag, 'rule', 'add', ...rule]);
+      await told(lab, one, /\[!\] routes: .* are discarded instead of by flannel/);
+      await one.exec('ip', [flag, 'rule', 'delete', ...rule]);
+      await told(lab, one, /\[!\] routes:/, false);
+    }
   });
 
   it('one as wg-quick sets them, behind the routes of the main table, is not in the way', async () => {

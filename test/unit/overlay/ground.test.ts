@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { parseLease } from '../../../src/leases/plan/lease.ts';
 import { parseNetworkConfig } from '../../../src/leases/plan/network-config.ts';
 import { parseAddress } from '../../../src/model/address.ts';
-import { plausibleNodes } from '../../../src/overlay/plan/ground.ts';
+import { bridgeProblems, plausibleNodes } from '../../../src/overlay/plan/ground.ts';
 
 test('a public IP in the pod network is no node’s, unless the nodes are in it themselves and no subnet has it', () => {
   const config = parseNetworkConfig('{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}');
@@ -28,4 +28,21 @@ test('a public IP in the pod network is no node’s, unless the nodes are in it 
   };
   assert.deepEqual(plausible('192.0.2.7'), ['10.244.1.0-24']);
   assert.deepEqual(plausible('10.244.200.7'), ['10.244.1.0-24', '10.244.3.0-24']);
+});
+
+test('another device that has the name of the pods’ bridge is named with its kind', () => {
+  const links = (kind: string | undefined) => [
+    { name: 'eth0', kind: undefined },
+    { name: 'cni0', kind },
+  ];
+  assert.deepEqual(bridgeProblems(links('bridge'), 'cni0'), []);
+  assert.deepEqual(bridgeProblems(links('dummy'), 'twill0'), []);
+  for (const [kind, said] of [
+    ['dummy', 'dummy'],
+    [undefined, 'physical'],
+  ] as const) {
+    const [problem, ...rest] = bridgeProblems(links(kind), 'cni0');
+    assert.deepEqual(rest, []);
+    assert.match(problem?.detail ?? '', new RegExp(`^device cni0 is no bridge but of kind ${said}, `));
+  }
 });

@@ -28,6 +28,8 @@ const textOf = ({ hook, rules }: Chain): string => [hook ?? '', ...rules].join('
 const TRANSACTION_CHAINS = 32;
 /** Elements in one message: its length has 16 bits. */
 const MESSAGE_ELEMENTS = 250;
+/** Elements in one transaction, of which each may have a comment: as with chains. */
+const TRANSACTION_ELEMENTS = 1000;
 /** So few are looked at one by one. */
 const FEW_CHAINS = 16;
 
@@ -125,8 +127,11 @@ export class ChainWriter {
     tally: Tally,
   ): Promise<void> {
     const parts = [...portions(chains, TRANSACTION_CHAINS)];
+    const [first = [], ...more] = [...portions(missing, TRANSACTION_ELEMENTS)].map((some) =>
+      this.shapeChanges(some),
+    );
     for (const [index, some] of (parts.length === 0 ? [[]] : parts).entries()) {
-      const leads = index >= parts.length - 1 ? this.shapeChanges(missing) : [];
+      const leads = index >= parts.length - 1 ? first : [];
       const changes = some.map(({ name, programs }) => ({ chain: name, rules: programs }));
       try {
         await this.change([...changes, ...leads], tally);
@@ -137,6 +142,7 @@ export class ChainWriter {
         await this.change(leads, tally);
       }
     }
+    for (const leads of more) await this.change(leads, tally);
     for (const [number, name] of missing) this.shapes.set(number, name);
   }
 
@@ -188,23 +194,8 @@ export class ChainWriter {
       if (is !== undefined) fresh.set(chain.name, stampOf(chain, is));
     }
     const gone = [...this.stamps.keys()].filter((name) => fresh.has(name) || !this.names.has(name));
-    const elements = (names: Iterable<string>, of: (name: string) => string | undefined): SetElement[] =>
-      [...names].map((name) => stampElement(name, of(name)));
-    await this.change(
-      [
-        ...elementChanges(
-          stampSet,
-          true,
-          elements(gone, () => undefined),
-        ),
-        ...elementChanges(
-          stampSet,
-          false,
-          elements(fresh.keys(), (name) => fresh.get(name)),
-        ),
-      ],
-      tally,
-    );
+    for (const names of portions([...new Set([...gone, ...fresh.keys()])], TRANSACTION_ELEMENTS))
+      await this.change(stampChanges(names, this.stamps, fresh), tally);
     for (const name of gone) this.stamps.delete(name);
     for (const [name, stamp] of fresh) this.stamps.set(name, stamp);
     this.unstamped.clear();
@@ -233,4 +224,18 @@ function shapesGone(numbers: readonly number[]): ElementChange[] {
     true,
     numbers.map((number) => ({ key: packNumber(number) })),
   );
+}
+
+/** @param names of chains, whose stamps come instead of those that stand */
+function stampChanges(
+  names: readonly string[],
+  standing: ReadonlyMap<string, string>,
+  fresh: ReadonlyMap<string, string>,
+): ElementChange[] {
+  const elements = (of: ReadonlyMap<string, string>): SetElement[] =>
+    names.filter((name) => of.has(name)).map((name) => stampElement(name, fresh.get(name)));
+  return [
+    ...elementChanges(stampSet, true, elements(standing)),
+    ...elementChanges(stampSet, false, elements(fresh)),
+  ];
 }

@@ -170,6 +170,26 @@ test('hundreds of numbers of endpoints at once are written, and taken over', asy
   });
 });
 
+test('more kinds of Services than fit one transaction are written, taken over, and go', async () => {
+  await withNamespace('kinds', async (namespace) => {
+    const all = Array.from({ length: 1700 }, (_, index) => {
+      const sessionAffinityConfig = { clientIP: { timeoutSeconds: 1 + index } };
+      const spec = { clusterIP: `10.97.${index >> 8}.${index & 255}`, sessionAffinity: 'ClientIP' };
+      return counted(`s${index}`, 0, 1, { ...spec, sessionAffinityConfig });
+    });
+    await counting(namespace).rules.sync(all, true);
+    const other = counting(namespace).rules;
+    assert.equal((await other.sync(all, true)).transactions, 0);
+    // All of them go at once.
+    await other.sync(
+      all.slice(1).map(([key]) => [key, { service: undefined, slices: [] }] as const),
+      true,
+    );
+    assert.equal(other.desired.chains.filter(({ hook }) => hook === undefined).length, 5);
+    assert.ok(await other.looksWhole());
+  });
+});
+
 /** A load balancer's Service that these may use. */
 function ranged(ranges: readonly string[]): ReturnType<typeof stateOf> {
   return stateOf(

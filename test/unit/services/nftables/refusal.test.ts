@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import pino from 'pino';
+import { MessageWriter } from '../../../../src/kernel/netlink/codec.ts';
+import { batchOf, type TableChange } from '../../../../src/kernel/netlink/nftables.ts';
 import { ipv4 } from '../../../../src/model/address.ts';
 import { mostShapes } from '../../../../src/services/nftables/plan/names.ts';
 import { NftRules } from '../../../../src/services/nftables/rules.ts';
@@ -60,4 +62,30 @@ test('a Service for which there is no number left goes without rules; the others
   await rules.sync([beyond, plain], true);
   assert.equal(rules.refusals.size, 0);
   assert.ok(rules.isServed('10.96.19.136') && rules.isServed('10.96.0.0'));
+});
+
+/** net.core.wmem_default: of more at once the kernel takes nothing (EMSGSIZE). */
+const SEND_BUFFER = 212_992;
+
+test('however many kinds of Services there are, no transaction is longer than the send buffer', async () => {
+  const chains = new Map<string, { name: string; hook: string; rules: Buffer[] }>();
+  const lengths: number[] = [];
+  const write = async (changes: readonly TableChange[]): Promise<number> => {
+    const writer = new MessageWriter(0).reset(1);
+    batchOf({ af: ipv4.af, name: 'twill-services' }, changes).write(writer);
+    for (const change of changes)
+      if ('chain' in change) chains.set(change.chain, { name: change.chain, hook: '', rules: [] });
+    return lengths[lengths.push(writer.finish().length) - 1]!;
+  };
+  const table = emptyTable({ write, chains: async () => [...chains.values()] });
+  const log = pino({ level: 'silent' });
+  const rules = new NftRules({ table, render: nftOptionsFor(ipv4), node: { name: 'n' }, log });
+  const all = Array.from({ length: mostShapes }, (_, index) => state(`s${index}`, index, 80_000 + index));
+  await rules.sync(all, true);
+  assert.equal(chains.size, 2 * mostShapes);
+  await rules.sync(
+    all.slice(1).map(([key]) => [key, { service: undefined, slices: [] }] as const),
+    true,
+  );
+  assert.ok(Math.max(...lengths) < SEND_BUFFER, `${Math.max(...lengths)} bytes`);
 });

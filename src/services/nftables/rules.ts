@@ -257,7 +257,7 @@ export class NftRules implements FamilyRules {
   /** Takes the Service that asks for what the kernel refuses out of the rules. @throws the error where that is no use */
   private blame({ set, key, wanted }: Difference, error: unknown): void {
     const service = wanted === undefined ? undefined : this.ruleset.ownerOf(set, key);
-    if (service === undefined || this.refused.size >= MOST_REFUSED) throw error;
+    if (service === undefined || this.refused.size >= MOST_REFUSED || isShort(error)) throw error;
     const text = packedText(layouts[set].key, key, this.render.v6);
     this.leaveOut(service, `${describeError(error)}: element ${text} of ${set}`);
   }
@@ -291,4 +291,11 @@ const otherwise: ReadonlySet<string> = new Set(['ENOENT', 'EBUSY', 'EAGAIN', 'EP
 /** The kernel will not have what it is given. */
 function isRefusal(error: unknown): boolean {
   return error instanceof KernelRefusal && !otherwise.has(error.errno);
+}
+
+/** What the kernel is short of, also for one element alone: it may have it again a moment later. */
+const shortages: ReadonlySet<string> = new Set(['ENOMEM', 'ENOBUFS', 'EMFILE', 'ENFILE', 'EINTR']);
+
+function isShort(error: unknown): boolean {
+  return error instanceof KernelRefusal && shortages.has(error.errno);
 }

@@ -162,6 +162,17 @@ test('a kernel that refuses everything, or misses what it had, is no Service’s
   }
 });
 
+test('a kernel that is short of memory for an element is no Service’s fault either', async () => {
+  for (const errno of ['ENOMEM', 'ENOBUFS', 'ENFILE']) {
+    const { table } = fussyTable((changes) =>
+      changes.some(({ set }) => set === 'services') ? errno : undefined,
+    );
+    const rules = makeRules(table);
+    await assert.rejects(rules.sync([state(1), state(2)], true), new RegExp(errno));
+    assert.equal(rules.refusals.size, 0);
+  }
+});
+
 test('a table is not made anew for what nft refuses once', async () => {
   const applied: string[] = [];
   const table = emptyTable({

@@ -138,7 +138,11 @@ export class ChainWriter {
         this.wrote(some);
       } catch (error) {
         if (!isTwillError(error, 'invalid')) throw error;
-        await this.writeWords(some, tally);
+        // As words they are no edition of the programs: a later look tries again.
+        await this.writeWords(
+          some.map((chain) => ({ ...chain, edition: undefined })),
+          tally,
+        );
         await this.change(leads, tally);
       }
     }

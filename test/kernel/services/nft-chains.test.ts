@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
+import { constants } from 'node:os';
 import { test } from 'node:test';
 import pino from 'pino';
+import { kernelError } from '../../../src/kernel/errno.ts';
 import { parseAttributes } from '../../../src/kernel/netlink/codec.ts';
 import { type NftTable, openNftTable } from '../../../src/kernel/nft-table.ts';
-import { type Family, families, ipv4 } from '../../../src/model/address.ts';
+import { type Family, families, ipv4, ipv6 } from '../../../src/model/address.ts';
 import { type Chain, pickChain, shapeChain } from '../../../src/services/nftables/plan/chains.ts';
 import { chainDocument, declarations } from '../../../src/services/nftables/plan/document.ts';
 import { tableName } from '../../../src/services/nftables/plan/names.ts';
@@ -167,6 +169,43 @@ test('hundreds of numbers of endpoints at once are written, and taken over', asy
     const all = Array.from({ length: 250 }, (_, index) => counted(`s${index}`, index, 1 + index));
     await counting(namespace).rules.sync(all, true);
     assert.equal((await counting(namespace).rules.sync(all, true)).transactions, 0);
+  });
+});
+
+test('chains that nft has written once, since the kernel refused them, are written without it later', async () => {
+  await withNamespace('again', async ({ name: netns }) => {
+    const pick: Pick = { protocol: 'tcp', region: 'cluster', count: 1, sticky: 77 };
+    const state = stateOf(
+      serviceObject('ns/s', {
+        clusterIP: 'fd00:96::1',
+        ports: [{ name: 'p', port: 80 }],
+        sessionAffinity: 'ClientIP',
+        sessionAffinityConfig: { clientIP: { timeoutSeconds: pick.sticky } },
+      }),
+      sliceObject('ns/s', [{ name: 'p', port: 8080 }], [{ ip: 'fd00:244::1' }]),
+    );
+    const table = openNftTable(ipv6, tableName, netns);
+    const render = nftOptionsFor(ipv6);
+    const log = pino({ level: 'silent' });
+    let refusals = 0;
+    const write: NftTable['write'] = async (changes) => {
+      if (refusals === 0 && changes.some((change) => 'chain' in change)) {
+        refusals++;
+        throw kernelError('change the table', constants.errno.EBUSY);
+      }
+      return await table.write(changes);
+    };
+    const hindered: NftTable = Object.assign(Object.create(table) as NftTable, { write });
+    await new NftRules({ table: hindered, render, node: { name: 'n' }, log }).sync([state], true);
+    assert.equal(refusals, 1);
+    const later = new NftRules({ table, render, node: { name: 'n' }, log });
+    await later.sync([state], true);
+    assert.equal((await later.sync([], true)).transactions, 0);
+    const standing = (await expressions(table)).get(pickName(pick));
+    const { programs } = pickChain(pickName(pick), pick, render);
+    await table.write([{ chain: 'example', rules: programs! }]);
+    assert.deepEqual(standing, (await expressions(table)).get('example'));
+    table.close();
   });
 });
 

@@ -14,7 +14,7 @@ export interface Chain {
   /** The same for the kernel, where nft is not needed for it. */
   readonly programs?: readonly NftProgram[] | undefined;
   /** Counts changes of the programs under the same words, so that what stands of before is written anew. */
-  readonly edition?: number;
+  readonly edition?: number | undefined;
 }
 
 const mark = `meta mark set meta mark | ${masqueradeMark}`;

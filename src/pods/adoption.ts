@@ -40,7 +40,7 @@ export class Adoption {
   /** Looks, and takes up what there is. @throws TwillError when the kernel does not say */
   readonly look: () => Promise<void>;
   private readonly options: AdoptionOptions;
-  private readonly rules = new ForeignRules();
+  private readonly rules: ForeignRules;
   /** True once the first look is done: before, an address may be in use that nobody knows of. */
   private done = false;
   /** Addresses that are not of our pods, and in use. */
@@ -57,6 +57,7 @@ export class Adoption {
 
   constructor(options: AdoptionOptions) {
     this.options = options;
+    this.rules = new ForeignRules(options.log);
     this.look = coalesce(() => this.lookOnce());
   }
 

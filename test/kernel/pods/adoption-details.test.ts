@@ -248,6 +248,21 @@ test('rules that the plugins made with the other iptables than the node’s are 
   }
 });
 
+test('rules of iptables-legacy that the agent may not read are named, and those that it may are known', () =>
+  withOldNode(async ({ node, add }) => {
+    await add('old', hostPort(8080));
+    await node.namespace.exec('iptables-legacy', ['-t', 'nat', '-N', 'SOMEBODYS']);
+    node.launcher = ['setpriv', '--bounding-set=-net_raw', '--inh-caps=-net_raw'];
+    await node.startServer();
+    const unread = /iptables-legacy-save -t nat failed: [^\n]*ermission denied[^\n]*may stand there, unread/;
+    await waitFor('the warning', () => unread.test(node.log));
+    assert.doesNotMatch(node.log, /ip6tables-legacy/);
+    assert.deepEqual(
+      (await node.records()).map(({ portMappings }) => portMappings[0]?.hostPort),
+      [8080],
+    );
+  }));
+
 test('pods on the old chain’s own bridge: adopted with its gateway address, let be without', async () => {
   await withOldNode(
     async ({ node, add, natTable }) => {

@@ -18,6 +18,7 @@ import {
   failureAnswer,
   type InspectCall,
 } from '../plan/protocol.ts';
+import { routesInVain } from '../plan/wiring.ts';
 import { PodManager } from '../pods.ts';
 import { keyOf } from '../record.ts';
 import type { PodRepairs } from '../repairs.ts';
@@ -101,17 +102,20 @@ class Handler implements CallHandler {
   /** What the calls have made of which the answer is on its way. */
   private readonly made = new WeakMap<CniCall, PodRecord>();
 
+  private readonly podNetwork: () => PodNetworkState;
   private readonly beforeAdd: (request: CniRequest) => Promise<void>;
   private readonly others: (question: string) => Promise<string | undefined>;
 
   constructor(
     manager: PodManager,
     log: Log,
+    podNetwork: () => PodNetworkState,
     beforeAdd: (request: CniRequest) => Promise<void>,
     others: (question: string) => Promise<string | undefined> = async () => undefined,
   ) {
     this.manager = manager;
     this.others = others;
+    this.podNetwork = podNetwork;
     this.beforeAdd = beforeAdd;
     this.log = log;
   }
@@ -145,9 +149,12 @@ class Handler implements CallHandler {
     }
   }
 
-  /** Says once what of a configuration has no meaning. */
-  private warn({ command, config: { name, warnings } }: CniRequest): void {
-    for (const warning of command === 'ADD' ? warnings : []) {
+  /** Says once what of a configuration has no meaning, or none here. */
+  private warn({ command, config: { name, warnings, routes } }: CniRequest): void {
+    if (command !== 'ADD') return;
+    const state = this.podNetwork();
+    const here = state.ready ? routesInVain(state.network.families, routes) : [];
+    for (const warning of [...warnings, ...here]) {
       const text = `${name}: ${warning}`;
       if (this.said.has(text) || this.said.size >= MAX_WARNINGS) continue;
       this.said.add(text);
@@ -224,7 +231,7 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
     takesConditions: options.takesConditions ?? (() => true),
   });
   const before = (request: CniRequest): Promise<void> => settleDeletion(socketPath, request, drain);
-  const handler = new Handler(manager, log, before, options.inspect);
+  const handler = new Handler(manager, log, podNetwork, before, options.inspect);
   const queue = new DeletionQueue(socketPath, (call) => handler.answer(call, () => false), log);
   const drain = coalesce(() => queue.drain());
   await manager.removeUnfinished();

@@ -8,7 +8,7 @@ import type { Change } from '../../kernel/netlink/socket.ts';
 import { closeNetns, findInterfaceIndex, inNetns, type Netns } from '../../kernel/netns.ts';
 import { writeSysctl } from '../../kernel/sysctl.ts';
 import { isTwillError, TwillError } from '../../model/error.ts';
-import type { PlannedRoute, PodPlan } from '../plan/wiring.ts';
+import { type PlannedRoute, type PodPlan, SCOPE_LINK } from '../plan/wiring.ts';
 import { namespaceIdAt, openPodNamespace } from './namespace.ts';
 
 /** Metric of routes that another interface's come before: above IPv6's default of 1024. */
@@ -47,15 +47,17 @@ function routePlan({ priority, ...route }: PlannedRoute, device: number): RouteP
   return { ...(Object.fromEntries(given) as unknown as RoutePlan), device, protocol: RTPROT_STATIC };
 }
 
-/** Only a configuration can name a gateway that the pod does not reach. */
-function routeError({ destination, gateway }: PlannedRoute, error: TwillError): TwillError {
-  const unreachable = error instanceof KernelRefusal && /^E(NET|HOST)UNREACH$/.test(error.errno);
-  if (gateway === undefined || !unreachable) return error;
-  return new TwillError(
-    'invalid',
-    `network configuration: ipam.routes.gw is "${gateway.text}" for ${destination.text}, and no network of the pod has it: add a route with scope 253 to it before, or choose another`,
-    error,
-  );
+/** Only a configuration can name a gateway that the pod does not reach, or a route that is none. */
+function routeError({ destination, gateway, scope = 0 }: PlannedRoute, error: TwillError): TwillError {
+  const errno = error instanceof KernelRefusal ? error.errno : '';
+  if (!/^E(INVAL|NETUNREACH|HOSTUNREACH)$/.test(errno)) return error;
+  const why =
+    gateway === undefined || scope >= SCOPE_LINK
+      ? `ipam.routes.scope is ${scope} for ${destination.text}, which the kernel refuses: leave it out, or have 253 without gw for a network on the link`
+      : errno === 'EINVAL'
+        ? `ipam.routes.gw is "${gateway.text}" for ${destination.text}, and nobody can have that address: choose another`
+        : `ipam.routes.gw is "${gateway.text}" for ${destination.text}, and no network of the pod has it: add a route with scope 253 to it before, or choose another`;
+  return new TwillError('invalid', `network configuration: ${why}`, error);
 }
 
 /**

@@ -45,7 +45,7 @@ export interface ExtraRoute extends RouteSettings {
 /** RT_TABLE_UNSPEC and RT_TABLE_MAIN mean the same. */
 const mainTables: readonly number[] = [0, 254];
 /** RT_SCOPE_LINK: from here on a route has no gateway. */
-const SCOPE_LINK = 253;
+export const SCOPE_LINK = 253;
 
 /** Everything the kernel is told for one pod interface. */
 export interface PodPlan {
@@ -104,7 +104,9 @@ function planRoutes(families: readonly PodNetworkFamily[], options: PodOptions):
       .map((destination): PlannedRoute => ({ destination, gateway })),
     ...(options.defaultRoute ? [{ destination: makePrefix(makeAddress(family, 0n), 0), gateway }] : []),
   ]);
-  const extra = options.routes.flatMap(({ dst, gw, ...settings }): PlannedRoute[] => {
+  // Twice the same is once, and no conflict with itself.
+  const asked = new Map(options.routes.map((route) => [JSON.stringify(route), route]));
+  const extra = [...asked.values()].flatMap(({ dst, gw, ...settings }): PlannedRoute[] => {
     const destination = parsePrefix(dst);
     const own = families.find(({ family }) => family === destination.family);
     if (own === undefined) return [];
@@ -117,6 +119,20 @@ function planRoutes(families: readonly PodNetworkFamily[], options: PodOptions):
     extra.filter(({ table = 0 }) => mainTables.includes(table)).map(({ destination }) => destination.text),
   );
   return [...natural.filter(({ destination }) => !replaced.has(destination.text)), ...extra];
+}
+
+/** What is to be said of routes that pods of this node do not get, for they have no address of that family. */
+export function routesInVain(
+  families: readonly PodNetworkFamily[],
+  routes: readonly Pick<ExtraRoute, 'dst'>[],
+): string[] {
+  return routes
+    .map(({ dst }) => parsePrefix(dst))
+    .filter(({ family }) => !families.some((own) => own.family === family))
+    .map(
+      ({ text, family }) =>
+        `ipam.routes to ${text} has no effect: pods of this node have no ${family.kubeName} address`,
+    );
 }
 
 /** @throws TwillError `invalid` where the kernel would take addresses away, or refuse the device */

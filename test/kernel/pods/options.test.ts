@@ -323,13 +323,26 @@ test('what cannot be honoured is refused with code 7, naming field and value', a
       { ipam: { routes: [{ dst: '198.51.100.0/24', gw: 'fd00::1' }] } },
       /ipam\.routes\.gw is "fd00::1".*other family/,
     ],
+    [
+      { ipam: { routes: [{ dst: '198.51.100.0/24', gw: '10.244.7.255' }] } },
+      /ipam\.routes\.gw is "10\.244\.7\.255" for 198\.51\.100\.0\/24, and nobody can have/,
+    ],
+    [
+      { ipam: { routes: [{ dst: '198.51.100.0/24', gw: '10.244.7.1', scope: 253 }] } },
+      /ipam\.routes\.scope is 253 for 198\.51\.100\.0\/24, which the kernel refuses/,
+    ],
+    [
+      { ipam: { routes: [{ dst: '198.51.100.0/24', scope: 255 }] } },
+      /ipam\.routes\.scope is 255 for 198\.51\.100\.0\/24, which the kernel refuses/,
+    ],
   ] as const)
     await refused(config, message);
   const behind = [
     { dst: '10.9.9.9/32', scope: 253 },
     { dst: '198.51.100.0/24', gw: '10.9.9.9' },
   ];
-  await added(shared.node, { ipam: { routes: behind } });
+  const { result } = await added(shared.node, { ipam: { routes: [...behind, ...behind, ...behind] } });
+  assert.deepEqual(result.routes.slice(-2), behind, 'the same again is nothing more');
   const usual = { subnetFile: '/run/flannel/subnet.env', dataDir: '/var/lib/cni/flannel' };
   await added(shared.node, { ...usual, ipam: { dataDir: '/var/lib/cni/networks' }, vlan: 0, vlanTrunk: [] });
 });
@@ -337,7 +350,7 @@ test('what cannot be honoured is refused with code 7, naming field and value', a
 test('what has no effect, and a misspelt field, is warned about once', async () => {
   const config = {
     delegate: { hairpinMod: true, HairpinMode: true, ipMasqBackend: 'nftables' },
-    ipam: { rotues: [], Routes: [{ dst: '198.51.100.0/24', prioritty: 7 }] },
+    ipam: { rotues: [], Routes: [{ dst: '198.51.100.0/24', prioritty: 7 }, { dst: '2001:db8::/32' }] },
     capabilities: { portMappings: true, aliases: true, deviceID: false },
     runtimeConfig: {
       portMapings: [],
@@ -363,6 +376,7 @@ test('what has no effect, and a misspelt field, is warned about once', async () 
     'delegate.hairpinMod has no meaning; is hairpinMode meant?',
     'ipMasqBackend has no effect',
     'ipam.rotues has no meaning; is routes meant?',
+    'ipam.routes to 2001:db8::/32 has no effect: pods of this node have no IPv6 address',
     'ipam.routes.prioritty has no meaning; is priority meant?',
     'preserveDefaultVlan has no effect',
     'runtimeConfig.bandwidth.ingresRate has no meaning; is ingressRate meant?',

@@ -7,6 +7,7 @@ export type StoredRecord = PodRecord & { readonly version?: number };
 
 type Fields = Readonly<Record<string, unknown>>;
 
+const protocols: readonly unknown[] = ['tcp', 'udp', 'sctp'];
 const texts = ['network', 'containerId', 'ifname', 'netns', 'mac', 'hostVeth', 'bridge'] as const;
 
 function isObject(value: unknown): value is Fields {
@@ -33,6 +34,22 @@ function objects(fields: Fields, name: string): readonly Fields[] {
   });
 }
 
+function isPort(value: unknown): boolean {
+  return Number.isInteger(value) && Number(value) > 0 && Number(value) <= 0xffff;
+}
+
+/** What may be absent, and would fail the rules of every pod, or be no limit, where it is something else. */
+function checkOptions({ bandwidth = {}, hostPortOptions = {} }: Fields): void {
+  if (!isObject(bandwidth) || Object.values(bandwidth).some((value) => typeof value !== 'number'))
+    throw new TwillError('invalid', 'its bandwidth is damaged');
+  const damaged = new TwillError('invalid', 'its hostPortOptions are damaged');
+  if (!isObject(hostPortOptions)) throw damaged;
+  const { markMasqBit = 0 } = hostPortOptions;
+  if (typeof markMasqBit !== 'number') throw damaged;
+  for (const field of ['conditionsV4', 'conditionsV6'])
+    if (list(hostPortOptions, field).some((word) => typeof word !== 'string')) throw damaged;
+}
+
 /**
  * Reads the file of a record. One that is JSON and not whole would fail every call from then on, when its addresses are
  * asked for.
@@ -49,10 +66,11 @@ export function readRecord(written: string): StoredRecord {
   }
   for (const route of list(found, 'routes')) parsePrefix(String(route));
   for (const { hostPort, containerPort, protocol, hostIP } of objects(found, 'portMappings')) {
-    if (![hostPort, containerPort].every(Number.isInteger) || typeof protocol !== 'string')
+    if (![hostPort, containerPort].every(isPort) || !protocols.includes(protocol))
       throw new TwillError('invalid', 'its portMappings are damaged');
     if (hostIP !== undefined) parseAddress(String(hostIP));
   }
+  checkOptions(found);
   const { order } = found;
   return {
     ...(found as unknown as StoredRecord),

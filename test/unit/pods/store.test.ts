@@ -36,7 +36,9 @@ function folder(t: TestContext): string {
 }
 
 test('a record is read whole, or not at all', () => {
-  assert.deepEqual(readRecord(JSON.stringify(record)), JSON.parse(JSON.stringify(record)));
+  const hostPortOptions = { snat: false, markMasqBit: 4, conditionsV4: ['-s', '10.0.0.0/8'] } as const;
+  for (const whole of [record, { ...record, bandwidth: { egressRate: 1e9 }, hostPortOptions }])
+    assert.deepEqual(readRecord(JSON.stringify(whole)), JSON.parse(JSON.stringify(whole)));
   const { order: _, routes: __, portMappings: ___, ...early } = record;
   const { order, routes, portMappings } = readRecord(JSON.stringify(early));
   assert.deepEqual([order, routes, portMappings], [0, [], []], 'an early version wrote less');
@@ -54,6 +56,14 @@ test('a record is read whole, or not at all', () => {
     { ...record, routes: [{}] },
     { ...record, portMappings: [{ hostPort: 'x', containerPort: 1, protocol: 'tcp' }] },
     { ...record, portMappings: { a: 1 } },
+    { ...record, portMappings: [{ hostPort: 80, containerPort: 70_000, protocol: 'tcp' }] },
+    { ...record, portMappings: [{ hostPort: 80, containerPort: 80, protocol: 'tcq' }] },
+    { ...record, bandwidth: 'much' },
+    { ...record, bandwidth: { ingressRate: '8M' } },
+    { ...record, hostPortOptions: null },
+    { ...record, hostPortOptions: { conditionsV6: 'any' } },
+    { ...record, hostPortOptions: { conditionsV4: [5] } },
+    { ...record, hostPortOptions: { markMasqBit: 'x' } },
   ])
     assert.throws(() => readRecord(JSON.stringify(damaged)), JSON.stringify(damaged));
 });

@@ -14,6 +14,13 @@ export interface Leftovers {
   readonly removed: string[];
   /** What could not be removed, and why. */
   readonly left: string[];
+  /** Whether trying again may help. */
+  again: boolean;
+}
+
+function leave(found: Leftovers, what: string, error: unknown): void {
+  found.left.push(`${what}: ${describeError(error)}`);
+  if (isTwillError(error, 'timeout', 'unavailable')) found.again = true;
 }
 
 async function removeTables(found: Leftovers): Promise<void> {
@@ -23,7 +30,7 @@ async function removeTables(found: Leftovers): Promise<void> {
       if (await removeNftTable(family, NFT_TABLE)) found.removed.push(name);
     } catch (error) {
       // Without the program, or the kernel's part of it, there is nothing that it could have made.
-      if (!isTwillError(error, 'missing-program')) found.left.push(`${name}: ${describeError(error)}`);
+      if (!isTwillError(error, 'missing-program')) leave(found, name, error);
     }
   }
 }
@@ -45,7 +52,7 @@ async function removeVirtualServices(own: ReadonlySet<string>, found: Leftovers)
       await runChecked('ipvsadm', deletion(service));
       found.removed.push(name);
     } catch (error) {
-      found.left.push(`${name}: ${describeError(error)}`);
+      leave(found, name, error);
     }
   }
 }
@@ -60,7 +67,7 @@ async function removeIpvs(found: Leftovers): Promise<void> {
     await socket.request(deleteLink(device.index, IPVS_DEVICE));
     found.removed.push(`device ${IPVS_DEVICE}`);
   } catch (error) {
-    found.left.push(`device ${IPVS_DEVICE}: ${describeError(error)}`);
+    leave(found, `device ${IPVS_DEVICE}`, error);
   } finally {
     socket.close();
   }
@@ -73,7 +80,7 @@ async function removeSets(found: Leftovers): Promise<void> {
     names = await runChecked('ipset', ['list', '-n']);
   } catch (error) {
     // Not installed, or not in this kernel: kube-proxy would have had none either.
-    if (isTwillError(error, 'permission')) found.left.push(`sets of ipset: ${describeError(error)}`);
+    if (isTwillError(error, 'permission', 'timeout', 'unavailable')) leave(found, 'sets of ipset', error);
     return;
   }
   for (const name of ipvsSets(names)) {
@@ -81,7 +88,7 @@ async function removeSets(found: Leftovers): Promise<void> {
       await runChecked('ipset', ['destroy', name]);
       found.removed.push(`set ${name}`);
     } catch (error) {
-      found.left.push(`set ${name}: ${describeError(error)}`);
+      leave(found, `set ${name}`, error);
     }
   }
 }
@@ -92,7 +99,7 @@ async function removeSets(found: Leftovers): Promise<void> {
  * ones are sent on by ours from one packet to the next. Doing it twice is fine.
  */
 export async function removeLeftovers(): Promise<Leftovers> {
-  const found: Leftovers = { removed: [], left: [] };
+  const found: Leftovers = { removed: [], left: [], again: false };
   await removeTables(found);
   await removeIpvs(found);
   await removeSets(found);

@@ -13,7 +13,7 @@ import { guarded } from '../process/guarded.ts';
 import { type Log, makeLog } from '../process/log.ts';
 import { informSystemd } from '../process/systemd.ts';
 import { modeOnThisNode } from './choose-mode.ts';
-import { removeOtherMode } from './cleanup.ts';
+import { clearAway } from './clear-away.ts';
 import { type ProxyConfig, proxyConfig } from './config.ts';
 import { watchConfiguration } from './configuration-file.ts';
 import { tuneConntrack } from './conntrack-tuning.ts';
@@ -25,7 +25,6 @@ import { ProxyMetrics } from './metrics.ts';
 import { NodeAddresses } from './node-addresses.ts';
 import { findKubeProxy, findOtherProxy } from './other-proxy.ts';
 import type { ModeChoice } from './plan/mode.ts';
-import { removeLeftovers } from './predecessor.ts';
 import { type ServedFamily, ServiceProxy } from './service-proxy.ts';
 import type { ProxySettings } from './settings.ts';
 import { ManifestSource } from './sources/manifests.ts';
@@ -126,17 +125,6 @@ async function chosenMode(config: ProxyConfig, metrics: ProxyMetrics, log: Log):
   return choice;
 }
 
-/** @returns what could not be removed, with the reasons */
-async function clearAway({ mode }: ProxyConfig, log: Log): Promise<string[]> {
-  const others = await removeOtherMode(mode);
-  if (others.removed.length > 0) log.info({ removed: others.removed }, 'rules of another mode are removed');
-  if (others.left.length > 0) log.warn({ left: others.left }, 'rules of another mode cannot be removed');
-  const { removed, left } = await removeLeftovers();
-  if (removed.length > 0) log.info({ removed }, 'what a kube-proxy in another mode had left is removed');
-  if (left.length > 0) log.warn({ left }, 'what a kube-proxy in another mode has left cannot be removed');
-  return [...others.left, ...left];
-}
-
 /** The proxy itself, begun. */
 async function startProxy(setting: FamilySetting, state: ProxyState, closers: Closer[]): Promise<void> {
   const { config, metrics, addresses, log } = setting;
@@ -160,10 +148,12 @@ async function startProxy(setting: FamilySetting, state: ProxyState, closers: Cl
     addresses.onChange = () => {};
     await proxy.stop();
   });
+  const stopping = new AbortController();
+  closers.push(() => stopping.abort());
   const afterwards = async (): Promise<void> => {
     if (!isTracking) tune(config, log);
     // Once our rules stand, so that there is no moment without any.
-    proxy.leftovers = await clearAway(config, log);
+    await clearAway(config.mode, proxy, log, stopping.signal);
   };
   proxy.loop.settled().then(guarded(log, 'removing what a kube-proxy has left', afterwards));
   log.info({ node: config.nodeName, source: source.description }, 'proxy starts');

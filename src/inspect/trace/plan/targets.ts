@@ -107,7 +107,9 @@ export function findTarget(written: string, names: Names, side: 'from' | 'to'): 
   const prefix = /^(pod|svc)\/(.+\/.+|[^/]+)$/.exec(written);
   const name = prefix?.[2] ?? written;
   const pods = prefix?.[1] === 'svc' ? [] : podsNamed(name, names);
-  const ways = prefix?.[1] === 'pod' ? [] : servicesNamed(written, name, names);
+  // Of a pod that sends it is not asked which Services have its name.
+  const isPod = prefix?.[1] === 'pod' || (side === 'from' && pods.length > 0);
+  const ways = isPod ? [] : servicesNamed(written, name, names);
   if (side === 'to' && ways.length > 0) return { kind: 'service', service: ways[0]!.service, ways };
   if (pods.length > 1)
     throw new TwillError(

@@ -128,6 +128,15 @@ function unreached(chains: readonly Chain[], standing: StandingRules, family: Fa
   ];
 }
 
+async function readTable(family: Family): Promise<StandingRules> {
+  const table = openNftTable(family, tableName);
+  try {
+    return await readStanding(table);
+  } finally {
+    table.close();
+  }
+}
+
 /**
  * What of the tables of mode nftables is not as it should be.
  * @param loaded the Services, for a proxy that does not answer
@@ -140,7 +149,7 @@ export async function nftServiceDifferences(
   const found: Difference[] = [];
   for (const { family: name, render } of nftables) {
     const family = families.find((one) => one.name === name)!;
-    const standing = await readStanding(openNftTable(family, tableName));
+    const standing = await readTable(family);
     const desired =
       loaded === undefined
         ? await askedTable(socketPath, name)
@@ -166,7 +175,7 @@ export async function nftServiceRules(
   for (const { family: name, render } of nftables) {
     const family = families.find((one) => one.name === name)!;
     const v6 = family.bits === 128;
-    const { elements } = await readStanding(openNftTable(family, tableName));
+    const { elements } = await readTable(family);
     const add = (set: SetName, key: string, data = ''): void => {
       const value = data === '' ? '' : ` : ${shown(set, data, v6, 'data')}`;
       const rule = shown(set, key, v6) + value;

@@ -1,17 +1,15 @@
 import { type IptablesVariant, openIptables } from '../kernel/iptables.ts';
-import { listNftTables } from '../kernel/nft-tables.ts';
+import { openNftTable } from '../kernel/nft-table.ts';
 import { type Family, families } from '../model/address.ts';
 import { describeError, isTwillError } from '../model/error.ts';
 import { jumps } from '../services/iptables/plan/names.ts';
-import { tableName } from '../services/nftables/plan/names.ts';
+import { entranceChain, tableName } from '../services/nftables/plan/names.ts';
 import type { Problem } from './plan/problem.ts';
 import type { ProxyState } from './plan/state.ts';
 import type { Known } from './states.ts';
 
 /** Where packets of pods enter. */
 const entrance = jumps.find(({ table, chain }) => table === 'nat' && chain === 'PREROUTING')!;
-
-const familyOf = (name: Family['name']): Family => families.find((one) => one.name === name)!;
 
 /** Why no packet comes to the rules of Services; undefined where packets do. */
 async function iptablesTrouble(family: Family, variant: IptablesVariant): Promise<string | undefined> {
@@ -25,7 +23,43 @@ async function iptablesTrouble(family: Family, variant: IptablesVariant): Promis
     return own === undefined ? 'the chain KUBE-SERVICES is gone' : undefined;
   } catch (error) {
     // One that cannot be printed is there.
-    return isTwillError(error, 'conflict') ? undefined : describeError(error);
+    if (isTwillError(error, 'conflict')) return undefined;
+    throw error;
+  }
+}
+
+/** As {@link iptablesTrouble}, of the table of nftables. */
+async function nftablesTrouble(family: Family): Promise<string | undefined> {
+  const table = openNftTable(family, tableName);
+  const named = `${family.nft} ${tableName}`;
+  try {
+    const state = await table.state();
+    if (state === 'missing') return `the table ${named} is gone`;
+    if (state === 'dormant') return `the table ${named} is dormant`;
+    const [chain] = await table.chainsOf([entranceChain]);
+    if (chain === undefined) return `the chain ${entranceChain} of the table ${named} is gone`;
+    return chain.rules.length === 0
+      ? `nothing leads to them: the chain ${entranceChain} of the table ${named} is empty`
+      : undefined;
+  } finally {
+    table.close();
+  }
+}
+
+/** @param look finds out why no packet comes to the family's rules */
+async function entranceProblem(
+  name: Family['name'],
+  look: (family: Family) => Promise<string | undefined>,
+): Promise<Problem[]> {
+  const family = families.find((one) => one.name === name)!;
+  try {
+    const why = await look(family);
+    if (why === undefined) return [];
+    const what = `no Service is reached (${family.kubeName}), its rules are not there: ${why}`;
+    return [{ severity: 'degraded', area: 'services', what, show: 'twill diff' }];
+  } catch (error) {
+    const what = `whether Services are reached (${family.kubeName}) is not known: ${describeError(error)}`;
+    return [{ severity: 'note', area: 'unknown', what }];
   }
 }
 
@@ -35,24 +69,11 @@ async function iptablesTrouble(family: Family, variant: IptablesVariant): Promis
  */
 export async function entranceProblems({ state, live }: Known<ProxyState>): Promise<Problem[]> {
   if (state === undefined || (live && !state.ready) || state.services === 0) return [];
-  const problem = (family: Family, why: string): Problem => ({
-    severity: 'degraded',
-    area: 'services',
-    what: `no Service is reached (${family.kubeName}), its rules are not there: ${why}`,
-    show: 'twill diff',
-  });
-  const found: Problem[] = [];
-  for (const { family: name, variant } of state.families) {
-    const family = familyOf(name);
-    const why = await iptablesTrouble(family, variant as IptablesVariant);
-    if (why !== undefined) found.push(problem(family, why));
-  }
-  if (state.nftables.length === 0) return found;
-  const tables = await listNftTables();
-  for (const { family: name } of state.nftables) {
-    const family = familyOf(name);
-    if (!tables.some((table) => table.family === family.nft && table.name === tableName))
-      found.push(problem(family, `the table ${family.nft} ${tableName} is gone`));
-  }
-  return found;
+  const found = await Promise.all([
+    ...state.families.map(({ family, variant }) =>
+      entranceProblem(family, (one) => iptablesTrouble(one, variant as IptablesVariant)),
+    ),
+    ...state.nftables.map(({ family }) => entranceProblem(family, nftablesTrouble)),
+  ]);
+  return found.flat();
 }

@@ -179,6 +179,16 @@ export const serviceFaults: readonly Fault[] = [
     says: text('service rules nat PREROUTING (IPv4) missing the rule', '-j KUBE-SERVICES', 'is missing'),
   },
   {
+    name: 'the rules of all Services are flushed with nft',
+    apply: () => 'nft flush ruleset',
+    undo: () => restoreRules,
+    by: 'status',
+    says: text(
+      "no Service is reached (IPv4), its rules are not there: nothing leads to them: the rule '-A PREROUTING",
+      '$ twill diff',
+    ),
+  },
+  {
     name: 'the chain of all Services is empty',
     apply: () => 'iptables-nft -t nat -F KUBE-SERVICES',
     undo: () => restoreRules,

@@ -1,5 +1,13 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -148,5 +156,51 @@ describe('Services of mode nftables', () => {
     await named(`chain ${chain} (IPv4)`, 'wrong', /^nft list chain ip twill-services /);
     proxy.child.kill('SIGCONT');
     await waitFor('the proxy to put it right', async () => (await differences()).length === 0);
+  });
+
+  it('of which no packet comes to any are a problem of the node, while the proxy is stopped', async () => {
+    const problems = async (): Promise<string> => {
+      const { answer } = await twill('status');
+      const { problems: all } = answer as { problems: readonly { severity: string; what: string }[] };
+      return all.map(({ severity, what }) => `${severity} ${what}`).join('\n');
+    };
+    const unreached = /^degraded no Service is reached \(IPv4\), its rules are not there: (.*)$/m;
+    assert.doesNotMatch(await problems(), unreached);
+    proxy.child.kill('SIGSTOP');
+    const table = 'ip twill-services';
+    const faults: readonly (readonly [fault: string, says: string])[] = [
+      [`add table ${table} { flags dormant; }`, `the table ${table} is dormant`],
+      [
+        `add table ${table}; flush chain ${table} nat-prerouting`,
+        `nothing leads to them: the chain nat-prerouting of the table ${table} is empty`,
+      ],
+      [`delete chain ${table} nat-prerouting`, `the chain nat-prerouting of the table ${table} is gone`],
+      [`delete table ${table}`, `the table ${table} is gone`],
+    ];
+    for (const [fault, says] of faults) {
+      await node.exec('nft', [fault]);
+      const found = await problems();
+      assert.equal(unreached.exec(found)?.[1], says, found);
+    }
+    proxy.child.kill('SIGCONT');
+    await waitFor('the proxy to put it right', async () => !unreached.test(await problems()));
+  });
+
+  it('can be looked at for long: each look lets go of what it has opened', async () => {
+    const flags = ['--watch=0.1', '-o', 'json', '--socket=/nobody/agent', `--proxy-socket=${socket()}`];
+    const child = node.spawn(process.execPath, [twillProgram, 'diff', ...flags], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let looks = 0;
+    child.stdout!.on('data', (chunk: Buffer) => {
+      looks += chunk.toString().match(/^\{$/gm)?.length ?? 0;
+    });
+    const open = (): number => readdirSync(`/proc/${child.pid}/fd`).length;
+    await waitFor('the first looks', () => looks >= 2);
+    const before = open();
+    await waitFor('more looks', () => looks >= 10);
+    // One may be on its way.
+    await waitFor('no more to be open than before', () => open() <= before, { timeoutMs: 10_000 });
+    child.kill();
   });
 });

@@ -1,5 +1,5 @@
 import type { NftProgram } from '../../../model/nft-expression.ts';
-import { type counters, localIndex, masqueradeMark } from './names.ts';
+import { type counters, entranceChain, localIndex, masqueradeMark } from './names.ts';
 import type { RenderOptions } from './options.ts';
 import { pickProgram, shapeProgram } from './programs.ts';
 import { type Pick, type Shape, shapeName } from './shapes.ts';
@@ -150,7 +150,7 @@ export function sharedChains(options: RenderOptions): Chain[] {
     base('firewall-output', 'filter', 'output priority -110', [firewall]),
     base('nat-postrouting', 'nat', 'postrouting priority 100', ['jump source-addresses']),
     base('nat-output', 'nat', `output ${before}`, ['jump services']),
-    base('nat-prerouting', 'nat', `prerouting ${before}`, ['jump services']),
+    base(entranceChain, 'nat', `prerouting ${before}`, ['jump services']),
   ];
 }
 

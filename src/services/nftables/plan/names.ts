@@ -5,6 +5,9 @@
 
 export const tableName = 'twill-services';
 
+/** The chain in which packets of pods enter. */
+export const entranceChain = 'nat-prerouting';
+
 /** kube-proxy's mark, which others look at, too. */
 export const masqueradeMark = '0x00004000';
 

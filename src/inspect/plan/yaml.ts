@@ -7,14 +7,14 @@
 const reserved = /^(?:true|false|null|yes|no|on|off|y|n|nan)$/i;
 /** Nothing in it means anything in YAML: no colon, no number sign, no quote, and a letter at the beginning. */
 const plain = /^[A-Za-z](?:[\w ./@+-]*[\w./@+-])?$/;
-/** Characters that end lines for some readers. */
-const lineEnds = /[\u0085\u2028\u2029\ufeff]/g;
+/** Characters that end lines for some readers, and those that others refuse to read. */
+const unprintable = /[\u007f-\u009f\u2028\u2029\ufeff\ufffe\uffff]/g;
 
 function text(value: string): string {
   if (plain.test(value) && !reserved.test(value)) return value;
   // JSON's texts are YAML's.
   return JSON.stringify(value).replace(
-    lineEnds,
+    unprintable,
     (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
   );
 }

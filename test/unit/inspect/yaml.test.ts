@@ -93,6 +93,13 @@ describe('answers as YAML', () => {
     }
   });
 
+  it('have no character that a reader of YAML may refuse', () => {
+    // c-printable of YAML 1.1 (https://yaml.org/spec/1.1/#id868524), which is all that readers in C and Python take.
+    const printable = /^[\t\n\r\x20-\x7e\u00a0-\ud7ff\ue000-\ufffd\u{10000}-\u{10ffff}]*$/u;
+    const all = Array.from({ length: 0x1_0000 }, (_, code) => String.fromCharCode(code));
+    for (const character of all) assert.match(toYaml({ a: `${character}b` }), printable);
+  });
+
   it('leave out what is undefined, and are laid out as people write them', () => {
     assert.equal(
       toYaml({ version: 1, away: undefined, pods: [{ name: 'web', addresses: ['10.0.0.1/24'] }], none: [] }),

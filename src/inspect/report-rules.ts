@@ -2,6 +2,7 @@ import type { IptablesVariant } from '../kernel/iptables.ts';
 import { isOfIptables, type ListedTable, listNftTables } from '../kernel/nft-tables.ts';
 import { legacyTables } from '../kernel/used-iptables.ts';
 import { type Family, families } from '../model/address.ts';
+import { describeError } from '../model/error.ts';
 import { tableName } from '../services/nftables/plan/names.ts';
 import type { Look } from './look.ts';
 import type { ProxyState } from './plan/state.ts';
@@ -15,7 +16,7 @@ const MOST_ELEMENTS = 10_000;
  * @param proxy what is known of the proxy, whose sets may be very large
  */
 export async function rulesPieces(look: Look, proxy: ProxyState | undefined): Promise<Piece[]> {
-  const tables = await listNftTables().catch(() => []);
+  const tables = await listNftTables().catch((error: unknown) => describeError(error));
   const savedPiece = (family: Family, variant: IptablesVariant): Piece => {
     const program = `${family.iptables}-${variant}`;
     const read = async (): Promise<string> =>
@@ -35,6 +36,7 @@ export async function rulesPieces(look: Look, proxy: ProxyState | undefined): Pr
   const elements = (proxy?.nftables ?? []).flatMap((one) => Object.values(one.elements));
   const isLarge = elements.reduce((sum, count) => sum + count, 0) > MOST_ELEMENTS;
   const read = async (): Promise<string> => {
+    if (typeof tables === 'string') return `(${tables})\n`;
     const texts: string[] = [];
     for (const table of tables) {
       if (await isPrinted(table)) continue;

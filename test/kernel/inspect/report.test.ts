@@ -97,5 +97,12 @@ test('twill report packs what helps, bounded, and no secret', async () => {
       `${twillProgram} report --file - --socket=${node.socketPath} --cni-conf-dir=${confDir} | tar -tz`,
     ]);
     assert.match(piped.stdout, /^twill-report-\S+\/status\.json$/m);
+
+    // Whoever may not list tables does not say that there are none.
+    const limited = await node.namespace.run('sh', [
+      '-c',
+      `setpriv --bounding-set=-net_admin --inh-caps=-net_admin ${twillProgram} report --file - --socket=${node.socketPath} --cni-conf-dir=${confDir} | tar -xzO --wildcards '*/rules/nft.txt'`,
+    ]);
+    assert.match(limited.stdout, /^\(.*list tables of nftables.*EPERM/);
   });
 });

@@ -10,21 +10,20 @@ export interface ApiServer {
   readonly why: string;
 }
 
-/** What follows the path of a URL would stand in the middle of every request's. */
+/** What follows the path of a URL, be it a mark alone, would stand in the middle of every request's. */
 function isServer(url: string): boolean {
-  if (!URL.canParse(url)) return false;
-  const { protocol, search, hash } = new URL(url);
-  return /^https?:$/.test(protocol) && search === '' && hash === '';
+  return URL.canParse(url) && /^https?:$/.test(new URL(url).protocol) && !/[?#\s]/.test(url);
 }
 
 /** @param where names the place in the message @throws TwillError `invalid` */
 export function checkServer(url: string, where: string): string {
-  if (!isServer(url))
+  const server = url.trim();
+  if (!isServer(server))
     throw new TwillError(
       'invalid',
       `${where} '${withoutCredentials(url)}' is not of the form https://HOST:PORT`,
     );
-  return url.replace(/^https?/i, (scheme) => scheme.toLowerCase()).replace(/\/+$/, '');
+  return server.replace(/^https?/i, (scheme) => scheme.toLowerCase()).replace(/\/+$/, '');
 }
 
 interface NamedServer {

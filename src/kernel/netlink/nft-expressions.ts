@@ -2,15 +2,15 @@
 import type { MetaKey, NftExpression, NftProgram } from '../../model/nft-expression.ts';
 import type { MessageWriter } from './codec.ts';
 
-const LIST_ELEMENT = 1;
+export const LIST_ELEMENT = 1;
 const EXPR_NAME = 1;
 const EXPR_DATA = 2;
-const DATA_VALUE = 1;
-const DATA_VERDICT = 2;
-const VERDICT_CODE = 1;
-const VERDICT_CHAIN = 2;
+export const DATA_VALUE = 1;
+export const DATA_VERDICT = 2;
+export const VERDICT_CODE = 1;
+export const VERDICT_CHAIN = 2;
 const VERDICT_REGISTER = 0;
-const NFT_GOTO = -4;
+export const NFT_GOTO = -4;
 const DYNSET_OP_UPDATE = 1;
 const DYNSET_OP_DELETE = 2;
 const NETWORK_HEADER = 1;
@@ -30,7 +30,8 @@ export function writeGoto(to: MessageWriter, attribute: number, chain: string): 
   to.end().end();
 }
 
-function value(to: MessageWriter, attribute: number, bytes: string): void {
+/** A value, as data. @param attribute in which it stands @param bytes one character each */
+export function writeValue(to: MessageWriter, attribute: number, bytes: string): void {
   to.begin(attribute).latin1(DATA_VALUE, bytes).end();
 }
 
@@ -53,15 +54,15 @@ const kinds: { readonly [Op in NftExpression['op']]: readonly [name: string, wri
     'bitwise',
     (to, { of, mask, flip }) => {
       to.u32be(1, register(of)).u32be(2, register(of)).u32be(3, mask.length);
-      value(to, 4, mask);
-      value(to, 5, flip);
+      writeValue(to, 4, mask);
+      writeValue(to, 5, flip);
     },
   ],
   compare: [
     'cmp',
     (to, { of, not, value: wanted }) => {
       to.u32be(1, register(of)).u32be(2, not ? 1 : 0);
-      value(to, 3, wanted);
+      writeValue(to, 3, wanted);
     },
   ],
   random: [

@@ -6,7 +6,17 @@ import type { ChainChange } from '../../model/nft-expression.ts';
 import type { ElementChange, SetElement } from '../../model/set-element.ts';
 import { attributeString, type Message, type MessageWriter, parseAttributes } from './codec.ts';
 import { NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE } from './constants.ts';
-import { writeGoto, writeProgram } from './nft-expressions.ts';
+import {
+  DATA_VALUE,
+  DATA_VERDICT,
+  LIST_ELEMENT,
+  NFT_GOTO,
+  VERDICT_CHAIN,
+  VERDICT_CODE,
+  writeGoto,
+  writeProgram,
+  writeValue,
+} from './nft-expressions.ts';
 
 const SUBSYSTEM = 10;
 const type = (message: number): number => (SUBSYSTEM << 8) | message;
@@ -30,17 +40,11 @@ const BATCH_END = 17;
 const ATTR_TABLE = 1;
 const ATTR_SET = 2;
 const LIST_ELEMENTS = 3;
-const LIST_ELEMENT = 1;
 const ELEM_KEY = 1;
 const ELEM_DATA = 2;
 const ELEM_FLAGS = 3;
 const ELEM_USERDATA = 6;
 const ELEM_KEY_END = 10;
-const DATA_VALUE = 1;
-const DATA_VERDICT = 2;
-const VERDICT_CODE = 1;
-const VERDICT_CHAIN = 2;
-const NFT_GOTO = -4;
 /** Of the element for every key that has none (NFT_SET_ELEM_CATCHALL): that has no key itself. */
 const CATCHALL = 2;
 /** NFTNL_UDATA_SET_ELEM_COMMENT of libnftnl. */
@@ -67,10 +71,6 @@ const nfgenmsg = (af: number): number[] => [af, 0, 0, 0];
 /** Batches name the subsystem as a resource, in network byte order. */
 const batch = [0, 0, 0, SUBSYSTEM];
 
-function value(to: MessageWriter, attribute: number, text: string): void {
-  to.begin(attribute).latin1(DATA_VALUE, text).end();
-}
-
 function writeElement(
   to: MessageWriter,
   { key, end, data, goto, comment }: SetElement,
@@ -78,9 +78,9 @@ function writeElement(
 ): void {
   to.begin(LIST_ELEMENT);
   if (key === '') to.u32be(ELEM_FLAGS, CATCHALL);
-  else value(to, ELEM_KEY, key);
-  if (end !== undefined && key !== '') value(to, ELEM_KEY_END, end);
-  if (!deletes && data !== undefined && data !== '') value(to, ELEM_DATA, data);
+  else writeValue(to, ELEM_KEY, key);
+  if (end !== undefined && key !== '') writeValue(to, ELEM_KEY_END, end);
+  if (!deletes && data !== undefined && data !== '') writeValue(to, ELEM_DATA, data);
   if (!deletes && goto !== undefined) writeGoto(to, ELEM_DATA, goto);
   if (!deletes && comment !== undefined) {
     const text = Buffer.from(`${comment.slice(0, MOST_COMMENT)}\0`);

@@ -19,3 +19,6 @@ export const asGoReads = {
   merge: true,
   customTags: (usual: Tags): Tags => [...scalars, ...usual],
 } as const;
+
+/** How a text is written for them: what they would read as something else, `on` say, is in quotes. */
+export const forGoToRead = { sortMapEntries: true, compat: 'yaml-1.1' } as const;

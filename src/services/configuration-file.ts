@@ -2,6 +2,7 @@ import { type FSWatcher, watch } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { describeError, TwillError } from '../model/error.ts';
+import { forGoToRead } from '../process/go-yaml.ts';
 import { type Log, LogLimiter } from '../process/log.ts';
 import { readRegularFile } from '../process/regular-file.ts';
 import { asConfiguration, type ConfigurationFile, decodeFile, type ProxySettings } from './settings.ts';
@@ -11,14 +12,11 @@ const SETTLE_MS = 50;
 /** For file systems that report no changes, and files behind links to other directories. */
 const LOOK_MS = 5000;
 
-/** Texts that YAML 1.1 reads as something else, `on` say, are in quotes: kube-proxy reads the file so. */
-const written = { sortMapEntries: true, compat: 'yaml-1.1' } as const;
-
 /** Writes the settings that count as kube-proxy's `--write-config-to` does. @throws TwillError `unavailable` */
 export async function writeConfiguration(path: string, settings: ProxySettings): Promise<void> {
   const { stringify } = await import('yaml');
   try {
-    await writeFile(path, stringify(asConfiguration(settings), written));
+    await writeFile(path, stringify(asConfiguration(settings), forGoToRead));
   } catch (cause) {
     throw new TwillError('unavailable', `--write-config-to ${path} cannot be written`, cause);
   }

@@ -1,4 +1,5 @@
 import { isoTime, monotonicMs, wallClockMs } from '../process/clock.ts';
+import { forGoToRead } from '../process/go-yaml.ts';
 import type { HttpAnswer, Routes } from '../process/http.ts';
 import { version } from '../process/version.ts';
 import {
@@ -25,7 +26,7 @@ async function structured(
   const kind = `${type};g=config.k8s.io;v=${apiVersion};as=${as}`;
   if (type === 'application/json') return { ...json(value), type: kind };
   const { stringify } = await import('yaml');
-  return { status: 200, body: stringify(value, { compat: 'yaml-1.1', sortMapEntries: true }), type: kind };
+  return { status: 200, body: stringify(value, forGoToRead), type: kind };
 }
 
 /**

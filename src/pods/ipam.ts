@@ -1,7 +1,7 @@
 import { type Address, parseAddress, prefixContains } from '../model/address.ts';
 import { TwillError } from '../model/error.ts';
 import type { PodNetwork, PodNetworkFamily } from '../model/pod-network.ts';
-import { chooseAddress, isPodAddress } from './plan/address.ts';
+import { chooseAddress, isPodAddress, unmapped } from './plan/address.ts';
 import type { PodRecord } from './plan/pod.ts';
 import type { Interval, Ranges } from './plan/ranges.ts';
 import type { PodStore } from './store.ts';
@@ -126,7 +126,7 @@ export class Ipam {
   private findRequested(network: PodNetwork, ranges: Ranges, text: string): Address | undefined {
     let address: Address;
     try {
-      address = parseAddress(text.split('/')[0] ?? '');
+      address = unmapped(parseAddress(text.split('/')[0] ?? ''));
     } catch {
       return undefined;
     }

@@ -1,7 +1,8 @@
 import * as v from 'valibot';
-import { ipv4, ipv6, makeAddress, parseAddress } from '../../model/address.ts';
+import { parseAddress } from '../../model/address.ts';
 import { TwillError } from '../../model/error.ts';
 import { goField } from '../../model/go-json.ts';
+import { unmapped } from '../plan/address.ts';
 import type { BridgeOptions } from '../plan/bridge.ts';
 import type { Dns } from '../plan/dns.ts';
 import type { Bandwidth, HostPortOptions, PortMapping } from '../plan/pod.ts';
@@ -96,15 +97,19 @@ function bridgeOptions(parsed: Parsed): Pick<NetConf, 'bridgeOptions' | 'hairpin
   };
 }
 
+/** One that is empty is none. */
+const addressText = (text: string | null | undefined): string | undefined =>
+  text ? unmapped(parseAddress(text)).text : undefined;
+
 function wantedRanges(parsed: Parsed): NetConf['ranges'] {
   const { ipam } = parsed;
   type Given = NonNullable<NonNullable<NonNullable<typeof ipam>['ranges']>[number]>[number];
   const wanted = (field: string, { subnet, rangeStart, rangeEnd, gateway }: Given): WantedRange => ({
     field,
     subnet: subnet || undefined,
-    rangeStart: rangeStart || undefined,
-    rangeEnd: rangeEnd || undefined,
-    gateway: gateway || undefined,
+    rangeStart: addressText(rangeStart),
+    rangeEnd: addressText(rangeEnd),
+    gateway: addressText(gateway),
   });
   const fromRuntime = parsed.runtimeConfig?.ipRanges ?? [];
   if (fromRuntime.length > 0)
@@ -117,21 +122,13 @@ function wantedRanges(parsed: Parsed): NetConf['ranges'] {
 function extraRoutes(parsed: Parsed): ExtraRoute[] {
   return (parsed.ipam?.routes ?? []).map(({ dst, gw, mtu, advmss, priority, table, scope }) => ({
     dst,
-    gw: gw || undefined,
+    gw: addressText(gw),
     mtu: mtu || undefined,
     advmss: advmss || undefined,
     priority: priority || undefined,
     table: table ?? undefined,
     scope: scope ?? undefined,
   }));
-}
-
-/** Go takes an IPv4 address in the form of IPv6 (::ffff:192.0.2.1) for the IPv4 address. */
-function unmapped(text: string): string {
-  const address = parseAddress(text);
-  return address.family === ipv6 && address.value >> 32n === 0xffffn
-    ? makeAddress(ipv4, address.value & 0xffff_ffffn).text
-    : address.text;
 }
 
 function parsePortMappings(parsed: Parsed): NetConf['portMappings'] {
@@ -143,7 +140,7 @@ function parsePortMappings(parsed: Parsed): NetConf['portMappings'] {
       containerPort:
         containerPort || refuse('runtimeConfig.portMappings.containerPort', 0, 'no port has this number'),
       protocol: (protocol || 'tcp') as 'tcp' | 'udp' | 'sctp',
-      ...(hostIP ? { hostIP: unmapped(hostIP) } : {}),
+      ...(hostIP ? { hostIP: addressText(hostIP) } : {}),
     }));
 }
 

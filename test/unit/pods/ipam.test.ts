@@ -1,8 +1,14 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { parseAddress, parsePrefix, prefixHost } from '../../../src/model/address.ts';
 import type { PodNetworkFamily } from '../../../src/model/pod-network.ts';
+import { Ipam } from '../../../src/pods/ipam.ts';
 import { capacity, chooseAddress } from '../../../src/pods/plan/address.ts';
+import { PodStore } from '../../../src/pods/store.ts';
+import { makeLog } from '../../../src/process/log.ts';
 
 function network(subnetText: string): PodNetworkFamily {
   const subnet = parsePrefix(subnetText);
@@ -64,4 +70,13 @@ test('a /24 has room for 253 pods, and each address is given out once a round', 
     given.add(address.text);
     last = address;
   }
+});
+
+test('an address that is asked for may be written as IPv4 within IPv6, as Go reads it', (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'twill-ipam-'));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const store = new PodStore(directory, makeLog({ level: 'fatal', format: 'json', name: 'test' }));
+  const node = { families: [network('10.1.2.0/24')], mtu: 1450 };
+  const [address] = new Ipam(store).reserve(node, [{ text: '::ffff:10.1.2.9/24', from: 'ips' }]);
+  assert.equal(address?.text, '10.1.2.9');
 });

@@ -173,6 +173,14 @@ test('addresses in the forms that Go takes: a MAC with dashes or dots, IPv4 with
     '192.0.2.1',
     '2001:db8::1',
   ]);
+  const [start, end, gateway, gw] = ['2', '9', '1', '3'].map((host) => `::ffff:10.1.0.${host}`);
+  const routes = [{ dst: '198.51.100.0/24', gw }];
+  const parsed = accepted({ ipam: { rangeStart: start, rangeEnd: end, gateway, routes } });
+  const [range] = parsed.ranges.flat();
+  assert.deepEqual(
+    [range?.rangeStart, range?.rangeEnd, range?.gateway, parsed.routes[0]?.gw],
+    ['10.1.0.2', '10.1.0.9', '10.1.0.1', '10.1.0.3'],
+  );
 });
 
 test('addresses asked for: CNI_ARGS count where args say nothing, and the capability nothing of the family', () => {

@@ -186,6 +186,18 @@ describe('Services of mode nftables', () => {
     await waitFor('the proxy to put it right', async () => !unreached.test(await problems()));
   });
 
+  it('that cannot be looked at are not known to be reached, and the rest of status is there', async () => {
+    const flags = ['-o', 'json', '--socket=/nobody/agent', `--proxy-socket=${socket()}`];
+    const { stdout, stderr } = await node.run('setpriv', [
+      ...['--bounding-set=-net_admin', '--inh-caps=-net_admin', twillProgram, 'status', ...flags],
+    ]);
+    assert.notEqual(stdout, '', stderr);
+    const { problems } = JSON.parse(stdout) as { problems: readonly { severity: string; what: string }[] };
+    const found = problems.map(({ severity, what }) => `${severity} ${what}`).join('\n');
+    assert.match(found, /^note whether Services are reached \(IPv4\) is not known: .*EPERM/m);
+    assert.doesNotMatch(found, /no Service is reached/);
+  });
+
   it('can be looked at for long: each look lets go of what it has opened', async () => {
     const flags = ['--watch=0.1', '-o', 'json', '--socket=/nobody/agent', `--proxy-socket=${socket()}`];
     const child = node.spawn(process.execPath, [twillProgram, 'diff', ...flags], {

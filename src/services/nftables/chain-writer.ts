@@ -4,6 +4,7 @@ import type { NftTable } from '../../kernel/nft-table.ts';
 import { describeError, isTwillError, TwillError } from '../../model/error.ts';
 import type { ElementChange, SetElement } from '../../model/set-element.ts';
 import type { Chain } from './plan/chains.ts';
+import { MESSAGE_ELEMENTS, TRANSACTION_ELEMENTS } from './plan/changes.ts';
 import { chainDocument, declarations } from './plan/document.ts';
 import { shapesMap, stampSet } from './plan/names.ts';
 import { packNumber } from './plan/pack.ts';
@@ -26,10 +27,6 @@ const textOf = ({ hook, rules }: Chain): string => [hook ?? '', ...rules].join('
 
 /** Chains in one transaction: what is sent has to fit the send buffer. */
 const TRANSACTION_CHAINS = 32;
-/** Elements in one message: its length has 16 bits. */
-const MESSAGE_ELEMENTS = 250;
-/** Elements in one transaction, of which each may have a comment: as with chains. */
-const TRANSACTION_ELEMENTS = 1000;
 /** So few are looked at one by one. */
 const FEW_CHAINS = 16;
 

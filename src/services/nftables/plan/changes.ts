@@ -4,9 +4,9 @@ import { packedBytes } from './pack.ts';
 import type { Elements } from './ruleset.ts';
 
 /** Elements in one message: its length has 16 bits. */
-const MESSAGE_ELEMENTS = 250;
+export const MESSAGE_ELEMENTS = 250;
 /** Elements in one transaction: others that write rules wait for it, and what is sent has to fit the send buffer. */
-const TRANSACTION_ELEMENTS = 800;
+export const TRANSACTION_ELEMENTS = 800;
 /** Elements that are compared at a stretch: a few milliseconds. */
 const LOOK_ELEMENTS = 5000;
 

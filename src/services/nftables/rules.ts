@@ -293,8 +293,11 @@ function isRefusal(error: unknown): boolean {
   return error instanceof KernelRefusal && !otherwise.has(error.errno);
 }
 
-/** What the kernel is short of, also for one element alone: it may have it again a moment later. */
-const shortages: ReadonlySet<string> = new Set(['ENOMEM', 'ENOBUFS', 'EMFILE', 'ENFILE', 'EINTR']);
+/**
+ * What the kernel is short of, also for one element alone: it may have it again a moment later. ENFILE is none of it: it is
+ * how nf_tables says that a set is full.
+ */
+const shortages: ReadonlySet<string> = new Set(['ENOMEM', 'ENOBUFS', 'EINTR']);
 
 function isShort(error: unknown): boolean {
   return error instanceof KernelRefusal && shortages.has(error.errno);

@@ -163,7 +163,7 @@ test('a kernel that refuses everything, or misses what it had, is no Service’s
 });
 
 test('a kernel that is short of memory for an element is no Service’s fault either', async () => {
-  for (const errno of ['ENOMEM', 'ENOBUFS', 'ENFILE']) {
+  for (const errno of ['ENOMEM', 'ENOBUFS']) {
     const { table } = fussyTable((changes) =>
       changes.some(({ set }) => set === 'services') ? errno : undefined,
     );

@@ -10,7 +10,8 @@ const inOrder = ['neighbour', 'fdb', 'nexthop', 'route'] as const;
 
 /**
  * The changes that make the actual entries equal to the desired ones: neighbour and forwarding entries before the routes
- * that need them, removals of routes before the removals of what they need.
+ * that need them, removals of routes before the removals of what they need, and those after what comes in their place:
+ * with a nexthop object the kernel removes the routes that use it still.
  * @param actual only entries that are ours to change
  */
 export function diffEntries(desired: EntryMap, actual: Entries): OverlayChange[] {
@@ -23,5 +24,5 @@ export function diffEntries(desired: EntryMap, actual: Entries): OverlayChange[]
     if (present !== entry && (present === undefined || !sameEntry(present, entry)))
       sets[inOrder.indexOf(entry.kind)]!.push({ action: 'set', entry });
   }
-  return [...removals.reverse(), ...sets].flat();
+  return [...sets, ...removals.reverse()].flat();
 }

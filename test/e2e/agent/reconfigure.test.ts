@@ -85,14 +85,29 @@ describe('the network configuration changes while the agents run', () => {
     assert.equal(received, sent);
   });
 
-  it('DirectRouting: plain routes, and no packet is lost', async () => {
+  it('DirectRouting comes and goes, among many nodes: no packet is lost', async () => {
     const [a, b] = pods as [Pod, Pod];
-    const target = { protocol: 'udp', address: b.ipv4, port: servicePort } as const;
-    const stream = await a.probe.stream({ ...target, intervalMs: 10 });
-    await configure({ ...v4, Backend: { Type: 'vxlan', DirectRouting: true } });
-    await everywhere('plain routes', async (node) => /via 192\.0\.2\.\d+ dev eth0/.test(await routes(node)));
-    const { sent, received } = await stream.end();
-    assert.equal(received, sent);
+    const others = Array.from({ length: 200 }, (_, index) => index + 50).map((third) =>
+      flannelLease(third, `02:00:00:00:00:${third.toString(16)}`),
+    );
+    for (const { key, value } of others) await lab.etcd.put(key, value);
+    const count = async (node: LabNode, pattern: RegExp): Promise<number> =>
+      (await routes(node)).match(pattern)?.length ?? 0;
+    const [tunnelled, plain] = [/ dev flannel\.1 /g, /via 192\.0\.2\.\d+ dev eth0/g];
+    const all = others.length + 1;
+    try {
+      await everywhere('the routes', async (node) => (await count(node, tunnelled)) === all);
+      const target = { protocol: 'udp', address: b.ipv4, port: servicePort } as const;
+      const stream = await a.probe.stream({ ...target, intervalMs: 1 });
+      await configure({ ...v4, Backend: { Type: 'vxlan', DirectRouting: true } });
+      await everywhere('plain routes', async (node) => (await count(node, plain)) === all);
+      await configure(base);
+      await everywhere('the tunnel', async (node) => (await count(node, tunnelled)) === all);
+      const { sent, received } = await stream.end();
+      assert.equal(received, sent);
+    } finally {
+      for (const { key } of others) await lab.etcd.delete(key);
+    }
     await bothWays();
   });
 

@@ -171,6 +171,14 @@ describe('changes', () => {
     );
   });
 
+  it('takes away what a route needed when the route goes another way', () => {
+    const direct = desired([lease(7)], backendOf({ DirectRouting: true })).entries;
+    assert.deepEqual(
+      changes(desired([lease(7)]).entries, direct).map((line) => line.slice(0, 8)),
+      ['set r 10', 'remove h', 'remove f', 'remove n'],
+    );
+  });
+
   it('replaces the destination of a MAC in one step when a node changes its public IP', () => {
     assert.deepEqual(changes(desired([lease(7)]).entries, desired([lease(7, '192.0.2.77')]).entries), [
       'set f 02:00:00:00:00:07 192.0.2.77',

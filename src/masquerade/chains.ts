@@ -11,11 +11,13 @@ export interface ChainsOptions {
   readonly mustWait: (chain: string, family: Family) => boolean;
   /** To be told of each chain that was written. */
   readonly repaired: (chain: string, family: Family) => void;
+  /** To be told of each chain that is as it should be. */
+  readonly stands: (chain: string, family: Family) => void;
 }
 
 /** Makes the chains of iptables, and the jumps to them, as they should be. */
 export class TrafficChains {
-  /** What cannot be printed, and why, by chain and family. */
+  /** What cannot be printed, and why. */
   readonly unreadable = new Map<string, string>();
   private readonly options: ChainsOptions;
 
@@ -46,11 +48,19 @@ export class TrafficChains {
 
   private async ensureOne(all: TrafficRules, chain: TrafficChain, tool: Iptables): Promise<void> {
     const { family, randomFully } = all;
-    const { mustWait, repaired } = this.options;
+    const { mustWait, repaired, stands } = this.options;
     const document = chainDocument(chain, chain.rules(all), randomFully, await this.standing(tool, chain));
-    if (document === undefined || mustWait(chain.name, family)) return;
-    await tool.restore(document);
-    repaired(chain.name, family);
+    if (document !== undefined) {
+      if (mustWait(chain.name, family)) return;
+      await tool.restore(document);
+      repaired(chain.name, family);
+    }
+    stands(chain.name, family);
+  }
+
+  /** The family's chains are not looked at any more. */
+  forget({ name }: Family): void {
+    for (const key of this.unreadable.keys()) if (key.startsWith(`${name} `)) this.unreadable.delete(key);
   }
 
   /** What stands. Of a chain that iptables cannot print it is asked for our jump alone. */
@@ -61,7 +71,7 @@ export class TrafficChains {
       if (isTwillError(error, 'conflict')) return [];
       throw error;
     });
-    const key = `${parent} of ${table} (${tool.family.name})`;
+    const key = `${tool.family.name} ${table} ${parent}`;
     try {
       const [standing, lines = []] = await Promise.all([own, tool.list(table, parent)]);
       this.unreadable.delete(key);

@@ -1,17 +1,16 @@
 import { detectVariant, type Iptables, openIptables } from '../kernel/iptables.ts';
 import { applyNft, listNftTable } from '../kernel/nft.ts';
 import { NftNotices } from '../kernel/nft-notices.ts';
-import { mayHaveTable } from '../kernel/used-iptables.ts';
 import { type Family, ipv4 } from '../model/address.ts';
 import { Contest, contestedChecks } from '../model/contest.ts';
-import { describeError, isTwillError } from '../model/error.ts';
 import type { Check } from '../model/health.ts';
 import { monotonicMs } from '../process/clock.ts';
 import type { Log } from '../process/log.ts';
 import { ReconcileLoop } from '../process/loop.ts';
 import { TrafficChains } from './chains.ts';
+import { OtherRules } from './other-rules.ts';
 import { nftDocument, nftTableText } from './plan/nftables.ts';
-import { nftTable, noRules, type TrafficRules } from './plan/rules.ts';
+import { nftTable, type TrafficRules } from './plan/rules.ts';
 import { type RulesKind, RulesWatch } from './stamp.ts';
 
 export interface MasqueradeOptions {
@@ -26,6 +25,17 @@ export interface MasqueradeOptions {
   readonly onGuarded?: () => void;
 }
 
+/** What has become of one family's rules. */
+interface Made {
+  /** The rules, and their kind. */
+  readonly print: string;
+  readonly rules: TrafficRules;
+  /** Chains and tables that have stood so: what is written to them later puts them right. */
+  readonly stood: Set<string>;
+  /** Rules of another kind were taken away. */
+  cleared: boolean;
+}
+
 /** Keeps flannel's masquerade and forward rules, in nftables or in the variant of iptables that the node uses. */
 export class Masquerade {
   readonly loop: ReconcileLoop;
@@ -38,10 +48,8 @@ export class Masquerade {
   private wanted = '';
   /** What {@link wanted} was made of. */
   private current: readonly TrafficRules[] = [];
-  /** The first run, or the first with other rules: what is written then repairs nothing. */
-  private first = true;
-  /** Families that have rules of ours. */
-  private readonly written = new Map<Family, TrafficRules>();
+  /** Families that may have rules of ours: one that cannot have all of its own makes no other wait. */
+  private readonly made = new Map<Family, Made>();
   private readonly watch = new RulesWatch();
   /** This run has changed rules. */
   private wrote = false;
@@ -53,8 +61,7 @@ export class Masquerade {
   /** A repair waits, because the same one was made again and again. */
   private waits = false;
   private readonly chains: TrafficChains;
-  /** Rules of another kind that may stand still, with the reasons, by program. */
-  private readonly left = new Map<string, string>();
+  private readonly others: OtherRules;
 
   constructor(options: MasqueradeOptions) {
     this.options = options;
@@ -62,6 +69,10 @@ export class Masquerade {
       log: options.log,
       mustWait: (chain, family) => this.mustWait(chain, family),
       repaired: (chain, family) => this.repaired(chain, family),
+      stands: (chain, family) => this.made.get(family)?.stood.add(chain),
+    });
+    this.others = new OtherRules(options.log, () => {
+      this.wrote = true;
     });
     this.loop = new ReconcileLoop({
       name: 'masquerade',
@@ -92,42 +103,53 @@ export class Masquerade {
       return;
     }
     this.nftables = await this.options.nftables(true);
-    const { nftables } = this;
-    const print = this.print(rules);
-    this.first = print !== this.wanted;
     this.listen(rules);
     this.wrote = false;
     this.waits = false;
     const failures: unknown[] = [];
-    for (const each of rules) {
-      try {
-        await this.ensureFamily(each);
-      } catch (error) {
-        failures.push(error); // what is wrong with one family keeps no other from its rules
-      }
-    }
-    for (const [family, each] of this.written) {
-      if (rules.some((wanted) => wanted.family === family)) continue;
-      if (nftables) await this.clearTable(each);
-      else await this.chains.ensure(noRules(each), await this.tool(family));
-      this.written.delete(family);
-    }
+    // What is wrong with one family keeps no other from its rules.
+    const attempt = (work: Promise<void>): Promise<void> =>
+      work.catch((error: unknown) => void failures.push(error));
+    for (const each of rules) await attempt(this.ensureFamily(each));
+    for (const family of this.made.keys())
+      if (!rules.some((wanted) => wanted.family === family)) await attempt(this.leave(family));
     if (failures.length > 0) throw failures[0];
-    this.wanted = print;
+    this.wanted = this.print(rules);
     this.watch.learn(this.wrote || this.waits ? undefined : state);
     this.options.log.debug({ wrote: this.wrote }, 'looked at the rules');
   }
 
   private async ensureFamily(rules: TrafficRules): Promise<void> {
     const { family } = rules;
+    const { nftables } = this;
+    const made = this.begin(rules);
     const guarded = (): void => {
       if (family === ipv4 && !this.waits) this.options.onGuarded?.();
     };
-    if (this.nftables) await this.ensureTable(rules);
+    if (nftables) await this.ensureTable(rules);
     else await this.chains.ensure(rules, await this.tool(family), undefined, guarded);
     guarded();
-    if (this.first) await this.clearOthers(rules);
-    this.written.set(family, rules);
+    if (made.cleared) return;
+    await this.others.clear(rules, nftables ? 'nftables' : (await this.tool(family)).variant);
+    made.cleared = true;
+  }
+
+  private begin(rules: TrafficRules): Made {
+    const { family } = rules;
+    const print = this.print([rules]);
+    const before = this.made.get(family);
+    if (before?.print === print) return before;
+    if (this.nftables) this.chains.forget(family);
+    const made = { print, rules, stood: new Set<string>(), cleared: false };
+    this.made.set(family, made);
+    return made;
+  }
+
+  /** Takes away what a family has that is not used any more. */
+  private async leave(family: Family): Promise<void> {
+    this.chains.forget(family);
+    await this.others.clear(this.made.get(family)!.rules, undefined);
+    this.made.delete(family);
   }
 
   private print(rules: readonly TrafficRules[]): string {
@@ -184,49 +206,14 @@ export class Masquerade {
     for (const notices of this.notices.values()) notices.close();
   }
 
-  /**
-   * An earlier run, or a flanneld that was here before, may have used the other kind: rules of both would masquerade
-   * twice, or by what a lease of before says (flannel#1317).
-   */
-  private async clearOthers(rules: TrafficRules): Promise<void> {
-    const { family } = rules;
-    if (!this.nftables) await this.clearTable(rules);
-    for (const variant of ['nft', 'legacy'] as const) {
-      if (!this.nftables && variant === (await this.tool(family)).variant) continue;
-      await this.clearVariant(rules, openIptables(family, variant));
-    }
-  }
-
-  private async clearVariant(rules: TrafficRules, tool: Iptables): Promise<void> {
-    const { family, variant } = tool;
-    const program = `${family.iptables}-${variant}`;
-    try {
-      await this.chains.ensure(noRules(rules), tool, (table) => mayHaveTable(family, variant, table));
-      this.left.delete(program);
-    } catch (error) {
-      // Neither program nor kernel need have the kind that is not used. Without CAP_NET_RAW nobody sees iptables-legacy.
-      if (isTwillError(error, 'missing-program', 'not-found')) return;
-      if (!isTwillError(error, 'permission', 'kernel')) throw error;
-      const left = `${program}: chains for the traffic of pods removed, if there are any: ${describeError(error)}`;
-      if (this.left.get(program) !== left) this.options.log.warn({ left }, 'rules cannot be removed');
-      this.left.set(program, left);
-    }
-  }
-
-  private async clearTable(rules: TrafficRules): Promise<void> {
-    try {
-      if ((await listNftTable(rules.family, nftTable(rules.family))) !== undefined)
-        await applyNft(nftDocument(noRules(rules)));
-    } catch (error) {
-      if (!isTwillError(error, 'missing-program')) throw error;
-    }
-  }
-
   private async ensureTable(rules: TrafficRules): Promise<void> {
     const { family } = rules;
     const standing = await listNftTable(family, nftTable(family));
     const wanted = nftTableText(rules);
-    if (standing === wanted || (standing !== undefined && standing === this.readBack.get(wanted))) return;
+    if (standing === wanted || (standing !== undefined && standing === this.readBack.get(wanted))) {
+      this.made.get(family)?.stood.add(nftTable(family));
+      return;
+    }
     if (this.mustWait(nftTable(family), family)) return;
     let shown: string | undefined;
     const alone = await this.watch.alone({ family, variant: 'nft' }, async () => {
@@ -236,25 +223,27 @@ export class Masquerade {
     // Versions of nft differ in how they print the same rules; what others changed at once must not pass for ours.
     if (alone) this.readBack.set(wanted, shown);
     this.repaired(nftTable(family), family);
+    this.made.get(family)?.stood.add(nftTable(family));
   }
 
   /** What somebody should look at, though the rules may stand. */
   warnings(): Check[] {
-    const unreadable = [...this.chains.unreadable.values(), ...this.left.values()].map(
+    const unreadable = [...this.chains.unreadable.values(), ...this.others.left.values()].map(
       (detail): Check => ({ name: 'rules', state: 'warning', detail }),
     );
     return [...unreadable, ...contestedChecks(this.contest, monotonicMs())];
   }
 
   private mustWait(chain: string, family: Family): boolean {
-    if (this.first || this.contest.wait(`${chain} (${family.name})`, monotonicMs()) === 0) return false;
+    const stood = this.made.get(family)?.stood.has(chain) === true;
+    if (!stood || this.contest.wait(`${chain} (${family.name})`, monotonicMs()) === 0) return false;
     this.waits = true;
     return true;
   }
 
   private repaired(chain: string, family: Family): void {
     this.wrote = true;
-    if (this.first) return;
+    if (this.made.get(family)?.stood.has(chain) !== true) return;
     this.repairs++;
     const { log } = this.options;
     log.warn({ chain, family: family.name }, 'put rules right that somebody had changed');

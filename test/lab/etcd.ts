@@ -1,4 +1,5 @@
-import { existsSync, rmSync } from 'node:fs';
+import { generateKeyPairSync } from 'node:crypto';
+import { cpSync, existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Etcd3 } from 'etcd3';
 import type { Certificates } from './certificates.ts';
@@ -20,6 +21,8 @@ export interface EtcdOptions {
   readonly addresses: readonly string[];
   /** Clients have to show a certificate of the same authority then. */
   readonly certificates?: Certificates;
+  /** Users get signed tokens (JWT) that say how far the users' rights have been changed, instead of random ones. */
+  readonly signedTokens?: boolean;
 }
 
 export interface Credentials {
@@ -38,6 +41,7 @@ export interface EtcdUser extends Credentials {
 }
 
 const clientPort = 2379;
+const root: Credentials = { username: 'root', password: 'root of the lab' };
 /** etcd takes no path for a Unix socket: it makes a file of this name in its working directory. */
 const socketName = 'socket:1';
 
@@ -52,6 +56,18 @@ function tlsFlags(certificates: Certificates | undefined): string[] {
   ];
 }
 
+/** Makes a key for signed tokens. */
+function tokenFlags(directory: string): string[] {
+  const { publicKey, privateKey } = generateKeyPairSync('rsa', {
+    modulusLength: 2048,
+    publicKeyEncoding: { type: 'spki', format: 'pem' },
+    privateKeyEncoding: { type: 'pkcs1', format: 'pem' },
+  });
+  writeFileSync(join(directory, 'token-public.pem'), publicKey);
+  writeFileSync(join(directory, 'token-private.pem'), privateKey);
+  return ['--auth-token=jwt,pub-key=token-public.pem,priv-key=token-private.pem,sign-method=RS256,ttl=1h'];
+}
+
 /** A real etcd process; stopping and starting it again keeps its data. */
 export class LabEtcd {
   /** URL under which the nodes reach it. */
@@ -64,7 +80,7 @@ export class LabEtcd {
   private readonly directory: string;
 
   constructor(options: EtcdOptions) {
-    const { namespace, directory, addresses, certificates } = options;
+    const { namespace, directory, addresses, certificates, signedTokens = false } = options;
     const scheme = certificates === undefined ? 'http' : 'https';
     const urls = addresses
       .map((ip) => (ip.includes(':') ? `[${ip}]` : ip))
@@ -85,6 +101,7 @@ export class LabEtcd {
         `--initial-advertise-peer-urls=${peer}`,
         `--initial-cluster=default=${peer}`,
         ...tlsFlags(certificates),
+        ...(signedTokens ? tokenFlags(directory) : []),
       ],
       cwd: directory,
       logFile: join(directory, 'etcd.log'),
@@ -133,6 +150,17 @@ export class LabEtcd {
     rmSync(join(this.directory, 'data'), { recursive: true });
   }
 
+  /** Keeps a copy of all that it knows; while it is stopped. */
+  backUp(): void {
+    cpSync(join(this.directory, 'data'), join(this.directory, 'backup'), { recursive: true });
+  }
+
+  /** Forgets what it was told since {@link backUp}; while it is stopped. */
+  restore(): void {
+    this.wipe();
+    cpSync(join(this.directory, 'backup'), join(this.directory, 'data'), { recursive: true });
+  }
+
   async put(key: string, value: string): Promise<void> {
     await this.client.put(key).value(value);
   }
@@ -172,7 +200,6 @@ export class LabEtcd {
 
   /** From now on only these users may read and write, each what it is given; `client` is the administrator. */
   async requireUsers(users: readonly EtcdUser[]): Promise<void> {
-    const root = { username: 'root', password: 'root of the lab' };
     for (const { username, key, prefix, readable = [], readablePrefix } of users) {
       const role = this.client.role(`role-${username}`);
       await role.create();
@@ -194,6 +221,13 @@ export class LabEtcd {
     await this.client.auth.authEnable();
     this.client.close();
     this.client = this.connect(root);
+  }
+
+  /** Adds a user without any right, where users are asked for. */
+  async addUser({ username, password }: Credentials): Promise<void> {
+    await this.client.user(username).create(password);
+    this.client.close();
+    this.client = this.connect(root); // its own token may be worthless now
   }
 
   close(): void {

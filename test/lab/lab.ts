@@ -19,6 +19,8 @@ export interface LabOptions {
   readonly underlay?: 'ipv4' | 'ipv6' | 'dual';
   /** etcd serves TLS only, with certificates of the lab's own, and asks for the client's; needs openssl. */
   readonly etcdTls?: boolean;
+  /** etcd's users get signed tokens. */
+  readonly etcdSignedTokens?: boolean;
   /** `--cluster-cidr` of the proxies; default 10.244.0.0/16. */
   readonly clusterCidr?: string;
 }
@@ -61,7 +63,8 @@ export class Lab {
       mkdirSync(directory);
       const addresses = Object.values(plan.router);
       const tls = options.etcdTls ? { certificates: await makeCertificates(directory, addresses) } : {};
-      const etcd = new LabEtcd({ namespace: underlay, directory, addresses, ...tls });
+      const { etcdSignedTokens: signedTokens = false } = options;
+      const etcd = new LabEtcd({ namespace: underlay, directory, addresses, signedTokens, ...tls });
       await etcd.start();
       if (options.networkConfig !== null)
         await etcd.put(`${etcdPrefix}/config`, JSON.stringify(options.networkConfig ?? defaultNetworkConfig));

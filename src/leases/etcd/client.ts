@@ -1,18 +1,10 @@
 import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createSecureContext } from 'node:tls';
-import {
-  Etcd3,
-  EtcdAuthenticationFailedError,
-  EtcdInvalidAuthTokenError,
-  EtcdLeaseInvalidError,
-  EtcdPermissionDeniedError,
-  GRPCUnauthenticatedError,
-  type IOptions,
-  isRecoverableError,
-} from 'etcd3';
-import { isTwillError, TwillError } from '../../model/error.ts';
+import { Etcd3, type IOptions, isRecoverableError } from 'etcd3';
+import { TwillError } from '../../model/error.ts';
 import { monotonicMs, wallClockMs } from '../../process/clock.ts';
+import { isTooBig } from './errors.ts';
 
 /** How to reach etcd, as flanneld's `--etcd-*` flags say it. */
 export interface EtcdOptions {
@@ -31,14 +23,10 @@ export interface EtcdOptions {
 export const REQUEST_TIMEOUT_MS = 5000;
 
 /**
- * Bytes of one answer. A thousand leases are 250 kB; somebody may have written values as big as etcd takes them (1.5 MB by
+ * Bytes of one answer; what is bigger ends the request ({@link isTooBig}). A thousand leases are 250 kB; somebody may have written values as big as etcd takes them (1.5 MB by
  * default), and those are asked for in smaller pages.
  */
 const RECEIVE_LIMIT = 16 * 1024 * 1024;
-
-/** gRPC's word for an answer beyond {@link RECEIVE_LIMIT}: the member is well, and so is the request. */
-const isTooBig = (error: unknown): boolean =>
-  error instanceof Error && /larger than max/i.test(error.message);
 
 function readCredential(path: string, flag: string): Buffer {
   try {
@@ -114,7 +102,7 @@ export function avoidFailing(
 }
 
 type CallOptions = Exclude<NonNullable<IOptions['defaultCallOptions']>, (...context: never[]) => unknown>;
-type Interceptor = NonNullable<CallOptions['interceptors']>[number];
+export type Interceptor = NonNullable<CallOptions['interceptors']>[number];
 
 /**
  * A member that has lost its leader refuses then, and ends its watches, instead of going on silently with what it knew
@@ -130,15 +118,18 @@ const requireLeader: Interceptor = (options, nextCall) => {
   return call as ReturnType<Interceptor>;
 };
 
-export function openEtcd(options: EtcdOptions, tls: Certificates): Etcd3 {
+/** @param interceptors what each request passes besides */
+export function openEtcd(
+  options: EtcdOptions,
+  tls: Certificates,
+  interceptors: readonly Interceptor[],
+): Etcd3 {
   const hosts = options.endpoints.map((endpoint) =>
     tls === undefined ? endpoint : endpoint.replace(/^(http:\/\/)?(?!https:\/\/)/, 'https://'),
   );
-  const { username, password = '' } = options;
   return new Etcd3({
     hosts,
     ...(tls === undefined ? {} : { credentials: tls }),
-    ...(username === undefined ? {} : { auth: { username, password } }),
     grpcOptions: {
       'grpc.max_receive_message_length': RECEIVE_LIMIT,
       // Finds a connection that a partition or a dead machine has cut without a word.
@@ -148,31 +139,9 @@ export function openEtcd(options: EtcdOptions, tls: Certificates): Etcd3 {
       'grpc.max_reconnect_backoff_ms': 5000,
     },
     defaultCallOptions: ({ isStream }) => ({
-      interceptors: [requireLeader],
+      interceptors: [requireLeader, ...interceptors],
       ...(isStream ? {} : { deadline: wallClockMs() + REQUEST_TIMEOUT_MS }),
     }),
     faultHandling: { global: passThrough, host: avoidFailing(hosts.length) },
   });
-}
-
-/** Translates what etcd3 throws; `exhausted` is an answer that is bigger than what is read. */
-export function etcdError(what: string, endpoints: readonly string[], cause: unknown): TwillError {
-  if (isTwillError(cause)) return cause;
-  const where = endpoints.join(', ');
-  if (isTooBig(cause)) return new TwillError('exhausted', `${what}: the answer is too big`, cause);
-  if (cause instanceof EtcdLeaseInvalidError)
-    return new TwillError('not-found', `${what}: the lease is gone`, cause);
-  if (
-    cause instanceof EtcdAuthenticationFailedError ||
-    cause instanceof EtcdInvalidAuthTokenError ||
-    cause instanceof EtcdPermissionDeniedError ||
-    cause instanceof GRPCUnauthenticatedError
-  ) {
-    return new TwillError(
-      'permission',
-      `${what}: etcd at ${where} refuses --etcd-username or its role`,
-      cause,
-    );
-  }
-  return new TwillError('unavailable', `${what}: etcd at ${where} does not answer`, cause);
 }

@@ -1,23 +1,26 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Etcd3 } from 'etcd3';
-import { type Certificates, type EtcdOptions, etcdError, openEtcd, readCertificates } from './client.ts';
+import { type Certificates, type EtcdOptions, openEtcd, readCertificates } from './client.ts';
+import { etcdError } from './errors.ts';
+import { EtcdToken } from './token.ts';
 
 /** The connections to etcd's members, which can be left for new ones. */
 export class EtcdConnection {
   private readonly options: EtcdOptions;
+  private readonly token: EtcdToken;
   private client: Etcd3;
   private certificates: Certificates;
 
   /** @throws TwillError `invalid` when a credential file cannot be read */
   constructor(options: EtcdOptions) {
     this.options = options;
+    this.token = new EtcdToken(options);
     this.certificates = readCertificates(options);
-    this.client = openEtcd(options, this.certificates);
+    this.client = this.open();
   }
 
-  /** True when etcd is asked in the name of a user. */
-  get authenticates(): boolean {
-    return this.options.username !== undefined;
+  private open(): Etcd3 {
+    return openEtcd(this.options, this.certificates, [this.token.interceptor]);
   }
 
   /**
@@ -27,7 +30,7 @@ export class EtcdConnection {
   reconnect(): void {
     this.certificates = this.currentCertificates();
     const old = this.client;
-    this.client = openEtcd(this.options, this.certificates);
+    this.client = this.open();
     old.close();
   }
 
@@ -52,7 +55,7 @@ export class EtcdConnection {
    */
   async call<T>(what: string, request: (client: Etcd3) => Promise<T>): Promise<T> {
     try {
-      return await request(this.client);
+      return await this.token.with(this.client, request);
     } catch (cause) {
       throw etcdError(what, this.options.endpoints, cause);
     }

@@ -157,7 +157,9 @@ export class EtcdOwnership {
       return;
     }
     const lease = claimedLease(wish, subnetsOf(held.lease));
-    const overwritten = record.revision > held.record.revision && record.value !== held.record.value;
+    // In an etcd that counts anew another's may have the lower number.
+    const newer = record.revision > held.record.revision || isAnothers(record, lease);
+    const overwritten = newer && record.value !== held.record.value;
     if (overwritten && !saysLease(record, lease)) {
       // A key that was made anew after ours had run out is its maker's.
       const anew = record.created !== held.record.created && isAnothers(record, lease);

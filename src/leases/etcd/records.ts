@@ -24,6 +24,17 @@ export interface LeaseListing {
   readonly revision: bigint;
 }
 
+/** What was known of etcd when a watch ended. */
+export interface Known {
+  /** All up to here is known. */
+  readonly revision: bigint;
+  readonly config: string | undefined;
+  /** How many keys there are. */
+  readonly leases: number;
+  /** The lease that was written last. */
+  readonly newest: LeaseRecord | undefined;
+}
+
 export type LeaseEvent =
   | { readonly type: 'put'; readonly record: LeaseRecord }
   | { readonly type: 'delete'; readonly name: string; readonly revision: bigint };

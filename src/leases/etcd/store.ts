@@ -1,9 +1,18 @@
-import type { ICompare } from 'etcd3';
+import type { ICompare, IRangeRequest } from 'etcd3';
+import { isTwillError } from '../../model/error.ts';
 import { noIpv4Subnet } from '../plan/lease.ts';
 import type { EtcdOptions } from './client.ts';
 import { EtcdConnection } from './connection.ts';
 import { LeasePages } from './pages.ts';
-import { LeaseKeys, type LeaseListing, type LeaseRecord, prefixEnd, type WatchHandler } from './records.ts';
+import {
+  configText,
+  type Known,
+  LeaseKeys,
+  type LeaseListing,
+  type LeaseRecord,
+  prefixEnd,
+  type WatchHandler,
+} from './records.ts';
 import { keepLeaseAlive, watchKeys } from './streams.ts';
 
 /** Seconds a lease lives without renewal; flannel's value. */
@@ -227,6 +236,37 @@ export class EtcdLeases {
   }
 
   /**
+   * False where etcd does not know what it knew: restored from a backup it counts on from there, and a watch that goes on
+   * would miss what was undone, and what has come in its place. One request, whose cost does not grow with the leases' values.
+   */
+  async remembers({ revision, config, leases, newest }: Known): Promise<boolean> {
+    const at = newest !== undefined && newest.revision > revision ? newest.revision : revision;
+    const ofThen = (key: string): { key: Buffer; revision: string } => ({
+      key: Buffer.from(key),
+      revision: String(at),
+    });
+    const all = { ...ofThen(this.keys.subnets), range_end: prefixEnd(this.keys.subnets), count_only: true };
+    const asked: IRangeRequest[] = [ofThen(this.keys.config), all];
+    if (newest !== undefined) asked.push({ ...ofThen(this.keyOf(newest.name)), keys_only: true });
+    const answers = await this.connection
+      .call('resume the watch of the leases', (client) =>
+        client.kv.txn({ success: asked.map((range) => ({ request_range: range })) }),
+      )
+      .catch((error: unknown) => {
+        if (isTwillError(error, 'not-found')) return undefined;
+        throw error;
+      });
+    if (answers === undefined) return false;
+    const [configThen, count, last] = answers.responses.map(({ response_range }) => response_range);
+    const [kv] = configThen!.kvs;
+    return (
+      (kv === undefined ? undefined : configText(kv)) === config &&
+      Number(count!.count) === leases &&
+      (newest === undefined || last!.kvs[0]?.mod_revision === String(newest.revision))
+    );
+  }
+
+  /**
    * Reports changes from `revision` on until `signal` is aborted.
    * @returns `compacted` when that revision is no longer kept: list again
    * @throws TwillError `unavailable` when the stream breaks: watch again from the revision after the last reported
@@ -236,11 +276,6 @@ export class EtcdLeases {
     handler: WatchHandler,
     signal: AbortSignal,
   ): Promise<'compacted' | 'stopped'> {
-    // The library renews a token that etcd has forgotten (a restart) for plain requests only, not for streams.
-    if (this.connection.authenticates)
-      await this.connection.call('watch the leases', (client) =>
-        client.kv.range({ key: Buffer.from(this.keys.config), keys_only: true }),
-      );
     return await this.connection.call('watch the leases', (client) =>
       watchKeys(client, {
         ranges: [

@@ -15,7 +15,10 @@ const FIRST_RETRY_MS = 200;
 const LONGEST_RETRY_MS = 10_000;
 
 /** What of the store the tracker needs. */
-export type TrackedStore = Pick<EtcdLeases, 'list' | 'watch' | 'keyOf' | 'reconnect' | 'certificatesChanged'>;
+export type TrackedStore = Pick<
+  EtcdLeases,
+  'list' | 'watch' | 'remembers' | 'keyOf' | 'reconnect' | 'certificatesChanged'
+>;
 
 /** What the tracker tells: names of leases that changed, or the configuration did. */
 export interface TrackerEvents {
@@ -224,6 +227,7 @@ export class EtcdTracker {
   }
 
   private async follow(signal: AbortSignal): Promise<void> {
+    if (!this.relist) await this.recall();
     const fresh = this.relist;
     if (fresh) await this.refresh();
     const end = await this.watch(fresh, signal);
@@ -233,6 +237,20 @@ export class EtcdTracker {
         { revision: String(this.revision) },
         'etcd has compacted the watched revision, listing again',
       );
+    }
+  }
+
+  /** Whether etcd has the history that we know, so that a watch may go on with it. */
+  private async recall(): Promise<void> {
+    const { revision, configText: config, records } = this;
+    let newest: LeaseRecord | undefined;
+    for (const record of records.values())
+      if (newest === undefined || record.revision > newest.revision) newest = record;
+    try {
+      this.relist = !(await this.store.remembers({ revision, config, leases: records.size, newest }));
+    } catch (error) {
+      if (isTwillError(error, 'exhausted')) this.relist = true;
+      throw error;
     }
   }
 

@@ -101,3 +101,29 @@ test('the agent needs no more rights than flanneld: to read the configuration, t
     );
   });
 });
+
+test('users are made, and their rights changed, while tokens are signed: each change makes all tokens worthless', async () => {
+  await withLab({ nodes: 1, etcdSignedTokens: true }, async (lab) => {
+    const [node] = lab.nodes as [LabNode];
+    const user = { username: 'twill', password: 'secret' };
+    const credentials = [`--etcd-username=${user.username}`, `--etcd-password=${user.password}`];
+    // Nodes get their credentials before etcd asks for any.
+    await node.startAgent(credentials);
+    await lab.etcd.requireUser(user, etcdPrefix);
+    const { key, value } = flannelLease(200, '02:00:00:00:00:01');
+    await lab.etcd.put(key, value);
+    await lab.waitFor('a lease to arrive', async () =>
+      (await node.exec('ip', ['route'])).includes('10.244.200.0/24 '),
+    );
+    const from = node.agent!.log().length;
+    await lab.etcd.addUser({ username: 'another', password: 'secret' });
+    // Its own lease it has to write back, with a token that is of before.
+    const own = (await lab.etcd.keys(`${etcdPrefix}/subnets/`)).find((one) => one.key !== key)!;
+    await lab.etcd.delete(own.key);
+    await lab.waitFor(
+      'the lease to be written back',
+      async () => (await lab.etcd.get(own.key)) === own.value,
+    );
+    assert.doesNotMatch(node.agent!.log().slice(from), /auth store is old|does not answer|refuses/);
+  });
+});

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import pino from 'pino';
@@ -7,6 +8,7 @@ import { EtcdLeases } from '../../../src/leases/etcd/store.ts';
 import { parseNetworkConfig } from '../../../src/leases/plan/network-config.ts';
 import { parseAddress } from '../../../src/model/address.ts';
 import { etcdPrefix, Lab } from '../../lab/lab.ts';
+import type { LabNode } from '../../lab/node.ts';
 import { fewSubnets } from '../../lab/two-nodes.ts';
 import { assertConverges, flannelLease } from '../overlay/state.ts';
 
@@ -111,5 +113,48 @@ describe("etcd's store", () => {
       'what was made across it to go',
       async () => (await lab.etcd.get(across)) === undefined,
     );
+  });
+
+  it('restored from a backup, and as far as it was again before the agents reach it: they see what is there now', async () => {
+    const [one] = lab.nodes as [LabNode, LabNode];
+    await Promise.all(lab.nodes.map((node) => node.agent!.stop()));
+    for (const { key } of await lab.etcd.keys(subnets)) await lab.etcd.delete(key);
+    await lab.etcd.stop();
+    lab.etcd.backUp();
+    await lab.etcd.start();
+    await Promise.all(lab.nodes.map((node) => node.startAgent()));
+    const undone = flannelLease(40, '02:00:00:00:00:40');
+    await lab.etcd.put(undone.key, undone.value);
+    for (const node of lab.nodes) await assertConverges(lab, node);
+    const file = readFileSync(one.subnetFile, 'utf8');
+    const third = Number(/FLANNEL_SUBNET=10\.244\.(\d+)\.1/.exec(file)![1]);
+    const own = (await lab.etcd.keys(subnets)).find(({ key }) => key.endsWith(`10.244.${third}.0-24`))!;
+    const { header } = await lab.etcd.client.get('/').exec();
+    const cut = [
+      'add table inet lab',
+      'add chain inet lab cut { type filter hook output priority 0; }',
+      'add rule inet lab cut tcp dport 2379 drop',
+    ];
+    for (const node of lab.nodes) await node.exec('nft', ['-f', '-'], { input: `${cut.join('\n')}\n` });
+    await lab.etcd.stop();
+    lab.etcd.restore();
+    await lab.etcd.start();
+    // Somebody who starts now finds the subnet free.
+    const lease = lab.etcd.client.lease(600);
+    const taken = flannelLease(third, '02:00:00:00:00:50', '192.0.2.50');
+    await lease.put(taken.key).value(taken.value);
+    for (const name of [41, 42, 43, 44, 45, 46]) {
+      const { key, value } = flannelLease(name, `02:00:00:00:00:${name}`);
+      await lab.etcd.put(key, value);
+    }
+    const now = await lab.etcd.client.get('/').exec();
+    assert.ok(BigInt(now.header.revision) > BigInt(header.revision), 'no number tells what happened');
+    for (const node of lab.nodes) await node.exec('nft', ['delete', 'table', 'inet', 'lab']);
+    await lab.waitFor('the lease that was lost', async () => (await lab.etcd.get(own.key)) === own.value);
+    for (const node of lab.nodes) await assertConverges(lab, node);
+    const mine = (await lab.etcd.keys(subnets)).find(({ key }) => key === own.key)!;
+    assert.notEqual(mine.lease, await lease.grant(), 'it lives and dies with its node');
+    await lease.revoke();
+    assert.equal((await lab.etcd.keys(subnets)).length, 2 + 6);
   });
 });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { LeaseRecord, WatchHandler } from '../../../../src/leases/etcd/records.ts';
+import type { Known, LeaseRecord, WatchHandler } from '../../../../src/leases/etcd/records.ts';
 import { EtcdTracker, type TrackedStore } from '../../../../src/leases/etcd/tracker.ts';
 import { LeaseHolders } from '../../../../src/leases/plan/holders.ts';
 import { parsePrefix } from '../../../../src/model/address.ts';
@@ -45,6 +45,15 @@ class FakeStore implements TrackedStore {
       if (signal.aborted) resolve('stopped');
       signal.addEventListener('abort', () => resolve('stopped'));
     });
+  }
+
+  /** Whether its history goes on from what is known. */
+  same = true;
+  known: Known | undefined;
+
+  async remembers(known: Known): Promise<boolean> {
+    this.known = known;
+    return this.same;
   }
 
   keyOf(name: string): string {
@@ -98,6 +107,25 @@ describe('the mirror of the leases in etcd', () => {
     assert.deepEqual(store.watched, [11n, 15n]);
     store.handler!.config('{"old":1}', 12n);
     assert.equal(tracker.configText, '{"new":1}', 'what is told again is of before');
+    await tracker.stop();
+  });
+
+  it('a watch goes on where it was, unless etcd has another history by then: all is listed', async () => {
+    const store = new FakeStore();
+    store.content = [record(1, 5n), record(2, 8n), record(3, 7n)];
+    const tracker = await tracked(store);
+    tracker.reconnect();
+    await until(() => store.watched.length === 2);
+    const { newest, ...known } = store.known!;
+    assert.equal(newest?.name, record(2, 8n).name);
+    assert.deepEqual(known, { revision: 10n, config: '{}', leases: 3 });
+    store.same = false;
+    store.content = [record(1, 5n, 99), record(4, 9n)];
+    store.revision = 20n;
+    tracker.reconnect();
+    await until(() => store.watched.length === 3);
+    assert.deepEqual(store.watched, [11n, 11n, 21n]);
+    assert.deepEqual(names(tracker), ['10.244.1.0-24', '10.244.4.0-24']);
     await tracker.stop();
   });
 

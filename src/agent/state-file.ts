@@ -44,6 +44,7 @@ export function keepAgentState(socketPath: string, subject: () => StateSubject, 
     file: stateFile(socketPath, 'agent'),
     log,
     print,
+    isStarting: () => subject().parts.overlay?.podNetwork().ready !== true,
     pieces: () => encodeStatePieces(agentState(subject())),
   });
 }

@@ -1,5 +1,5 @@
 import { type Family, families, prefixesOverlap } from '../../model/address.ts';
-import { type Lease, leaseFamily } from './lease.ts';
+import { type Lease, type LeaseFamily, leaseFamily } from './lease.ts';
 
 /** Two leases that cannot both be right; `detail` names both. */
 export interface LeaseConflict {
@@ -15,12 +15,32 @@ function describe(lease: Lease, family: Family): string {
   return mac === undefined ? lease.name : `${lease.name} (VTEP ${mac})`;
 }
 
-function familyConflicts(leases: readonly Lease[], family: Family): LeaseConflict[] {
+/** What a lease claims in one family. */
+interface Claim {
+  readonly lease: Lease;
+  readonly entry: LeaseFamily;
+}
+
+/**
+ * True where no two claim one thing, which a look at each tells: usually it is so, and thousands of leases are in no order
+ * that would tell more. False of subnets of several sizes, which only their order tells apart.
+ */
+function allApart(claims: readonly Claim[]): boolean {
+  const publicIps = new Set<string>();
+  const subnets = new Set<string>();
+  const length = claims[0]?.entry.subnet.length;
+  for (const { entry } of claims) {
+    if (entry.subnet.length !== length) return false;
+    publicIps.add(entry.publicIp.text);
+    subnets.add(entry.subnet.text);
+  }
+  return publicIps.size === claims.length && subnets.size === claims.length;
+}
+
+function familyConflicts(claims: readonly Claim[], family: Family): LeaseConflict[] {
+  if (allApart(claims)) return [];
   const conflicts: LeaseConflict[] = [];
-  const entries = leases.flatMap((lease) => {
-    const entry = leaseFamily(lease, family);
-    return entry === undefined ? [] : [{ lease, entry }];
-  });
+  const entries = [...claims].sort((a, b) => (a.lease.name < b.lease.name ? -1 : 1));
   const byIp = new Map<string, Lease>();
   for (const { lease, entry } of entries) {
     const other = byIp.get(entry.publicIp.text);
@@ -53,6 +73,8 @@ function familyConflicts(leases: readonly Lease[], family: Family): LeaseConflic
 
 /** Finds leases that claim one public IP, or subnets that overlap (flannel#805, #1129). */
 export function leaseConflicts(leases: Iterable<Lease>): LeaseConflict[] {
-  const sorted = [...leases].sort((a, b) => (a.name < b.name ? -1 : 1));
-  return families.flatMap((family) => familyConflicts(sorted, family));
+  const claims = new Map<Family, Claim[]>(families.map((family) => [family, []]));
+  for (const lease of leases)
+    for (const entry of lease.families) claims.get(entry.family)?.push({ lease, entry });
+  return families.flatMap((family) => familyConflicts(claims.get(family) ?? [], family));
 }

@@ -48,6 +48,37 @@ describe('what a process works by, as it writes it down', () => {
     mock.restoreAll();
   });
 
+  it('waits for the first state, but not for long', () => {
+    mock.timers.enable({ apis: ['setInterval'] });
+    let now = 0;
+    mock.method(performance, 'now', () => now);
+    const seconds = (count: number): void => {
+      for (let second = 0; second < count; second++) {
+        now += 1000;
+        mock.timers.tick(1000);
+      }
+    };
+    const written: string[] = [];
+    const begin = (name: string, isStarting: () => boolean): (() => void) => {
+      const pieces = (): Uint8Array[] => {
+        written.push(name);
+        return [Buffer.from(name)];
+      };
+      return keepState({ file: join(directory, name), log, print: () => name, isStarting, pieces });
+    };
+    let isStarting = true;
+    const ends = [begin('soon', () => isStarting), begin('never', () => true)];
+    seconds(2);
+    assert.deepEqual(written, []);
+    isStarting = false;
+    seconds(1);
+    assert.deepEqual(written, ['soon']);
+    seconds(2);
+    assert.deepEqual(written, ['soon', 'never']);
+    for (const end of ends) end();
+    mock.restoreAll();
+  });
+
   it('takes the place of a link or a named pipe of that name, and follows neither', async () => {
     const place = join(directory, 'others');
     mkdirSync(place);

@@ -176,4 +176,22 @@ describe('conflicts between leases', () => {
       [],
     );
   });
+
+  it('are found among subnets of one size, as nodes of Kubernetes can have them', () => {
+    const subnet = '10.244.1.0-24';
+    const nodes = [
+      { ...lease(subnet, '192.0.2.2'), name: 'b' },
+      { ...lease('10.244.2.0-24', '192.0.2.3'), name: 'c' },
+      { ...lease(subnet, '192.0.2.1'), name: 'a' },
+    ];
+    assert.deepEqual(
+      leaseConflicts(nodes.values()).map(({ kind, leases }) => [kind, ...leases]),
+      [['subnet', 'a', 'b']],
+    );
+    const shared = [lease('10.244.2.0-24', '192.0.2.1'), lease('10.244.1.0-24', '192.0.2.1')];
+    assert.deepEqual(
+      leaseConflicts(shared).map(({ kind, leases }) => [kind, ...leases]),
+      [['public-ip', '10.244.1.0-24', '10.244.2.0-24']],
+    );
+  });
 });

@@ -4,7 +4,7 @@ import { defaultSocket } from '../pods/plan/protocol.ts';
 import { defaultProxySocket } from '../services/plan/inspect-socket.ts';
 
 /** What the exit status says, unless a command has more to say. */
-export const usualStatus = '0 all is well, 1 something is not as it should be, 3 could not look';
+const usualStatus = '0 all is well, 1 something is not as it should be, 3 could not look';
 
 /**
  * Declares an inspection command with the flags that all of them share.

@@ -67,14 +67,6 @@ export async function ask(
   }
 }
 
-/**
- * Asks the agent a question about its pods.
- * @throws TwillError `unavailable` naming the socket when it does not answer
- */
-export async function askAgent<T>(socketPath: string, question: Question): Promise<T> {
-  return JSON.parse(await ask('agent', socketPath, question)) as T;
-}
-
 const conditions: Readonly<Record<ProcessCondition, string>> = {
   runs: 'runs and does not answer',
   stopped: 'is stopped by a signal (SIGSTOP; kill -CONT lets it go on)',

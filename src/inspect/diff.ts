@@ -106,7 +106,7 @@ function heading({ differences, before, unknown }: DiffAnswer, paint: Screen['pa
   return `${paint(text, differences.length === 0 ? 'poor' : 'bad')}\n`;
 }
 
-export function diffTable(answer: DiffAnswer, { paint, width }: Screen): string {
+function diffTable(answer: DiffAnswer, { paint, width }: Screen): string {
   const { differences, unknown, agentAway, agentStateAt, proxyAway } = answer;
   const asOf =
     agentStateAt === undefined ? '' : `: compared with what it has written down at ${agentStateAt}`;

@@ -66,7 +66,7 @@ function row(pod: ShownPod, now: number): Cell[] {
 }
 
 /** The pods as a table, oldest first. */
-export function podTable({ pods, agentAway }: PodsAnswer, now: number, { paint, width }: Screen): string {
+function podTable({ pods, agentAway }: PodsAnswer, now: number, { paint, width }: Screen): string {
   const sorted = [...pods].sort((a, b) => a.order - b.order);
   const table = formatTable(
     ['POD', 'ADDRESSES', 'MAC', 'HOST VETH', 'AGE', 'NOTES'],

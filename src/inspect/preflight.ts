@@ -67,7 +67,7 @@ export async function lookAtPreflight(look: Look, flags: PreflightFlags): Promis
 
 const tones = { ok: 'good', warning: 'poor', failed: 'bad' } as const;
 
-export function preflightTable({ checks, failed, warnings }: PreflightAnswer, screen: Screen): string {
+function preflightTable({ checks, failed, warnings }: PreflightAnswer, screen: Screen): string {
   const rows = checks.map(({ area, name, state, detail, advice }): Cell[] => [
     { text: state, tone: tones[state] },
     area,

@@ -112,10 +112,7 @@ function row(peer: PeerRow): Cell[] {
 /** Rows that a table has of nodes that are well, where there are thousands. */
 const MOST_WELL = 200;
 
-export function routesTable(
-  { nodes, foreign, agentAway, agentStateAt }: RoutesAnswer,
-  screen: Screen,
-): string {
+function routesTable({ nodes, foreign, agentAway, agentStateAt }: RoutesAnswer, screen: Screen): string {
   const { paint, width } = screen;
   const troubled = nodes.filter(({ troubles }) => troubles.length > 0);
   const well = nodes.filter(({ troubles }) => troubles.length === 0);

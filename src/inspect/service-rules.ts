@@ -21,7 +21,7 @@ type DesiredChains = Readonly<Record<Table, Chains>>;
 type FamilyState = ProxyState['families'][number];
 
 /** The rules that should stand, worked out from the Services. */
-export function desiredChains(
+function desiredChains(
   { tracker, view }: LoadedServices,
   family: Family,
   render: RenderOptions,

@@ -26,7 +26,7 @@ const advice: Readonly<Record<string, string>> = {
 };
 
 /** Symbolic name of a positive errno, e.g. `EPERM`. */
-export function errnoName(errno: number): string {
+function errnoName(errno: number): string {
   return names.get(errno) ?? `errno ${errno}`;
 }
 

@@ -17,7 +17,7 @@ export interface NftNeed {
 }
 
 /** Nothing but what is tried is in it, and no packet ever meets it. */
-export const probeTable = 'twill-probe';
+const probeTable = 'twill-probe';
 
 /** The oldest nft with which all of it works. */
 const OLDEST_NFT = '1.0.2';

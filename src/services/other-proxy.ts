@@ -5,7 +5,7 @@ import { get } from 'node:http';
 const CAP_NET_ADMIN = 1n << 12n;
 
 /** Whether the text of /proc/PID/status is that of a living process which holds CAP_NET_ADMIN in its user namespace. */
-export function mayAdministerNetwork(status: string): boolean {
+function mayAdministerNetwork(status: string): boolean {
   const [, state = ''] = /^State:\s+(\S)/m.exec(status) ?? [];
   const [, effective = '0'] = /^CapEff:\s+([0-9a-f]+)$/m.exec(status) ?? [];
   return !'ZX'.includes(state) && (BigInt(`0x${effective}`) & CAP_NET_ADMIN) !== 0n;
@@ -65,7 +65,7 @@ interface ListeningSocket {
 }
 
 /** Those that listen on the port, from the texts of /proc/net/tcp and tcp6. */
-export function listenersOn(port: number, text: string): ListeningSocket[] {
+function listenersOn(port: number, text: string): ListeningSocket[] {
   const suffix = `:${port.toString(16).toUpperCase().padStart(4, '0')}`;
   return text
     .split('\n')

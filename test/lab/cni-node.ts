@@ -4,9 +4,9 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before } from 'node:test';
-import { askAgent } from '../../src/inspect/client.ts';
 import { type RunResult, run } from '../../src/kernel/process.ts';
 import type { PodRecord } from '../../src/pods/plan/pod.ts';
+import { podRecords } from './cni.ts';
 import { makeNamespace, type Namespace } from './namespace.ts';
 
 /** One subnet of each family, as `CniNode.start` takes them. */
@@ -147,8 +147,8 @@ export class CniNode {
   }
 
   /** What the server knows of its pods. */
-  async records(): Promise<PodRecord[]> {
-    return (await askAgent<{ pods: PodRecord[] }>(this.socketPath, { inspect: 'pods' })).pods;
+  records(): Promise<PodRecord[]> {
+    return podRecords(this.socketPath);
   }
 
   /** Names of the veths on the node's side. */

@@ -1,4 +1,6 @@
+import { ask } from '../../src/inspect/client.ts';
 import type { RunResult } from '../../src/kernel/process.ts';
+import type { PodRecord } from '../../src/pods/plan/pod.ts';
 import { cniFolder, cniProgram } from './files.ts';
 import type { Namespace } from './namespace.ts';
 
@@ -30,4 +32,9 @@ export function callCni(node: Namespace, call: CniCall): Promise<RunResult> {
   if (call.args !== undefined) env.CNI_ARGS = call.args;
   const input = typeof call.config === 'string' ? call.config : JSON.stringify(call.config);
   return node.run(cniProgram, [], { env, input });
+}
+
+/** What the agent on the socket knows of its pods. */
+export async function podRecords(socketPath: string): Promise<PodRecord[]> {
+  return JSON.parse(await ask('agent', socketPath, { inspect: 'pods' })).pods;
 }

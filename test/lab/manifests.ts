@@ -96,7 +96,7 @@ export function readManifests(file: string): Manifest[] {
 }
 
 /** @throws Error when there is none */
-export function findManifest(all: readonly Manifest[], kind: string, name: string): Manifest {
+function findManifest(all: readonly Manifest[], kind: string, name: string): Manifest {
   const found = all.find((one) => one.kind === kind && one.metadata.name === name);
   if (found === undefined) throw new Error(`there is no ${kind} ${name}`);
   return found;

@@ -9,7 +9,7 @@ import { type EndpointSpec, serviceObject, sliceObject } from './service-fixture
 
 export const nodeName = 'node-a';
 export const nodeAddress = '192.0.2.1';
-export const outsider = '198.51.100.9';
+const outsider = '198.51.100.9';
 
 const usual: NodeSetting = {
   name: nodeName,

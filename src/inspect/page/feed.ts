@@ -108,9 +108,6 @@ class Feed {
   }
 }
 
-/** The line that asks for everything once more. */
-export const REPEAT = 'repeat\n';
-
 /**
  * Looks until nobody listens any more: `input` ends when the process at its other end does, however that ends.
  * @param input a line for each page that comes

@@ -42,7 +42,7 @@ export function entryName(entry: OverlayEntry): string {
 }
 
 /** The command that shows what stands under the entry's key. */
-export function showEntry(entry: OverlayEntry, names: DeviceNames): string {
+function showEntry(entry: OverlayEntry, names: DeviceNames): string {
   const device = deviceName(names, entry.device);
   switch (entry.kind) {
     case 'route':

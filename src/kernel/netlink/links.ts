@@ -253,19 +253,9 @@ export function deleteLinkGroup(group: number): Change {
   };
 }
 
-/** Hairpin mode lets a bridge send a frame back out of the port it came in on. */
-export function setHairpin(index: number, on: boolean, label = `device ${index}`): Change {
-  const write = (to: MessageWriter): void => {
-    to.message(nl.RTM_SETLINK).struct(ifinfo(index, 0, 0, nl.AF_BRIDGE));
-    to.begin(nl.IFLA_PROTINFO)
-      .u8(nl.IFLA_BRPORT_MODE, on ? 1 : 0)
-      .end();
-  };
-  return { what: `set hairpin mode of ${label}`, write };
-}
-
 /** How a bridge treats a port: an isolated one exchanges frames only with ports that are not. */
 export interface BridgePort {
+  /** Whether a frame may go back out of the port it came in on. */
   readonly hairpin: boolean;
   readonly isolated?: boolean | undefined;
   /** The device's. */

@@ -76,10 +76,7 @@ const AVOID_MS = 10_000;
  * Makes the library's choice of a member pass over those that failed lately, as long as there are others: a dead or
  * partitioned member would cost every third request of a cluster its time-out.
  */
-export function avoidFailing(
-  members: number,
-  now: () => number = () => monotonicMs(),
-): (host: string) => never {
+function avoidFailing(members: number, now: () => number = () => monotonicMs()): (host: string) => never {
   const failed = new Map<string, number>();
   const avoided = (host: string): boolean =>
     now() - (failed.get(host) ?? Number.NEGATIVE_INFINITY) < AVOID_MS;

@@ -16,7 +16,7 @@ import {
 import { keepLeaseAlive, watchKeys } from './streams.ts';
 
 /** Seconds a lease lives without renewal; flannel's value. */
-export const LEASE_TTL_SECONDS = 24 * 60 * 60;
+const LEASE_TTL_SECONDS = 24 * 60 * 60;
 
 /** flannel's lease schema in etcd. One call is one request, except where said; errors are TwillErrors. */
 export class EtcdLeases {

@@ -21,7 +21,7 @@ export interface Claim {
 }
 
 /** Names the backend and VNI that a lease of ours carries. */
-export function claimBackend(backend: Backend): { backend: string; vni: number | undefined } {
+function claimBackend(backend: Backend): { backend: string; vni: number | undefined } {
   return { backend: backend.type, vni: backend.type === 'vxlan' ? backend.vni : undefined };
 }
 

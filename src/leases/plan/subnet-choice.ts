@@ -57,7 +57,7 @@ export function carriesOurIp(lease: Lease, identity: NodeIdentity): boolean {
 }
 
 /** Something that only this node can have left behind matches the lease. */
-export function provesOwnership(lease: Lease, identity: NodeIdentity): boolean {
+function provesOwnership(lease: Lease, identity: NodeIdentity): boolean {
   const mac = lease.families.some(
     ({ family, vtepMac }) => vtepMac !== undefined && identity.vtepMacs.get(family.name) === vtepMac,
   );

@@ -52,7 +52,7 @@ export interface Guard {
 }
 
 /** kube-proxy's mark on packets that it masquerades itself. */
-export const KUBE_PROXY_MARK = 0x4000;
+const KUBE_PROXY_MARK = 0x4000;
 
 const multicast = { ipv4: parsePrefix('224.0.0.0/4'), ipv6: parsePrefix('ff00::/8') } as const;
 
@@ -205,7 +205,7 @@ export const forwardChain: TrafficChain = {
 };
 
 /** Table mangle comes after a destination was changed, and before table filter, where others accept packets. */
-export const guardInputChain: TrafficChain = {
+const guardInputChain: TrafficChain = {
   table: 'mangle',
   parent: 'INPUT',
   name: 'TWILL-GUARD-IN',
@@ -215,7 +215,7 @@ export const guardInputChain: TrafficChain = {
   rules: ({ guardInput }) => guardInput,
 };
 
-export const guardForwardChain: TrafficChain = {
+const guardForwardChain: TrafficChain = {
   table: 'mangle',
   parent: 'FORWARD',
   name: 'TWILL-GUARD-FWD',

@@ -31,7 +31,7 @@ export interface PathRecord {
   readonly unsent: string | undefined;
 }
 
-export const noRecord: PathRecord = {
+const noRecord: PathRecord = {
   asked: 0,
   lost: 0,
   streak: 0,
@@ -51,7 +51,7 @@ export function countLost({ lost, asked }: PathRecord): number {
 
 export const gotThrough = ({ kind }: Reply): boolean => kind === 'answered' || kind === 'refused';
 
-export function noteReply(record: PathRecord, reply: Reply): PathRecord {
+function noteReply(record: PathRecord, reply: Reply): PathRecord {
   const through = gotThrough(reply);
   const { micros, asked, lost } = through && record.streak >= CERTAIN ? noRecord : record;
   return {

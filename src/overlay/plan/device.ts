@@ -61,7 +61,7 @@ export function isOverlayName(name: string): boolean {
  * MTU for one family's VXLAN device: the underlay's, or a smaller one that is configured, less the encapsulation. The
  * kernel lets no VXLAN device have more than its underlay carries (vxlan_change_mtu).
  */
-export function vxlanMtu(family: Family, backend: VxlanBackend, underlay: Underlay): number {
+function vxlanMtu(family: Family, backend: VxlanBackend, underlay: Underlay): number {
   return Math.min(backend.mtu ?? underlay.mtu, underlay.mtu) - family.vxlanOverhead;
 }
 

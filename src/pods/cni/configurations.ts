@@ -49,7 +49,7 @@ export function setAside(directory: string): [path: string, aside: string][] {
 }
 
 /** The paths that configurations had which were set aside. */
-export function asideConfigurations(directory: string): string[] {
+function asideConfigurations(directory: string): string[] {
   return readdirSync(directory)
     .filter((name) => name.endsWith(ASIDE))
     .map((name) => join(directory, name.slice(0, -ASIDE.length)));

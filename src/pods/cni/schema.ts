@@ -117,7 +117,7 @@ const ipamEntries = {
 };
 
 /** Options of the bridge plugin, which a configuration for flannel has in `delegate`. */
-export const bridgeEntries = {
+const bridgeEntries = {
   bridge: optional(v.union([v.literal(''), interfaceName])),
   mtu: optional(u16),
   hairpinMode: flag,

@@ -55,7 +55,7 @@ async function findOrMake(
  * @returns the bridge, and whether it was not so before
  * @throws TwillError `conflict` when a device of that name is no bridge, `invalid` when another device has a gateway address
  */
-export async function ensureBridge(
+async function ensureBridge(
   socket: RtSocket,
   name: string,
   network: PodNetwork,

@@ -5,7 +5,7 @@ import { type HostPortRule, hostPortsOf, usualMarkBit } from './hostport-rules.t
 import type { PodRecord } from './pod.ts';
 
 /** The portmap plugin's chains: shared with it, never flushed where its own rules may stand. */
-export const dnatChain = 'CNI-HOSTPORT-DNAT';
+const dnatChain = 'CNI-HOSTPORT-DNAT';
 const setMarkChain = 'CNI-HOSTPORT-SETMARK';
 const masqueradeChain = 'CNI-HOSTPORT-MASQ';
 /** Holds all our rules, and nobody else's, but for those of pods with conditions. */

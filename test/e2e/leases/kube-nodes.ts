@@ -54,11 +54,11 @@ export interface KubeNodes {
   read(name: string): Promise<KubeNode>;
 }
 
-export const samePodCidrs = (a: KubeNode, b: KubeNode): boolean =>
+const samePodCidrs = (a: KubeNode, b: KubeNode): boolean =>
   a.spec?.podCIDRs?.join() === b.spec?.podCIDRs?.join();
 
 /** A merge patch that makes a node's annotations these and no others: null removes one. */
-export function annotationsPatch(standing: KubeNode, wanted: KubeNode): object {
+function annotationsPatch(standing: KubeNode, wanted: KubeNode): object {
   const gone = Object.keys(standing.metadata.annotations ?? {}).map((name) => [name, null]);
   return { metadata: { annotations: { ...Object.fromEntries(gone), ...wanted.metadata.annotations } } };
 }

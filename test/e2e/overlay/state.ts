@@ -42,7 +42,7 @@ export async function kernelState(node: Namespace, family: Family = ipv4, vni = 
 }
 
 /** What flannel's rules make of the leases in etcd, from the view of the node with this public IP. */
-export async function expectedState(
+async function expectedState(
   lab: Lab,
   publicIp: string,
   family: Family = ipv4,

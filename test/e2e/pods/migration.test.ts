@@ -2,9 +2,7 @@ import assert from 'node:assert/strict';
 import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { askAgent } from '../../../src/inspect/client.ts';
-import type { PodRecord } from '../../../src/pods/plan/pod.ts';
-import { callCni } from '../../lab/cni.ts';
+import { callCni, podRecords } from '../../lab/cni.ts';
 import { type ChainPod, FlannelChain } from '../../lab/flannel-chain.ts';
 import { type FlannelNode, tunnel, wireLikeFlannel } from '../../lab/flannel-node.ts';
 import { type Lab, withLab } from '../../lab/lab.ts';
@@ -91,9 +89,6 @@ async function startTraffic(lab: Lab, near: OldNode, far: OldNode) {
   };
 }
 
-const recordsOf = async ({ node }: OldNode): Promise<PodRecord[]> =>
-  (await askAgent<{ pods: PodRecord[] }>(node.cniSocket, { inspect: 'pods' })).pods;
-
 async function assertNothingLeft(old: OldNode): Promise<void> {
   const { node, pods } = old;
   for (const { made } of pods) {
@@ -113,7 +108,7 @@ async function assertNothingLeft(old: OldNode): Promise<void> {
   const ports = links.filter(({ ifname }: { ifname: string }) => ifname.startsWith('veth'));
   assert.equal(ports.length, node.pods.length, 'the devices of the new pods');
   assert.deepEqual(
-    (await recordsOf(old)).map(({ containerId }) => containerId).sort(),
+    (await podRecords(old.node.cniSocket)).map(({ containerId }) => containerId).sort(),
     node.pods.map(({ containerId }) => containerId).sort(),
   );
 }
@@ -128,13 +123,13 @@ test('two flannel nodes with living pods become Twill nodes in place: no request
       const { node } = old;
       await node.startAgent();
       assert.equal(node.agent!.running, true);
-      const adopted = (await recordsOf(old)).map(({ containerId }) => containerId).sort();
+      const adopted = (await podRecords(old.node.cniSocket)).map(({ containerId }) => containerId).sort();
       assert.deepEqual(adopted, old.pods.map(({ made }) => made.containerId).sort());
       // The configuration names Twill from now on: what comes is made by it.
       for (const name of ['new1', 'new2']) await (await node.addPod(`${node.name}-${name}`)).serve();
       await node.agent!.stop();
       await node.startAgent();
-      assert.equal((await recordsOf(old)).length, 5);
+      assert.equal((await podRecords(old.node.cniSocket)).length, 5);
       const shown = await node.exec('ip', ['-br', 'addr', 'show', 'cni0']);
       assert.deepEqual(shown.match(/\d+\.\d+\.\d+\.\d+\/\d+/g), [
         `${tunnel(old.third)}/24`.replace('.0/', '.1/'),

@@ -185,7 +185,7 @@ it(
         await apply(
           socket,
           links.setLink(host.index, { master, group: 77, up: true }),
-          links.setHairpin(host.index, true),
+          links.setBridgePort('veth1', { hairpin: true, mtu: 1450 }),
         );
         const port = await link(socket, 'veth1');
         assert.deepEqual([port.master, port.group, port.hairpin, port.up], [master, 77, true, true]);

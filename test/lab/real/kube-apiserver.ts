@@ -9,7 +9,7 @@ import { LabProcess } from '../process.ts';
 import { GiveUp, waitFor } from '../wait.ts';
 import type { KubeAssets } from './assets.ts';
 
-export const apiAddress = '192.0.2.1';
+const apiAddress = '192.0.2.1';
 export const server = `https://${apiAddress}:6443`;
 
 /** Tokens of the server's file: what a cluster of kubeadm's has client certificates for. */

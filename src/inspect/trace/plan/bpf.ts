@@ -17,7 +17,7 @@ export function parseProgram(text: string): Instruction[] {
 }
 
 /** The network header and the ports behind it. What nobody has said yet is zero. */
-export function headerBytes(packet: Packet): Uint8Array {
+function headerBytes(packet: Packet): Uint8Array {
   const [source, destination] = [packet.source, packet.destination].map((text) =>
     addressBytes(parseAddress(text)),
   );

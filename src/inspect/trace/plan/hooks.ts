@@ -140,7 +140,7 @@ function translateBack(state: State, hook: Hook, where: string): State {
 }
 
 /** Writes a connection down whose first packet has got through. */
-export function confirm(state: State, where: string): State {
+function confirm(state: State, where: string): State {
   const { packet, connections } = state;
   if (packet.tracking?.state !== 'new') return state;
   if (connections.some((one) => one.where === where && isSame(one.original, packet.tracking!.original)))

@@ -55,7 +55,7 @@ function packetsOf(expr: readonly Json[]): number | undefined {
 }
 
 /** What `nft -a` prints of each rule, by its handle. */
-export function rulesAsText(print: string): Map<number, string> {
+function rulesAsText(print: string): Map<number, string> {
   const lines = Array.from(
     print.matchAll(/^\t\t(.*) # handle (\d+)$/gm),
     ([, text, handle]) => [Number(handle), text!] as const,

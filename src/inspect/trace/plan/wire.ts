@@ -6,7 +6,7 @@ import { type State, withPacket } from './state.ts';
 import { tunnel } from './tunnel.ts';
 
 /** A device that nothing can be sent by, and why. */
-export function deadDevice(
+function deadDevice(
   space: Space,
   state: State,
   name: string,
@@ -64,7 +64,7 @@ export function* transmit(
 
 const dead = new Set(['failed', 'incomplete']);
 
-export function neighbourText(address: string, device: string, { mac, state }: Neighbour): string {
+function neighbourText(address: string, device: string, { mac, state }: Neighbour): string {
   return `${address} is ${mac ?? 'unknown'} on ${device} (${state})`;
 }
 

@@ -28,7 +28,7 @@ function append(chain: string, rules: readonly string[]): string {
 }
 
 /** The rule that keeps packets forged to loopback addresses out; the kubelet makes the same one. */
-export const localnetRule =
+const localnetRule =
   '! -s 127.0.0.0/8 -d 127.0.0.0/8 -m comment --comment "block incoming localnet connections" -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP';
 
 /** Says, for a later run or `--cleanup`, that route_localnet was off before and is to be set back. */

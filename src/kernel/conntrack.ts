@@ -106,27 +106,22 @@ export class Conntrack {
   private readonly socket = new RtSocket(NETLINK_NETFILTER);
 
   /** UDP and SCTP flows, and TCP connections where they are asked for. @throws TwillError by errno */
-  async list(
+  list(
     family: Family,
     wanted: (flow: Flow) => boolean,
     { only, tcp = false }: FlowSelection = {},
   ): Promise<ListedFlow[]> {
-    let flows: ListedFlow[] = [];
-    await this.socket.dump(
-      {
+    return this.socket.list({
+      request: {
         what: 'list tracked connections',
         write: (to) => writeListRequest(to, family, only),
       },
-      () => {
-        flows = [];
-      },
-      ({ payload }) => {
+      read: ({ payload }) => {
         const flow = parseFlow(payload, family, tcp);
         // The buffers are views of a receive buffer: only those of flows that are kept are copied.
-        if (flow !== undefined && wanted(flow)) flows.push({ ...flow, identity: copy(flow.identity) });
+        return flow !== undefined && wanted(flow) ? { ...flow, identity: copy(flow.identity) } : undefined;
       },
-    );
-    return flows;
+    });
   }
 
   /** Deletes flows; one that is gone already is fine. @returns how many were deleted */

@@ -27,11 +27,14 @@ import { type Change, RtSocket } from './netlink/socket.ts';
 import { inNetns } from './netns.ts';
 import { applyNft } from './nft.ts';
 
-/** A chain as it stands. */
-export interface ListedChain {
+interface NamedChain {
   readonly name: string;
   /** Where packets come in there, in the kernel's words. */
   readonly hook: string;
+}
+
+/** A chain as it stands. */
+export interface ListedChain extends NamedChain {
   /** The kernel's words for each rule. */
   readonly rules: readonly Buffer[];
 }
@@ -97,19 +100,8 @@ class KernelTable implements NftTable {
   }
 
   async sets(): Promise<ReadonlySet<string>> {
-    let names = new Set<string>();
     const request = this.request('sets', (to) => writeSetsRequest(to, this.table));
-    await this.dump(
-      request,
-      () => {
-        names = new Set();
-      },
-      (payload) => {
-        const name = parseSetName(payload, this.table);
-        if (name !== undefined) names.add(name);
-      },
-    );
-    return names;
+    return new Set(await this.list(request, (payload) => parseSetName(payload, this.table)));
   }
 
   async elements(set: string, reset: () => void, onElement: (element: ListedElement) => void): Promise<void> {
@@ -128,46 +120,32 @@ class KernelTable implements NftTable {
   }
 
   async chains(): Promise<readonly ListedChain[]> {
-    let chains = new Map<string, { name: string; hook: string; rules: Buffer[] }>();
-    await this.dump(
-      this.request('chains', (to) => writeChainsRequest(to, this.table)),
-      () => {
-        chains = new Map();
-      },
-      (payload) => {
-        const chain = parseChain(payload, this.table);
-        if (chain !== undefined) chains.set(chain.name, { ...chain, rules: [] });
-      },
-    );
-    if (chains.size > 0) await this.rules(chains);
-    return [...chains.values()];
+    const request = this.request('chains', (to) => writeChainsRequest(to, this.table));
+    const found = await this.list(request, (payload) => parseChain(payload, this.table));
+    return found.length === 0 ? [] : await this.withRules(found);
   }
 
   async chainsOf(names: readonly string[]): Promise<readonly ListedChain[]> {
-    const chains = new Map<string, { name: string; hook: string; rules: Buffer[] }>();
+    const chains: ListedChain[] = [];
     for (const name of names) {
       const answer = await this.ask(`chain ${name}`, (to) => writeChainRequest(to, this.table, name));
       const chain = answer && parseChain(answer, this.table);
-      if (chain === undefined) continue;
-      chains.set(name, { ...chain, rules: [] });
-      await this.rules(chains, name);
+      if (chain !== undefined) chains.push(...(await this.withRules([chain], name)));
     }
-    return [...chains.values()];
+    return chains;
   }
 
-  /** Lists rules into their chains. @param only the chain whose rules are listed; undefined for all */
-  private async rules(chains: ReadonlyMap<string, { rules: Buffer[] }>, only?: string): Promise<void> {
-    await this.dump(
-      this.request('rules', (to) => writeRulesRequest(to, this.table, only)),
-      () => {
-        for (const [name, chain] of chains) if (only === undefined || only === name) chain.rules = [];
-      },
-      (payload) => {
-        const rule = parseRule(payload, this.table);
-        if (rule === undefined || (only !== undefined && rule.chain !== only)) return;
-        chains.get(rule.chain)?.rules.push(Buffer.from(rule.bytes));
-      },
-    );
+  /** @param only the chain whose rules are listed; undefined for all */
+  private async withRules(chains: readonly NamedChain[], only?: string): Promise<ListedChain[]> {
+    const rules = new Map(chains.map(({ name }) => [name, [] as Buffer[]]));
+    const request = this.request('rules', (to) => writeRulesRequest(to, this.table, only));
+    // The bytes are a view of a receive buffer.
+    const found = await this.list(request, (payload) => {
+      const rule = parseRule(payload, this.table);
+      return rule && rules.has(rule.chain) ? { ...rule, bytes: Buffer.from(rule.bytes) } : undefined;
+    });
+    for (const { chain, bytes } of found) rules.get(chain)!.push(bytes);
+    return chains.map((chain) => ({ ...chain, rules: rules.get(chain.name)! }));
   }
 
   listen(onSet: (set: string | undefined) => void, onLost: () => void): () => void {
@@ -211,16 +189,12 @@ class KernelTable implements NftTable {
   }
 
   /** Where there is no table, there is nothing in it. */
-  private async dump(
-    request: Change,
-    reset: () => void,
-    onPayload: (payload: Buffer) => void,
-  ): Promise<void> {
+  private async list<T>(request: Change, read: (payload: Buffer) => T | undefined): Promise<T[]> {
     try {
-      await this.socket.dump(request, reset, ({ payload }) => onPayload(payload));
+      return await this.socket.list({ request, read: ({ payload }) => read(payload) });
     } catch (error) {
       if (!isTwillError(error, 'not-found')) throw error;
-      reset();
+      return [];
     }
   }
 }

@@ -27,16 +27,9 @@ export function isOfIptables({ family, name }: ListedTable, { nft }: Pick<Family
 export async function listNftTables(netns?: Netns): Promise<ListedTable[]> {
   const open = (): RtSocket => new RtSocket(NETLINK_NETFILTER);
   const socket = netns === undefined ? open() : inNetns(netns, open);
-  let tables: ListedTable[] = [];
+  const request = { what: 'list tables of nftables', write: writeTablesRequest };
   try {
-    await socket.dump(
-      { what: 'list tables of nftables', write: writeTablesRequest },
-      () => {
-        tables = [];
-      },
-      ({ payload }) => tables.push(parseTable(payload)),
-    );
-    return tables;
+    return await socket.list({ request, read: ({ payload }) => parseTable(payload) });
   } catch (error) {
     // What nfnetlink says of a subsystem that it does not have.
     if (error instanceof KernelRefusal && error.errno === 'EINVAL') return [];

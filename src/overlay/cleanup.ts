@@ -1,7 +1,7 @@
 import { kernelFamilies } from '../kernel/ipv6.ts';
 import { deleteLink, type Link } from '../kernel/netlink/links.ts';
-import { deleteNexthop, eachNexthop, hasNexthops, type Nexthop } from '../kernel/netlink/nexthops.ts';
-import { deleteRoute, listRoutes } from '../kernel/netlink/routes.ts';
+import { deleteNexthop, hasNexthops, nexthopsOf } from '../kernel/netlink/nexthops.ts';
+import { deleteRoute, routesOf } from '../kernel/netlink/routes.ts';
 import type { Change, RtSocket } from '../kernel/netlink/socket.ts';
 import { isTwillError } from '../model/error.ts';
 import type { Removal } from '../model/removal.ts';
@@ -18,7 +18,9 @@ async function removeAll(socket: RtSocket, changes: readonly Change[]): Promise<
 async function routeRemovals(socket: RtSocket): Promise<Removal[]> {
   const removals: Removal[] = [];
   for (const family of kernelFamilies()) {
-    const routes = (await listRoutes(socket, family)).filter(({ protocol }) => protocol === ROUTE_PROTOCOL);
+    const routes = (await socket.list(routesOf(family))).filter(
+      ({ protocol }) => protocol === ROUTE_PROTOCOL,
+    );
     if (routes.length === 0) continue;
     removals.push({
       what: `${routes.length} ${family.kubeName} routes of protocol ${ROUTE_PROTOCOL} removed`,
@@ -30,17 +32,7 @@ async function routeRemovals(socket: RtSocket): Promise<Removal[]> {
 
 async function nexthopRemovals(socket: RtSocket): Promise<Removal[]> {
   if (!(await hasNexthops(socket))) return [];
-  let found: Nexthop[] = [];
-  await eachNexthop(
-    socket,
-    undefined,
-    () => {
-      found = [];
-    },
-    (nexthop) => {
-      if (nexthop.protocol === ROUTE_PROTOCOL) found.push(nexthop);
-    },
-  );
+  const found = (await socket.list(nexthopsOf())).filter(({ protocol }) => protocol === ROUTE_PROTOCOL);
   if (found.length === 0) return [];
   const apply = (): Promise<void> =>
     removeAll(

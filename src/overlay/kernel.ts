@@ -1,14 +1,14 @@
 import {
   deleteFdb,
   deleteNeighbour,
-  eachFdbEntry,
-  eachNeighbour,
+  fdbOf,
+  neighboursOf,
   setFdb,
   setNeighbour,
 } from '../kernel/netlink/neighbours.ts';
-import { deleteNexthop, eachNexthop, replaceNexthop } from '../kernel/netlink/nexthops.ts';
-import { deleteRoute, eachRoute, type Route, replaceRoute } from '../kernel/netlink/routes.ts';
-import type { Change, RtSocket } from '../kernel/netlink/socket.ts';
+import { deleteNexthop, nexthopsOf, replaceNexthop } from '../kernel/netlink/nexthops.ts';
+import { deleteRoute, type Route, replaceRoute, routesOf } from '../kernel/netlink/routes.ts';
+import type { Change, Listing, RtSocket } from '../kernel/netlink/socket.ts';
 import type { TwillError } from '../model/error.ts';
 import { ActualEntries, type Ownership } from './plan/actual.ts';
 import type { OverlayChange } from './plan/diff.ts';
@@ -93,27 +93,23 @@ export async function listOverlay(
 ): Promise<JoinedEntries> {
   const lists: EntryMap[] = [];
   // One after the other: the kernel runs one dump at a time on a socket (EBUSY).
-  const dump = async (
-    list: (actual: () => ActualEntries, reset: () => void) => Promise<void>,
+  const list = async <T>(
+    listing: Listing<T>,
+    add: (actual: ActualEntries, entry: T) => void,
   ): Promise<void> => {
     let actual = new ActualEntries(ownership, desired);
-    await list(
-      () => actual,
-      () => {
-        actual = new ActualEntries(ownership, desired);
-      },
-    );
+    const reset = (): void => {
+      actual = new ActualEntries(ownership, desired);
+    };
+    await socket.each(listing, reset, (entry) => add(actual, entry));
     lists.push(actual.entries);
   };
   for (const { family, vxlan: device, nexthops } of paths) {
-    await dump((actual, reset) => eachRoute(socket, family, reset, (route) => actual().route(route)));
+    await list(routesOf(family), (actual, entry) => actual.route(entry));
     if (device === undefined) continue;
-    await dump((actual, reset) =>
-      eachNeighbour(socket, family, device, reset, (entry) => actual().neighbour(entry)),
-    );
-    if (nexthops)
-      await dump((actual, reset) => eachNexthop(socket, device, reset, (entry) => actual().nexthop(entry)));
-    await dump((actual, reset) => eachFdbEntry(socket, device, reset, (entry) => actual().fdb(entry)));
+    await list(neighboursOf(family, device), (actual, entry) => actual.neighbour(entry));
+    if (nexthops) await list(nexthopsOf(device), (actual, entry) => actual.nexthop(entry));
+    await list(fdbOf(device), (actual, entry) => actual.fdb(entry));
   }
   return new JoinedEntries(lists);
 }

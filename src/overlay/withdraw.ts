@@ -1,7 +1,7 @@
 import { kernelFamilies } from '../kernel/ipv6.ts';
 import { type InterfaceAddress, isForOthers, listAddresses } from '../kernel/netlink/addresses.ts';
 import { listLinks } from '../kernel/netlink/links.ts';
-import { deleteRoute, eachRoute, type Route } from '../kernel/netlink/routes.ts';
+import { deleteRoute, type Route, routesOf } from '../kernel/netlink/routes.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import type { Address } from '../model/address.ts';
 import { isTwillError } from '../model/error.ts';
@@ -31,7 +31,7 @@ async function listCandidates(
       found.routes = [];
       found.gateways = [];
     };
-    await eachRoute(socket, family, reset, (route) => {
+    await socket.each(routesOf(family), reset, (route) => {
       const own =
         route.protocol === ROUTE_PROTOCOL || (ours.has(route.device) && route.gateway !== undefined);
       if (own) found.routes.push(route);

@@ -7,8 +7,8 @@ import type { Message } from '../../src/kernel/netlink/codec.ts';
 import { RTM_NEWROUTE, RTNLGRP_IPV4_ROUTE } from '../../src/kernel/netlink/constants.ts';
 import { EventSocket } from '../../src/kernel/netlink/events.ts';
 import { listLinks } from '../../src/kernel/netlink/links.ts';
-import { listFdb, listNeighbours } from '../../src/kernel/netlink/neighbours.ts';
-import { listRoutes, parseRoute } from '../../src/kernel/netlink/routes.ts';
+import { fdbOf, neighboursOf } from '../../src/kernel/netlink/neighbours.ts';
+import { parseRoute, routesOf } from '../../src/kernel/netlink/routes.ts';
 import { RtSocket } from '../../src/kernel/netlink/socket.ts';
 import { inNetns } from '../../src/kernel/netns.ts';
 import { ipv4 } from '../../src/model/address.ts';
@@ -72,9 +72,9 @@ async function kernelCounts(
   const socket = inNetns(node.namespace.path, () => new RtSocket());
   try {
     const device = (await listLinks(socket)).find(({ name }) => name === 'flannel.1')?.index ?? -1;
-    const routes = await listRoutes(socket, ipv4);
-    const neighbours = device < 0 ? [] : await listNeighbours(socket, ipv4, device);
-    const fdb = device < 0 ? [] : await listFdb(socket, device);
+    const routes = await socket.list(routesOf(ipv4));
+    const neighbours = device < 0 ? [] : await socket.list(neighboursOf(ipv4, device));
+    const fdb = device < 0 ? [] : await socket.list(fdbOf(device));
     return {
       routes: new Set(
         routes.filter((route) => route.device === device).map(({ destination }) => destination.text),

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { isIPv6 } from 'node:net';
-import { findForwarding, listNeighbours } from '../../kernel/netlink/neighbours.ts';
+import { findForwarding, neighboursOf } from '../../kernel/netlink/neighbours.ts';
 import { routePacket } from '../../kernel/netlink/packet-route.ts';
 import { inNetns } from '../../kernel/netns.ts';
 import { readSysctl } from '../../kernel/sysctl.ts';
@@ -134,7 +134,7 @@ export class Kernel {
   private async neighbour(space: LookedSpace, device: string, address: string): Promise<Answer<'neighbour'>> {
     const link = space.links.find(({ name }) => name === device);
     if (link === undefined) return undefined;
-    const entries = await listNeighbours(space.socket, isIPv6(address) ? ipv6 : ipv4, link.index);
+    const entries = await space.socket.list(neighboursOf(isIPv6(address) ? ipv6 : ipv4, link.index));
     const entry = entries.find((one) => one.address.text === address);
     if (entry === undefined) return undefined;
     const word = neighbourStates.find(([bit]) => (entry.state & bit) !== 0)?.[1] ?? 'none';

@@ -45,19 +45,13 @@ export function parseInterfaceAddress(message: Message): InterfaceAddress | unde
 }
 
 /** All addresses of both families in the socket's namespace, or those of one family. */
-export async function listAddresses(socket: RtSocket, family?: Family): Promise<InterfaceAddress[]> {
-  const addresses: InterfaceAddress[] = [];
+export function listAddresses(socket: RtSocket, family?: Family): Promise<InterfaceAddress[]> {
   const struct = Buffer.alloc(8);
   struct.writeUInt8(family?.af ?? nl.AF_UNSPEC, 0);
-  await socket.dump(
-    { what: 'list addresses', write: (to) => to.message(nl.RTM_GETADDR).struct(struct) },
-    () => addresses.splice(0),
-    (answer) => {
-      const address = parseInterfaceAddress(answer);
-      if (address !== undefined) addresses.push(address);
-    },
-  );
-  return addresses;
+  return socket.list({
+    request: { what: 'list addresses', write: (to) => to.message(nl.RTM_GETADDR).struct(struct) },
+    read: parseInterfaceAddress,
+  });
 }
 
 export interface AddressPlan {

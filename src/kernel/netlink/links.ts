@@ -96,17 +96,11 @@ export function parseLink(message: Message): Link | undefined {
 }
 
 /** All devices of the socket's namespace. */
-export async function listLinks(socket: RtSocket): Promise<Link[]> {
-  const links: Link[] = [];
-  await socket.dump(
-    { what: 'list devices', write: (to) => to.message(nl.RTM_GETLINK).struct(ifinfo(0)) },
-    () => links.splice(0),
-    (answer) => {
-      const link = parseLink(answer);
-      if (link !== undefined) links.push(link);
-    },
-  );
-  return links;
+export function listLinks(socket: RtSocket): Promise<Link[]> {
+  return socket.list({
+    request: { what: 'list devices', write: (to) => to.message(nl.RTM_GETLINK).struct(ifinfo(0)) },
+    read: parseLink,
+  });
 }
 
 /** What {@link setLink} can change; absent fields stay as they are. `master` 0 takes the device out of its bridge. */

@@ -2,7 +2,7 @@ import { type Address, addressFromBytes, type Family, macFromBytes } from '../..
 import { isTwillError } from '../../model/error.ts';
 import { type Message, type MessageWriter, parseAttributes } from './codec.ts';
 import * as nl from './constants.ts';
-import type { Change, RtSocket } from './socket.ts';
+import type { Change, Listing, RtSocket } from './socket.ts';
 
 /** An ARP or NDP entry: `state` is a set of NUD_* bits. */
 export interface Neighbour {
@@ -60,45 +60,21 @@ export function parseFdbEntry(message: Message): FdbEntry | undefined {
   };
 }
 
-/** Calls `onEntry` for each ARP (IPv4) or NDP (IPv6) entry of one device; `reset` says that it begins anew. */
-export async function eachNeighbour(
-  socket: RtSocket,
-  family: Family,
-  device: number,
-  reset: () => void,
-  onEntry: (entry: Neighbour) => void,
-): Promise<void> {
+/** ARP (IPv4) or NDP (IPv6) entries of one device. */
+export function neighboursOf(family: Family, device: number): Listing<Neighbour> {
   const write = (to: MessageWriter): void => {
     to.message(nl.RTM_GETNEIGH)
       .struct(ndmsg(family.af, 0, 0, 0))
       .u32(nl.NDA_IFINDEX, device);
   };
-  await socket.dump({ what: 'list neighbours', write }, reset, (answer) => {
-    const entry = parseNeighbour(answer);
-    if (entry?.device === device) onEntry(entry);
-  });
+  return {
+    request: { what: 'list neighbours', write },
+    read: (answer) => ofDevice(parseNeighbour(answer), device),
+  };
 }
 
-/** ARP (IPv4) or NDP (IPv6) entries of one device. */
-export async function listNeighbours(socket: RtSocket, family: Family, device: number): Promise<Neighbour[]> {
-  const found: Neighbour[] = [];
-  await eachNeighbour(
-    socket,
-    family,
-    device,
-    () => found.splice(0),
-    (entry) => found.push(entry),
-  );
-  return found;
-}
-
-/** Calls `onEntry` for each forwarding entry of one VXLAN device; `reset` says that it begins anew. */
-export async function eachFdbEntry(
-  socket: RtSocket,
-  device: number,
-  reset: () => void,
-  onEntry: (entry: FdbEntry) => void,
-): Promise<void> {
+/** Forwarding entries of one VXLAN device. */
+export function fdbOf(device: number): Listing<FdbEntry> {
   // For PF_BRIDGE the kernel reads the header as struct ifinfomsg and filters by its index (valid_fdb_dump_legacy).
   const header = Buffer.alloc(16);
   header.writeUInt8(nl.AF_BRIDGE, 0);
@@ -106,22 +82,17 @@ export async function eachFdbEntry(
   const write = (to: MessageWriter): void => {
     to.message(nl.RTM_GETNEIGH).struct(header);
   };
-  await socket.dump({ what: 'list forwarding entries', write }, reset, (answer) => {
-    const entry = parseFdbEntry(answer);
-    if (entry?.device === device) onEntry(entry);
-  });
+  return {
+    request: { what: 'list forwarding entries', write },
+    read: (answer) => ofDevice(parseFdbEntry(answer), device),
+  };
 }
 
-/** Forwarding entries of one VXLAN device. */
-export async function listFdb(socket: RtSocket, device: number): Promise<FdbEntry[]> {
-  const found: FdbEntry[] = [];
-  await eachFdbEntry(
-    socket,
-    device,
-    () => found.splice(0),
-    (entry) => found.push(entry),
-  );
-  return found;
+function ofDevice<T extends { readonly device: number }>(
+  entry: T | undefined,
+  device: number,
+): T | undefined {
+  return entry?.device === device ? entry : undefined;
 }
 
 /** Sets a permanent entry, replacing whatever is there for the address. */

@@ -2,7 +2,7 @@ import { type Address, addressFromBytes } from '../../model/address.ts';
 import { isTwillError } from '../../model/error.ts';
 import { attributeU32, type Message, type MessageWriter, parseAttributes } from './codec.ts';
 import * as nl from './constants.ts';
-import type { Change, RtSocket } from './socket.ts';
+import type { Change, Listing, RtSocket } from './socket.ts';
 
 /** A nexthop object (ip-nexthop(8)) with one gateway, which is on the device whatever the device's addresses say. */
 export interface Nexthop {
@@ -50,23 +50,19 @@ export async function hasNexthops(socket: RtSocket): Promise<boolean> {
   }
 }
 
-/**
- * Calls `onNexthop` for each nexthop object of one device, or of all without one; `reset` says that it begins anew.
- */
-export async function eachNexthop(
-  socket: RtSocket,
-  device: number | undefined,
-  reset: () => void,
-  onNexthop: (nexthop: Nexthop) => void,
-): Promise<void> {
+/** Nexthop objects of one device, or of all without one. */
+export function nexthopsOf(device?: number): Listing<Nexthop> {
   const write = (to: MessageWriter): void => {
     const message = to.message(nl.RTM_GETNEXTHOP).struct(nhmsg(0, 0, 0));
     if (device !== undefined) message.u32(nl.NHA_OIF, device);
   };
-  await socket.dump({ what: 'list nexthop objects', write }, reset, (answer) => {
-    const nexthop = parseNexthop(answer);
-    if (nexthop !== undefined && (device === undefined || nexthop.device === device)) onNexthop(nexthop);
-  });
+  return {
+    request: { what: 'list nexthop objects', write },
+    read: (answer) => {
+      const nexthop = parseNexthop(answer);
+      return device === undefined || nexthop?.device === device ? nexthop : undefined;
+    },
+  };
 }
 
 /** Adds the nexthop object, or puts it in the place of the one with its id; routes that use that one follow. */

@@ -1,4 +1,4 @@
-import { attributeString, type MessageWriter, parseAttributes } from './codec.ts';
+import { attributeString, type Message, type MessageWriter, parseAttributes } from './codec.ts';
 import * as nl from './constants.ts';
 import type { Change, RtSocket } from './socket.ts';
 
@@ -119,26 +119,26 @@ function parseBucket(options: Buffer | undefined): Pick<Qdisc, 'rate' | 'limit'>
   return { rate, limit: parameters?.readUInt32LE(24) };
 }
 
-export async function listQdiscs(socket: RtSocket): Promise<Qdisc[]> {
-  const qdiscs: Qdisc[] = [];
-  await socket.dump(
-    { what: 'list queueing disciplines', write: (to) => to.message(nl.RTM_GETQDISC).struct(tcmsg(0, 0, 0)) },
-    () => qdiscs.splice(0),
-    ({ type, payload }) => {
-      if (type !== nl.RTM_NEWQDISC || payload.length < 20) return;
-      const attributes = parseAttributes(payload, 20);
-      const kind = attributeString(attributes.get(TCA_KIND)) ?? '';
-      qdiscs.push({
-        index: payload.readInt32LE(4),
-        kind,
-        root: payload.readUInt32LE(12) === TC_H_ROOT,
-        ...(kind === 'tbf'
-          ? parseBucket(attributes.get(TCA_OPTIONS))
-          : { rate: undefined, limit: undefined }),
-      });
+function parseQdisc({ type, payload }: Message): Qdisc | undefined {
+  if (type !== nl.RTM_NEWQDISC || payload.length < 20) return undefined;
+  const attributes = parseAttributes(payload, 20);
+  const kind = attributeString(attributes.get(TCA_KIND)) ?? '';
+  return {
+    index: payload.readInt32LE(4),
+    kind,
+    root: payload.readUInt32LE(12) === TC_H_ROOT,
+    ...(kind === 'tbf' ? parseBucket(attributes.get(TCA_OPTIONS)) : { rate: undefined, limit: undefined }),
+  };
+}
+
+export function listQdiscs(socket: RtSocket): Promise<Qdisc[]> {
+  return socket.list({
+    request: {
+      what: 'list queueing disciplines',
+      write: (to) => to.message(nl.RTM_GETQDISC).struct(tcmsg(0, 0, 0)),
     },
-  );
-  return qdiscs;
+    read: parseQdisc,
+  });
 }
 
 /** An intermediate functional block: a device whose queue shapes what other devices receive. */

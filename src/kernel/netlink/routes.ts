@@ -10,7 +10,7 @@ import {
 } from '../../model/address.ts';
 import { attributeU32, type Message, type MessageWriter, parseAttributes } from './codec.ts';
 import * as nl from './constants.ts';
-import type { Change, RtSocket } from './socket.ts';
+import type { Change, Listing } from './socket.ts';
 
 /** A unicast route of the main table. `device` is an interface index, 0 for a multipath or blackhole route. */
 export interface Route {
@@ -108,37 +108,12 @@ export function parseRouteDestination(message: Message): Prefix | undefined {
   );
 }
 
-/**
- * Calls `onRoute` for each unicast route of the main table, of one family; `reset` says that it begins anew.
- * Nothing is kept: a node may have tens of thousands.
- */
-export async function eachRoute(
-  socket: RtSocket,
-  family: Family,
-  reset: () => void,
-  onRoute: (route: Route) => void,
-  anyTable = false,
-): Promise<void> {
+/** Unicast routes of one family: those of the main table, or of every table. */
+export function routesOf(family: Family, anyTable = false): Listing<Route> {
   const write = (to: MessageWriter): void => {
     to.message(nl.RTM_GETROUTE).struct(rtmsg(family.af, 0, 0, 0, 0, 0));
   };
-  await socket.dump({ what: 'list routes', write }, reset, (answer) => {
-    const route = parseRoute(answer, anyTable);
-    if (route !== undefined) onRoute(route);
-  });
-}
-
-/** All unicast routes of one family: those of the main table, or of every table. */
-export async function listRoutes(socket: RtSocket, family: Family, anyTable = false): Promise<Route[]> {
-  const routes: Route[] = [];
-  await eachRoute(
-    socket,
-    family,
-    () => routes.splice(0),
-    (route) => routes.push(route),
-    anyTable,
-  );
-  return routes;
+  return { request: { what: 'list routes', write }, read: (answer) => parseRoute(answer, anyTable) };
 }
 
 export interface RoutePlan {

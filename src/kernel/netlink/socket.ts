@@ -1,8 +1,6 @@
-import { RawNetlinkSocket } from 'netlink/dist/raw.js';
 import { TwillError } from '../../model/error.ts';
 import { kernelError } from '../errno.ts';
-import { libc } from '../libc.ts';
-import { type Message, MessageWriter, parseMessages } from './codec.ts';
+import { type Message, MessageWriter } from './codec.ts';
 import {
   NETLINK_ROUTE,
   NLM_F_ACK,
@@ -10,9 +8,8 @@ import {
   NLM_F_DUMP_INTR,
   NLM_F_REQUEST,
   NLMSG_DONE,
-  NLMSG_ERROR,
 } from './constants.ts';
-import { openGuarded } from './overrun.ts';
+import { Conversations, errnoOf } from './conversations.ts';
 
 /**
  * Messages in one send. The kernel handles a send synchronously and queues one reply per failure, so the size is
@@ -21,16 +18,8 @@ import { openGuarded } from './overrun.ts';
 const BATCH = 200;
 /** A list that the kernel marks as interrupted is asked for again so often. */
 export const DUMP_RETRIES = 5;
-const REPLY_TIMEOUT_MS = 10_000;
 /** A transaction of more bytes keeps the kernel busy for long. */
 const ASIDE_BYTES = 16_384;
-
-/** An answer of the kernel that is as long as this fills a page: more follow. */
-const FULL_ANSWER = 3000;
-const MSG_PEEK = 0x02;
-const MSG_DONTWAIT = 0x40;
-/** Nobody reads what is put here. */
-const wide = Buffer.alloc(32_768);
 
 /** One message to the kernel, and words for the error if it is refused. */
 export interface Change {
@@ -39,30 +28,11 @@ export interface Change {
   readonly write: (to: MessageWriter) => void;
 }
 
-/** Messages that are sent, and what is to be done with the answers. */
-interface Conversation {
-  /** Their sequence numbers. */
-  readonly first: number;
-  readonly last: number;
-  /** They keep the kernel busy for long. */
-  readonly aside?: boolean;
-  /** Words for them. */
-  readonly what: () => string;
-  /** Calls `finish` with the last answer. */
-  readonly onMessage: (message: Message, finish: (error?: Error) => void) => void;
-}
-
-/** Answers awaited for the sequence numbers from `first` to `last`. */
-interface Pending {
-  readonly first: number;
-  readonly last: number;
-  onMessage(message: Message): void;
-  fail(error: Error): void;
-}
-
-/** @returns the refusal, 0 for an acknowledgement; undefined for any other answer */
-function errnoOf(message: Message): number | undefined {
-  return message.type === NLMSG_ERROR ? -message.payload.readInt32LE(0) : undefined;
+/** A list to be asked for: with {@link RtSocket.list}, or {@link RtSocket.each} one by one. */
+export interface Listing<T> {
+  readonly request: Change;
+  /** What one answer says; undefined for those that are not meant. */
+  readonly read: (answer: Message) => T | undefined;
 }
 
 /**
@@ -71,31 +41,16 @@ function errnoOf(message: Message): number | undefined {
  * anywhere.
  */
 export class RtSocket {
-  private readonly raw: RawNetlinkSocket;
-  /** Few at a time: a batch is one. */
-  private pending: Pending[] = [];
-  private seq = 1;
-  private lastDump: Promise<void> = Promise.resolve();
-  private readonly fd: number | undefined;
-  /** What a thread of the pool is sending. */
-  private aside: Promise<void> | undefined;
-  private closed = false;
-  private isWide = false;
+  private readonly conversations: Conversations;
+  private lastList: Promise<void> = Promise.resolve();
 
   constructor(protocol = NETLINK_ROUTE) {
-    const { socket, fd } = openGuarded(() => new RawNetlinkSocket(protocol));
-    this.raw = socket;
-    this.fd = fd;
-    this.raw.unref();
-    this.raw.on('message', (data) => this.receive(data));
-    this.raw.on('error', (error) =>
-      this.failAll(new TwillError('unavailable', `netlink answers were lost: ${error.message}`, error)),
-    );
+    this.conversations = new Conversations(protocol);
   }
 
   /** By which the kernel knows it: its answers, and what it tells others of changes made through it, say so. */
   get port(): number {
-    return this.raw.address().port;
+    return this.conversations.port;
   }
 
   /** Sends one change and waits for the acknowledgement. @throws TwillError by errno */
@@ -108,8 +63,8 @@ export class RtSocket {
   async ask(question: Change): Promise<Message> {
     let answer: Message | undefined;
     let refused = 0;
-    const first = this.nextSeq(1);
-    await this.converse(this.write(first, question).finish(NLM_F_ACK), {
+    const first = this.conversations.nextSeq(1);
+    await this.conversations.converse(this.write(first, question).finish(NLM_F_ACK), {
       first,
       last: first,
       what: () => question.what,
@@ -134,10 +89,10 @@ export class RtSocket {
     const answers: (Message | TwillError)[] = [];
     for (let start = 0; start < questions.length; start += BATCH) {
       const part = questions.slice(start, start + BATCH);
-      const first = this.nextSeq(part.length);
+      const first = this.conversations.nextSeq(part.length);
       const writer = new MessageWriter(NLM_F_REQUEST).reset(first);
       for (const { write } of part) write(writer);
-      await this.converse(writer.finish(), {
+      await this.conversations.converse(writer.finish(), {
         first,
         last: first + part.length - 1,
         what: () => part[0]!.what,
@@ -160,12 +115,12 @@ export class RtSocket {
    * @returns their length in bytes @throws TwillError by the errno of the first refusal
    */
   async transaction(what: string, count: number, write: (to: MessageWriter) => void): Promise<number> {
-    const first = this.nextSeq(count);
+    const first = this.conversations.nextSeq(count);
     const writer = new MessageWriter(NLM_F_REQUEST, 4096).reset(first);
     write(writer);
     const data = writer.finish();
     let refused = 0;
-    await this.converse(data, {
+    await this.conversations.converse(data, {
       first,
       last: first + count - 1,
       aside: data.length > ASIDE_BYTES,
@@ -197,12 +152,12 @@ export class RtSocket {
     let underway = Promise.resolve();
     for (let start = 0, turn = 0; start < items.length; start += BATCH, turn ^= 1) {
       const end = Math.min(start + BATCH, items.length);
-      const first = this.nextSeq(end - start);
+      const first = this.conversations.nextSeq(end - start);
       const writer = writers[turn as 0 | 1].reset(first);
       for (let index = start; index < end; index++) encode(items[index]!).write(writer);
       await underway;
       const last = first + end - start - 1;
-      underway = this.converse(writer.finish(NLM_F_ACK), {
+      underway = this.conversations.converse(writer.finish(NLM_F_ACK), {
         first,
         last,
         aside,
@@ -227,152 +182,55 @@ export class RtSocket {
     return writer;
   }
 
-  /** Sends messages and waits until their answers are complete. */
-  private converse(
-    data: Buffer,
-    { first, last, aside = false, what, onMessage }: Conversation,
-  ): Promise<void> {
-    return new Promise<void>((resolve, reject) => {
-      const finish = (error?: Error): void => {
-        clearTimeout(timer);
-        this.forget(pending);
-        error === undefined ? resolve() : reject(error);
-      };
-      const timer = setTimeout(
-        () => finish(new TwillError('timeout', `the kernel did not answer ${what()} in time`)),
-        REPLY_TIMEOUT_MS,
-      );
-      const pending: Pending = {
-        first,
-        last,
-        onMessage: (message) => {
-          // A long list is waited for as long as it comes.
-          timer.refresh();
-          onMessage(message, finish);
-        },
-        fail: finish,
-      };
-      if (!this.expect(pending)) return;
-      if (aside) this.sendAside(data, finish);
-      else this.send(data, finish);
-    });
-  }
-
   /**
-   * Lists objects: sends a dump request and calls `onMessage` for every answer. A dump that the kernel marks as
-   * interrupted (the table changed meanwhile) is repeated, so `reset` is called before each attempt.
+   * Lists objects, and keeps none: a node may have tens of thousands of routes. A list that the kernel marks as
+   * interrupted (the table changed meanwhile) is asked for again, so `reset` is called before each attempt.
    */
-  async dump(request: Change, reset: () => void, onMessage: (message: Message) => void): Promise<void> {
+  async each<T>(listing: Listing<T>, reset: () => void, onEntry: (entry: T) => void): Promise<void> {
     const work = async (): Promise<void> => {
       for (let attempt = 0; ; attempt++) {
         reset();
-        const interrupted = await this.dumpOnce(request, onMessage);
+        const interrupted = await this.listOnce(listing, onEntry);
         if (!interrupted || attempt === DUMP_RETRIES) return;
       }
     };
-    // The kernel refuses a second dump on a socket while one is under way (EBUSY).
-    const mine = this.lastDump.then(work);
-    this.lastDump = mine.catch(() => {});
+    // The kernel refuses a second list on a socket while one is under way (EBUSY).
+    const mine = this.lastList.then(work);
+    this.lastList = mine.catch(() => {});
     await mine;
   }
 
-  /** @returns whether the kernel says that the dump was interrupted */
-  private async dumpOnce(request: Change, onMessage: (message: Message) => void): Promise<boolean> {
-    const first = this.nextSeq(1);
+  /** The whole list. @throws TwillError by errno */
+  async list<T>(listing: Listing<T>): Promise<T[]> {
+    let found: T[] = [];
+    const reset = (): void => {
+      found = [];
+    };
+    await this.each(listing, reset, (entry) => found.push(entry));
+    return found;
+  }
+
+  /** @returns whether the kernel says that the list was interrupted */
+  private async listOnce<T>({ request, read }: Listing<T>, onEntry: (entry: T) => void): Promise<boolean> {
+    const first = this.conversations.nextSeq(1);
     let interrupted = false;
-    await this.converse(this.write(first, request).finish(NLM_F_DUMP), {
+    await this.conversations.converse(this.write(first, request).finish(NLM_F_DUMP), {
       first,
       last: first,
       what: () => request.what,
       onMessage: (message, finish) => {
         if ((message.flags & NLM_F_DUMP_INTR) !== 0) interrupted = true;
         const errno = errnoOf(message);
-        if (errno !== undefined) finish(kernelError(request.what, errno));
-        else if (message.type === NLMSG_DONE) finish();
-        else onMessage(message);
+        if (errno !== undefined) return finish(kernelError(request.what, errno));
+        if (message.type === NLMSG_DONE) return finish();
+        const entry = read(message);
+        if (entry !== undefined) onEntry(entry);
       },
     });
     return interrupted;
   }
 
   close(): void {
-    if (this.closed) return;
-    this.closed = true;
-    // A thread of the pool may be about to send: the descriptor must still mean this socket then.
-    if (this.aside === undefined) this.raw.close();
-    else void this.aside.then(() => this.raw.close());
-    this.failAll(new TwillError('unavailable', 'the netlink socket was closed'));
-  }
-
-  private failAll(error: Error): void {
-    for (const pending of [...this.pending]) pending.fail(error);
-  }
-
-  /**
-   * The kernel makes the parts of a list as long as the longest buffer that was ever read into, and the netlink library
-   * reads each into one of its very length, so that they would stay at a page. Of a set of nftables every part is looked
-   * for from the beginning: 150,000 elements take half a minute by the page.
-   */
-  private widen(): void {
-    if (this.isWide || this.closed || this.fd === undefined) return;
-    this.isWide = Number(libc().recv(this.fd, wide, wide.length, MSG_PEEK | MSG_DONTWAIT)) > 0;
-  }
-
-  private nextSeq(count: number): number {
-    if (this.seq + count > 0x7fffffff) this.seq = 1;
-    const first = this.seq;
-    this.seq += count;
-    return first;
-  }
-
-  private send(data: Buffer, onError: (error: Error) => void): void {
-    this.raw.send(data, undefined, (error) => {
-      if (error) onError(new TwillError('kernel', `netlink send failed: ${error.message}`, error));
-    });
-  }
-
-  /** The kernel works on messages within send(2): on a thread of the pool it holds nobody up. */
-  private sendAside(data: Buffer, onError: (error: Error) => void): void {
-    if (this.fd === undefined) {
-      this.send(data, onError);
-      return;
-    }
-    const sent = libc()
-      .sendAside(this.fd, data)
-      .then((length) => {
-        if (this.aside === sent) this.aside = undefined;
-        if (length !== data.length) onError(new TwillError('kernel', 'netlink send failed'));
-      });
-    this.aside = sent;
-  }
-
-  /** @returns false when the socket is closed, which `pending` has then been told */
-  private expect(pending: Pending): boolean {
-    if (this.closed) {
-      pending.fail(new TwillError('unavailable', 'the netlink socket was closed'));
-      return false;
-    }
-    if (this.pending.length === 0) this.raw.ref();
-    this.pending.push(pending);
-    return true;
-  }
-
-  private forget(pending: Pending): void {
-    const at = this.pending.indexOf(pending);
-    if (at < 0) return;
-    this.pending.splice(at, 1);
-    if (this.pending.length === 0 && !this.closed) this.raw.unref();
-  }
-
-  private receive(data: Buffer): void {
-    if (data.length >= FULL_ANSWER) this.widen();
-    for (const message of parseMessages(data)) {
-      const pending = this.pending.find(({ first, last }) => first <= message.seq && message.seq <= last);
-      try {
-        pending?.onMessage(message);
-      } catch (error) {
-        pending?.fail(error as Error);
-      }
-    }
+    this.conversations.close();
   }
 }

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { askNeighbour, deleteNeighbour, listNeighbours } from '../../kernel/netlink/neighbours.ts';
+import { askNeighbour, deleteNeighbour, neighboursOf } from '../../kernel/netlink/neighbours.ts';
 import type { RtSocket } from '../../kernel/netlink/socket.ts';
 import { type Address, families } from '../../model/address.ts';
 import { monotonicMs } from '../../process/clock.ts';
@@ -20,7 +20,9 @@ export async function askWhoAnswers(
   const deadline = monotonicMs() + PATIENCE_MS;
   const used = families.filter((family) => addresses.some((address) => address.family === family));
   for (;;) {
-    const entries = (await Promise.all(used.map((family) => listNeighbours(socket, family, bridge)))).flat();
+    const entries = (
+      await Promise.all(used.map((family) => socket.list(neighboursOf(family, bridge))))
+    ).flat();
     const answered = new Set(
       entries.filter(({ mac }) => mac !== undefined).map(({ address }) => address.text),
     );

@@ -1,6 +1,6 @@
 import { listAddresses } from '../../kernel/netlink/addresses.ts';
 import { type Link, listLinks } from '../../kernel/netlink/links.ts';
-import { listRoutes } from '../../kernel/netlink/routes.ts';
+import { routesOf } from '../../kernel/netlink/routes.ts';
 import { RtSocket } from '../../kernel/netlink/socket.ts';
 import { inNetns, type Netns } from '../../kernel/netns.ts';
 import { parsePrefix } from '../../model/address.ts';
@@ -30,7 +30,7 @@ async function checkSocket(pod: RtSocket, record: PodRecord, expected: Expected)
   if (lost !== undefined) throw new TwillError('kernel', `${record.ifname} of the pod has lost ${lost}`);
   for (const destination of expected.routes.map(parsePrefix)) {
     // The sbr plugin moves routes to tables of their own.
-    const routes = await listRoutes(pod, destination.family, true);
+    const routes = await pod.list(routesOf(destination.family, true));
     if (!routes.some((route) => route.destination.text === destination.text))
       throw new TwillError('kernel', `the pod has lost its route to ${destination.text}`);
   }

@@ -2,9 +2,9 @@ import { findNamespaces } from '../../kernel/find-namespaces.ts';
 import { kernelFamilies } from '../../kernel/ipv6.ts';
 import { listAddresses } from '../../kernel/netlink/addresses.ts';
 import { type Link, listLinks } from '../../kernel/netlink/links.ts';
-import { listNeighbours } from '../../kernel/netlink/neighbours.ts';
+import { neighboursOf } from '../../kernel/netlink/neighbours.ts';
 import { listQdiscs } from '../../kernel/netlink/qdiscs.ts';
-import { listRoutes } from '../../kernel/netlink/routes.ts';
+import { routesOf } from '../../kernel/netlink/routes.ts';
 import { RtSocket } from '../../kernel/netlink/socket.ts';
 import { closeNetns, inNetns, type Netns } from '../../kernel/netns.ts';
 import { families } from '../../model/address.ts';
@@ -23,7 +23,7 @@ async function lookInside(netns: Netns, index: number): Promise<Inside | undefin
       (one) => one.index === index && one.scope < RT_SCOPE_LINK,
     );
     const used = families.filter((family) => addresses.some(({ address }) => address.family === family));
-    const routes = (await Promise.all(used.map((family) => listRoutes(pod, family)))).flat();
+    const routes = (await Promise.all(used.map((family) => pod.list(routesOf(family))))).flat();
     return {
       netns: netns.path,
       netnsId: netns.id,
@@ -43,7 +43,7 @@ async function lookInside(netns: Netns, index: number): Promise<Inside | undefin
 /** Addresses that the bridges' neighbour tables show: the best there is of a pod that cannot be entered. */
 async function neighbourAddresses(socket: RtSocket, bridges: readonly Link[]): Promise<string[]> {
   const lists = bridges.flatMap(({ index }) =>
-    kernelFamilies().map((family) => listNeighbours(socket, family, index).catch(() => [])),
+    kernelFamilies().map((family) => socket.list(neighboursOf(family, index)).catch(() => [])),
   );
   const known = (await Promise.all(lists)).flat().filter(({ mac }) => mac !== undefined);
   return known.map(({ address }) => address.text);

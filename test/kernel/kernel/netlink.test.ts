@@ -10,13 +10,12 @@ import * as links from '../../../src/kernel/netlink/links.ts';
 import * as neighbours from '../../../src/kernel/netlink/neighbours.ts';
 import {
   deleteNexthop,
-  eachNexthop,
   hasNexthops,
-  type Nexthop,
+  nexthopsOf,
   replaceNexthop,
 } from '../../../src/kernel/netlink/nexthops.ts';
 import { lookUpRoute } from '../../../src/kernel/netlink/route-lookup.ts';
-import { deleteRoute, listRoutes, replaceRoute } from '../../../src/kernel/netlink/routes.ts';
+import { deleteRoute, replaceRoute, routesOf } from '../../../src/kernel/netlink/routes.ts';
 import { type Change, RtSocket } from '../../../src/kernel/netlink/socket.ts';
 import { inNetns } from '../../../src/kernel/netns.ts';
 import { ipv4, ipv6, parseAddress, parsePrefix, prefixHost } from '../../../src/model/address.ts';
@@ -112,34 +111,25 @@ it(
         neighbours.setNeighbour(device, gateway, '0e:00:00:00:00:07'),
         replaceRoute({ destination, gateway, device, onlink: true, protocol: MARK }),
       );
-      const route = (await listRoutes(socket, family)).find((entry) => entry.destination.text === subnet);
+      const route = (await socket.list(routesOf(family))).find((entry) => entry.destination.text === subnet);
       assert.ok(route);
       assert.equal(route.gateway?.text, gateway.text);
       assert.equal(route.device, device);
       assert.equal(route.protocol, MARK);
-      const found = await neighbours.listNeighbours(socket, family, device);
+      const found = await socket.list(neighbours.neighboursOf(family, device));
       assert.deepEqual(
         found.filter((entry) => entry.mac === '0e:00:00:00:00:07').map((entry) => entry.address.text),
         [gateway.text],
       );
       await apply(socket, deleteRoute(route), neighbours.deleteNeighbour(device, gateway));
-      assert.ok(!(await listRoutes(socket, family)).some((entry) => entry.destination.text === subnet));
+      assert.ok(!(await socket.list(routesOf(family))).some((entry) => entry.destination.text === subnet));
     }
     const hop = { id: 7, gateway: parseAddress('10.244.7.0'), device, protocol: MARK };
     const destination = parsePrefix('10.244.7.0/24');
     const byNexthop = { destination, device, protocol: MARK, nexthop: hop.id };
-    const nexthops = async (): Promise<Nexthop[]> => {
-      const found: Nexthop[] = [];
-      await eachNexthop(
-        socket,
-        device,
-        () => found.splice(0),
-        (entry) => found.push(entry),
-      );
-      return found;
-    };
+    const nexthops = () => socket.list(nexthopsOf(device));
     const routesThere = async () =>
-      (await listRoutes(socket, ipv4)).filter((entry) => entry.destination.text === destination.text);
+      (await socket.list(routesOf(ipv4))).filter((entry) => entry.destination.text === destination.text);
     assert.equal(await hasNexthops(socket), true);
     await apply(socket, replaceNexthop(hop), replaceRoute(byNexthop));
     assert.deepEqual(await nexthops(), [hop]);
@@ -151,18 +141,18 @@ it(
     assert.deepEqual([await nexthops(), await routesThere()], [[], []]);
     const to = parseAddress('192.0.2.7');
     await apply(socket, neighbours.setFdb(device, '0e:00:00:00:00:07', to));
-    const entries = await neighbours.listFdb(socket, device);
+    const entries = await socket.list(neighbours.fdbOf(device));
     assert.deepEqual(
       entries.map((entry) => [entry.mac, entry.destination?.text]),
       [['0e:00:00:00:00:07', '192.0.2.7']],
     );
     await apply(socket, neighbours.setFdb(device, '0e:00:00:00:00:07', parseAddress('192.0.2.8')));
     assert.deepEqual(
-      (await neighbours.listFdb(socket, device)).map((entry) => entry.destination?.text),
+      (await socket.list(neighbours.fdbOf(device))).map((entry) => entry.destination?.text),
       ['192.0.2.8'],
     );
     await apply(socket, neighbours.deleteFdb(device, '0e:00:00:00:00:07', parseAddress('192.0.2.8')));
-    assert.deepEqual(await neighbours.listFdb(socket, device), []);
+    assert.deepEqual(await socket.list(neighbours.fdbOf(device)), []);
   }),
 );
 
@@ -223,7 +213,7 @@ it(
     const refused = results[449];
     assert.ok(isTwillError(refused, 'not-found'));
     assert.match(refused.message, /delete neighbour 10\.1\.40\.209: ENOENT/);
-    const set = (await neighbours.listNeighbours(socket, ipv4, device)).filter(
+    const set = (await socket.list(neighbours.neighboursOf(ipv4, device))).filter(
       ({ mac }) => mac === '0e:00:00:00:00:07',
     );
     assert.equal(set.length, 300);
@@ -247,8 +237,9 @@ it(
     other.close();
     await assert.rejects(batch, (error) => isTwillError(error, 'unavailable'));
     const count = async (): Promise<number> =>
-      (await neighbours.listNeighbours(socket, ipv4, device)).filter(({ mac }) => mac === '0e:00:00:00:00:07')
-        .length;
+      (await socket.list(neighbours.neighboursOf(ipv4, device))).filter(
+        ({ mac }) => mac === '0e:00:00:00:00:07',
+      ).length;
     for (let wait = 0; wait < 5000 && (await count()) === 0; wait += 10) await delay(10);
     const set = await count();
     assert.ok(set > 0 && set < 2000 && set % 200 === 0, `${set} were set`);

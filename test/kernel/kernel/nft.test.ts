@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { NETLINK_NETFILTER } from '../../../src/kernel/netlink/constants.ts';
 import { writeElementsRequest } from '../../../src/kernel/netlink/nftables.ts';
-import { RtSocket } from '../../../src/kernel/netlink/socket.ts';
+import { type Change, RtSocket } from '../../../src/kernel/netlink/socket.ts';
 import { inNetns } from '../../../src/kernel/netns.ts';
 import { applyNft, listNftTable, removeNftTable } from '../../../src/kernel/nft.ts';
 import { commonNeeds, mapNeeds, nftLacks } from '../../../src/kernel/nft-needs.ts';
@@ -52,14 +52,11 @@ test('a long list comes in parts of more than a page: the kernel looks for each 
     const document = `add table ip long\nadd set ip long marks { type mark; }\nadd element ip long marks { ${all} }\n`;
     await applyNft(document, { netns: namespace.name });
     const socket = inNetns(`/run/netns/${namespace.name}`, () => new RtSocket(NETLINK_NETFILTER));
-    let parts: number[] = [];
-    await socket.dump(
-      { what: 'list', write: (to) => writeElementsRequest(to, { af: ipv4.af, name: 'long' }, 'marks') },
-      () => {
-        parts = [];
-      },
-      ({ payload }) => parts.push(payload.length),
-    );
+    const write: Change['write'] = (to) => writeElementsRequest(to, { af: ipv4.af, name: 'long' }, 'marks');
+    const parts = await socket.list({
+      request: { what: 'list', write },
+      read: ({ payload }) => payload.length,
+    });
     socket.close();
     assert.ok(Math.max(...parts) > 16_384, `parts of ${parts.join(', ')} bytes`);
   });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import pino from 'pino';
-import { listFdb } from '../../../src/kernel/netlink/neighbours.ts';
+import { fdbOf } from '../../../src/kernel/netlink/neighbours.ts';
 import { RtSocket } from '../../../src/kernel/netlink/socket.ts';
 import { inNetns } from '../../../src/kernel/netns.ts';
 import { parseLease } from '../../../src/leases/plan/lease.ts';
@@ -46,7 +46,7 @@ describe('forwarding entries in the kernel', () => {
       const entry = ['02:00:00:00:00:07', 'dev', 'flannel.1', 'dst'];
       await node.exec('bridge', ['fdb', 'add', ...entry, '192.0.2.7']);
       await node.exec('bridge', ['fdb', 'append', ...entry, '192.0.2.8']);
-      const listed = await listFdb(socket, await index(node, 'flannel.1'));
+      const listed = await socket.list(fdbOf(await index(node, 'flannel.1')));
       assert.deepEqual(
         listed.map(({ mac, destination }) => `${mac} ${destination?.text}`),
         ['02:00:00:00:00:07 192.0.2.7'],
@@ -105,11 +105,11 @@ describe('forwarding entries in the kernel', () => {
         for (const [leases, expected] of steps) {
           const all = new Map([own, ...leases].map((one) => [one.name, one]));
           await peers.sync({ leases: all, own, paths: [path], backend, ground, adopting: false }, full);
-          const listed = (await listFdb(socket, device)).map(
+          const listed = (await socket.list(fdbOf(device))).map(
             ({ mac, destination }) => `${mac.at(-1)} ${destination?.text}`,
           );
           assert.deepEqual(listed.sort(), expected);
-          for (const one of await listFdb(socket, device)) {
+          for (const one of await socket.list(fdbOf(device))) {
             const believed = peers.expected(`f ${one.mac} ipv4`);
             assert.equal(believed?.kind === 'fdb' && believed.destination.text, one.destination?.text);
           }

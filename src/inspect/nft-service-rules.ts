@@ -2,6 +2,7 @@ import { openNftTable } from '../kernel/nft-table.ts';
 import { type Family, families } from '../model/address.ts';
 import type { Chain } from '../services/nftables/plan/chains.ts';
 import { allDifferences, type Difference as ElementDifference } from '../services/nftables/plan/changes.ts';
+import type { Elements } from '../services/nftables/plan/elements.ts';
 import {
   type Layout,
   layouts,
@@ -11,7 +12,7 @@ import {
   tableName,
 } from '../services/nftables/plan/names.ts';
 import { packedText, unpackNumber } from '../services/nftables/plan/pack.ts';
-import { type Elements, Ruleset } from '../services/nftables/plan/ruleset.ts';
+import { Ruleset } from '../services/nftables/plan/ruleset.ts';
 import { renderServicePort } from '../services/nftables/plan/service-rules.ts';
 import { isShape } from '../services/nftables/plan/shapes.ts';
 import { readStanding, type StandingRules, stampOf } from '../services/nftables/standing-rules.ts';

@@ -18,11 +18,12 @@ import {
   inOrder,
   inTransactions,
 } from './plan/changes.ts';
+import type { Elements } from './plan/elements.ts';
 import { entrances, layouts, type SetName, setNames } from './plan/names.ts';
 import type { RenderOptions } from './plan/options.ts';
 import { packedText } from './plan/pack.ts';
 import { elsewhere } from './plan/probe.ts';
-import { type Elements, Ruleset } from './plan/ruleset.ts';
+import { Ruleset } from './plan/ruleset.ts';
 import { renderServicePort } from './plan/service-rules.ts';
 import { readChains, readStanding, type StandingRules } from './standing-rules.ts';
 

@@ -3,9 +3,9 @@ import type { ListedChain, NftTable } from '../../kernel/nft-table.ts';
 import type { SetElement } from '../../model/set-element.ts';
 import type { Chain } from './plan/chains.ts';
 import { joinedKey } from './plan/changes.ts';
+import { type Elements, noElements } from './plan/elements.ts';
 import { affinityMap, setNames, shapesMap, stampSet } from './plan/names.ts';
 import { packNumber, unpackNumber } from './plan/pack.ts';
-import { type Elements, noElements } from './plan/ruleset.ts';
 
 /** What the kernel has of our table. */
 export interface StandingRules {

@@ -141,10 +141,6 @@ export class Ruleset {
     return !this.sharedChain('nat', 'KUBE-NODEPORTS').isEmpty;
   }
 
-  get serviceCount(): number {
-    return this.fragments.size;
-  }
-
   /** The Service a line of the document comes from; undefined when it comes from none. */
   ownerOf(line: string): string | undefined {
     const chain = /^(?:-A |:)(\S+)/.exec(line)?.[1];

@@ -1,7 +1,7 @@
 import type { ElementChange, SetElement } from '../../../model/set-element.ts';
+import type { Elements } from './elements.ts';
 import { entrances, type Layout, layouts, type SetName, setNames } from './names.ts';
 import { packedBytes } from './pack.ts';
-import type { Elements } from './ruleset.ts';
 
 /** Elements in one message: its length has 16 bits. */
 export const MESSAGE_ELEMENTS = 250;

@@ -1,8 +1,8 @@
 import type { Protocol } from '../../../model/flow.ts';
 import { addressKey, portKey } from '../../plan/stale-flows.ts';
+import type { Elements } from './elements.ts';
 import { layouts } from './names.ts';
 import { fieldBytes, packedText, packProtocol } from './pack.ts';
-import type { Elements } from './ruleset.ts';
 
 const tcp = packProtocol('TCP');
 const isTcp = (key: string, at: number): boolean => key.startsWith(tcp, at);

@@ -9,7 +9,7 @@ const known: Readonly<Record<string, string>> = {
   'src/inspect/services-source.ts': 'settles a promise',
   'src/inspect/trace/probe.ts': 'of a program of its own, which it ends',
   'src/kernel/netlink/events.ts': 'reading the drops catches',
-  'src/kernel/netlink/socket.ts': 'settles a promise',
+  'src/kernel/netlink/conversations.ts': 'settles a promise',
   'src/kernel/nft-notices.ts': 'triggers a loop, or a look that catches',
   'src/kernel/process.ts': 'settles a promise',
   'src/kernel/rules-changes.ts': 'polling catches and logs',

@@ -5,7 +5,7 @@ import { hasNexthops } from '../kernel/netlink/nexthops.ts';
 import { lookUpRoute, matchRoute } from '../kernel/netlink/route-lookup.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { type Address, type Family, parseAddress } from '../model/address.ts';
-import type { HostNetwork, HostPath } from './plan/underlay.ts';
+import type { HostNetwork, HostPath } from './plan/host-network.ts';
 
 /** What {@link listHost} finds, as the netlink layer knows it. */
 export interface ListedHost extends HostNetwork {

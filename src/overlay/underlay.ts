@@ -12,8 +12,9 @@ import { needsEach, PeerRoutes } from './peer-routes.ts';
 import { type Underlay, vxlanName, whyNotOver } from './plan/device.ts';
 import { likelyWrong } from './plan/egress.ts';
 import { plausibleNodes } from './plan/ground.ts';
+import { domainOf, type HostNetwork } from './plan/host-network.ts';
 import type { FamilyPath } from './plan/peer.ts';
-import { chooseUnderlay, domainOf, type HostNetwork, type UnderlayOptions } from './plan/underlay.ts';
+import { chooseUnderlay, type UnderlayOptions } from './plan/underlay.ts';
 
 /** What the user said about the underlay. */
 export type UnderlayWish = Omit<UnderlayOptions, 'families' | 'internalIps' | 'inUse'>;

@@ -1,71 +1,16 @@
-import {
-  type Address,
-  type Family,
-  ipv6,
-  makePrefix,
-  type Prefix,
-  tryParseAddress,
-} from '../../model/address.ts';
+import { type Address, type Family, makePrefix, type Prefix, tryParseAddress } from '../../model/address.ts';
 import { TwillError } from '../../model/error.ts';
 import { goRegExp } from '../../model/go-regexp.ts';
 import type { Underlay } from './device.ts';
-
-// IFA_F_* (include/uapi/linux/if_addr.h)
-const TEMPORARY = 0x01;
-const OPTIMISTIC = 0x04;
-const DADFAILED = 0x08;
-const DEPRECATED = 0x20;
-const TENTATIVE = 0x40;
-
-/** How packets leave this machine for somewhere, as the kernel says when asked. */
-export interface HostPath {
-  readonly family: Family;
-  /** Interface index of the device that the kernel would use. */
-  readonly device: number;
-  /** That device and others that serve as well: a route may have several next hops. */
-  readonly devices: readonly number[];
-  /** The source address that the kernel would use. */
-  readonly source: Address | undefined;
-  /** The source address that the route itself names. */
-  readonly preferred: Address | undefined;
-  readonly gateway?: Address | undefined;
-}
-
-/** Interface index of the VRF whose table says where packets from the device go; undefined for the usual tables. */
-export function domainOf(
-  links: readonly { readonly index: number; readonly kind: string | undefined; readonly master: number }[],
-  device: number,
-): number | undefined {
-  const link = links.find(({ index }) => index === device);
-  const domain = links.find(
-    ({ index, kind }) => kind === 'vrf' && (index === device || index === link?.master),
-  );
-  return domain?.index;
-}
-
-/** What the kernel says about the node's interfaces, as far as the choice needs it. */
-export interface HostNetwork {
-  readonly links: readonly {
-    readonly index: number;
-    readonly name: string;
-    readonly kind: string | undefined;
-    readonly mtu: number;
-    readonly up: boolean;
-  }[];
-  readonly addresses: readonly {
-    readonly index: number;
-    readonly address: Address;
-    readonly length: number;
-    /** RT_SCOPE_*: 0 is universe; those that are for this machine alone are left out. */
-    readonly scope: number;
-    /** IFA_F_* */
-    readonly flags: number;
-  }[];
-  /** The way to the outside of each family that has one. */
-  readonly outside: readonly HostPath[];
-  /** The way to the address in --iface-can-reach. */
-  readonly canReach: HostPath | undefined;
-}
+import {
+  goesNowhere,
+  type HostLink,
+  type HostNetwork,
+  type HostPath,
+  isOne,
+  linkOf,
+} from './host-network.ts';
+import { chooseAddress, ownAddresses, type Wanted } from './underlay-address.ts';
 
 /** The user's wishes, in the order in which they are tried. */
 export interface UnderlayOptions {
@@ -81,110 +26,13 @@ export interface UnderlayOptions {
   readonly inUse: { readonly addresses: readonly Address[]; readonly device: number | undefined };
 }
 
-type Link = HostNetwork['links'][number];
-type HostAddress = HostNetwork['addresses'][number];
-
-/** RT_SCOPE_LINK (include/uapi/linux/rtnetlink.h) */
-const LINK = 253;
-
-/** What an address that is another machine's too cannot do: reach other nodes. */
-function usable({ flags }: HostAddress): boolean {
-  return (flags & DADFAILED) === 0;
-}
-
-function ownAddresses(host: HostNetwork, link: Link, family: Family): HostAddress[] {
-  return host.addresses.filter(
-    (entry) => entry.index === link.index && entry.address.family === family && usable(entry),
-  );
-}
-
-const TENTATIVE_BADNESS = 4;
-
-/** 0 for an address that lasts; more for those that others come before. */
-function badness({ address, scope, flags }: HostAddress): number {
-  if ((flags & TENTATIVE) !== 0 && (flags & OPTIMISTIC) === 0) return TENTATIVE_BADNESS;
-  // As what a machine gives itself (169.254.0.0/16): behind a router nobody answers to it.
-  if (scope >= LINK) return 3;
-  if ((flags & DEPRECATED) !== 0) return 2;
-  return address.family === ipv6 && (flags & TEMPORARY) !== 0 ? 1 : 0;
-}
-
-/** IFA_F_SECONDARY, the bit that means temporary for IPv6: another address of the same network came first. */
-const secondary = ({ address, flags }: HostAddress): boolean =>
-  address.family !== ipv6 && (flags & TEMPORARY) !== 0;
-
-const isOne = (list: readonly Address[], { text }: Address): boolean => list.some((one) => one.text === text);
-
-/** Devices that nothing leaves by. */
-const goesNowhere = ({ name, kind }: Link): boolean => name === 'lo' || kind === 'dummy' || kind === 'vrf';
-
-const linkOf = (host: HostNetwork, device: number | undefined): Link | undefined =>
-  host.links.find(({ index }) => index === device);
-
-/** Compares lists of numbers, the first difference counts. */
-function compare(a: readonly number[], b: readonly number[]): number {
-  for (const [index, value] of a.entries()) if (value !== b[index]) return value - b[index]!;
-  return 0;
-}
-
-/** What the choice among a link's addresses goes by: groups of wanted ones, the first group before the others. */
-type Wanted = readonly (readonly Address[])[];
-
-/**
- * The address for the link, in this order: one that was asked for, one that lasts, the one that the route names, the one in
- * use, the one that the kernel would take. In which order they are listed decides nothing: a further address comes first
- * in the kernel's list for IPv6, and last for IPv4.
- */
-function chooseAddress(
-  host: HostNetwork,
-  link: Link,
-  family: Family,
-  wanted: Wanted,
-  inUse: readonly Address[],
-): Address | undefined {
-  const paths = [...(host.canReach === undefined ? [] : [host.canReach]), ...host.outside].filter(
-    (path) => path.family === family && path.devices.includes(link.index),
-  );
-  const preferred = paths.flatMap((path) => path.preferred ?? []);
-  const sources = paths.flatMap((path) => path.source ?? []);
-  const asked = wanted.flat();
-  const own = ownAddresses(host, link, family);
-  // The address may be on another device, as on loopback where all links are unnumbered.
-  const borrowed = [...preferred, ...(own.length === 0 ? sources : [])];
-  const ofNowhere = [...asked, ...(own.length === 0 ? inUse : [])];
-  const elsewhere = host.addresses.filter((entry) => {
-    if (entry.address.family !== family || entry.index === link.index || !usable(entry)) return false;
-    if (isOne(borrowed, entry.address)) return true;
-    const device = linkOf(host, entry.index);
-    return device !== undefined && goesNowhere(device) && isOne(ofNowhere, entry.address);
-  });
-  const rank = (entry: HostAddress): number[] => {
-    const { address } = entry;
-    const group = wanted.findIndex((list) => isOne(list, address));
-    const bad = badness(entry);
-    const used = inUse.findIndex(({ text }) => text === address.text);
-    return [
-      group < 0 || bad === TENTATIVE_BADNESS ? wanted.length : group,
-      bad,
-      isOne(preferred, address) ? 0 : 1,
-      used < 0 ? inUse.length : used,
-      isOne(sources, address) ? 0 : 1,
-      secondary(entry) ? 1 : 0,
-    ];
-  };
-  const [best] = [...own, ...elsewhere].sort(
-    (a, b) => compare(rank(a), rank(b)) || (a.address.value < b.address.value ? -1 : 1),
-  );
-  return best?.address;
-}
-
 /** Largest MTU that is believed of a device by which nothing leaves. */
 const ETHERNET_MTU = 1500;
 
 /** The link if there is an address of every enabled family for it, and those addresses. */
 function complete(
   host: HostNetwork,
-  link: Link | undefined,
+  link: HostLink | undefined,
   options: UnderlayOptions,
   wanted: Wanted,
   why: string,
@@ -212,7 +60,7 @@ function complete(
 }
 
 /** The path's devices, the one in use first, then the kernel's choice. */
-function* linksOf(host: HostNetwork, path: HostPath, { inUse }: UnderlayOptions): Generator<Link> {
+function* linksOf(host: HostNetwork, path: HostPath, { inUse }: UnderlayOptions): Generator<HostLink> {
   const first = path.devices.filter((device) => device === inUse.device);
   const then = path.devices.filter((device) =>
     host.addresses.some(({ index, address }) => index === device && isOne(inUse.addresses, address)),
@@ -224,7 +72,7 @@ function* linksOf(host: HostNetwork, path: HostPath, { inUse }: UnderlayOptions)
 }
 
 /** The link with the address; where nothing leaves by that, the one by which packets of its family leave. */
-function byAddress(host: HostNetwork, wanted: Address, options: UnderlayOptions): Link | undefined {
+function byAddress(host: HostNetwork, wanted: Address, options: UnderlayOptions): HostLink | undefined {
   const having = host.links.filter(({ index: device }) =>
     host.addresses.some(({ index, address }) => index === device && address.text === wanted.text),
   );
@@ -235,7 +83,7 @@ function byAddress(host: HostNetwork, wanted: Address, options: UnderlayOptions)
   return link ?? having[0];
 }
 
-function byNameOrAddress(host: HostNetwork, text: string, options: UnderlayOptions): Link | undefined {
+function byNameOrAddress(host: HostNetwork, text: string, options: UnderlayOptions): HostLink | undefined {
   const address = tryParseAddress(text);
   return address === undefined
     ? host.links.find(({ name }) => name === text)
@@ -247,7 +95,7 @@ function byPattern(host: HostNetwork, pattern: string, options: UnderlayOptions)
   const links = [...host.links].sort(
     (a, b) => Number(b.index === options.inUse.device) - Number(a.index === options.inUse.device),
   );
-  const matching = (link: Link): Address[] =>
+  const matching = (link: HostLink): Address[] =>
     options.families.flatMap((family) =>
       ownAddresses(host, link, family)
         .map(({ address }) => address)

@@ -4,13 +4,8 @@ import { leaseConflicts } from '../../../src/leases/plan/conflicts.ts';
 import { parseLease } from '../../../src/leases/plan/lease.ts';
 import { type Family, ipv4, ipv6, parseAddress } from '../../../src/model/address.ts';
 import { isTwillError } from '../../../src/model/error.ts';
-import {
-  chooseUnderlay,
-  domainOf,
-  type HostNetwork,
-  type HostPath,
-  type UnderlayOptions,
-} from '../../../src/overlay/plan/underlay.ts';
+import { domainOf, type HostNetwork, type HostPath } from '../../../src/overlay/plan/host-network.ts';
+import { chooseUnderlay, type UnderlayOptions } from '../../../src/overlay/plan/underlay.ts';
 
 const link = (index: number, name: string) => ({
   index,

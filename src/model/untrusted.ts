@@ -4,8 +4,10 @@
  */
 
 import {
+  type Address,
   type Family,
   ipv4,
+  ipv6,
   makeAddress,
   makePrefix,
   type Prefix,
@@ -98,16 +100,27 @@ export function address(value: unknown, field: string): string {
   return canonical(value, field).text;
 }
 
-/** Where IPv4 addresses are among those of IPv6 (`::ffff:0:0/96`), and how long that prefix is. */
-const MAPPED = 0xffffn;
+/** Go takes an IPv4 address in the form of IPv6 (`::ffff:192.0.2.1`) for the IPv4 address. */
+export function unmapped(address: Address): Address {
+  const { family, value } = address;
+  return family === ipv6 && value >> 32n === 0xffffn ? makeAddress(ipv4, value & 0xffff_ffffn) : address;
+}
+
+/** An address as Kubernetes reads it, {@link withoutLeadingZeros} and {@link unmapped}; undefined for what is none. */
+export function kubeAddress(text: string): Address | undefined {
+  const address = tryParseAddress(withoutLeadingZeros(text));
+  return address && unmapped(address);
+}
+
+/** How long the prefix is behind which IPv4 addresses are among those of IPv6 (`::ffff:0:0/96`). */
 const MAPPED_BITS = 96;
 
 /** A network as Kubernetes reads it: {@link withoutLeadingZeros}, and IPv4 addresses written as IPv6 ones are IPv4. */
 export function kubeNetwork(text: string): Prefix {
   const prefix = parsePrefix(withoutLeadingZeros(text));
-  const { family, address: base, length } = prefix;
-  if (family === ipv4 || length < MAPPED_BITS || base.value >> 32n !== MAPPED) return prefix;
-  return makePrefix(makeAddress(ipv4, base.value & 0xffff_ffffn), length - MAPPED_BITS);
+  const inner = unmapped(prefix.address);
+  if (inner === prefix.address || prefix.length < MAPPED_BITS) return prefix;
+  return makePrefix(inner, prefix.length - MAPPED_BITS);
 }
 
 /** A network in canonical notation. */

@@ -1,7 +1,8 @@
 import { type Address, parseAddress, prefixContains } from '../model/address.ts';
 import { TwillError } from '../model/error.ts';
 import type { PodNetwork, PodNetworkFamily } from '../model/pod-network.ts';
-import { chooseAddress, isPodAddress, unmapped } from './plan/address.ts';
+import { unmapped } from '../model/untrusted.ts';
+import { chooseAddress, isPodAddress } from './plan/address.ts';
 import type { PodRecord } from './plan/pod.ts';
 import type { Interval, Ranges } from './plan/ranges.ts';
 import type { PodStore } from './store.ts';

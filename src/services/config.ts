@@ -6,10 +6,9 @@ import {
   ipv4,
   type Prefix,
   parsePrefix,
-  tryParseAddress,
   withoutLeadingZeros,
 } from '../model/address.ts';
-import { kubeNetwork } from '../model/untrusted.ts';
+import { kubeAddress, kubeNetwork } from '../model/untrusted.ts';
 import { type BindAddress, parseBindAddress } from '../process/bind-address.ts';
 import { type FlagReader, goBoolean } from '../process/flag-reader.ts';
 import { type LogFormat, type LogLevel, logLevels } from '../process/log.ts';
@@ -139,7 +138,7 @@ function nodePortAddresses(read: FlagReader, mode: ProxyMode): NodePortAddresses
 
 function bindAddress(read: FlagReader): Address {
   const text = read.must('bind-address');
-  const address = tryParseAddress(withoutLeadingZeros(text));
+  const address = kubeAddress(text);
   if (address === undefined) throw read.refuse('bind-address', `'${text}' is not an IP address`);
   return address;
 }
@@ -199,8 +198,9 @@ function serverAddress(
   const inFile = read.given('config') !== undefined;
   if (port === 0 && !inFile) return undefined;
   const given = read.given(flag);
-  if (given === undefined && node.family !== ipv4)
-    return parseBindAddress(what === 'healthz' ? '::' : '::1', inFile ? fallback : port);
+  // Of a file alone: flags have their standards whatever the node's address is.
+  if (inFile && given === undefined && node.family !== ipv4)
+    return parseBindAddress(what === 'healthz' ? '::' : '::1', fallback);
   const text = withoutLeadingZeros(String(given ?? read.must(flag)));
   if (text === '') return undefined;
   const usual = given === undefined || inFile ? fallback : port;

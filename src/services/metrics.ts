@@ -7,9 +7,7 @@ import { version } from '../process/version.ts';
 import type { FamilyRules, SyncResult } from './family-rules.ts';
 import { packetCounters } from './iptables/plan/counters.ts';
 import type { ModeChoice, ProxyMode } from './plan/mode.ts';
-import type { DirtyServices, ServiceTracker } from './plan/tracker.ts';
-
-type PendingChanges = ServiceTracker['pending'];
+import type { ChangeCounts, DirtyServices } from './plan/tracker.ts';
 
 /** Bounds are kube-proxy's (pkg/proxy/metrics/metrics.go), for queries that name one. */
 const buckets = Array.from({ length: 15 }, (_, index) => 2 ** index / 1000);
@@ -201,7 +199,7 @@ export class ProxyMetrics {
   }
 
   /** Changes that wait. @param served families, as Kubernetes names them */
-  setPending(pending: PendingChanges, served: readonly string[]): void {
+  setPending(pending: ChangeCounts, served: readonly string[]): void {
     const slices = served.map((name) => pending.endpointChanges[name] ?? 0);
     this.endpointChangesPending.set(slices.reduce((sum, count) => sum + count, 0));
     this.serviceChangesPending.set(pending.serviceChanges);

@@ -17,7 +17,7 @@ import type { NftRules } from './nftables/rules.ts';
 import { RulesHealth } from './plan/health.ts';
 import type { NodeFacts } from './plan/service.ts';
 import { localReadyCounts, type NodeView } from './plan/table.ts';
-import type { ServiceState, ServiceTracker } from './plan/tracker.ts';
+import type { DirtyServices, ServiceState, ServiceTracker } from './plan/tracker.ts';
 import type { ServiceSource } from './sources/source.ts';
 import type { RulesWatch, WatchHooks } from './watch.ts';
 
@@ -277,23 +277,10 @@ export class ServiceProxy {
         return { service, port, counts: port === 0 ? noCounts : localReadyCounts(state, view) };
       }),
     );
-    const errors: unknown[] = [];
-    const results: (SyncResult | undefined)[] = [];
     this.writing = true;
-    for (const family of this.options.families) {
-      try {
-        results.push(await this.syncFamily(family, states, full));
-        this.metrics.written(family.rules.family, dirty);
-        this.rulesWritten(family);
-      } catch (error) {
-        this.rulesQueued([family]);
-        this.metrics.failed(family.rules, full);
-        errors.push(error);
-        results.push(undefined);
-      }
-    }
-    await this.settled(results);
-    this.writing = false;
+    const errors = await this.syncFamilies(states, dirty, full).finally(() => {
+      this.writing = false;
+    });
     if (errors.length > 0) {
       this.fullWanted = true;
       throw errors[0];
@@ -335,6 +322,26 @@ export class ServiceProxy {
       { family: family.name },
       'what should stand does not stand again and again: repairs wait from now on',
     );
+  }
+
+  /** @returns why families could not be written */
+  private async syncFamilies(states: States, dirty: DirtyServices, full: boolean): Promise<unknown[]> {
+    const errors: unknown[] = [];
+    const results: (SyncResult | undefined)[] = [];
+    for (const family of this.options.families) {
+      try {
+        results.push(await this.syncFamily(family, states, full));
+        this.metrics.written(family.rules.family, dirty);
+        this.rulesWritten(family);
+      } catch (error) {
+        this.rulesQueued([family]);
+        this.metrics.failed(family.rules, full);
+        errors.push(error);
+        results.push(undefined);
+      }
+    }
+    await this.settled(results);
+    return errors;
   }
 
   private async syncFamily(family: ServedFamily, states: States, full: boolean): Promise<SyncResult> {

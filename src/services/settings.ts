@@ -130,7 +130,7 @@ function fieldValue(read: FlagReader, { name, kind, field }: ProxyFlag): FieldVa
  * The settings that count, as a KubeProxyConfiguration.
  * @throws TwillError `invalid` naming a setting that cannot be used
  */
-export function asConfiguration({ read }: ProxySettings): Record<string, unknown> {
+export function asConfiguration({ read, file }: ProxySettings): Record<string, unknown> {
   const config = proxyConfig(read);
   // What these come to depends on others.
   const told: Readonly<Record<string, FieldValue | undefined>> = {
@@ -143,7 +143,7 @@ export function asConfiguration({ read }: ProxySettings): Record<string, unknown
     if (Object.hasOwn(told, flag.name)) return told[flag.name];
     const isThere = read.given(flag.name) !== undefined || flag.standard !== undefined;
     return isThere ? fieldValue(read, flag) : undefined;
-  });
+  }, file?.idle);
 }
 
 /** What was given on the command line, for `/flagz`: every flag with what counts. */

@@ -2,7 +2,7 @@ import * as v from 'valibot';
 import { parseAddress } from '../../model/address.ts';
 import { TwillError } from '../../model/error.ts';
 import { goField } from '../../model/go-json.ts';
-import { unmapped } from '../plan/address.ts';
+import { unmapped } from '../../model/untrusted.ts';
 import type { BridgeOptions } from '../plan/bridge.ts';
 import type { Dns } from '../plan/dns.ts';
 import type { Bandwidth, HostPortOptions, PortMapping } from '../plan/pod.ts';

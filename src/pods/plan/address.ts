@@ -1,12 +1,6 @@
-import { type Address, ipv4, ipv6, makeAddress, prefixSize } from '../../model/address.ts';
+import { type Address, ipv4, makeAddress, prefixSize } from '../../model/address.ts';
 import type { PodNetworkFamily } from '../../model/pod-network.ts';
 import type { Interval } from './ranges.ts';
-
-/** Go takes an IPv4 address in the form of IPv6 (::ffff:192.0.2.1) for the IPv4 address. */
-export function unmapped(address: Address): Address {
-  const { family, value } = address;
-  return family === ipv6 && value >> 32n === 0xffffn ? makeAddress(ipv4, value & 0xffff_ffffn) : address;
-}
 
 /** The addresses of the subnet that pods may have: not the network's own, or IPv4's broadcast address. */
 function bounds({ family, subnet }: PodNetworkFamily): Interval {

@@ -43,7 +43,7 @@ export interface DecodedConfiguration {
   /** What the field of a flag is called, in the mode that the file says. */
   readonly fieldOf: ReadonlyMap<string, string>;
   /** Fields with a value of their own that changes nothing, and why. */
-  readonly idle: readonly { readonly field: string; readonly why: string }[];
+  readonly idle: readonly { readonly field: string; readonly value: unknown; readonly why: string }[];
 }
 
 const durations = /^[+-]?(0|((\d+(\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h))+)$/;
@@ -114,7 +114,7 @@ export function decodeConfiguration(document: unknown): DecodedConfiguration {
   }
   const known = fieldsOf(document.mode);
   const values: Record<string, FlagValue> = {};
-  const idle: { field: string; why: string }[] = [];
+  const idle: { field: string; value: unknown; why: string }[] = [];
   const problems: string[] = [];
   const take = (entry: Field, value: unknown): void => {
     if (!fits(entry, value)) {
@@ -125,7 +125,7 @@ export function decodeConfiguration(document: unknown): DecodedConfiguration {
     }
     if (isZero(value) && entry.zeroCounts === undefined) return;
     if ('name' in entry) values[camelCase(entry.name)] = asFlag(value);
-    else if (value !== entry.standard) idle.push({ field: entry.field, why: entry.idle });
+    else if (value !== entry.standard) idle.push({ field: entry.field, value, why: entry.idle });
   };
   const walk = (part: Record<string, unknown>, prefix: string): void => {
     for (const [name, value] of Object.entries(part)) {
@@ -164,21 +164,26 @@ function typed({ kind: type, field }: Field, value: FieldValue | undefined): unk
 /**
  * The configuration as a KubeProxyConfiguration with every field.
  * @param valueFor what counts for a flag, of the field's type; undefined where that is nothing
+ * @param idle what a file says that changes nothing here: whoever reads the document next may be another program
  */
 export function encodeConfiguration(
   valueFor: (flag: ProxyFlag) => FieldValue | undefined,
+  idle: DecodedConfiguration['idle'] = [],
 ): Record<string, unknown> {
+  const kept = new Map(idle.map(({ field, value }) => [field, value]));
   const document: Record<string, unknown> = { apiVersion, kind };
   const mode = valueFor(proxyFlags.find(({ field }) => field === 'mode')!);
   for (const [path, entry] of [...fieldsOf(mode)].sort(([a], [b]) => (a < b ? -1 : 1))) {
-    if (path === 'udpIdleTimeout' || path === 'windowsRunAsService' || entry.kind === 'any') continue;
+    const isOptional = path === 'udpIdleTimeout' || path === 'windowsRunAsService' || entry.kind === 'any';
+    if (isOptional && !kept.has(path)) continue;
     const parts = path.split('.');
     let part = document;
     for (const name of parts.slice(0, -1)) {
       part[name] ??= {};
       part = part[name] as Record<string, unknown>;
     }
-    part[parts.at(-1)!] = typed(entry, 'name' in entry ? valueFor(entry) : entry.standard);
+    part[parts.at(-1)!] =
+      'name' in entry ? typed(entry, valueFor(entry)) : (kept.get(path) ?? typed(entry, entry.standard));
   }
   return document;
 }

@@ -66,7 +66,7 @@ const runFlags: readonly ProxyFlag[] = [
     kind: 'text',
     standard: '0.0.0.0',
     field: 'bindAddress',
-    help: "this node's address, where it is not the one of its Node; an IPv6 one moves the standards of --healthz-bind-address and --metrics-bind-address to IPv6",
+    help: "this node's address, where it is not the one of its Node; in a file of --config an IPv6 one moves the standards of healthzBindAddress and metricsBindAddress to IPv6",
   },
   {
     name: 'oom-score-adj',

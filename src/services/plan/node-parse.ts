@@ -1,6 +1,6 @@
 /** A Kubernetes Node (parsed JSON or YAML, not trusted) to what a proxy wants to know of the node it runs on. */
-import { families, parsePrefix, tryParseAddress, withoutLeadingZeros } from '../../model/address.ts';
-import { cidr, collect, type Json, list, object } from '../../model/untrusted.ts';
+import { families, parsePrefix } from '../../model/address.ts';
+import { cidr, collect, type Json, kubeAddress, list, object } from '../../model/untrusted.ts';
 import type { NodeFacts } from './service.ts';
 
 /** The cluster autoscaler's mark on a node it is about to remove; kube-proxy's health check knows it, too. */
@@ -11,7 +11,7 @@ function primaryAddresses(raw: Json): string[] {
   const entries = list(object(raw.status).addresses).map(object);
   const found = ['InternalIP', 'ExternalIP']
     .flatMap((type) => entries.filter((entry) => entry.type === type))
-    .flatMap((entry) => tryParseAddress(withoutLeadingZeros(String(entry.address))) ?? []);
+    .flatMap((entry) => kubeAddress(String(entry.address)) ?? []);
   return families.flatMap((family) => found.find((one) => one.family === family)?.text ?? []);
 }
 

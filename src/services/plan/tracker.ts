@@ -12,12 +12,25 @@ export interface ServiceState {
   readonly slices: readonly EndpointSlice[];
 }
 
-/** Services that changed since the last {@link ServiceTracker.takeDirty}, and how many changes led to it. */
-export interface DirtyServices {
-  readonly keys: ReadonlySet<string>;
+/** How many objects changed. */
+export interface ChangeCounts {
   readonly serviceChanges: number;
   /** By the family of the slices, as Kubernetes names it. */
   readonly endpointChanges: Readonly<Record<string, number>>;
+}
+
+const none: ChangeCounts = { serviceChanges: 0, endpointChanges: {} };
+
+function oneMore({ serviceChanges, endpointChanges }: ChangeCounts, slicesOf?: Family): ChangeCounts {
+  if (slicesOf === undefined) return { serviceChanges: serviceChanges + 1, endpointChanges };
+  const { kubeName } = slicesOf;
+  const count = (endpointChanges[kubeName] ?? 0) + 1;
+  return { serviceChanges, endpointChanges: { ...endpointChanges, [kubeName]: count } };
+}
+
+/** Services that changed since the last {@link ServiceTracker.takeDirty}, and how many changes were told since. */
+export interface DirtyServices extends ChangeCounts {
+  readonly keys: ReadonlySet<string>;
   /** When the endpoints behind these changes changed, milliseconds since the epoch: once for each. */
   readonly triggers: readonly Trigger[];
 }
@@ -38,8 +51,10 @@ export class ServiceTracker {
   /** Keys of the slices of each Service, by the Service's key. */
   private readonly slicesOf = new Map<string, Set<string>>();
   private dirty = new Set<string>();
-  private serviceChanges = 0;
-  private endpointChanges: Record<string, number> = {};
+  /** Every change that was told, as kube-proxy counts, whether it matters for rules or not. */
+  private told = none;
+  /** Those that matter. */
+  private waiting = none;
   /** By slice. */
   private triggers = new Map<string, Trigger[]>();
   private readonly since: number;
@@ -53,8 +68,9 @@ export class ServiceTracker {
     return this.services.size;
   }
 
-  get pending(): Pick<DirtyServices, 'serviceChanges' | 'endpointChanges'> {
-    return { serviceChanges: this.serviceChanges, endpointChanges: this.endpointChanges };
+  /** Changes that rules wait for. */
+  get pending(): ChangeCounts {
+    return this.waiting;
   }
 
   apply(change: ObjectChange): void {
@@ -62,14 +78,14 @@ export class ServiceTracker {
     else this.setSlice(change.key, change.value);
   }
 
-  /** Makes the objects of one kind exactly these, as after a new list. */
+  /** Makes the objects of one kind exactly these, as after a new list: those that are the same are no changes. */
   replace(kind: ObjectChange['kind'], values: readonly (Service | EndpointSlice)[]): void {
     const old = kind === 'service' ? this.services : this.slices;
     const gone = new Set(old.keys());
     for (const value of values) {
       const key = objectKey(value);
       gone.delete(key);
-      this.apply({ kind, key, value } as ObjectChange);
+      if (!same(old.get(key), value)) this.apply({ kind, key, value } as ObjectChange);
     }
     for (const key of gone) this.apply({ kind, key, value: undefined });
   }
@@ -97,29 +113,34 @@ export class ServiceTracker {
   takeDirty(): DirtyServices {
     const taken: DirtyServices = {
       keys: this.dirty,
-      serviceChanges: this.serviceChanges,
-      endpointChanges: this.endpointChanges,
+      ...this.told,
       triggers: [...this.triggers.values()].flat(),
     };
     this.dirty = new Set();
-    this.serviceChanges = 0;
-    this.endpointChanges = {};
+    this.told = none;
+    this.waiting = none;
     this.triggers = new Map();
     return taken;
   }
 
   private setService(key: string, value: Service | undefined): void {
     const old = this.services.get(key);
-    if (value === undefined ? old === undefined : same(old, value)) return;
+    if (old === undefined && value === undefined) return;
+    this.told = oneMore(this.told);
+    if (value !== undefined && same(old, value)) return;
+    this.waiting = oneMore(this.waiting);
     if (value === undefined) this.services.delete(key);
     else this.services.set(key, value);
     this.dirty.add(key);
-    this.serviceChanges++;
   }
 
   private setSlice(key: string, value: EndpointSlice | undefined): void {
     const old = this.slices.get(key);
-    if (value === undefined ? old === undefined : same(old, value)) return;
+    const { family } = value ?? old ?? {};
+    if (family === undefined) return;
+    this.told = oneMore(this.told, family);
+    if (value !== undefined && same(old, value)) return;
+    this.waiting = oneMore(this.waiting, family);
     const oldOwner = old && `${old.namespace}/${old.service}`;
     const owner = value && `${value.namespace}/${value.service}`;
     if (oldOwner !== undefined && oldOwner !== owner) {
@@ -135,8 +156,6 @@ export class ServiceTracker {
     }
     this.trigger(key, value, old);
     for (const touched of [oldOwner, owner]) if (touched !== undefined) this.dirty.add(touched);
-    const family = (value ?? old)!.family.kubeName;
-    this.endpointChanges[family] = (this.endpointChanges[family] ?? 0) + 1;
   }
 
   /** Of a slice that is gone, nobody waits for what it was to be. */

@@ -199,7 +199,8 @@ test('decimal numbers of addresses may have leading zeros, as kube-proxy reads t
   assert.deepEqual(texts(config.nodePortAddresses), ['192.0.2.0/24']);
 });
 
-test('networks of IPv4 addresses written as IPv6 ones are of IPv4, as kube-proxy reads them', () => {
+test('networks of IPv4 addresses written as IPv6 ones are of IPv4, as kube-proxy reads them, and so is the node’s', () => {
+  assert.equal(parse('--bind-address=::ffff:192.0.2.7').bindAddress?.text, '192.0.2.7');
   const { localDetection, nodePortAddresses } = parse(
     '--cluster-cidr=::ffff:10.244.0.0/112,fd00::/48',
     '--nodeport-addresses=::ffff:192.0.2.0/120',
@@ -234,7 +235,7 @@ describe('addresses of servers:', () => {
     [['--healthz-bind-address=192.0.2.7', '--healthz-port=81'], '192.0.2.7:81', '192.0.2.7'],
     [['--healthz-bind-address=192.0.2.7:80', '--healthz-port=81'], '192.0.2.7:80', '192.0.2.7'],
     [['--healthz-bind-address=192.0.2.7:80', '--healthz-port=0'], undefined, undefined],
-    [['--bind-address=2001:db8::7'], '[::]:10256', undefined],
+    [['--bind-address=2001:db8::7'], '0.0.0.0:10256', undefined],
   ];
   for (const [args, text, host] of rows) {
     test(args.join(' '), () => {

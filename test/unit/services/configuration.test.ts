@@ -296,6 +296,14 @@ test('an IPv6 node address moves the standards of the servers', async () => {
   assert.deepEqual([healthzAddress?.text, metricsAddress?.text], ['[::]:10256', '[::1]:10249']);
 });
 
+test('but not one of IPv4 in the form of IPv6, or one in a flag, as with kube-proxy', async () => {
+  const usual = ['0.0.0.0:10256', '127.0.0.1:10249'];
+  const mapped = await config({ bindAddress: '::ffff:192.0.2.7' });
+  const { read } = await readProxySettings({ bindAddress: '2001:db8::7' }, {});
+  for (const { healthzAddress, metricsAddress } of [mapped, proxyConfig(read)])
+    assert.deepEqual([healthzAddress?.text, metricsAddress?.text], usual);
+});
+
 test('the configuration in force is written, and read again is the same', async () => {
   const path = join(directory, 'written');
   const first = await readProxySettings(
@@ -366,5 +374,24 @@ test('what the standards depend on is written as it counts', async () => {
   const written = async (flags: FlagValues) => asConfiguration(await readProxySettings(flags, {}));
   assert.deepEqual((await written({ proxyMode: 'nftables' })).nodePortAddresses, ['primary']);
   const { healthzBindAddress, metricsBindAddress } = await written({ bindAddress: '2001:db8::7' });
-  assert.deepEqual([healthzBindAddress, metricsBindAddress], ['[::]:10256', '[::1]:10249']);
+  assert.deepEqual([healthzBindAddress, metricsBindAddress], ['0.0.0.0:10256', '127.0.0.1:10249']);
+});
+
+test('what a file says that changes nothing is written as well: another program may read it next', async () => {
+  const idle = {
+    clientConnection: { acceptContentTypes: 'application/json', burst: 20 },
+    ipvs: { minSyncPeriod: '3s', scheduler: 'lc', excludeCIDRs: ['192.0.2.0/24'] },
+    logging: { flushFrequency: '7s', vmodule: [{ filePattern: 'proxier', verbosity: 3 }] },
+    nftables: { masqueradeBit: 13, minSyncPeriod: '2s' },
+    udpIdleTimeout: '1s',
+    windowsRunAsService: true,
+    winkernel: { networkName: 'blue' },
+  };
+  const path = join(directory, 'written-idle');
+  await writeConfiguration(path, await settings(idle));
+  const found = parse(readFileSync(path, 'utf8'));
+  for (const [name, value] of Object.entries(idle)) {
+    if (typeof value !== 'object') assert.equal(found[name], value, name);
+    else assert.deepEqual({ ...found[name], ...value }, found[name], name);
+  }
 });

@@ -3,9 +3,9 @@ import { test } from 'node:test';
 import { ipv4, ipv6 } from '../../../src/model/address.ts';
 import { networkBytes, virtualMemoryLimit } from '../../../src/process/process-metrics.ts';
 import { ProxyMetrics } from '../../../src/services/metrics.ts';
-import { parseEndpointSlice } from '../../../src/services/plan/parse.ts';
+import { parseEndpointSlice, parseService } from '../../../src/services/plan/parse.ts';
 import { ServiceTracker } from '../../../src/services/plan/tracker.ts';
-import { sliceObject } from '../../lab/service-fixtures.ts';
+import { serviceObject, sliceObject } from '../../lab/service-fixtures.ts';
 
 /**
  * kube-proxy's own metrics in mode iptables and their labels, from the reference of release 1.36
@@ -185,6 +185,29 @@ test('each change of endpoints after the start counts once, in the family of its
   const text = await metrics.registry.metrics();
   assert.match(text, /^kubeproxy_network_programming_duration_seconds_count\{ip_family="IPv4"\} 2$/m);
   assert.doesNotMatch(text, /network_programming_duration_seconds_count\{ip_family="IPv6"\}/);
-  assert.match(text, /^kubeproxy_sync_proxy_rules_endpoint_changes_total 5$/m);
+  // Told, as kube-proxy counts, also where nothing has changed for the rules.
+  assert.match(text, /^kubeproxy_sync_proxy_rules_endpoint_changes_total 6$/m);
   assert.match(text, /^kubeproxy_sync_proxy_rules_endpoint_changes_pending 0$/m);
+});
+
+test('each change of a Service that is told counts, as with kube-proxy; a list that says the same again has none', () => {
+  const tracker = new ServiceTracker();
+  const service = (clusterIP: string) =>
+    parseService(serviceObject('ns/web', { clusterIP, ports: [{ port: 80 }] })).value;
+  const tell = (clusterIP: string | undefined): void =>
+    tracker.apply({ kind: 'service', key: 'ns/web', value: clusterIP ? service(clusterIP) : undefined });
+  tracker.replace('service', [service('10.96.0.1')]);
+  assert.equal(tracker.takeDirty().serviceChanges, 1);
+  tracker.replace('service', [service('10.96.0.1')]);
+  assert.equal(tracker.takeDirty().serviceChanges, 0);
+  tell('10.96.0.1'); // another label, say
+  assert.equal(tracker.pending.serviceChanges, 0);
+  const relabelled = tracker.takeDirty();
+  assert.deepEqual([relabelled.serviceChanges, relabelled.keys.size], [1, 0]);
+  tell('10.96.0.2');
+  assert.equal(tracker.pending.serviceChanges, 1);
+  tell(undefined);
+  tell(undefined);
+  const gone = tracker.takeDirty();
+  assert.deepEqual([gone.serviceChanges, [...gone.keys]], [2, ['ns/web']]);
 });

@@ -5,6 +5,7 @@ import type { KubeConfig } from '@kubernetes/client-node/dist/config.js';
 import type { Cluster, User } from '@kubernetes/client-node/dist/config_types.js';
 import { parse } from 'yaml';
 import { describeError, isTwillError, TwillError } from '../model/error.ts';
+import { asGoReads } from '../process/go-yaml.ts';
 import { checkExecPlugin, ExecCredentials, type ExecPlugin, execExtension } from './exec-plugin.ts';
 import { type Impersonation, impersonationHeaders } from './impersonation.ts';
 import { type ApiServer, checkServer, distinctServers, kubeletServers } from './servers.ts';
@@ -85,7 +86,7 @@ interface Rest {
 function readRest(path: string | undefined): Rest {
   const rest: Rest = { users: new Map(), clusters: new Map() };
   if (path === undefined) return rest;
-  const file = parse(readFileSync(path, 'utf8')) as KubeconfigFile | null;
+  const file = parse(readFileSync(path, 'utf8'), asGoReads) as KubeconfigFile | null;
   const base = dirname(path);
   for (const { name, user } of file?.users ?? []) {
     if (name === undefined || !user || rest.users.has(name)) continue;
@@ -102,12 +103,30 @@ function readRest(path: string | undefined): Rest {
 }
 
 /**
+ * A kubeconfig as client-go reads it: YAML by Go's rules, what is in it comes before files that it names, and who has no
+ * user is nobody, who trusts the same authority.
+ */
+function loadFile(config: KubeConfig, path: string): void {
+  config.loadFromString(JSON.stringify(parse(readFileSync(path, 'utf8'), asGoReads)));
+  config.makePathsAbsolute(dirname(path));
+  for (const cluster of config.clusters) if (cluster.caData) Object.assign(cluster, { caFile: undefined });
+  for (const user of config.users) {
+    if (user.certData) Object.assign(user, { certFile: undefined });
+    if (user.keyData) Object.assign(user, { keyFile: undefined });
+  }
+  const context = config.getContextObject(config.getCurrentContext());
+  if (context === null || context.user) return;
+  config.addUser({ name: '' });
+  Object.assign(context, { user: '' });
+}
+
+/**
  * As kube-proxy and flanneld do: what is asked for, else the service account of the pod. The kubeconfig of whoever starts
  * the program ($KUBECONFIG, ~/.kube/config) is for people: a node must not take up an administrator's rights by chance.
  */
 function load(config: KubeConfig, { kubeconfig, master }: KubeConfigOptions): void {
   const inCluster = existsSync(SERVICE_ACCOUNT_TOKEN);
-  if (kubeconfig !== undefined) config.loadFromFile(kubeconfig);
+  if (kubeconfig !== undefined) loadFile(config, kubeconfig);
   else if (inCluster && (master !== undefined || process.env.KUBERNETES_SERVICE_HOST))
     config.loadFromCluster();
   else if (master !== undefined)

@@ -1,6 +1,7 @@
 import { parse } from 'yaml';
 import { describeError, TwillError, withoutCredentials } from '../model/error.ts';
 import { list, object } from '../model/untrusted.ts';
+import { asGoReads } from '../process/go-yaml.ts';
 import { readBelow } from '../process/read-below.ts';
 import { readRegularFile } from '../process/regular-file.ts';
 
@@ -67,7 +68,7 @@ export function writtenServers(servers: readonly NamedServer[], problems: readon
  * @throws TwillError `invalid` saying what is missing
  */
 export function serversOfKubeconfig(text: string): { servers: NamedServer[]; problems: string[] } {
-  const file = object(parse(text));
+  const file = object(parse(text, asGoReads));
   const clusters = list(file.clusters);
   const missing = 'its current context names no cluster with a server';
   const problems = foundProblems(file);

@@ -50,6 +50,16 @@ describe('the API answers to', () => {
       'client-certificate-data': base64(place.certificates.client.certificate),
       'client-key-data': base64(place.certificates.client.key),
     })),
+    'an authority and a client certificate in the kubeconfig, which come before files that it names': row(
+      certified,
+      () => ({ ...caData(), 'certificate-authority': '/nonexistent/ca' }),
+      () => ({
+        'client-certificate-data': base64(place.certificates.client.certificate),
+        'client-certificate': '/nonexistent/certificate',
+        'client-key-data': base64(place.certificates.client.key),
+        'client-key': '/nonexistent/key',
+      }),
+    ),
     'a token from an exec plugin': row(tokens, caFile, () => plugin('plugin', { token: 'secret' })),
     'a client certificate from an exec plugin': row(certified, caFile, () =>
       plugin('plugin', {
@@ -63,6 +73,38 @@ describe('the API answers to', () => {
       assert.equal(((await ask(one)) as { items: unknown[] }).items.length, 1);
     });
   }
+});
+
+/** A kubeconfig whose text somebody has written by hand. */
+async function askByHand(text: string): Promise<unknown> {
+  const kubeconfig = write('by-hand', text);
+  const client = await KubeClient.open({ kubeconfig });
+  return client.getJson('/api/v1/services', {}, AbortSignal.timeout(10_000));
+}
+
+test('a kubeconfig’s YAML is read as Go reads it', async () => {
+  const answer = (await askByHand(`
+current-context: x
+contexts: [{ name: x, context: { cluster: c, user: u } }]
+clusters:
+- name: c
+  cluster: { server: '${place.byToken.url}', insecure-skip-tls-verify: Yes }
+users:
+- { name: other, user: &usual { token: secret } }
+- { name: u, user: { <<: *usual } }
+`)) as { items: unknown[] };
+  assert.equal(answer.items.length, 1);
+});
+
+test('without a user it is nobody who asks, of the server that the kubeconfig trusts', async () => {
+  const asked = askByHand(`
+current-context: x
+contexts: [{ name: x, context: { cluster: c } }]
+clusters:
+- name: c
+  cluster: { server: '${place.byToken.url}', certificate-authority: '${place.certificates.ca}' }
+`);
+  await assert.rejects(asked, /answered 401 /);
 });
 
 describe('the reason is named when', () => {

@@ -45,5 +45,5 @@ export function probeDocument(family: Family): string {
 
 /** What of nft or the kernel is missing for the agent's rules in this network namespace, each by name. */
 export function nftablesLacks(family: Family): Promise<string[]> {
-  return nftLacks(family.nft, probeDocument(family), commonNeeds);
+  return nftLacks(family.nft, [probeDocument(family)], commonNeeds);
 }

@@ -21,8 +21,8 @@ const probeTable = 'twill-probe';
 
 /** The oldest nft with which all of it works. */
 const OLDEST_NFT = '1.0.2';
-/** One that answers nothing for so long is not to be relied upon. */
-const PROBE_MS = 10_000;
+/** One that answers nothing for so long is not to be relied upon; a busy node that loads a dozen modules takes its time. */
+const PROBE_MS = 30_000;
 /** What nft says has its reason in the first line; those that follow show the rule. */
 const LONGEST_REASON = 200;
 
@@ -39,12 +39,16 @@ async function refusal(document: string): Promise<TwillError | undefined> {
   }
 }
 
-async function nftVersion(): Promise<string> {
+/** @returns undefined for a program that does not say it: it does not run at all */
+async function nftVersion(): Promise<string | undefined> {
   const { stdout } = await run('nft', ['--version'], { timeoutMs: PROBE_MS });
-  return /v(\d[\w.]*)/.exec(stdout)?.[1] ?? 'of no version';
+  return /v(\d[\w.]*)/.exec(stdout)?.[1];
 }
 
 const short = (error: TwillError): string => describeError(error).split('\n')[0]!.slice(0, LONGEST_REASON);
+
+/** nft before 1.0 opens what it is to read once more, by a name, which nobody can do with a socket. */
+const fromSocket = /Could not open file "\/dev\/stdin"/;
 
 /** What nft hands on of the kernel, and not what it says itself of words that it does not know. */
 const fromKernel = /Could not process rule: ([^\n]*)|cache initialization failed: ([^\n]*)/;
@@ -57,21 +61,38 @@ async function lackOf({ what, linux, module, nft }: NftNeed, error: TwillError):
   return `Linux ${release()} does not know ${what} (${words}), which Linux ${linux} does with module ${module}: load that module, or update the kernel`;
 }
 
-/** That the program is not there, or may nothing, is all there is to say. */
-function all(error: TwillError): string | undefined {
-  if (error.code === 'missing-program') return `${short(error)}: install nft ${OLDEST_NFT} or later`;
-  return error.code === 'invalid' ? undefined : short(error);
+/** That the program is not there, or does not run, or may nothing, is all there is to say. */
+async function all(error: TwillError): Promise<string | undefined> {
+  const remedy = `install nft ${OLDEST_NFT} or later`;
+  if (error.code === 'missing-program') return `${short(error)}: ${remedy}`;
+  if (error.code !== 'invalid') return short(error);
+  const version = await nftVersion();
+  if (version === undefined) return `nft does not run here: ${remedy} (${short(error)})`;
+  return fromSocket.test(error.message)
+    ? `nft ${version} takes no rules from a socket: ${remedy}`
+    : undefined;
 }
 
 /**
  * What of nft or the kernel is missing for a document, each by name; nothing where it can be applied. It is: so it should
  * take away what it makes.
- * @param needs what is tried one by one where the whole is refused
+ * @param documents one of them is enough: the later ones are for older versions of nft
+ * @param needs what is tried one by one where these are refused
  */
-export async function nftLacks(ip: string, document: string, needs: readonly NftNeed[]): Promise<string[]> {
-  const whole = await refusal(document);
+export async function nftLacks(
+  ip: string,
+  documents: readonly string[],
+  needs: readonly NftNeed[],
+): Promise<string[]> {
+  let whole: TwillError | undefined;
+  for (const document of documents) {
+    const error = await refusal(document);
+    if (error === undefined) return [];
+    whole ??= error;
+    if (error.code !== 'invalid') break;
+  }
   if (whole === undefined) return [];
-  const only = all(whole);
+  const only = await all(whole);
   if (only !== undefined) return [only];
   const lacks: string[] = [];
   for (const need of needs) {
@@ -79,7 +100,7 @@ export async function nftLacks(ip: string, document: string, needs: readonly Nft
     const lines = [`add table ${table}`, ...need.lines(ip), `delete table ${table}`];
     const error = await refusal(`${lines.join('\n')}\n`);
     if (error === undefined) continue;
-    lacks.push(all(error) ?? (await lackOf(need, error)));
+    lacks.push((await all(error)) ?? (await lackOf(need, error)));
     // Without tables nothing else can be.
     if (need.lines(ip).length === 0) break;
   }
@@ -163,8 +184,9 @@ export const commonNeeds: readonly NftNeed[] = [
   },
 ];
 
+/** Of what a drawn number is in its place here: see forOlderNft of the services' rules. */
 const byExample = (ip: string): string =>
-  add(ip, 'map e', `{ typeof meta priority . numgen random mod 2 : ${ip} daddr . tcp dport; }`);
+  add(ip, 'map e', `{ typeof meta priority . meta mark : ${ip} daddr . tcp dport; }`);
 const memory = (ip: string): string =>
   add(ip, 'map m', `{ type classid . ipv${version(ip)}_addr : classid; flags dynamic,timeout; size 16; }`);
 
@@ -172,7 +194,7 @@ const memory = (ip: string): string =>
 export const mapNeeds: readonly NftNeed[] = [
   {
     what: 'refusal of connections (reject)',
-    linux: '3.14',
+    linux: '3.15',
     module: 'nft_reject_ipv4 or nft_reject_ipv6',
     nft: '0.4',
     lines: rules('filter', 'reject'),
@@ -223,14 +245,14 @@ export const mapNeeds: readonly NftNeed[] = [
   },
   {
     what: 'maps whose type an example gives (typeof)',
-    linux: '4.9',
-    module: 'nft_numgen',
+    linux: '4.1',
+    module: 'nf_tables',
     nft: '0.9.4',
     lines: (ip) => [byExample(ip)],
   },
   {
-    what: 'destinations that a map of drawn numbers gives (dnat to … map)',
-    linux: '5.13',
+    what: 'destinations that a map gives (dnat to … map)',
+    linux: '4.1',
     module: 'nft_nat',
     nft: OLDEST_NFT,
     lines: (ip) => [
@@ -239,13 +261,13 @@ export const mapNeeds: readonly NftNeed[] = [
       add(
         ip,
         'rule prerouting',
-        `meta l4proto tcp dnat ${ip} to meta priority & 0xfffff000 . numgen random mod 2 map @e`,
+        `meta l4proto tcp dnat ${ip} to meta priority & 0xfffff000 . meta mark map @e`,
       ),
     ],
   },
   {
     what: 'maps that rules write to (update and delete, for session affinity)',
-    linux: '5.13',
+    linux: '5.4',
     module: 'nf_tables',
     nft: OLDEST_NFT,
     lines: (ip) => {

@@ -1,5 +1,12 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+
+/** What nft 1.0.2 says of a drawn number that is a part of a key. */
+export const noDrawnNumbers: RefusingNft = {
+  pattern: '[.] numgen',
+  says: '/dev/stdin:8:66-84: Error: can not use variable sized data types (integer) in concat expressions',
+};
 
 export interface RefusingNft {
   /** Of a document, as an extended regular expression: what is refused. */
@@ -36,4 +43,17 @@ printf '%s\\n' "$text" | ${real} "$@"
 `;
   writeFileSync(join(folder, 'nft'), script, { mode: 0o755 });
   return folder;
+}
+
+/** Runs `work` while nft lacks something. */
+export async function whileNftLacks(lacks: RefusingNft, work: () => Promise<void>): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'twill-nft-'));
+  const path = process.env.PATH;
+  process.env.PATH = `${refusingNft(folder, lacks)}:${path}`;
+  try {
+    await work();
+  } finally {
+    process.env.PATH = path;
+    rmSync(folder, { recursive: true });
+  }
 }

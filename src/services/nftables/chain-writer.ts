@@ -5,7 +5,7 @@ import { describeError, isTwillError, TwillError } from '../../model/error.ts';
 import type { ElementChange, SetElement } from '../../model/set-element.ts';
 import type { Chain } from './plan/chains.ts';
 import { MESSAGE_ELEMENTS, TRANSACTION_ELEMENTS } from './plan/changes.ts';
-import { chainDocument, declarations } from './plan/document.ts';
+import { chainDocument, declarations, forOlderNft } from './plan/document.ts';
 import { shapesMap, stampSet } from './plan/names.ts';
 import { packNumber } from './plan/pack.ts';
 import { readChains, type StandingRules, stampElement, stampOf } from './standing-rules.ts';
@@ -32,6 +32,27 @@ const FEW_CHAINS = 16;
 
 /** Of a chain or map that is somebody else's, or holds on to ours. */
 const clashes: ReadonlySet<string> = new Set(['EBUSY', 'EEXIST', 'EINVAL', 'EOPNOTSUPP', 'ELOOP', 'EMLINK']);
+
+/**
+ * Applies the first of these documents that nft takes: the others are for older ones.
+ * @returns its length @throws TwillError what it says of the first of them
+ */
+export async function applyFirst(
+  table: NftTable,
+  [document = '', ...others]: readonly string[],
+): Promise<number> {
+  try {
+    await table.apply(document);
+    return document.length;
+  } catch (error) {
+    if (others.length === 0 || !isTwillError(error, 'invalid')) throw error;
+    try {
+      return await applyFirst(table, others);
+    } catch (other) {
+      throw isTwillError(other, 'invalid') ? error : other;
+    }
+  }
+}
 
 function* portions<T>(all: readonly T[], size: number): Generator<readonly T[]> {
   for (let at = 0; at < all.length; at += size) yield all.slice(at, at + size);
@@ -102,13 +123,13 @@ export class ChainWriter {
   private async writeWords(chains: readonly Chain[], tally: Tally): Promise<void> {
     if (chains.length === 0 && this.declared) return;
     const ip = this.table.family.nft;
-    const lines = [
-      ...(this.declared ? [] : declarations(ip)),
-      ...chains.flatMap((chain) => chainDocument(ip, chain, this.names.has(chain.name))),
-    ];
-    const document = `${lines.join('\n')}\n`;
-    await this.table.apply(document);
-    tally.bytes += document.length;
+    const declared = this.declared ? [] : declarations(ip);
+    const rules = chains.flatMap((chain) => chainDocument(ip, chain, this.names.has(chain.name)));
+    const document = (lines: readonly string[]): string => [...lines, ...rules, ''].join('\n');
+    tally.bytes += await applyFirst(this.table, [
+      document(declared),
+      ...(this.declared ? [] : [document(declared.map(forOlderNft))]),
+    ]);
     tally.transactions++;
     this.declared = true;
     this.wrote(chains);

@@ -1,6 +1,6 @@
 import { commonNeeds, mapNeeds, nftLacks } from '../../kernel/nft-needs.ts';
 import { type Family, ipv6 } from '../../model/address.ts';
-import { probeDocument } from './plan/probe.ts';
+import { probeDocuments } from './plan/probe.ts';
 
 /** What of nft or the kernel is missing for mode nftables in this network namespace, each by name; nothing where all is there. */
 export function nftablesLacks(family: Family): Promise<string[]> {
@@ -12,5 +12,5 @@ export function nftablesLacks(family: Family): Promise<string[]> {
     nodePortAddresses: undefined,
     nodeAddresses: [],
   };
-  return nftLacks(family.nft, probeDocument(family.nft, render), [...commonNeeds, ...mapNeeds]);
+  return nftLacks(family.nft, probeDocuments(family.nft, render), [...commonNeeds, ...mapNeeds]);
 }

@@ -8,7 +8,7 @@ import type { FamilyRules, SyncResult } from '../family-rules.ts';
 import { type MissingCounts, MissingLocal } from '../plan/missing-local.ts';
 import { type NodeView, type ServicePortEntry, serviceEntries } from '../plan/table.ts';
 import type { ServiceState } from '../plan/tracker.ts';
-import { ChainWriter, type Tally, type WantedChains } from './chain-writer.ts';
+import { applyFirst, ChainWriter, type Tally, type WantedChains } from './chain-writer.ts';
 import type { Chain } from './plan/chains.ts';
 import {
   allDifferences,
@@ -201,7 +201,7 @@ export class NftRules implements FamilyRules {
       await this.write(await readStanding(table), tally);
     } catch (error) {
       if (!isTwillError(error, 'invalid') || (await table.state()) === 'missing') throw error;
-      await table.apply(elsewhere(this.family.nft, this.wantedChains));
+      await applyFirst(table, elsewhere(this.family.nft, this.wantedChains));
       log.warn({ family: this.family.name, error: describeError(error) }, 'the nftables table is made anew');
       await table.apply(`delete table ${this.family.nft} ${table.name}\n`);
       await this.write(await readStanding(table), tally);

@@ -11,7 +11,7 @@ import { applyNft, listNftTable, removeNftTable } from '../../../src/kernel/nft.
 import { commonNeeds, mapNeeds, nftLacks } from '../../../src/kernel/nft-needs.ts';
 import { ipv4 } from '../../../src/model/address.ts';
 import { withNamespace } from '../../lab/namespace.ts';
-import { type RefusingNft, refusingNft } from '../../lab/refusing-nft.ts';
+import { whileNftLacks } from '../../lab/refusing-nft.ts';
 
 /** What nft 1.0.6 says on Debian's kernel 6.1 without the module nf_tables. */
 const withoutTables = 'netlink: Error: cache initialization failed: Invalid argument';
@@ -62,19 +62,6 @@ test('a long list comes in parts of more than a page: the kernel looks for each 
   });
 });
 
-/** Runs `work` while nft lacks something. */
-async function whileNftLacks(lacks: RefusingNft, work: () => Promise<void>): Promise<void> {
-  const folder = mkdtempSync(join(tmpdir(), 'twill-nft-'));
-  const path = process.env.PATH;
-  process.env.PATH = `${refusingNft(folder, lacks)}:${path}`;
-  try {
-    await work();
-  } finally {
-    process.env.PATH = path;
-    rmSync(folder, { recursive: true });
-  }
-}
-
 const fromKernel = 'x:1:1-9: Error: Could not process rule: Operation not supported';
 const fromNft = 'x:1:1-9: Error: syntax error, unexpected string';
 
@@ -82,16 +69,17 @@ test('what nft or the kernel lacks is named, each by itself, with what has it; h
   await withNamespace('lacks', async ({ name: netns }) => {
     for (const ip of ['ip', 'ip6']) {
       await whileNftLacks({ pattern: '^nonsense', says: fromNft, netns }, async () => {
-        assert.deepEqual(await nftLacks(ip, 'add table ip x\ndelete table ip x\n', mapNeeds), []);
-        assert.deepEqual(await nftLacks(ip, 'nonsense\n', [...commonNeeds, ...mapNeeds]), [
-          'nft refused the rules: x:1:1-9: Error: syntax error, unexpected string',
-        ]);
+        assert.deepEqual(await nftLacks(ip, ['add table ip x\ndelete table ip x\n'], mapNeeds), []);
+        assert.deepEqual(
+          await nftLacks(ip, ['nonsense\n', 'nonsense, too\n'], [...commonNeeds, ...mapNeeds]),
+          ['nft refused the rules: x:1:1-9: Error: syntax error, unexpected string'],
+        );
       });
       for (const need of [...commonNeeds, ...mapNeeds]) {
         const line = need.lines(ip).at(-1) ?? `add table ${ip} `;
         const pattern = line.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
         await whileNftLacks({ pattern, says: fromKernel, netns }, async () => {
-          const [lack, ...others] = await nftLacks(ip, `${line}\n`, [need]);
+          const [lack, ...others] = await nftLacks(ip, [`${line}\n`], [need]);
           assert.deepEqual(others, []);
           assert.ok(lack!.includes(`does not know ${need.what} (Operation not supported)`), lack);
           assert.ok(lack!.includes(`Linux ${need.linux} does with module ${need.module}`), lack);
@@ -99,12 +87,20 @@ test('what nft or the kernel lacks is named, each by itself, with what has it; h
       }
     }
     await whileNftLacks({ pattern: 'th dport', says: fromNft, netns }, async () => {
-      const [lack, ...others] = await nftLacks('ip', 'th dport\n', mapNeeds);
+      const [lack, ...others] = await nftLacks('ip', ['th dport\n'], mapNeeds);
       assert.deepEqual(others, []);
       assert.match(
         lack!,
         /^nft \d\.\S+ does not know ports of whatever protocol .* nft 0\.9\.2 does: install nft/,
       );
+      assert.deepEqual(await nftLacks('ip', ['th dport\n', 'add table ip x\ndelete table ip x\n'], []), []);
+    });
+    // nft 0.9.8 opens its standard input by name, which is a socket here.
+    const says = 'internal:0:0-0: Error: Could not open file "/dev/stdin": No such device or address';
+    await whileNftLacks({ pattern: '^', says, netns }, async () => {
+      const [lack, ...others] = await nftLacks('ip', ['add table ip x\n'], commonNeeds);
+      assert.deepEqual(others, []);
+      assert.match(lack!, /^nft \d\.\S+ takes no rules from a socket: install nft 1\.0\.2 or later$/);
     });
   });
 });

@@ -8,7 +8,7 @@ import { twillProgram } from '../../lab/files.ts';
 import { httpAnswer } from '../../lab/http.ts';
 import { type Namespace, withNamespace } from '../../lab/namespace.ts';
 import { startProxy } from '../../lab/proxy-process.ts';
-import { type RefusingNft, refusingNft } from '../../lab/refusing-nft.ts';
+import { noDrawnNumbers, type RefusingNft, refusingNft } from '../../lab/refusing-nft.ts';
 import { waitFor } from '../../lab/wait.ts';
 
 interface Case {
@@ -65,7 +65,7 @@ const cases: readonly Case[] = [
     name: 'a kernel without two of the modules',
     mode: 'iptables',
     reason:
-      /ipv4 here: Linux \S+ does not know refusal of connections \(reject\) \(No such file or directory\), which Linux 3\.14 does with module nft_reject_ipv4 or nft_reject_ipv6: load that module, or update the kernel \(and 3 more\)$/,
+      /ipv4 here: Linux \S+ does not know refusal of connections \(reject\) \(No such file or directory\), which Linux 3\.15 does with module nft_reject_ipv4 or nft_reject_ipv6: load that module, or update the kernel \(and 1 more\)$/,
     lacks: {
       pattern: 'numgen| reject$',
       says: '/dev/stdin:9:1-20: Error: Could not process rule: No such file or directory',
@@ -75,6 +75,12 @@ const cases: readonly Case[] = [
       /nftables \(ipv4\): Linux \S+ does not know numbers drawn by lot .* with module nft_numgen/,
       /nftables \(ipv6\): Linux \S+ does not know numbers drawn by lot/,
     ],
+  },
+  {
+    name: 'an nft that takes no drawn number as a part of a key, as 1.0.2',
+    mode: 'nftables',
+    reason: /can do all of it/,
+    lacks: noDrawnNumbers,
   },
   {
     name: 'an nft that does not know ranges in sets of several fields',

@@ -4,12 +4,16 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pino from 'pino';
+import { parseAttributes } from '../../../src/kernel/netlink/codec.ts';
 import { openNftTable } from '../../../src/kernel/nft-table.ts';
 import { type Family, ipv4, ipv6 } from '../../../src/model/address.ts';
 import { tableName } from '../../../src/services/nftables/plan/names.ts';
+import { nftablesLacks } from '../../../src/services/nftables/probe.ts';
 import { NftRules } from '../../../src/services/nftables/rules.ts';
+import { readStanding } from '../../../src/services/nftables/standing-rules.ts';
 import { NftWatch } from '../../../src/services/nftables/watch.ts';
 import { type Namespace, withNamespace } from '../../lab/namespace.ts';
+import { noDrawnNumbers, whileNftLacks } from '../../lab/refusing-nft.ts';
 import { serviceCases } from '../../lab/service-cases.ts';
 import { nftOptionsFor, serviceObject, sliceObject, stateOf } from '../../lab/service-fixtures.ts';
 import { waitFor } from '../../lab/wait.ts';
@@ -52,6 +56,20 @@ async function standing(namespace: Namespace, family: Family): Promise<string> {
   return await namespace.exec('nft', ['-s', 'list', 'table', family.nft, tableName]);
 }
 
+const RULE_EXPRESSIONS = 4;
+
+/** What stands, as the kernel has it: elements, and the expressions of each chain's rules. */
+async function forKernel(namespace: Namespace, family: Family): Promise<object> {
+  const table = openNftTable(family, tableName, namespace.name);
+  const chains = (await table.chains()).map(({ name, hook, rules }) => [
+    name,
+    [hook, ...rules.map((rule) => parseAttributes(rule).get(RULE_EXPRESSIONS)!.toString('hex'))],
+  ]);
+  const { elements, shapes } = await readStanding(table);
+  table.close();
+  return { chains: Object.fromEntries(chains), elements, shapes };
+}
+
 describe('nftables', () => {
   for (const family of [ipv4, ipv6]) {
     test(`takes every kind of Service in ${family.kubeName}, and a new proxy finds nothing to change`, async () => {
@@ -85,6 +103,24 @@ describe('nftables', () => {
       });
     });
   }
+});
+
+test('an nft that takes no drawn number as a part of a key, as 1.0.2, makes the same rules', async () => {
+  await withNamespace('nft', async (namespace) => {
+    const states = serviceCases.flatMap(({ states: some }) => some);
+    for (const family of [ipv4, ipv6]) {
+      await makeRules(namespace, family).sync(states, true);
+      const before = await forKernel(namespace, family);
+      await namespace.exec('nft', ['delete', 'table', family.nft, tableName]);
+      await whileNftLacks({ ...noDrawnNumbers, netns: namespace.name }, async () => {
+        await makeRules(namespace, family).sync(states, true);
+        // Not because the table was made anew: that is tried with such an nft, too.
+        assert.deepEqual(await nftablesLacks(family), []);
+      });
+      assert.deepEqual(await forKernel(namespace, family), before);
+      assert.equal((await makeRules(namespace, family).sync(states, true)).transactions, 0);
+    }
+  });
 });
 
 test('a table of ours that cannot become as it should be is made anew', async () => {

@@ -1,6 +1,6 @@
 import type { NftProgram } from '../../../model/nft-expression.ts';
 import { type counters, entranceChain, localIndex, masqueradeMark } from './names.ts';
-import type { RenderOptions } from './options.ts';
+import { isEverything, type RenderOptions } from './options.ts';
 import { pickProgram, shapeProgram } from './programs.ts';
 import { type Pick, type Shape, shapeName } from './shapes.ts';
 
@@ -29,12 +29,13 @@ function words(options: RenderOptions): { ip: string; byAddress: string } {
   return { ip, byAddress: `${ip} daddr . ${byPort}` };
 }
 
-/** Match for packets from pods, or for all others; undefined where they cannot be told apart. */
+/** Match for packets from pods, or for all others, with a space behind it; undefined where nothing is known to be one. */
 function podMatch({ v6, fromPod }: RenderOptions, not: boolean): string | undefined {
   if (fromPod === undefined) return undefined;
+  if (isEverything(fromPod)) return not ? undefined : '';
   const operator = not ? '!= ' : '';
-  if ('network' in fromPod) return `${v6 ? 'ip6' : 'ip'} saddr ${operator}${fromPod.network}`;
-  return `iifname ${operator}${quoted(fromPod.device.replace(/\+$/, '*'))}`;
+  if ('network' in fromPod) return `${v6 ? 'ip6' : 'ip'} saddr ${operator}${fromPod.network} `;
+  return `iifname ${operator}${quoted(fromPod.device.replace(/\+$/, '*'))} `;
 }
 
 /**
@@ -45,7 +46,7 @@ function podMatch({ v6, fromPod }: RenderOptions, not: boolean): string | undefi
 export function pickChain(name: string, pick: Pick, options: RenderOptions): Chain {
   const chain = { name, rules: pickRules(pick, options), programs: pickProgram(pick, options) };
   // nft 1.0.6 puts what is remembered over the end of an IPv6 client's address, and finds nobody again.
-  return pick.sticky > 0 && options.v6 && chain.programs !== undefined ? { ...chain, edition: 2 } : chain;
+  return pick.sticky > 0 && options.v6 ? { ...chain, edition: 2 } : chain;
 }
 
 function pickRules(pick: Pick, options: RenderOptions): string[] {
@@ -77,7 +78,7 @@ function shapeRules(wanted: Shape, pick: (of: Pick) => string, options: RenderOp
   if (wanted.kind === 'external') return [`${mark} goto ${pick(wanted.pick)}`];
   if (wanted.kind === 'cluster') {
     const outside = podMatch(options, true);
-    const marking = options.masqueradeAll ? [mark] : outside === undefined ? [] : [`${outside} ${mark}`];
+    const marking = options.masqueradeAll ? [mark] : outside === undefined ? [] : [`${outside}${mark}`];
     return [...marking, `goto ${pick(wanted.pick)}`];
   }
   const { here, anywhere } = wanted;
@@ -86,7 +87,7 @@ function shapeRules(wanted: Shape, pick: (of: Pick) => string, options: RenderOp
     anywhere === undefined
       ? []
       : [
-          ...(pod === undefined ? [] : [`${pod} goto ${pick(anywhere)}`]),
+          ...(pod === undefined ? [] : [`${pod}goto ${pick(anywhere)}`]),
           `fib saddr type local ${mark} goto ${pick(anywhere)}`,
         ];
   return [...inside, ...(here === undefined ? [] : [`goto ${pick(here)}`])];

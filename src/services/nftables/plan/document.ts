@@ -61,6 +61,17 @@ function table(ip: string): string {
   return `${ip} ${tableName}`;
 }
 
+/** nft 1.0.2 does not know that a drawn number has four bytes, and takes it for no part of a key. */
+const drawnNumber = /numgen random mod \d+( offset \d+)?/g;
+
+/**
+ * A document for such an nft: with something else of four bytes that is a number. Maps are the same for the kernel, which
+ * has rules that draw numbers not from nft but as programs; others are only tried by such a document.
+ */
+export function forOlderNft(document: string): string {
+  return document.replace(drawnNumber, 'meta mark');
+}
+
 /** Table, sets, maps and counters: written again they change nothing. @param ip `ip` or `ip6` */
 export function declarations(ip: string): string[] {
   const affinity = `type classid . ${typeName('address', ip)} : classid; flags dynamic,timeout; size ${affinitySize};`;

@@ -11,3 +11,8 @@ export interface RenderOptions {
   /** This node's own addresses, for source ranges that include it. */
   readonly nodeAddresses: readonly string[];
 }
+
+/** Whether every packet is a pod's: nft refuses to say that of devices. */
+export function isEverything(fromPod: PodSource): boolean {
+  return 'network' in fromPod ? fromPod.network.endsWith('/0') : fromPod.device === '+';
+}

@@ -1,5 +1,5 @@
 import { type Chain, pickChain, shapeChain, sharedChains } from './chains.ts';
-import { chainDocument, declarations, shapesDocument } from './document.ts';
+import { chainDocument, declarations, forOlderNft, shapesDocument } from './document.ts';
 import { tableName } from './names.ts';
 import type { RenderOptions } from './options.ts';
 import { type Pick, pickName, picksOf, type Shape, shapeName } from './shapes.ts';
@@ -19,7 +19,7 @@ function examples(protocol: Pick['protocol']): Shape[] {
  * Makes every kind of rule that Services may ask for in a table of another name, and takes it away, in one transaction:
  * what nft and the kernel must be able to do. No packet ever meets it, and nothing stays, whenever it ends.
  */
-export function probeDocument(ip: string, options: RenderOptions): string {
+export function probeDocuments(ip: string, options: RenderOptions): readonly string[] {
   const shapes = protocols.flatMap(examples);
   const picks = new Map(shapes.flatMap(picksOf).map((pick) => [pickName(pick), pick]));
   const chains = [
@@ -33,16 +33,20 @@ export function probeDocument(ip: string, options: RenderOptions): string {
   });
 }
 
-/** Makes sets, chains and what leads to them in a table of another name, and takes it away. */
+/** Makes sets, chains and what leads to them in a table of another name, and takes it away: as any, and as an older nft takes it. */
 export function elsewhere(
   ip: string,
   wanted: { readonly chains: readonly Chain[]; readonly shapes: ReadonlyMap<number, string> },
-): string {
+): readonly [document: string, older: string] {
   const lines = [
     ...declarations(ip),
     ...wanted.chains.flatMap((chain) => chainDocument(ip, chain, false)),
     ...shapesDocument(ip, wanted.shapes),
     `delete table ${ip} ${tableName}`,
   ];
-  return `${lines.join('\n')}\n`.replace(new RegExp(` ${tableName}(?=[ \n])`, 'g'), ` ${tableName}-probe`);
+  const document = `${lines.join('\n')}\n`.replace(
+    new RegExp(` ${tableName}(?=[ \n])`, 'g'),
+    ` ${tableName}-probe`,
+  );
+  return [document, forOlderNft(document)];
 }

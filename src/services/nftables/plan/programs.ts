@@ -5,7 +5,7 @@
 import { parsePrefix } from '../../../model/address.ts';
 import type { NftExpression, NftProgram } from '../../../model/nft-expression.ts';
 import { affinityMap, localIndex, masqueradeMark } from './names.ts';
-import type { RenderOptions } from './options.ts';
+import { isEverything, type RenderOptions } from './options.ts';
 import { packAddress, packNumber, packProtocol } from './pack.ts';
 import { type Pick, picksOf, type Shape } from './shapes.ts';
 
@@ -49,19 +49,8 @@ const only = (protocol: Pick['protocol']): NftProgram => [
   },
 ];
 
-/** Whether the words are as simple: not where everything is a pod's, or what comes from any device. */
-function isPlain({ fromPod }: RenderOptions): boolean {
-  if (fromPod === undefined) return true;
-  return 'network' in fromPod ? !fromPod.network.endsWith('/0') : fromPod.device !== '+';
-}
-
-/** As {@link pickChain} of chains.ts. @returns undefined where nft is to be asked */
-export function pickProgram(
-  { protocol, region, count, sticky }: Pick,
-  options: RenderOptions,
-): NftProgram[] | undefined {
-  if (!isPlain(options)) return undefined;
-  const { v6 } = options;
+/** As {@link pickChain} of chains.ts. */
+export function pickProgram({ protocol, region, count, sticky }: Pick, { v6 }: RenderOptions): NftProgram[] {
   const dnat: NftExpression = { op: 'dnat', address: 0, port: addressRegisters(v6) };
   const random: NftProgram = [
     ...serial,
@@ -113,9 +102,10 @@ function fromNetwork(network: string, v6: boolean, not: boolean): NftProgram {
 
 const IFNAMSIZ = 16;
 
-/** Goes on for packets from pods, or for all others. @returns undefined where they cannot be told apart */
+/** Goes on for packets from pods, or for all others. @returns undefined where nothing is known to be one */
 function podMatch({ v6, fromPod }: RenderOptions, not: boolean): NftProgram | undefined {
   if (fromPod === undefined) return undefined;
+  if (isEverything(fromPod)) return not ? undefined : [];
   if ('network' in fromPod) return fromNetwork(fromPod.network, v6, not);
   const { device } = fromPod;
   const value = device.endsWith('+') ? device.slice(0, -1) : device.padEnd(IFNAMSIZ, '\0');
@@ -125,13 +115,8 @@ function podMatch({ v6, fromPod }: RenderOptions, not: boolean): NftProgram | un
   ];
 }
 
-/** As {@link shapeChain} of chains.ts. @param pick the chain that chooses @returns undefined where nft is to be asked */
-export function shapeProgram(
-  shape: Shape,
-  pick: (of: Pick) => string,
-  options: RenderOptions,
-): NftProgram[] | undefined {
-  if (!isPlain(options)) return undefined;
+/** As {@link shapeChain} of chains.ts. @param pick the chain that chooses */
+export function shapeProgram(shape: Shape, pick: (of: Pick) => string, options: RenderOptions): NftProgram[] {
   const [first] = picksOf(shape);
   if (shape.kind === 'external') return [[...setMark(), go(pick(first!))]];
   if (shape.kind === 'cluster') {

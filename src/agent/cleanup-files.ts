@@ -1,10 +1,11 @@
-import { existsSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, rmdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { stateFile } from '../inspect/plan/state-file.ts';
 import { agentSettingsFile, proxySettingsFile } from '../kernel/remembered-sysctls.ts';
 import type { Removal } from '../model/removal.ts';
 import { queueDirectory } from '../pods/cni/deletions.ts';
 import { unfinishedFiles } from '../process/durable.ts';
+import { removeTree } from '../process/files.ts';
 
 export interface FilePlaces {
   readonly stateDir: string;
@@ -72,7 +73,7 @@ export function findFiles(places: FilePlaces): Removal[] {
         what: `${path}: removed`,
         ...(path === subnetFile ? { flannels: path } : {}),
         witness: witnesses.some((one) => one === path),
-        apply: () => rmSync(path, { recursive: true, force: true }),
+        apply: () => removeTree(path),
       }),
     ),
     ...directories.map((path) => ({

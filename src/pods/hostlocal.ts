@@ -1,7 +1,7 @@
-import { existsSync, readdirSync, unlinkSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseAddress } from '../model/address.ts';
-import { readFileIfPresent } from '../process/files.ts';
+import { readFileIfPresent, unlinkIfPresent } from '../process/files.ts';
 import type { PodRecord } from './plan/pod.ts';
 import type { Reservation } from './plan/resident.ts';
 
@@ -17,17 +17,6 @@ function isAddress(text: string): boolean {
   try {
     return parseAddress(text).text === text;
   } catch {
-    return false;
-  }
-}
-
-/** @returns false when there was none */
-function unlinkIfPresent(path: string): boolean {
-  try {
-    unlinkSync(path);
-    return true;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
     return false;
   }
 }

@@ -7,15 +7,13 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
-  rmSync,
-  unlinkSync,
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { tryParseAddress } from '../model/address.ts';
 import { describeError, TwillError } from '../model/error.ts';
 import { removeUnfinished, replaceFile } from '../process/durable.ts';
-import { fileError, readFileIfPresent } from '../process/files.ts';
+import { fileError, readFileIfPresent, removeTree, unlinkIfPresent } from '../process/files.ts';
 import type { Log } from '../process/log.ts';
 import { readRegularFile } from '../process/regular-file.ts';
 import type { PodKey, PodRecord } from './plan/pod.ts';
@@ -96,7 +94,7 @@ export class PodStore {
     this.bootFile = join(this.directory, 'boot-id');
     const bootId = currentBootId();
     if (bootOf(this.bootFile) !== bootId) {
-      rmSync(this.directory, { recursive: true, force: true });
+      removeTree(this.directory);
       mkdirSync(this.directory, { recursive: true, mode: 0o700 });
       write(this.bootFile, bootId);
     }
@@ -155,7 +153,7 @@ export class PodStore {
 
   /** To be called when nothing of it is left. */
   removeUnfinished(hostVeth: string): void {
-    this.unlink(join(this.directory, `${hostVeth}${BEGUN}`));
+    unlinkIfPresent(join(this.directory, `${hostVeth}${BEGUN}`));
   }
 
   /**
@@ -166,18 +164,10 @@ export class PodStore {
     this.records.delete(podKeyText(record));
     for (const file of [this.fileOf(record), this.fileOf(record, BEGUN)]) {
       try {
-        this.unlink(file);
+        unlinkIfPresent(file);
       } catch (error) {
         this.log.warn({ file, error: describeError(error) }, 'the record of a deleted pod is not removed');
       }
-    }
-  }
-
-  private unlink(path: string): void {
-    try {
-      unlinkSync(path);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
     }
   }
 

@@ -1,5 +1,5 @@
-import { mkdirSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { lstatSync, mkdirSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { TwillError } from '../model/error.ts';
 import { holdsText, removeUnfinished, replaceFile } from './durable.ts';
 import { readRegularFile } from './regular-file.ts';
@@ -29,6 +29,30 @@ export function writeFileAtomically(path: string, text: string): boolean {
     throw fileError(path, cause);
   }
   return true;
+}
+
+/**
+ * @returns false when there was none
+ * @throws Error of the system. Node's own `rmSync` throws some without a code since Node 26: 'Unknown error'
+ */
+export function unlinkIfPresent(path: string): boolean {
+  try {
+    unlinkSync(path);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    return false;
+  }
+}
+
+/** Removes a file, or a directory with all that is in it; none is fine. @throws as {@link unlinkIfPresent} */
+export function removeTree(path: string): void {
+  if (lstatSync(path, { throwIfNoEntry: false })?.isDirectory() !== true) {
+    unlinkIfPresent(path);
+    return;
+  }
+  for (const name of readdirSync(path)) removeTree(join(path, name));
+  rmdirSync(path);
 }
 
 /** The error for a file that could not be written. */

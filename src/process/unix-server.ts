@@ -1,6 +1,7 @@
-import { chmodSync, rmSync } from 'node:fs';
+import { chmodSync } from 'node:fs';
 import { createConnection, type Server, type Socket } from 'node:net';
 import { TwillError } from '../model/error.ts';
+import { unlinkIfPresent } from './files.ts';
 
 /** True when somebody listens on the Unix socket. */
 export function isServed(socketPath: string): Promise<boolean> {
@@ -19,7 +20,7 @@ export function isServed(socketPath: string): Promise<boolean> {
  * @throws TwillError `unavailable`
  */
 export function listenOn(server: Server, socketPath: string): Promise<void> {
-  rmSync(socketPath, { force: true });
+  unlinkIfPresent(socketPath);
   return new Promise((resolve, reject) => {
     // Later ones are about one caller, whose connection could not be accepted; it tries again.
     server.on('error', (cause) =>

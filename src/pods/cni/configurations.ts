@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, renameSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Removal } from '../../model/removal.ts';
 import { holdsText } from '../../process/durable.ts';
@@ -60,7 +60,7 @@ function putBackOne(path: string): boolean {
   const aside = `${path}${ASIDE}`;
   if (!existsSync(path)) renameSync(aside, path);
   else if (!holdsText(path, readRegularFile(aside))) return false;
-  else rmSync(aside);
+  else unlinkSync(aside);
   return true;
 }
 

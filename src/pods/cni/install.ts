@@ -1,8 +1,18 @@
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readSync, rmSync, statSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readSync,
+  statSync,
+  unlinkSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { describeError, TwillError } from '../../model/error.ts';
 import type { Removal } from '../../model/removal.ts';
 import { hasMode, holdsText, removeUnfinished, replaceFile, unfinishedFiles } from '../../process/durable.ts';
+import { unlinkIfPresent } from '../../process/files.ts';
 import { readRegularFile } from '../../process/regular-file.ts';
 import { defaultSocket } from '../plan/protocol.ts';
 import { earlierConfigurations, putBack, puttingBack, setAside } from './configurations.ts';
@@ -125,7 +135,7 @@ function restoreConfigurations(directory: string, own: string): void {
   for (const path of taken) process.stderr.write(`warning: ${path} was written anew, and stays as it is\n`);
   if (back.length + taken.length === 0) process.stdout.write(`${directory}: nothing was set aside\n`);
   else if (existsSync(join(directory, own))) {
-    rmSync(join(directory, own));
+    unlinkSync(join(directory, own));
     process.stdout.write(`${join(directory, own)}: removed\n`);
   }
 }
@@ -145,7 +155,9 @@ function isOurConfiguration(path: string): boolean {
 
 const fileRemoval = (path: string): Removal => ({
   what: `${path}: removed`,
-  apply: () => rmSync(path, { force: true }),
+  apply: () => {
+    unlinkIfPresent(path);
+  },
 });
 
 /**

@@ -1,7 +1,8 @@
-import { readdirSync, renameSync, rmSync } from 'node:fs';
+import { readdirSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { describeError } from '../../model/error.ts';
 import { removeUnfinished } from '../../process/durable.ts';
+import { unlinkIfPresent } from '../../process/files.ts';
 import { type Log, LogLimiter } from '../../process/log.ts';
 import { readRegularFile } from '../../process/regular-file.ts';
 import { type CniAnswer, type CniCall, type CniFailure, cniErrors } from '../plan/protocol.ts';
@@ -95,7 +96,10 @@ export class DeletionQueue {
     const call = parseCallFile(readRegularFile(path));
     if (call === undefined) return this.setAside(path, 'it is not a CNI call');
     const { status, output } = await this.handle(call);
-    if (status === 0) return rmSync(path, { force: true });
+    if (status === 0) {
+      unlinkIfPresent(path);
+      return;
+    }
     const { code, msg } = JSON.parse(output) as CniFailure;
     // It would fail for ever.
     if (hopeless.includes(code)) this.setAside(path, msg);

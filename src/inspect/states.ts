@@ -4,6 +4,12 @@ import { readFileIfPresent } from '../process/files.ts';
 import { conditionOf } from '../process/mark.ts';
 import { type Asked, ask, describeCondition, type Question } from './client.ts';
 import { decodeState } from './plan/codec.ts';
+import {
+  type AnyAgentState,
+  type AnyProxyState,
+  completeAgentState,
+  completeProxyState,
+} from './plan/earlier-states.ts';
 import { type AgentState, type ProcessMark, type ProxyState, STATE_VERSION } from './plan/state.ts';
 import { stateFile } from './plan/state-file.ts';
 
@@ -22,6 +28,11 @@ interface States {
   readonly proxy: ProxyState;
 }
 
+const complete: { readonly [K in Asked]: (state: object) => States[K] } = {
+  agent: (state) => completeAgentState(state as AnyAgentState),
+  proxy: (state) => completeProxyState(state as AnyProxyState),
+};
+
 /** @throws TwillError `invalid` for one of another version */
 function understood<K extends Asked>(asked: K, text: string, from: string): States[K] {
   let state: Partial<States[K]> | undefined;
@@ -30,7 +41,7 @@ function understood<K extends Asked>(asked: K, text: string, from: string): Stat
   } catch {
     // as of another version
   }
-  if (state?.kind === asked && state.version === STATE_VERSION) return state as States[K];
+  if (state?.kind === asked && state.version === STATE_VERSION) return complete[asked](state);
   throw new TwillError(
     'invalid',
     `the ${asked} at ${from} is of another version of Twill: use the twill command that came with it`,

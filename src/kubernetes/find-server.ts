@@ -9,6 +9,8 @@ export const kubeletPlaces = [
   '/var/lib/rancher/rke2/agent/kubelet.kubeconfig',
   '/var/lib/k0s/kubelet.conf',
   '/var/snap/microk8s/current/credentials/kubelet.config',
+  '/etc/kubernetes/kubeconfig-kubelet', // Talos
+  '/etc/kubernetes/kubelet/kubeconfig', // Bottlerocket
   '/var/lib/kubelet/kubeconfig',
 ] as const;
 

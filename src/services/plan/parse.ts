@@ -137,6 +137,7 @@ export function parseService(input: unknown): Parsed<Service> {
 }
 
 function hints(value: unknown): readonly string[] | undefined {
+  if (value === undefined) return undefined;
   const names = list(value)
     .map((entry) => object(entry).name)
     .filter((name): name is string => typeof name === 'string');

@@ -12,7 +12,10 @@ const kinds: readonly (readonly [pattern: RegExp, what: string])[] = [
   [/^::ffff:/, 'is an IPv4 address written as an IPv6 one'],
 ];
 
+/** Nearly no address is one of them, which one look tells: there are tens of thousands. */
+const anyKind = new RegExp(kinds.map(([pattern]) => pattern.source).join('|'));
+
 /** Why the address cannot be used; undefined when it can. @param text canonical */
 export function specialAddress(text: string): string | undefined {
-  return kinds.find(([pattern]) => pattern.test(text))?.[1];
+  return anyKind.test(text) ? kinds.find(([pattern]) => pattern.test(text))?.[1] : undefined;
 }

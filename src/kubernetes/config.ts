@@ -4,7 +4,7 @@ import { dirname, resolve } from 'node:path';
 import type { KubeConfig } from '@kubernetes/client-node/dist/config.js';
 import type { Cluster, User } from '@kubernetes/client-node/dist/config_types.js';
 import { parse } from 'yaml';
-import { describeError, isTwillError, TwillError } from '../model/error.ts';
+import { describeError, isTwillError, TwillError, withoutCredentials } from '../model/error.ts';
 import { asGoReads } from '../process/go-yaml.ts';
 import { checkExecPlugin, ExecCredentials, type ExecPlugin, execExtension } from './exec-plugin.ts';
 import { type Impersonation, impersonationHeaders } from './impersonation.ts';
@@ -102,6 +102,17 @@ function readRest(path: string | undefined): Rest {
   return rest;
 }
 
+/** @throws TwillError `invalid` naming the file and what is no proxy */
+function checkProxy(path: string, proxyUrl: string | undefined): void {
+  if (!proxyUrl) return;
+  const scheme = URL.canParse(proxyUrl) ? new URL(proxyUrl).protocol : '';
+  if (!/^(https?|socks\w*):$/.test(scheme))
+    throw new TwillError(
+      'invalid',
+      `${path}: its proxy-url '${withoutCredentials(proxyUrl)}' is not of the form http://HOST:PORT or socks5://HOST:PORT`,
+    );
+}
+
 /**
  * A kubeconfig as client-go reads it: YAML by Go's rules, what is in it comes before files that it names, and who has no
  * user is nobody, who trusts the same authority.
@@ -109,6 +120,7 @@ function readRest(path: string | undefined): Rest {
 function loadFile(config: KubeConfig, path: string): void {
   config.loadFromString(JSON.stringify(parse(readFileSync(path, 'utf8'), asGoReads)));
   config.makePathsAbsolute(dirname(path));
+  checkProxy(path, config.getCurrentCluster()?.proxyUrl);
   for (const cluster of config.clusters) if (cluster.caData) Object.assign(cluster, { caFile: undefined });
   for (const user of config.users) {
     if (user.certData) Object.assign(user, { certFile: undefined });

@@ -119,6 +119,10 @@ describe('the reason is named when', () => {
       row(tokens, () => ({}), token),
       /cannot reach https:.*(unable to verify|self.signed)/,
     ],
+    'a proxy is none': [
+      row(tokens, () => ({ ...caFile(), 'proxy-url': '192.0.2.1:3128' }), token),
+      /config: its proxy-url '192.0.2.1:3128' is not of the form http:/,
+    ],
     'the certificate is for another name': [
       row(tokens, () => ({ ...caFile(), 'tls-server-name': 'elsewhere' }), token),
       /elsewhere/,

@@ -1,5 +1,6 @@
-import { detectVariant, type Iptables, type IptablesVariant, openIptables } from '../kernel/iptables.ts';
+import { type Iptables, type IptablesVariant, openIptables } from '../kernel/iptables.ts';
 import { listNftTable } from '../kernel/nft.ts';
+import { detectVariant } from '../kernel/used-iptables.ts';
 import { chainDocument, chainRules, jumpRule, type StandingChain } from '../masquerade/plan/iptables.ts';
 import { nftTableText } from '../masquerade/plan/nftables.ts';
 import { nftTable, type TrafficChain, type TrafficRules, trafficChains } from '../masquerade/plan/rules.ts';

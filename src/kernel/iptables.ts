@@ -8,17 +8,6 @@ import { type RunResult, refusalCode, run } from './process.ts';
 /** Which of the two kernel interfaces the iptables tools speak: nf_tables or the older x_tables. */
 export type IptablesVariant = 'nft' | 'legacy';
 
-/** Chains whose presence shows which variant the rest of the node (kubelet, kube-proxy, flannel) uses. */
-const hintChains = [
-  { table: 'mangle', chain: 'KUBE-IPTABLES-HINT' },
-  { table: 'mangle', chain: 'KUBE-KUBELET-CANARY' },
-  { table: 'nat', chain: 'KUBE-SERVICES' },
-  { table: 'filter', chain: 'KUBE-SERVICES' },
-  { table: 'nat', chain: 'FLANNEL-POSTRTG' },
-  { table: 'nat', chain: 'CNI-HOSTPORT-DNAT' },
-];
-const hints = new RegExp(`^:(${hintChains.map(({ chain }) => chain).join('|')}) `, 'm');
-
 /** Text in, text out: the only way Twill changes iptables. One call is one transaction. */
 export interface Iptables {
   readonly family: Family;
@@ -180,74 +169,6 @@ class IptablesProgram implements Iptables {
         : `; a chain ${chain} of another type, hook or priority than iptables' stands there, written with nft: see 'nft list chains ${this.family.nft}', and delete it`;
     throw new TwillError(code, `${this.program}-restore refused the rules: ${detail}${advice}`);
   }
-}
-
-async function saved(
-  family: Family,
-  variant: IptablesVariant,
-  args: readonly string[] = [],
-): Promise<string | undefined> {
-  try {
-    const result = await run(`${family.iptables}-${variant}-save`, args);
-    if (result.status !== 0) return undefined;
-    return result.stdout + (await hiddenChains(family, variant, result.stdout));
-  } catch (error) {
-    // One that hangs, or cannot be started for want of descriptors, tells nothing about which is used.
-    if (isTwillError(error, 'missing-program', 'permission')) return undefined;
-    throw error;
-  }
-}
-
-/** Of tables that iptables-nft cannot print the chains that are hints, as it would print them. */
-async function hiddenChains(family: Family, variant: IptablesVariant, text: string): Promise<string> {
-  const hidden = new Set(Array.from(text.matchAll(/^# Table `(\w+)' is incompatible/gm), ([, name]) => name));
-  if (hidden.size === 0) return '';
-  const iptables = openIptables(family, variant);
-  const lines: string[] = [];
-  for (const { table, chain } of hintChains) {
-    if (!hidden.has(table)) continue;
-    // A chain that cannot be printed itself is one, too.
-    const there = await iptables
-      .list(table, chain)
-      .catch((error: unknown) => isTwillError(error, 'conflict'));
-    if (there !== undefined && there !== false) lines.push(`:${chain} - [0:0]\n`);
-  }
-  return lines.join('');
-}
-
-/**
- * The variant this node already uses: the one in which kubelet's, kube-proxy's or flannel's chains stand, else the
- * one with more rules, else the one the plain `iptables` command means.
- * @throws TwillError `missing-program` when iptables is not installed
- */
-export async function detectVariant(family: Family): Promise<{ variant: IptablesVariant; why: string }> {
-  // The kubelet's chains are in table mangle, which is short: all tables may hold many thousands of rules.
-  const short = ['-t', 'mangle'];
-  const [nftHint, legacyHint] = await Promise.all([
-    saved(family, 'nft', short),
-    saved(family, 'legacy', short),
-  ]);
-  const inNft = hints.test(nftHint ?? '');
-  if (inNft !== hints.test(legacyHint ?? '')) {
-    return { variant: inNft ? 'nft' : 'legacy', why: 'Kubernetes chains stand there' };
-  }
-  const [nft, legacy] = await Promise.all([saved(family, 'nft'), saved(family, 'legacy')]);
-  if (nft === undefined && legacy === undefined) {
-    throw new TwillError(
-      'missing-program',
-      `neither ${family.iptables}-nft nor ${family.iptables}-legacy works: install iptables, or have the rules made with nft (--rules=nftables of the agent, --proxy-mode=nftables of the proxy)`,
-    );
-  }
-  if (nft === undefined) return { variant: 'legacy', why: `${family.iptables}-nft does not work here` };
-  if (legacy === undefined) return { variant: 'nft', why: `${family.iptables}-legacy does not work here` };
-  if (hints.test(nft)) return { variant: 'nft', why: 'Kubernetes or flannel chains stand there' };
-  if (hints.test(legacy)) return { variant: 'legacy', why: 'Kubernetes or flannel chains stand there' };
-  const rules = (text: string): number => text.match(/^-A /gm)?.length ?? 0;
-  if (rules(nft) > rules(legacy)) return { variant: 'nft', why: 'most rules stand there' };
-  if (rules(legacy) > rules(nft)) return { variant: 'legacy', why: 'most rules stand there' };
-  const version = await run(family.iptables, ['--version']).catch(() => undefined);
-  const variant = version?.stdout.includes('legacy') ? 'legacy' : 'nft';
-  return { variant, why: `${family.iptables} means it on this node` };
 }
 
 /** The iptables of one family and variant in the current network namespace, or in the named one. */

@@ -1,7 +1,9 @@
 import type { Family } from '../model/address.ts';
+import { isTwillError } from '../model/error.ts';
 import { KernelRefusal } from './errno.ts';
+import type { MessageWriter } from './netlink/codec.ts';
 import { NETLINK_NETFILTER } from './netlink/constants.ts';
-import { parseTable, writeTablesRequest } from './netlink/nftables.ts';
+import { parseTable, writeChainRequest, writeTablesRequest } from './netlink/nftables.ts';
 import { RtSocket } from './netlink/socket.ts';
 import { inNetns, type Netns } from './netns.ts';
 
@@ -34,6 +36,36 @@ export async function listNftTables(netns?: Netns): Promise<ListedTable[]> {
     // What nfnetlink says of a subsystem that it does not have.
     if (error instanceof KernelRefusal && error.errno === 'EINVAL') return [];
     throw error;
+  } finally {
+    socket.close();
+  }
+}
+
+/** A chain of a table. */
+export interface NftChain {
+  readonly table: string;
+  readonly chain: string;
+}
+
+/** Those of the chains that there are, whatever is in them. @throws TwillError by errno */
+export async function standingNftChains(
+  { af }: Pick<Family, 'af'>,
+  chains: readonly NftChain[],
+): Promise<NftChain[]> {
+  const socket = new RtSocket(NETLINK_NETFILTER);
+  const found: NftChain[] = [];
+  try {
+    for (const one of chains) {
+      const { table, chain } = one;
+      const write = (to: MessageWriter): void => writeChainRequest(to, { af, name: table }, chain);
+      try {
+        await socket.ask({ what: `look for chain ${chain} of nftables table ${table}`, write });
+        found.push(one);
+      } catch (error) {
+        if (!isTwillError(error, 'not-found')) throw error;
+      }
+    }
+    return found;
   } finally {
     socket.close();
   }

@@ -1,6 +1,7 @@
-import { detectVariant, type Iptables, openIptables } from '../kernel/iptables.ts';
+import { type Iptables, openIptables } from '../kernel/iptables.ts';
 import { applyNft, listNftTable } from '../kernel/nft.ts';
 import { NftNotices } from '../kernel/nft-notices.ts';
+import { detectVariant } from '../kernel/used-iptables.ts';
 import { type Family, ipv4 } from '../model/address.ts';
 import { Contest, contestedChecks } from '../model/contest.ts';
 import type { Check } from '../model/health.ts';

@@ -1,5 +1,5 @@
-import { detectVariant } from '../../kernel/iptables.ts';
 import { run } from '../../kernel/process.ts';
+import { detectVariant } from '../../kernel/used-iptables.ts';
 import { ipv4 } from '../../model/address.ts';
 import { describeError, isTwillError } from '../../model/error.ts';
 import { bad, good, type PreflightCheck, poor } from '../plan/preflight.ts';

@@ -1,6 +1,7 @@
-import { detectVariant, type Iptables, openIptables } from '../../kernel/iptables.ts';
+import { type Iptables, openIptables } from '../../kernel/iptables.ts';
 import { kernelFamilies } from '../../kernel/ipv6.ts';
 import { listNftTable } from '../../kernel/nft.ts';
+import { detectVariant } from '../../kernel/used-iptables.ts';
 import { type Family, ipv4 } from '../../model/address.ts';
 import { describeError, isTwillError, TwillError } from '../../model/error.ts';
 import type { Check } from '../../model/health.ts';

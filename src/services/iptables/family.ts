@@ -1,7 +1,8 @@
 import { setFlagsFromString } from 'node:v8';
-import { detectVariant, openIptables } from '../../kernel/iptables.ts';
+import { openIptables } from '../../kernel/iptables.ts';
 import { openRulesStamp } from '../../kernel/rules-stamp.ts';
 import { readSysctl } from '../../kernel/sysctl.ts';
+import { detectVariant } from '../../kernel/used-iptables.ts';
 import { type Family, ipv4, ipv6 } from '../../model/address.ts';
 import { fromPodMatch } from '../config.ts';
 import { type FamilySetting, openFlows, servingAddresses } from '../family.ts';

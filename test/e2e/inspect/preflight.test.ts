@@ -6,6 +6,7 @@ import type { PreflightAnswer } from '../../../src/inspect/plan/preflight.ts';
 import { runChecked } from '../../../src/kernel/process.ts';
 import { twillProgram } from '../../lab/files.ts';
 import { Lab } from '../../lab/lab.ts';
+import { type Namespace, withNamespace } from '../../lab/namespace.ts';
 import type { LabNode } from '../../lab/node.ts';
 
 describe('twill preflight', () => {
@@ -97,4 +98,76 @@ describe('twill preflight', () => {
     assert.match(stateOf(answer, 'VXLAN to 192.0.2.12'), /^failed: its VTEP \S+ does not answer/);
     assert.match(stateOf(answer, 'path to 192.0.2.12'), /^ok: /);
   });
+});
+
+/** Rules of others, of which there are more in the other variant. */
+const rules = (program: string, count: number): string[] =>
+  Array.from({ length: count }, (_, index) => `${program} -A INPUT -s 198.51.100.${index} -j ACCEPT`);
+
+const variants: readonly {
+  readonly name: string;
+  readonly made: readonly string[];
+  readonly inUse: string;
+}[] = [
+  {
+    name: "the kubelet's chain in nftables, however many rules legacy has",
+    made: ['iptables-nft -t mangle -N KUBE-IPTABLES-HINT', ...rules('iptables-legacy', 3)],
+    inUse: 'nft: Kubernetes chains stand there',
+  },
+  {
+    name: "the kubelet's chain in legacy, kube-proxy's in nftables",
+    made: ['iptables-legacy -t mangle -N KUBE-KUBELET-CANARY', 'iptables-nft -t nat -N KUBE-SERVICES'],
+    inUse: 'legacy: Kubernetes chains stand there',
+  },
+  {
+    name: 'chains of both in both',
+    made: ['iptables-legacy -t mangle -N KUBE-IPTABLES-HINT', 'iptables-nft -t mangle -N KUBE-IPTABLES-HINT'],
+    inUse: 'nft: Kubernetes or flannel chains stand there',
+  },
+  {
+    name: "flannel's chain in a table that iptables-nft cannot print",
+    made: [
+      'iptables-nft -t nat -N FLANNEL-POSTRTG',
+      'nft add rule ip nat FLANNEL-POSTRTG ct count over 1000 counter',
+      ...rules('iptables-legacy', 3),
+    ],
+    inUse: 'nft: Kubernetes or flannel chains stand there',
+  },
+  {
+    name: "kube-proxy's chain in legacy, rules in nftables",
+    made: ['iptables-legacy -t nat -N KUBE-SERVICES', ...rules('iptables-nft', 3)],
+    inUse: 'legacy: Kubernetes or flannel chains stand there',
+  },
+  {
+    name: 'rules of others',
+    made: [...rules('iptables-legacy', 2), ...rules('iptables-nft', 1)],
+    inUse: 'legacy: most rules stand there',
+  },
+];
+
+describe('the variant of iptables that a node uses', () => {
+  const inUse = async (namespace: Namespace, path: string): Promise<string | undefined> => {
+    const args = ['preflight', '-o', 'json', `--socket=${namespace.directory}/none`];
+    const { stdout } = await namespace.run(twillProgram, args, { env: { ...process.env, PATH: path } });
+    const { checks } = JSON.parse(stdout) as PreflightAnswer;
+    return checks.find(({ name }) => name === 'variant in use')?.detail;
+  };
+
+  for (const { name, made, inUse: expected } of variants)
+    it(`is told by ${name}`, () =>
+      withNamespace('variant', async (namespace) => {
+        for (const command of made) await namespace.exec('sh', ['-c', command]);
+        assert.equal(await inUse(namespace, process.env.PATH!), expected);
+      }));
+
+  it('is told without reading all rules where a chain tells it', () =>
+    withNamespace('variant', async (namespace) => {
+      await namespace.exec('iptables-nft', ['-t', 'nat', '-N', 'KUBE-SERVICES']);
+      const programs = join(namespace.directory, 'programs');
+      mkdirSync(programs);
+      for (const name of ['iptables-nft-save', 'iptables-legacy-save'])
+        writeFileSync(join(programs, name), '#!/bin/sh\nexit 1\n', { mode: 0o755 });
+      const told = await inUse(namespace, `${programs}:${process.env.PATH}`);
+      assert.equal(told, 'nft: Kubernetes or flannel chains stand there');
+    }));
 });

@@ -1,10 +1,9 @@
 import { readFileSync } from 'node:fs';
-import { isIPv6 } from 'node:net';
-import { findForwarding, neighboursOf } from '../../kernel/netlink/neighbours.ts';
+import { findForwarding, findNeighbour } from '../../kernel/netlink/neighbours.ts';
 import { routePacket } from '../../kernel/netlink/packet-route.ts';
 import { inNetns } from '../../kernel/netns.ts';
 import { readSysctl } from '../../kernel/sysctl.ts';
-import { ipv4, ipv6, parseAddress } from '../../model/address.ts';
+import { parseAddress } from '../../model/address.ts';
 import { isListening } from './listeners.ts';
 import { OwnElements } from './own-elements.ts';
 import type { RuleSet } from './plan/hooks.ts';
@@ -17,7 +16,7 @@ import {
   type RouteFound,
   type RouteRefused,
 } from './plan/questions.ts';
-import { readElement, readRules, runIn } from './rules.ts';
+import { type OwnRules, readElement, readRules, runIn } from './rules.ts';
 import type { LookedSpace, Spaces } from './spaces.ts';
 
 type About<K extends Kind> = Asked[K]['about'];
@@ -47,11 +46,13 @@ export class Kernel {
   private readonly names: (space: LookedSpace) => string;
   private readonly answers = new Map<string, unknown>();
   private readonly own = new OwnElements();
+  private readonly ownRules: OwnRules;
 
   /** @param names what a namespace is called, for people */
-  constructor(spaces: Spaces, names: (space: LookedSpace) => string) {
+  constructor(spaces: Spaces, names: (space: LookedSpace) => string, rules: OwnRules) {
     this.spaces = spaces;
     this.names = names;
+    this.ownRules = rules;
   }
 
   /** Runs a walk to its end. */
@@ -88,7 +89,8 @@ export class Kernel {
   } = {
     space: async (space) => ({ id: space.id, name: this.names(space), devices: space.devices }),
     route: async (space, about) => await this.route(space, about),
-    rules: async ({ netns }, { family }) => await readRules(netns, family),
+    rules: async ({ netns }, { family }) =>
+      await (netns === undefined ? this.ownRules(family) : readRules(netns, family)),
     setting: async ({ netns }, { name }) =>
       netns === undefined ? readSysctl(name) : inNetns(netns, () => readSysctl(name)),
     neighbour: async (space, { device, address }) => await this.neighbour(space, device, address),
@@ -134,8 +136,7 @@ export class Kernel {
   private async neighbour(space: LookedSpace, device: string, address: string): Promise<Answer<'neighbour'>> {
     const link = space.links.find(({ name }) => name === device);
     if (link === undefined) return undefined;
-    const entries = await space.socket.list(neighboursOf(isIPv6(address) ? ipv6 : ipv4, link.index));
-    const entry = entries.find((one) => one.address.text === address);
+    const entry = await findNeighbour(space.socket, link.index, parseAddress(address));
     if (entry === undefined) return undefined;
     const word = neighbourStates.find(([bit]) => (entry.state & bit) !== 0)?.[1] ?? 'none';
     return { mac: entry.mac, state: word };

@@ -9,7 +9,7 @@ import { agentState, askLive, proxyState } from '../states.ts';
 import type { Protocol } from './plan/packet.ts';
 import { type ServiceAddress, servicesOfRules } from './plan/service-names.ts';
 import type { NamedPod, Names } from './plan/targets.ts';
-import { readRules } from './rules.ts';
+import type { OwnRules } from './rules.ts';
 
 function addressesOf(rows: readonly ServiceRow[]): ServiceAddress[] {
   return rows.flatMap(({ name, clusterIPs, externalIPs, loadBalancerIPs, ports }) => {
@@ -44,16 +44,14 @@ function namesOf(rows: readonly ServiceRow[]): ServiceNames {
 }
 
 /** The proxy's Services; those that rules, or its source, tell while it does not answer. */
-async function services(socket: string, notes: string[]): Promise<ServiceNames> {
+async function services(socket: string, rules: OwnRules, notes: string[]): Promise<ServiceNames> {
   try {
     const { services: rows } = JSON.parse(await askLive('proxy', socket, { inspect: 'services' })) as {
       services: ServiceRow[];
     };
     return namesOf(rows);
   } catch (error) {
-    const found = (await Promise.all(kernelFamilies().map((family) => readRules(undefined, family)))).flatMap(
-      servicesOfRules,
-    );
+    const found = (await Promise.all(kernelFamilies().map(rules))).flatMap(servicesOfRules);
     if (found.length > 0) {
       notes.push(`${describeError(error)}: names of Services are those of the rules`);
       return { ways: found, headless: [] };
@@ -88,14 +86,14 @@ async function pods(socket: string, notes: string[]): Promise<NamedPod[]> {
 }
 
 /** Who can be named on this node, from whoever knows it. */
-export async function readNames(flags: {
-  readonly socket: string;
-  readonly proxySocket: string;
-}): Promise<Names & { readonly notes: string[] }> {
+export async function readNames(
+  flags: { readonly socket: string; readonly proxySocket: string },
+  rules: OwnRules,
+): Promise<Names & { readonly notes: string[] }> {
   const notes: string[] = [];
   const [named, { ways, headless }, agent] = await Promise.all([
     pods(flags.socket, notes),
-    services(flags.proxySocket, notes),
+    services(flags.proxySocket, rules, notes),
     agentState(flags.socket).catch(() => undefined),
   ]);
   const podNetworks = (agent?.state?.network?.families ?? []).map(({ network }) => network.text);

@@ -119,3 +119,15 @@ export async function readRules(netns: Netns | undefined, family: Family): Promi
   const unreadable = saved.flatMap((one) => one.failures);
   return ruleSet(chains, nft.unread, [...failures, ...unreadable, ...nft.failures]);
 }
+
+/** The rules of this process's own namespace, which are read once for all who ask. */
+export type OwnRules = (family: Family) => Promise<RuleSet>;
+
+export function ownRules(): OwnRules {
+  const read = new Map<Family, Promise<RuleSet>>();
+  return (family) => {
+    const rules = read.get(family) ?? readRules(undefined, family);
+    read.set(family, rules);
+    return rules;
+  };
+}

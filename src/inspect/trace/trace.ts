@@ -18,6 +18,7 @@ import {
 import { traceText } from './plan/trace-text.ts';
 import { walk } from './plan/walk.ts';
 import { probe } from './probe.ts';
+import { ownRules } from './rules.ts';
 import { type LookedSpace, Spaces } from './spaces.ts';
 
 export interface TraceFlags extends InspectFlags {
@@ -172,10 +173,18 @@ function checkFlags({ fromAddress }: TraceFlags): void {
     throw new TwillError('invalid', `--from-address '${fromAddress}' is not an IP address`);
 }
 
+/** The family that will be asked about, unless names lead to the other one. */
+function likelyFamily(from: string, to: string, { fromAddress = '' }: TraceFlags): Family {
+  return [from, to, fromAddress].some((text) => /:.*:/.test(text)) ? ipv6 : ipv4;
+}
+
 /** The way of a packet in the namespace that this process is in. @throws TwillError `invalid` for names that are nobody's */
 export async function tracePacket(from: string, to: string, flags: TraceFlags): Promise<TraceAnswer> {
   checkFlags(flags);
-  const names = await readNames(flags);
+  const rules = ownRules();
+  // The longest of what is to be read goes on beside the rest. Who has no rules to walk through is told so then.
+  rules(likelyFamily(from, to, flags)).catch(() => {});
+  const names = await readNames(flags, rules);
   const spaces = await Spaces.open();
   try {
     const request = new Request(spaces, names, flags);
@@ -186,7 +195,7 @@ export async function tracePacket(from: string, to: string, flags: TraceFlags): 
     const { sender, end } = await request.sender(source, senderText, family);
     if (sender.address !== undefined && familyOf(sender.address) !== family)
       throw new TwillError('invalid', `${sender.address} and ${target.address} are not of one family`);
-    const kernel = new Kernel(spaces, (space) => spaceName(space, names));
+    const kernel = new Kernel(spaces, (space) => spaceName(space, names), rules);
     const asked: TraceRequest = {
       family,
       protocol,

@@ -73,6 +73,28 @@ export function neighboursOf(family: Family, device: number): Listing<Neighbour>
   };
 }
 
+/**
+ * Asks for one ARP (IPv4) or NDP (IPv6) entry (neigh_get, kernel 5.0 and later).
+ * @returns undefined where there is none
+ */
+export async function findNeighbour(
+  socket: RtSocket,
+  device: number,
+  address: Address,
+): Promise<Neighbour | undefined> {
+  const write = (to: MessageWriter): void => {
+    to.message(nl.RTM_GETNEIGH)
+      .struct(ndmsg(address.family.af, device, 0, 0))
+      .address(nl.NDA_DST, address);
+  };
+  try {
+    return parseNeighbour(await socket.ask({ what: `look up neighbour ${address.text}`, write }));
+  } catch (error) {
+    if (isTwillError(error, 'not-found')) return undefined;
+    throw error;
+  }
+}
+
 /** Forwarding entries of one VXLAN device. */
 export function fdbOf(device: number): Listing<FdbEntry> {
   // For PF_BRIDGE the kernel reads the header as struct ifinfomsg and filters by its index (valid_fdb_dump_legacy).

@@ -4,7 +4,7 @@ import { it } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { addAddress, listAddresses } from '../../../src/kernel/netlink/addresses.ts';
 import type { Message } from '../../../src/kernel/netlink/codec.ts';
-import { RTNLGRP_LINK } from '../../../src/kernel/netlink/constants.ts';
+import { NUD_PERMANENT, RTNLGRP_LINK } from '../../../src/kernel/netlink/constants.ts';
 import { EventSocket } from '../../../src/kernel/netlink/events.ts';
 import * as links from '../../../src/kernel/netlink/links.ts';
 import * as neighbours from '../../../src/kernel/netlink/neighbours.ts';
@@ -121,6 +121,10 @@ it(
         found.filter((entry) => entry.mac === '0e:00:00:00:00:07').map((entry) => entry.address.text),
         [gateway.text],
       );
+      const one = await neighbours.findNeighbour(socket, device, gateway);
+      assert.deepEqual([one?.mac, one?.state], ['0e:00:00:00:00:07', NUD_PERMANENT]);
+      const other = await neighbours.findNeighbour(socket, device, prefixHost(destination, 9));
+      assert.equal(other, undefined);
       await apply(socket, deleteRoute(route), neighbours.deleteNeighbour(device, gateway));
       assert.ok(!(await socket.list(routesOf(family))).some((entry) => entry.destination.text === subnet));
     }

@@ -2,25 +2,63 @@ import { withoutCredentials } from '../../model/error.ts';
 
 const GONE = '***';
 
-/** Names whose values nobody else needs to know, in JSON, YAML, environment and command lines. */
-const secretName =
-  '[\\w.-]*(?:passw(?:or)?d|passphrase|secret|token|private[_-]?key|client[_-]?key[_-]?data|api[_-]?key|access[_-]?key|credential|authorization|psk)[\\w.-]*';
+/** What is in names whose values nobody else needs to know, in JSON, YAML, environment and command lines; and their ends. */
+const secretWord =
+  '(?:passw(?:or)?d|passphrase|secret|token|private[ _-]?key|pre-?shared[ _-]?key|client[_-]?key[_-]?data|api[_-]?key|access[_-]?key|credential|authorization|signature|cookie|psk)[\\w.-]{0,60}';
+/** Names, or their last words, that mean something else within a longer word. */
+const shortName = '(?<![a-z0-9])(?:pass|pwd|auth|sig)';
+/** Of a line that begins with such a name. */
+const lineName = `[\\w.-]{0,60}(?:${secretWord}|(?<![a-z0-9])(?:pass|pwd))`;
 
-/** `"password": "x"` and `'password': 'x'`. */
-const quotedValue = new RegExp(`(["'])(${secretName})\\1(\\s*:\\s*)(["'])(?:(?!\\4)[^\\\\]|\\\\.)*\\4`, 'gi');
-/** The same within a JSON text that is quoted once more. */
-const escapedValue = new RegExp(`(\\\\")(${secretName})\\1(\\s*:\\s*)\\\\"(?:(?!\\\\").)*\\\\"`, 'gi');
-/** `password: x`, `--etcd-password=x`, `TOKEN=x`, up to the end of the word or of the quoted text. */
-const bareValue = new RegExp(
-  `(^|[\\s,;{?&("'-])(${secretName})(\\s*[:=]\\s*|\\s+(?=["']?[^\\s-]))("[^"]*"|'[^']*'|[^\\s,;"'&})]+)`,
+/** Text in quotes, also as it is within a text that is quoted itself. */
+const quotedText =
+  '(?<slashes>\\\\+)"(?:(?!\\k<slashes>").)*\\k<slashes>"|"(?:[^"\\\\]|\\\\.)*"|\'(?:[^\'\\\\]|\\\\.)*\'';
+/** Up to the end of the word, of the quoted text, or of a list; of a quoted text that was cut all of the line. */
+const value = `(?<value>${quotedText}|\\[[^\\]]{0,1000}\\]|\\{[^}]{0,1000}\\}|["'\\\\][^\\n]*|[^\\s,;"'&})\\]]+)`;
+
+/** `"password": "x"`, `password: x`, `--etcd-password=x`, `TOKEN=x`, `"auth":"x"`. */
+const named = new RegExp(`(?<name>(?:${secretWord}|${shortName})\\\\*["']?\\s*[:=][ \\t]*)${value}`, 'gi');
+/** `--etcd-password x`, also as words of a list in JSON. */
+const following = new RegExp(
+  `(?<name>${secretWord}[ \\t]+(?=["']?[^\\s-])|["']-[\\w.-]{0,60}${secretWord}["']\\s*,\\s*)${value}`,
+  'gi',
+);
+/** `name: PASSWORD` and `value: x`, as containers have their environment. */
+const pair = new RegExp(
+  `(?<name>\\bname\\\\*["']?\\s*[:=]\\s*\\\\*["']?${lineName}\\\\*["']?\\s*,?\\s*\\\\*["']?value\\\\*["']?\\s*[:=][ \\t]*)${value}`,
+  'gi',
+);
+/** In YAML, and among the headers of HTTP: `password: all of the line`. */
+const line = new RegExp(`^(?<name>[ \\t]*(?:- )?${lineName}:[ \\t]+)(?<value>[^\\s"'{[|>].*)$`, 'gim');
+/** In YAML: `password: |`, and lines that stand further in. */
+const block = new RegExp(
+  `^(?<name>(?<in>[ \\t]*)(?:- )?${lineName}:[ \\t]*)(?<value>[|>][-+0-9]*[ \\t]*(?:\\n\\k<in>[ \\t]+\\S.*|\\n[ \\t]*(?=\\n))*)`,
   'gim',
 );
+/** `curl -u user:x`, `sshpass -p x`. */
+const login = /(?<name>\s(?:-u|--user|--proxy-user)[ =]["']?[^\s:"']+:|\bsshpass\s+-p\s*)(?<value>[^\s"']+)/g;
+/** `user:x@host` without the scheme of a URL. */
+const mailed = /(?<name>(?:^|[\s"'=,(])[\w.%+-]{1,100}:)(?<value>[^\s"'@/:]{1,200})(?=@[\w[])/gm;
 const bearer = /\b(bearer|basic)\s+[\w.~+/=-]{6,}/gi;
 /** JSON Web Tokens, of service accounts and others. */
 const webToken = /\beyJ[\w-]{5,}\.[\w-]{5,}\.[\w-]*/g;
-const privateKey = /-----BEGIN ([A-Z ]*PRIVATE KEY)-----[\s\S]*?(?:-----END \1-----|$)/g;
+/** Tokens that services give a beginning of their own. */
+const knownToken = /\b(?:gh[opusr]_|github_pat_|glpat-|xox[abeprs]-|AIza)[\w-]{10,}|\bAGE-SECRET-KEY-1\w+/gi;
+const privateKey = /-----BEGIN ([A-Z ]*PRIVATE KEY(?: BLOCK)?)-----[\s\S]*?(?:-----END \1-----|$)/g;
 /** The same in one line of base 64, as kubeconfigs have it: it begins with `-----BEGIN`. */
 const encodedKey = /\bLS0tLS1CRUdJTi[\w+/=]{20,}/g;
+
+/** What stands for a value: JSON stays JSON. */
+function hidden(text: string, name: string): string {
+  const [quote] = /^\\*["']/.exec(text) ?? [];
+  if (quote !== undefined) return quote + GONE + quote;
+  return name.includes('"') ? `"${GONE}"` : GONE;
+}
+
+const withoutValue = (...match: unknown[]): string => {
+  const groups = match.at(-1) as { readonly name: string; readonly value: string };
+  return groups.name + hidden(groups.value, groups.name);
+};
 
 /** A letter or digit of base 64, or what stands between its lines, also in a text that is quoted. */
 const keyCharacter = /[\w+/=\s\\]/;
@@ -45,16 +83,18 @@ function redactPart(text: string): string {
     .replace(privateKey, '-----BEGIN $1----- *** -----END $1-----')
     .replace(encodedKey, GONE)
     .replace(webToken, GONE)
-    .replace(bearer, `$1 ${GONE}`)
-    .replace(escapedValue, `$1$2$1$3$1${GONE}$1`)
-    .replace(quotedValue, `$1$2$1$3$4${GONE}$4`)
-    .replace(bareValue, `$1$2$3${GONE}`);
-  return withoutKeyEnds(withoutKeys);
+    .replace(knownToken, GONE)
+    .replace(bearer, `$1 ${GONE}`);
+  const withoutValues = [block, line, pair, named, following, login, mailed].reduce(
+    (shown, pattern) => shown.replace(pattern, withoutValue),
+    withoutKeys,
+  );
+  return withoutKeyEnds(withoutValues);
 }
 
 /** What every text has in it that one of the patterns finds something in: a word, or a beginning. */
 const suspect =
-  /passw|passphrase|secret|token|private|client[_-]?key|api[_-]?key|access[_-]?key|credential|authorization|psk|bearer|basic|eyj|ls0tls1crudjti|:\/\//i;
+  /pass|pwd|secret|token|private|shared|client[_-]?key|api[_-]?key|access[_-]?key|credential|auth|signature|sig=|cookie|psk|bearer|basic|eyj|ls0tls1crudjti|gh[opusr]_|_pat_|glpat-|xox|aiza|:\/\/|@|-u /i;
 /** Characters that are looked through for these at a time. */
 const PART = 65_536;
 

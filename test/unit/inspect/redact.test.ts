@@ -23,6 +23,25 @@ const planted: Readonly<Record<string, string>> = {
   'a private key that was cut': `-----BEGIN PRIVATE KEY-----\nMIGH\n${secret}`,
   'a key in a kubeconfig': `client-key-data: LS0tLS1CRUdJTiBSU0EgUFJJVkFURSBLRVkt${secret.replace(/-/g, '')}`,
   'a key of a VPN': `psk = "${secret}"`,
+  'a shared key of WireGuard': `PresharedKey = ${secret}=\nafter`,
+  'a password of a registry, as docker has it': `{"auths":{"registry.example":{"auth":"${secret}"}},"after":1}`,
+  'a token of npm': `//registry.example/:_authToken=${secret}\nafter`,
+  'a short name': `DB_PASS=${secret} after`,
+  'a short name in JSON': `{"user":"x","pass":"${secret}","after":1}`,
+  'one of several words in YAML': `password: my ${secret} words\nafter: 1`,
+  'one of several lines in YAML': `password: |\n  first\n\n  ${secret}\nafter: 1`,
+  "a container's environment as JSON": `{"env":[{"name":"ETCD_PASSWORD","value":"${secret}"},{"name":"after"}]}`,
+  "a container's environment as YAML": `- name: ETCD_PASSWORD\n  value: ${secret}\n- name: after`,
+  'a flag among others in JSON': `{"args":["--etcd-password","${secret}","after"]}`,
+  'a list of tokens': `{"tokens":["${secret}","more"],"after":1}`,
+  'a login of curl': `curl -u root:${secret} https://192.0.2.1/after`,
+  'a login of a proxy without a scheme': `http_proxy=user:${secret}@192.0.2.9:3128 after`,
+  'a header of several words': `Proxy-Authorization: Digest username="x", response="${secret}"\nafter`,
+  'a cookie': `Set-Cookie: sid=${secret}; Path=/\nafter`,
+  'a signed address': `https://192.0.2.1/x?sv=1&sig=${secret}&after=1`,
+  'a token that begins as its service has it': `cloned with ghp_${secret.replace(/-/g, '')} after`,
+  'a key of PGP': `-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n${secret}\n-----END PGP PRIVATE KEY BLOCK-----\nafter`,
+  'a password that was cut': `{"password":"${secret} and`,
 };
 
 describe('what a report leaves out', () => {
@@ -38,6 +57,9 @@ describe('what a report leaves out', () => {
       '-A KUBE-SVC-NPX46M4PTMTKRN6Y -p tcp -m comment --comment "default/tokens" -j KUBE-SEP-7NPX46M4PTMTKRN6',
       '10.244.40.0/24 nhid 183773184 via 10.244.40.0 dev flannel.1 proto 80 onlink',
       '{"kind":"route","object":"10.244.40.0/24","state":"missing"}',
+      '{"mesh":{"passSeconds":10,"passedOver":3},"author":"x","bypass":"none"}',
+      '5: veth1a2b@if2: <BROADCAST,MULTICAST,UP> mtu 1450 master cni0 state UP',
+      'udp ESTABLISHED src=10.244.1.2 dst=10.96.0.10 sport=53:80 mark=0',
       'net/ipv4/tcp_fastopen_key = 00000000-00000000-00000000-00000000',
     ];
     for (const text of said) assert.equal(redact(text), text);
@@ -48,19 +70,34 @@ describe('what a report leaves out', () => {
       '"password": "'.repeat(100_000),
       'password '.repeat(100_000),
       'token='.repeat(100_000),
+      'token'.repeat(100_000),
+      'token: |\n'.repeat(100_000),
+      '"token":['.repeat(50_000),
+      'name: token value '.repeat(50_000),
+      'a:b'.repeat(100_000),
+      '\\"token\\":\\"'.repeat(50_000),
     ])
       assert.ok(redact(text).length > 0);
   });
 
+  it('and JSON stays JSON', () => {
+    const names = { password: secret, 'tls-secret': [secret], credentials: { key: 'x' }, tokenNumber: 12345 };
+    const shown = JSON.parse(redact(JSON.stringify({ ...names, after: JSON.stringify({ token: secret }) })));
+    assert.deepEqual(Object.keys(shown), [...Object.keys(names), 'after']);
+    assert.deepEqual(JSON.parse(shown.after), { token: '***' });
+    assert.ok(!JSON.stringify(shown).includes('12345'));
+  });
+
   it('is found wherever it stands in a long text', () => {
     const filler = 'nothing of interest here\n';
-    for (const sample of Object.values(planted))
-      for (const before of [65_500, 65_520, 65_530, 65_536, 65_540, 131_060, 131_072])
-        for (const fill of [filler, filler.replace('\n', ','), '"x":1,']) {
-          const text = `${fill.repeat(before / fill.length)}\n${sample}${`\n${fill}`.repeat(8000)}`;
-          const shown = redact(text);
-          assert.ok(!shown.includes(secret) && !shown.includes(secret.replace(/-/g, '')), sample);
-        }
+    const fills = [filler, filler.replace('\n', ','), '"x":1,'];
+    for (const [index, sample] of Object.values(planted).entries())
+      for (const before of [65_500, 65_520, 65_530, 65_536, 65_540, 131_060, 131_072]) {
+        const fill = fills[index % fills.length]!;
+        const text = `${fill.repeat(before / fill.length)}\n${sample}${`\n${fill}`.repeat(8000)}`;
+        const shown = redact(text);
+        assert.ok(!shown.includes(secret) && !shown.includes(secret.replace(/-/g, '')), sample);
+      }
     const { 'a password in JSON': inLine } = planted;
     for (let before = 65_480; before < 65_560; before++)
       assert.ok(

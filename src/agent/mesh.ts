@@ -10,6 +10,7 @@ function meshView(overlay: Overlay, source: LeaseSource): MeshView | undefined {
   const { input, skipped } = overlay.peers;
   const own = source.own();
   const addresses = overlay.underlay()?.addresses;
+  const pods = overlay.podNetwork();
   if (input === undefined || own === undefined || addresses === undefined) return undefined;
   return {
     own,
@@ -19,6 +20,7 @@ function meshView(overlay: Overlay, source: LeaseSource): MeshView | undefined {
     skipped,
     local: input.ground.addresses,
     underlay: addresses,
+    largest: pods.ready ? pods.network.mtu : 0,
   };
 }
 

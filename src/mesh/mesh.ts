@@ -7,7 +7,7 @@ import { type Log, LogLimiter } from '../process/log.ts';
 import { ReconcileLoop } from '../process/loop.ts';
 import { askInFamily } from './asking.ts';
 import { Counts } from './counts.ts';
-import { conclude, isBad, isUncertain } from './plan/conclusion.ts';
+import { conclude, isBad, isBroken, isUncertain } from './plan/conclusion.ts';
 import {
   type MeshPath,
   type MeshPlace,
@@ -72,6 +72,7 @@ export class Mesh {
         const known = view();
         return known !== undefined && mayAsk(known, path, family, from);
       },
+      largest: () => view()?.largest ?? 0,
       onFlood: (place) => this.flooded(place),
     });
     this.loop = new ReconcileLoop({
@@ -194,18 +195,14 @@ export class Mesh {
     const [was, is] = [conclude(before), conclude(after)];
     if (was === is) return;
     this.changes++;
-    this.tell(
-      lease,
-      family,
-      view,
-      was === 'overlay' && asked.overlay !== undefined && gotThrough(asked.overlay),
-    );
+    const through = asked.overlay !== undefined && gotThrough(asked.overlay);
+    this.tell(lease, family, view, isBroken(was) && through && !isBroken(is));
   }
 
   private tell(lease: Lease, family: Family, view: MeshView, again: boolean): void {
     const { log } = this.options;
     const partner = this.partner(lease, family, view);
-    if (partner === undefined || (partner.conclusion !== 'overlay' && !again)) return;
+    if (partner === undefined || (!isBroken(partner.conclusion) && !again)) return;
     const { name, family: of, conclusion } = partner;
     if (this.limiter.allow(`${name} ${of} ${conclusion}`) === undefined) return;
     if (again) log.info({ node: name, family: of }, 'a node is reached by the overlay again');

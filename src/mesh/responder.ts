@@ -14,6 +14,8 @@ export interface ResponderOptions {
   readonly log: Log;
   /** True where a node of the cluster has this address. */
   readonly mayAsk: (place: MeshPlace, from: string) => boolean;
+  /** Bytes of the largest packet that this node's pods get; 0 where that is not known. */
+  readonly largest: () => number;
   /** A place was closed because too much came to it; it is to be served again a little later. */
   readonly onFlood: (place: MeshPlace) => void;
 }
@@ -129,7 +131,9 @@ export class Responder {
   }
 
   private answer(socket: Socket, place: MeshPlace, packet: Uint8Array, from: RemoteInfo): void {
-    if (packet.length !== PACKET_BYTES || !isQuestion(packet) || !this.options.mayAsk(place, from.address)) {
+    const largest = this.options.largest();
+    const isTooLong = packet.length > Math.max(PACKET_BYTES, largest);
+    if (isTooLong || !isQuestion(packet) || !this.options.mayAsk(place, from.address)) {
       this.passedOver++;
       return;
     }
@@ -142,7 +146,7 @@ export class Responder {
     );
     this.answered++;
     // Whoever asked may be unreachable: that is his loss.
-    socket.send(makeAnswer(packet, { servesOverlay, heard }), from.port, from.address, () => {});
+    socket.send(makeAnswer(packet, { servesOverlay, heard, largest }), from.port, from.address, () => {});
   }
 
   private hear(pair: string): void {

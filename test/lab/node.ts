@@ -159,8 +159,13 @@ export class LabNode extends Place {
 
   /** Changes the MTU at both ends of the node's link, in bytes. */
   async setMtu(mtu: number): Promise<void> {
-    await this.options.underlay.ip(`link set ${this.options.machine.port} mtu ${mtu}`);
+    await this.setCableMtu(mtu);
     await this.namespace.ip(`link set eth0 mtu ${mtu}`);
+  }
+
+  /** Sets what the cable to the node carries, both ways; its own interface takes as much as before. */
+  async setCableMtu(mtu: number): Promise<void> {
+    await this.options.underlay.ip(`link set ${this.options.machine.port} mtu ${mtu}`);
   }
 
   /** Isolated nodes do not reach each other; etcd and everything else they do. */

@@ -34,6 +34,7 @@ export function meshNotes({ mesh, meshPartners: partners = [] }: AgentState): Pr
 const words: readonly (readonly [Conclusion, string])[] = [
   ['reached', 'reached'],
   ['overlay', 'by the underlay only'],
+  ['small', 'by small packets only'],
   ['lost', 'no longer reached'],
   ['lossy', 'with losses'],
   ['refused', 'reached, without an agent that answers'],

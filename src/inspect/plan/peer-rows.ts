@@ -1,4 +1,5 @@
 import type { Lease } from '../../leases/plan/lease.ts';
+import { isBroken } from '../../mesh/plan/conclusion.ts';
 import { sentenceOf } from '../../mesh/plan/sentences.ts';
 import type { MeshPartner } from '../../mesh/plan/state.ts';
 import { type Address, type Prefix, prefixHost } from '../../model/address.ts';
@@ -104,7 +105,7 @@ export function peerRow(
     troubles.push(`the kernel sends to its pods another way: ${ways.way}`);
   if (route !== undefined && !ways.underlayReached)
     troubles.push(`the node itself is not reached: ${publicIp.text} ${ways.underlayWay}`);
-  if (mesh?.conclusion === 'overlay') troubles.push(sentenceOf(mesh) ?? '');
+  if (mesh !== undefined && isBroken(mesh.conclusion)) troubles.push(sentenceOf(mesh) ?? '');
   return {
     lease: lease.name,
     subnet: subnet.text,

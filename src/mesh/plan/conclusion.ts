@@ -6,6 +6,7 @@ import { CERTAIN, countLost, type PartnerRecord, type PathRecord } from './recor
  * - `refused`: reached likewise, and no agent answers there: it is older, another program, or is being restarted
  * - `lossy`: reached, and a good part of the packets is lost
  * - `overlay`: reached by the underlay but not by the overlay
+ * - `small`: reached by small packets, but not by packets as large as pods send
  * - `unserved`: reached by the underlay; one of the two has no overlay address yet
  * - `lost`: by neither, and it was reached before
  * - `silent`: by neither, and it never was: nothing is known, a firewall may keep all questions away
@@ -16,6 +17,7 @@ export type Conclusion =
   | 'refused'
   | 'lossy'
   | 'overlay'
+  | 'small'
   | 'unserved'
   | 'lost'
   | 'silent'
@@ -26,6 +28,7 @@ export const conclusions: readonly Conclusion[] = [
   'refused',
   'lossy',
   'overlay',
+  'small',
   'unserved',
   'lost',
   'silent',
@@ -40,10 +43,11 @@ function isLossy(path: PathRecord): boolean {
   return path.ever && path.asked >= LOSSY_ASKED && countLost(path) >= path.asked * LOSSY_SHARE;
 }
 
-export function conclude({ underlay, overlay, split, served }: PartnerRecord): Conclusion {
+export function conclude({ underlay, overlay, split, served, largeLost }: PartnerRecord): Conclusion {
   if (underlay.streak >= CERTAIN && (overlay.streak >= CERTAIN || overlay.asked === 0))
     return underlay.ever || overlay.ever ? 'lost' : 'silent';
   if (split >= CERTAIN) return 'overlay';
+  if (largeLost >= CERTAIN) return 'small';
   if (overlay.ever && overlay.streak < CERTAIN) {
     if (overlay.refused) return 'refused';
     if (isLossy(overlay) || (underlay.streak < CERTAIN && isLossy(underlay))) return 'lossy';
@@ -54,11 +58,15 @@ export function conclude({ underlay, overlay, split, served }: PartnerRecord): C
 }
 
 /** Something was lost, and it is not certain yet what that means: it is to be asked again soon. */
-export function isUncertain({ underlay, overlay, split, served }: PartnerRecord): boolean {
-  const open = ({ streak }: PathRecord): boolean => streak > 0 && streak < CERTAIN;
-  if (open(underlay) || open(overlay)) return true;
+export function isUncertain({ underlay, overlay, split, served, largeLost }: PartnerRecord): boolean {
+  const open = (lost: number): boolean => lost > 0 && lost < CERTAIN;
+  if (open(underlay.streak) || open(overlay.streak) || open(largeLost)) return true;
   return served && overlay.streak >= CERTAIN && split > 0 && split < CERTAIN;
 }
 
 /** To be asked again before its turn, to see it go. */
-export const isBad = (conclusion: Conclusion): boolean => conclusion === 'overlay' || conclusion === 'lost';
+export const isBad = (conclusion: Conclusion): boolean => isBroken(conclusion) || conclusion === 'lost';
+
+/** The node is there, and pods' traffic with it does not flow. */
+export const isBroken = (conclusion: Conclusion): boolean =>
+  conclusion === 'overlay' || conclusion === 'small';

@@ -27,7 +27,7 @@ const metrics: readonly Metric[] = [
   {
     name: 'twill_mesh_nodes',
     kind: 'gauge',
-    help: 'Other nodes by what is concluded of them (overlay: reached by the underlay but not by the overlay), each family for itself.',
+    help: 'Other nodes by what is concluded of them (overlay: reached by the underlay but not by the overlay; small: not by packets as large as pods send), each family for itself.',
     samples: (state) =>
       conclusions.map((one: Conclusion) => `{conclusion="${one}"} ${state.conclusions[one] ?? 0}`),
   },

@@ -26,6 +26,8 @@ export interface MeshView {
   readonly local: ReadonlySet<string>;
   /** This node's address on the underlay by family name. */
   readonly underlay: ReadonlyMap<Family['name'], Address>;
+  /** Bytes of the largest packet that this node's pods send; 0 where that is not known. */
+  readonly largest: number;
 }
 
 /**

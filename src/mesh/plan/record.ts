@@ -80,7 +80,10 @@ export interface PartnerRecord {
   readonly split: number;
   /** Both ends have an overlay address that is answered at. */
   readonly served: boolean;
-  /** Whether the node has heard what went to it by the overlay; undefined where that is not known. */
+  /** How often in a row a packet as large as pods' was lost while a small one had just come through, and how large it was. */
+  readonly largeLost: number;
+  readonly largeBytes: number;
+  /** Whether the node has heard what went to it by the overlay and was lost; undefined where that is not known. */
   readonly heard: boolean | undefined;
   /** When it was last asked, whole seconds by the monotonic clock. */
   readonly at: number;
@@ -91,7 +94,9 @@ export interface Asked {
   readonly underlay: Reply | undefined;
   /** Undefined where this node has no overlay address to ask from. */
   readonly overlay: Reply | undefined;
-  /** Where only the underlay got through, and then said so: whether the overlay's question had come. */
+  /** By the overlay, after a small one had come through it: what became of one as large as pods' packets. */
+  readonly large?: { readonly bytes: number; readonly reply: Reply } | undefined;
+  /** Where one by the overlay was lost, and the underlay then said so: whether it had come. */
   readonly heard: boolean | undefined;
 }
 
@@ -101,6 +106,8 @@ export const newPartner = (identity: string): PartnerRecord => ({
   overlay: noRecord,
   split: 0,
   served: false,
+  largeLost: 0,
+  largeBytes: 0,
   heard: undefined,
   at: 0,
 });
@@ -108,7 +115,7 @@ export const newPartner = (identity: string): PartnerRecord => ({
 /** @param at whole seconds by the monotonic clock */
 export function noteAsked(
   record: PartnerRecord,
-  { underlay, overlay, heard }: Asked,
+  { underlay, overlay, large, heard }: Asked,
   at: number,
 ): PartnerRecord {
   const byUnderlay = underlay === undefined ? record.underlay : noteReply(record.underlay, underlay);
@@ -122,17 +129,21 @@ export function noteAsked(
       overlay: noRecord,
       split: 0,
       served: false,
+      largeLost: 0,
       heard: undefined,
       at,
     };
   const through = gotThrough(overlay);
+  const isLargeLost = through && large !== undefined && !gotThrough(large.reply);
   return {
     ...record,
     underlay: byUnderlay,
     overlay: noteReply(record.overlay, overlay),
     split: through ? 0 : record.split + (reached ? 1 : 0),
     served: true,
-    heard: through ? undefined : (heard ?? record.heard),
+    largeLost: isLargeLost ? record.largeLost + 1 : 0,
+    largeBytes: large?.bytes ?? record.largeBytes,
+    heard: through && !isLargeLost ? undefined : (heard ?? record.heard),
     at,
   };
 }

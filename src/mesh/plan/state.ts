@@ -23,7 +23,9 @@ export interface MeshPartner {
   readonly conclusion: Conclusion;
   readonly underlay: MeshPathState;
   readonly overlay: MeshPathState;
-  /** Where the underlay alone reaches it: whether what goes by the overlay gets there; undefined where that is not known. */
+  /** The last packet as large as pods' that went by the overlay, and how many of these were lost in a row; undefined where none went. */
+  readonly large: { readonly bytes: number; readonly lost: number } | undefined;
+  /** Where something by the overlay is lost: whether it gets there; undefined where that is not known. */
   readonly heard: boolean | undefined;
   /** Why this node's kernel did not let a question out by the overlay. */
   readonly unsent: string | undefined;
@@ -86,6 +88,7 @@ export function partnerState(
     conclusion: conclude(record),
     underlay: pathState(record.underlay),
     overlay: pathState(record.overlay),
+    large: record.largeBytes === 0 ? undefined : { bytes: record.largeBytes, lost: record.largeLost },
     heard: record.heard,
     unsent: record.overlay.unsent,
     askedSecondsAgo: Math.max(0, nowSeconds - record.at),

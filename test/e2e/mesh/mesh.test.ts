@@ -121,6 +121,35 @@ describe('nodes that measure how they reach each other', () => {
     await concluded(lab, two, { reached: 4 });
   });
 
+  it('a path that carries less than the interfaces take is named by all sides, until it carries all', async () => {
+    await three.setCableMtu(1400);
+    const there = await concluded(lab, one, { reached: 2, small: 2 });
+    assert.equal(there.verdict, 'degraded');
+    const named = `${three.ipv4}) is reached by small packets but not by full-size ones: `;
+    await lab.waitFor('size and direction to be known', async () =>
+      sentences(await status(one)).some(
+        (text) =>
+          text.includes(named) && /: those of 14\d\d bytes .*do not (get there|come back);/.test(text),
+      ),
+    );
+    assert.match(await table(one, 'status'), /2 reached, 2 by small packets only/);
+    assert.match(await table(one, 'routes'), /is reached by small packets but not by full-size ones/);
+    const ready = await readyz(one);
+    assert.equal(ready.status, 200);
+    assert.match(ready.text, /^\[!\] mesh: .*by small packets but not by full-size ones/m);
+    assert.match(await metrics(one), /^twill_mesh_nodes\{conclusion="small"\} 2$/m);
+    assert.ok(
+      sentences(await concluded(lab, three, { small: 4 })).some((text) =>
+        text.startsWith('degraded: no node is reached by full-size packets, and 2 are by small ones'),
+      ),
+    );
+    // A node that knows: pods send what both sides take.
+    await three.setMtu(1400);
+    assert.deepEqual(sentences(await concluded(lab, one, { reached: 4 })), []);
+    await three.setMtu(1500);
+    await concluded(lab, three, { reached: 4 });
+  });
+
   it('a closed port of its own is no fault: by the overlay the node is reached', async () => {
     const open = await meddle(two, [input, `rule inet lab in iif eth0 udp dport 8473 drop`]);
     const before = await concluded(lab, one, { reached: 4 });

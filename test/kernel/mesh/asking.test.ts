@@ -5,7 +5,13 @@ import { after, before, describe, it } from 'node:test';
 import { pino } from 'pino';
 import { inNetns } from '../../../src/kernel/netns.ts';
 import { ask } from '../../../src/mesh/asker.ts';
-import { makeAnswer, makeQuestion, PACKET_BYTES, readAnswer } from '../../../src/mesh/plan/packet.ts';
+import {
+  makeAnswer,
+  makeQuestion,
+  PACKET_BYTES,
+  questionBytes,
+  readAnswer,
+} from '../../../src/mesh/plan/packet.ts';
 import type { MeshPath, MeshPlace } from '../../../src/mesh/plan/places.ts';
 import type { Reply } from '../../../src/mesh/plan/record.ts';
 import { Responder } from '../../../src/mesh/responder.ts';
@@ -31,6 +37,7 @@ for (const { family, here, there, nobody, length } of worlds)
     let responder: Responder;
     let allowed: (place: MeshPlace, from: string) => boolean = () => true;
     const floods: MeshPlace[] = [];
+    let largest = 0;
 
     const put = (
       to: string,
@@ -60,6 +67,7 @@ for (const { family, here, there, nobody, length } of worlds)
         port,
         log,
         mayAsk: (at, from) => allowed(at, from),
+        largest: () => largest,
         onFlood: (at) => floods.push(at),
       });
     });
@@ -75,7 +83,7 @@ for (const { family, here, there, nobody, length } of worlds)
       const reply = await put(there);
       assert.equal(reply?.kind, 'answered');
       assert.ok(reply.micros > 0);
-      assert.deepEqual(reply.facts, { servesOverlay: false, heard: false });
+      assert.deepEqual(reply.facts, { servesOverlay: false, heard: false, largest: 0 });
       assert.deepEqual(await put(nobody), { kind: 'unsent', why: 'ENETUNREACH' });
       const route = family === ipv4 ? `${nobody}/32` : `${nobody}/128`;
       await near.ip(`route add blackhole ${route}`);
@@ -109,12 +117,30 @@ for (const { family, here, there, nobody, length } of worlds)
         const reply = await put(to, { packet: question(pair) });
         return reply?.kind === 'answered' ? reply.facts : reply;
       };
-      assert.deepEqual(await facts(there, 5), { servesOverlay: true, heard: false });
-      assert.deepEqual(await facts(second, 6), { servesOverlay: true, heard: false });
-      assert.deepEqual(await facts(there, 6), { servesOverlay: true, heard: true });
-      assert.deepEqual(await facts(there, 5), { servesOverlay: true, heard: false });
+      assert.deepEqual(await facts(there, 5), { servesOverlay: true, heard: false, largest: 0 });
+      assert.deepEqual(await facts(second, 6), { servesOverlay: true, heard: false, largest: 0 });
+      assert.deepEqual(await facts(there, 6), { servesOverlay: true, heard: true, largest: 0 });
+      assert.deepEqual(await facts(there, 5), { servesOverlay: true, heard: false, largest: 0 });
       await answering([place()]);
-      assert.deepEqual(await facts(there, 7), { servesOverlay: false, heard: false });
+      assert.deepEqual(await facts(there, 7), { servesOverlay: false, heard: false, largest: 0 });
+    });
+
+    it('packets as large as pods send are answered by as large ones, if they get there, and no larger ones', async () => {
+      const large = (packetBytes: number): Uint8Array =>
+        makeQuestion(bytes(8), bytes(16), questionBytes(family, packetBytes));
+      largest = 1400;
+      const fits = await put(there, { packet: large(1400) });
+      assert.equal(fits?.kind === 'answered' && fits.facts.largest, 1400);
+      await far.ip('link set eth0 mtu 1300');
+      assert.deepEqual(await put(there, { packet: large(1400), timeoutMs: 200 }), { kind: 'lost' });
+      assert.equal((await put(there, { packet: large(1300) }))?.kind, 'answered');
+      await far.ip('link set eth0 mtu 1500');
+      // Nobody who is not a pod sends that much.
+      const passedOver = responder.passedOver;
+      assert.deepEqual(await put(there, { packet: large(1500), timeoutMs: 200 }), { kind: 'lost' });
+      assert.equal(responder.passedOver, passedOver + 1);
+      largest = 0;
+      assert.deepEqual(await put(there, { packet: large(1400), timeoutMs: 200 }), { kind: 'lost' });
     });
 
     it('an address that the node does not have is waited for; a port that another has is named', async () => {
@@ -163,7 +189,7 @@ for (const { family, here, there, nobody, length } of worlds)
         bytes(PACKET_BYTES),
         good.subarray(0, 31),
         Uint8Array.from([...good, 1]),
-        makeAnswer(good, { servesOverlay: true, heard: true }),
+        makeAnswer(good, { servesOverlay: true, heard: true, largest: 1450 }),
         new Uint8Array(60_000),
       ];
       for (const packet of [...bad, good]) stranger.send(packet, port, there);

@@ -60,6 +60,7 @@ describe('what the page is told of nodes', () => {
       underlay: path(0),
       overlay: path(lost),
       heard: false,
+      large: undefined,
       unsent: undefined,
       askedSecondsAgo: 1,
     });

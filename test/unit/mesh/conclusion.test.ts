@@ -13,7 +13,7 @@ import {
 const answered = (servesOverlay = true): Reply => ({
   kind: 'answered',
   micros: 300,
-  facts: { servesOverlay, heard: false },
+  facts: { servesOverlay, heard: false, largest: 1448 },
 });
 const letters: Readonly<Record<string, Reply | undefined>> = {
   a: answered(),
@@ -24,12 +24,18 @@ const letters: Readonly<Record<string, Reply | undefined>> = {
   '-': undefined,
 };
 
-/** A word for each time a node was asked: what came by the underlay, then by the overlay. */
+/** A word for each time a node was asked: what came by the underlay, by the overlay, and of a large one if one was sent. */
 function after(history: string): PartnerRecord {
   let record = newPartner('192.0.2.2 10.244.2.0');
   for (const word of history.split(' ').filter((one) => one !== '')) {
     const [times = '1'] = /\d+$/.exec(word) ?? [];
-    const asked: Asked = { underlay: letters[word[0]!], overlay: letters[word[1]!], heard: undefined };
+    const large = letters[word[2]!];
+    const asked: Asked = {
+      underlay: letters[word[0]!],
+      overlay: letters[word[1]!],
+      large: large && { bytes: 1448, reply: large },
+      heard: undefined,
+    };
     for (let time = 0; time < Number(times); time++) record = noteAsked(record, asked, 1);
   }
   return record;
@@ -81,6 +87,21 @@ const cases: readonly [history: string, conclusion: Conclusion, uncertain: boole
   ['a- l-3', 'lost', false],
   // An answer says more than what is said about it.
   ['na', 'reached', false],
+  // Large packets.
+  ['aaa', 'reached', false],
+  ['aaa aal', 'reached', true],
+  ['aaa aal2 aaa', 'reached', false],
+  ['aaa aal3', 'small', false],
+  ['aal3', 'small', false],
+  ['laa laa laa', 'reached', false],
+  ['aal3 aaa', 'reached', false],
+  ['aal9 aar', 'reached', false],
+  // An agent of before that answers none, one that was stopped: nothing is known any more.
+  ['aal9 aa', 'reached', false],
+  ['aal9 rr', 'refused', false],
+  ['aal9 al3', 'overlay', false],
+  ['aal9 al3 aal', 'reached', true],
+  ['aal9 ll3', 'lost', false],
   // Packets are lost, now and then one gets through.
   ['aa6 al2', 'lossy', true],
   ['aa6 al2 aa20 al3 aa', 'reached', false],
@@ -103,6 +124,19 @@ describe('what is to be thought of a node', () => {
     assert.equal(countLost(after('ll2 aa31').underlay), 1);
     // An outage that has ended says nothing of how it is now.
     assert.equal(countLost(after('ll3 aa').underlay), 0);
+  });
+
+  it('remembers of large ones how large they were, how many were lost, and whether these were heard', () => {
+    const lost: Asked = {
+      underlay: answered(),
+      overlay: answered(),
+      large: { bytes: 1448, reply: { kind: 'lost' } },
+      heard: false,
+    };
+    const record = noteAsked(noteAsked(newPartner('x'), lost, 1), { ...lost, heard: undefined }, 2);
+    assert.deepEqual([record.largeLost, record.largeBytes, record.heard], [2, 1448, false]);
+    const through = noteAsked(record, { ...lost, large: { bytes: 1400, reply: answered() } }, 3);
+    assert.deepEqual([through.largeLost, through.largeBytes, through.heard], [0, 1400, undefined]);
   });
 
   it('remembers whether the overlay was heard, as long as it is silent', () => {

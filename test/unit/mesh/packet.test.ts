@@ -6,6 +6,7 @@ import {
   makeQuestion,
   PACKET_BYTES,
   pairOf,
+  questionBytes,
   readAnswer,
 } from '../../../src/mesh/plan/packet.ts';
 import { Quota } from '../../../src/mesh/plan/quota.ts';
@@ -21,17 +22,41 @@ describe('questions and answers', () => {
     assert.equal(pairOf(question), '0001020304050607');
     for (const servesOverlay of [true, false])
       for (const heard of [true, false]) {
-        const answer = makeAnswer(question, { servesOverlay, heard });
-        assert.equal(answer.length, question.length);
-        assert.ok(!isQuestion(answer), 'an answer must not be answered');
-        assert.deepEqual(readAnswer(question, answer), { servesOverlay, heard });
+        for (const largest of [0, 1280, 1448, 8952, 65_532]) {
+          const answer = makeAnswer(question, { servesOverlay, heard, largest });
+          assert.equal(answer.length, question.length);
+          assert.ok(!isQuestion(answer), 'an answer must not be answered');
+          assert.deepEqual(readAnswer(question, answer), { servesOverlay, heard, largest });
+        }
       }
+    // What is said is never more than there is, and what is larger than packets are is not said.
+    const said = (largest: number): number | undefined =>
+      readAnswer(question, makeAnswer(question, { servesOverlay: true, heard: true, largest }))?.largest;
+    assert.deepEqual([said(1450), said(1451), said(100_000)], [1448, 1448, 65_532]);
+  });
+
+  it('may be as large as packets of pods, to the byte', () => {
+    for (const [family, headers] of [
+      ['ipv4', 28],
+      ['ipv6', 48],
+    ] as const) {
+      const large = makeQuestion(pair, token, questionBytes({ name: family }, 1450));
+      assert.equal(large.length + headers, 1450);
+      assert.ok(isQuestion(large));
+      const answer = makeAnswer(large, { servesOverlay: true, heard: false, largest: 1450 });
+      assert.equal(answer.length, large.length);
+      assert.equal(readAnswer(large, answer)?.largest, 1448);
+      // Cut, or another one's, it is no answer.
+      assert.equal(readAnswer(large, answer.subarray(0, PACKET_BYTES)), undefined);
+      assert.equal(readAnswer(question, answer), undefined);
+      assert.equal(questionBytes({ name: family }, 100), undefined);
+    }
   });
 
   it('are not taken for anything else: every byte counts, and every length', () => {
-    const answer = makeAnswer(question, { servesOverlay: true, heard: false });
+    const answer = makeAnswer(question, { servesOverlay: true, heard: false, largest: 1448 });
     for (let at = 0; at < PACKET_BYTES; at++) {
-      // Flags may be anything, and the byte after them is for later versions.
+      // Facts may be anything.
       if (at === 6 || at === 7) continue;
       const changed = Uint8Array.from(answer);
       changed[at] = changed[at]! ^ 0x80;

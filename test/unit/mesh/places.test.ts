@@ -40,6 +40,7 @@ const view = (type = 'vxlan', extra: Partial<MeshView> = {}): MeshView => {
       ['ipv4', parseAddress('192.0.2.1')],
       ['ipv6', parseAddress('2001:db8::1')],
     ]),
+    largest: 1450,
     ...extra,
   };
 };

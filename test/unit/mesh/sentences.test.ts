@@ -15,6 +15,7 @@ const partner = (index: number, conclusion: Conclusion, extra: Partial<MeshPartn
   conclusion,
   underlay: { asked: 10, lost: 1, roundTripMs: 0.2 },
   overlay: { asked: 10, lost: 5, roundTripMs: 0.3 },
+  large: undefined,
   heard: undefined,
   unsent: undefined,
   askedSecondsAgo: 3,
@@ -35,6 +36,29 @@ describe('what is said of a node', () => {
       [{ unsent: 'EPERM' }, 'this node cannot send to 10.244.3.0: EPERM'],
     ];
     for (const [extra, end] of rest) assert.equal(sentenceOf(partner(3, 'overlay', extra)), start + end);
+  });
+
+  it('tells that full-size packets are lost, how large these are, and in which direction', () => {
+    const large = { bytes: 1448, lost: 3 };
+    const start = 'node3 (192.0.2.3) is reached by small packets but not by full-size ones: ';
+    const end = '; connections between pods hang (tracepath 192.0.2.3; Backend.MTU)';
+    const rest: readonly [Partial<MeshPartner>, string][] = [
+      [{}, 'nothing comes back from 10.244.3.0'],
+      [{ heard: false }, 'those of 1448 bytes to 10.244.3.0 do not get there'],
+      [{ heard: true }, 'those of 1448 bytes get there, the answers from 10.244.3.0 do not come back'],
+    ];
+    for (const [extra, middle] of rest)
+      assert.equal(sentenceOf(partner(3, 'small', { large, ...extra })), start + middle + end);
+    assert.deepEqual(
+      meshFindings([partner(1, 'reached'), partner(2, 'small', { large })], 8472).map(
+        ({ severity }) => severity,
+      ),
+      ['warning'],
+    );
+    const [all] = said(many(3, 'small'));
+    assert.match(all!, /^warning: no node is reached by full-size packets, and 3 are by small ones: /);
+    // Those are reached by the overlay.
+    assert.doesNotMatch(said([...many(2, 'overlay'), partner(3, 'small', { large })]).join(), /no node is/);
   });
 
   it('is nothing where nothing is wrong, or known', () => {
@@ -80,7 +104,7 @@ describe('what is said of a node', () => {
 it('metrics are as many whatever the number of nodes, and have names where nothing is measured', () => {
   const counts = new Counts();
   for (const micros of [100, 300, 2_000_000])
-    counts.note({ kind: 'answered', micros, facts: { servesOverlay: true, heard: false } });
+    counts.note({ kind: 'answered', micros, facts: { servesOverlay: true, heard: false, largest: 0 } });
   counts.note({ kind: 'lost' });
   counts.note({ kind: 'refused' });
   const state = {

@@ -1,3 +1,4 @@
+import { isBroken } from '../../../mesh/plan/conclusion.ts';
 import { sentenceOf } from '../../../mesh/plan/sentences.ts';
 import type { MeshPartner } from '../../../mesh/plan/state.ts';
 import { oneLine } from '../../../model/text.ts';
@@ -54,7 +55,7 @@ function measured({ overlay: { asked, lost, roundTripMs } }: MeshPartner): strin
 
 /** What is among its troubles already is not said twice. */
 function doubtOf(mesh: MeshPartner | undefined): string {
-  return mesh === undefined || mesh.conclusion === 'overlay' ? '' : (sentenceOf(mesh) ?? '');
+  return mesh === undefined || isBroken(mesh.conclusion) ? '' : (sentenceOf(mesh) ?? '');
 }
 
 export function nodeRows(peers: readonly PeerRow[]): { rows: Map<string, NodeRow>; more: number } {

@@ -4,6 +4,7 @@ import {
   type CniCall,
   type CniFailure,
   cniErrors,
+  isOlder,
   latestVersion,
   supportedVersions,
 } from '../plan/protocol.ts';
@@ -42,12 +43,6 @@ const required: Readonly<Record<Command, readonly ('CNI_CONTAINERID' | 'CNI_NETN
 
 /** The version of the specification that introduced a command. */
 const since: Readonly<Partial<Record<Command, string>>> = { CHECK: '0.4.0', GC: '1.1.0', STATUS: '1.1.0' };
-
-/** Both must be supported versions. */
-function isOlder(version: string, other: string): boolean {
-  const place = (text: string): number => (supportedVersions as readonly string[]).indexOf(text);
-  return place(version) < place(other);
-}
 
 /** "Alphanumeric key-value pairs separated by semicolons"; undefined when it is not that. */
 function parseArgs(text: string): Record<string, string> | undefined {

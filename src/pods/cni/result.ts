@@ -1,4 +1,6 @@
+import { ipv4 } from '../../model/address.ts';
 import { goField } from '../../model/go-json.ts';
+import { isOlder } from '../plan/protocol.ts';
 import type { PlannedRoute, PodPlan } from '../plan/wiring.ts';
 import type { NetConf } from './netconf.ts';
 import { isObject } from './schema.ts';
@@ -62,12 +64,31 @@ function ownResult({ plan, netns, bridge, bridgeMac }: AddedPod, version: string
 }
 
 /**
+ * The result of versions before 0.3.0 (that of a configuration without a version, too): an address of each family, and no
+ * interfaces. They know of no plugins before us but for their `dns`.
+ */
+function earlyResult({ cniVersion, dns }: NetConf, previous: Result, { addresses, routes }: PodPlan): object {
+  const own = addresses.map(({ address, subnet, gateway }) => [
+    address.family === ipv4 ? 'ip4' : 'ip6',
+    {
+      ip: `${address.text}/${subnet.length}`,
+      gateway: gateway.text,
+      routes: routes
+        .filter(({ destination }) => destination.family === address.family)
+        .map((route) => resultRoute(route, false)),
+    },
+  ]);
+  return { cniVersion, ...Object.fromEntries(own), dns: dns ?? previous.dns };
+}
+
+/**
  * The result of ADD in the shape of the configuration's version (CNI specification, section 5, "ADD Success"), added to
  * that of the plugins before us, if there were any.
  */
 export function addResult(config: NetConf, added: AddedPod): object {
   const { cniVersion, prevResult, dns } = config;
   const previous = previousResult(prevResult);
+  if (isOlder(cniVersion, '0.3.0')) return earlyResult(config, previous, added.plan);
   const own = ownResult(added, cniVersion, previous.interfaces.length);
   return {
     cniVersion,

@@ -6,8 +6,14 @@
 export const defaultSocket = '/run/twill/cni.sock';
 
 /** Versions of the CNI specification that are spoken, oldest first. */
-export const supportedVersions = ['0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'] as const;
+export const supportedVersions = ['0.1.0', '0.2.0', '0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'] as const;
 export const latestVersion = '1.1.0';
+
+/** Both must be supported versions. */
+export function isOlder(version: string, other: string): boolean {
+  const place = (text: string): number => (supportedVersions as readonly string[]).indexOf(text);
+  return place(version) < place(other);
+}
 
 /** Error codes of the CNI specification (section 5, "Error"); 100 and above are ours. */
 export const cniErrors = {

@@ -100,7 +100,7 @@ test('bad input is refused with the code of the specification and a message that
       ['ADD', { netns: `${pod.path}-gone` }, 3, /CNI_NETNS.*-gone' does not exist/],
       ['ADD', { netns: node.namespace.path }, 4, /node's own network namespace/],
       ['ADD', { netns: '/etc/hostname' }, 4, /not a network namespace/],
-      ['ADD', { netns: pod.path, config: { cniVersion: '0.2.0' } }, 1, /0\.2\.0/],
+      ['ADD', { netns: pod.path, config: { cniVersion: '0.2.1' } }, 1, /0\.2\.1/],
       ['ADD', { netns: pod.path, config: { name: '' } }, 7, /name/],
       ['JUMP', { netns: pod.path }, 4, /CNI_COMMAND/],
     ];

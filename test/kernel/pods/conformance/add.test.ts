@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { conformanceNode, fails, has } from '../../../lab/cni-conformance.ts';
-import { withCniNode } from '../../../lab/cni-node.ts';
+import { dualStack, withCniNode } from '../../../lab/cni-node.ts';
 
 const cni = conformanceNode();
 
@@ -85,6 +85,35 @@ test('5 Result types: each version has its own shape', async () => {
     assert.ok(!('sandbox' in result.interfaces[0]) && !('sandbox' in result.interfaces[1]));
     assert.deepEqual(result.dns, { nameservers: ['10.0.0.10'] });
   }
+});
+
+test('5 Result types: versions before 0.3.0, and none, have an address of each family as the bridge plugin says it', async () => {
+  await withCniNode(async (node) => {
+    const route = { dst: '192.0.2.0/24', gw: '10.244.7.9' };
+    for (const cniVersion of ['0.1.0', '0.2.0', '', undefined]) {
+      const dns = { nameservers: ['10.0.0.10'] };
+      const config = { cniVersion, name: 'cbr0', dns, ipam: { routes: [route] } };
+      const { pod, result, call } = await node.added({ config });
+      const { cniVersion: said, ip4, ip6, ...rest } = result;
+      assert.equal(said, cniVersion || '0.1.0');
+      assert.deepEqual(rest, { dns });
+      const own = JSON.parse(await pod.exec('ip', ['-j', 'addr', 'show', 'eth0']))[0].addr_info;
+      const ofKernel = own.map(
+        ({ local, prefixlen }: { local: string; prefixlen: number }) => `${local}/${prefixlen}`,
+      );
+      assert.deepEqual([ip4.ip, ip6.ip], ofKernel.slice(0, 2));
+      assert.deepEqual([ip4.gateway, ip6.gateway], ['10.244.7.1', 'fd00:244:0:7::1']);
+      const viaGateway = ['10.244.0.0/16', '0.0.0.0/0'].map((dst) => ({ dst, gw: '10.244.7.1' }));
+      assert.deepEqual(ip4.routes, [...viaGateway, route]);
+      assert.deepEqual(ip6.routes.at(-1), { dst: '::/0', gw: 'fd00:244:0:7::1' });
+      fails(
+        await call('CHECK', { config: { ...config, prevResult: result } }),
+        1,
+        /CHECK came with cniVersion 0\.4\.0/,
+      );
+      assert.equal((await call('DEL', { config })).status, 0);
+    }
+  }, dualStack);
 });
 
 test('a configuration for flannel works when only its type is changed', () =>

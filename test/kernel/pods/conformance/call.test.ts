@@ -66,7 +66,7 @@ test('2 Errors: more input than anybody needs is the caller’s error', async ()
 
 test('2 Errors: an incompatible version has code 1, an undecodable configuration 6, an invalid one 7', async () => {
   const { call } = await cni.subject();
-  fails(await call('ADD', { config: { cniVersion: '0.2.0' } }), 1, /0\.2\.0/);
+  fails(await call('ADD', { config: { cniVersion: '0.2.1' } }), 1, /0\.2\.1/);
   fails(await call('ADD', { config: { cniVersion: '2.0.0' } }), 1, /2\.0\.0/);
   fails(await call('ADD', { config: '{' }), 6, /JSON/);
   fails(await call('ADD', { config: { name: undefined } }), 7, /name/);

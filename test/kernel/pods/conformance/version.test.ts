@@ -12,7 +12,7 @@ import { cniExecutable } from '../../../lab/cni-node.ts';
 const cni = conformanceNode();
 
 test('2 VERSION: answers with the version it was asked in and all that are supported', async () => {
-  for (const cniVersion of ['0.3.1', '0.4.0', '1.0.0', '1.1.0']) {
+  for (const cniVersion of ['0.1.0', '0.2.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0']) {
     const outcome = await cni.node.call('VERSION', { config: JSON.stringify({ cniVersion }) });
     assert.equal(outcome.status, 0);
     assert.equal(outcome.json.cniVersion, cniVersion);

@@ -34,7 +34,7 @@ export class PodBridges {
 
   /** The bridge of that name, made right if it was not known to be. */
   async get(name: string, network: PodNetwork, options?: BridgeOptions): Promise<Link> {
-    const bridge = await this.keeper(name).get(network, options);
+    const bridge = await this.standing(name, network, options);
     if (name !== this.options.bridge || options?.gateway === false) return bridge;
     const wanted = network.families
       .map(({ gateway, subnet }) => `${gateway.text}/${subnet.length}`)
@@ -42,6 +42,14 @@ export class PodBridges {
     if (this.clean !== wanted) await this.cleanUp(network, wanted);
     if (this.refusal !== undefined) throw new TwillError('unavailable', this.refusal);
     return bridge;
+  }
+
+  /** Somebody may have put another bridge in its place a moment ago, and its end has not been heard of yet. */
+  private async standing(name: string, network: PodNetwork, options?: BridgeOptions): Promise<Link> {
+    const bridge = await this.keeper(name).get(network, options);
+    if (findInterfaceIndex(name) === bridge.index) return bridge;
+    this.forget(name);
+    return await this.keeper(name).get(network, options);
   }
 
   /** Why no pod can be put on the agent's own bridge, as far as it is known. */

@@ -254,7 +254,7 @@ export class PodManager {
     this.store.remove(record);
     if (record.portMappings.length === 0 && record.spoofCheck !== true) return;
     try {
-      if (record.spoofCheck === true) await this.spoofGuard.sync();
+      if (record.spoofCheck === true) await this.spoofGuard.forget();
       if (record.portMappings.length === 0) return;
       await this.hostPorts.sync();
       await forgetStaleFlows(this.options.socket, record, false, this.options.log);
@@ -315,7 +315,8 @@ export class PodManager {
    */
   check(request: CniRequest): Promise<void> {
     const { socket } = this.options;
-    return checkAttachment(request, this.findFor(request), { socket, hostPorts: this.hostPorts });
+    const { hostPorts, spoofGuard } = this;
+    return checkAttachment(request, this.findFor(request), { socket, hostPorts, spoofGuard });
   }
 
   /** GC. @throws TwillError `invalid` when the list of valid attachments is missing, `kernel` naming what is left */

@@ -6,6 +6,7 @@ import { unshaped } from '../kernel/bandwidth.ts';
 import { checkPod } from '../kernel/check.ts';
 import type { HostPorts } from '../kernel/hostports.ts';
 import { openPodNamespace } from '../kernel/namespace.ts';
+import type { SpoofGuard } from '../kernel/spoof.ts';
 import type { PodRecord } from '../plan/pod.ts';
 import type { CniRequest } from './call.ts';
 import { previousResult } from './result.ts';
@@ -24,7 +25,7 @@ function listed(entries: readonly unknown[], field: string): Set<unknown> {
 export async function checkAttachment(
   request: CniRequest,
   record: PodRecord | undefined,
-  node: { readonly socket: RtSocket; readonly hostPorts: HostPorts },
+  node: { readonly socket: RtSocket; readonly hostPorts: HostPorts; readonly spoofGuard: SpoofGuard },
 ): Promise<void> {
   const { containerId, ifname, netns, config } = request;
   if (!isObject(config.prevResult))
@@ -51,5 +52,6 @@ export async function checkAttachment(
   }
   if ((await unshaped(node.socket, [record])).length > 0)
     throw new TwillError('kernel', `the traffic of ${containerId} is not shaped as it should be`);
+  if (record.spoofCheck === true) await node.spoofGuard.check();
   if (record.portMappings.length > 0) await node.hostPorts.check();
 }

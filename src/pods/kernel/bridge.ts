@@ -5,7 +5,7 @@ import { readSysctl, writeSysctl } from '../../kernel/sysctl.ts';
 import { type Family, ipv4, ipv6 } from '../../model/address.ts';
 import { isTwillError, TwillError } from '../../model/error.ts';
 import type { PodNetwork } from '../../model/pod-network.ts';
-import { type BridgeOptions, planBridgeAddresses, usualBridge } from '../plan/bridge.ts';
+import { type BridgeOptions, planBridgeAddresses, portProblem, usualBridge } from '../plan/bridge.ts';
 import type { PodRecord } from '../plan/pod.ts';
 import { macOf } from '../plan/wiring.ts';
 import type { PodRepairs } from '../repairs.ts';
@@ -51,7 +51,9 @@ async function findOrMake(
 
 /**
  * The bridge of the pods: made if it is not there, and given the gateway addresses and the overlay's MTU. Its MAC is set
- * to a fixed one when it is made: a bridge without takes its ports' lowest, and would change with every pod.
+ * to a fixed one when it is made: a bridge without takes its ports' lowest, and would change with every pod. One that
+ * somebody else has made may be of that kind: it keeps the MAC that it has.
+ * @param known the bridge as it was found before: its MAC is fixed
  * @returns the bridge, and whether it was not so before
  * @throws TwillError `conflict` when a device of that name is no bridge, `invalid` when another device has a gateway address
  */
@@ -60,13 +62,14 @@ async function ensureBridge(
   name: string,
   network: PodNetwork,
   options: BridgeOptions,
+  known?: Pick<Link, 'index' | 'mac'>,
 ): Promise<{ readonly bridge: Link; readonly changed: boolean }> {
   const present = await listAddresses(socket);
   const links = new Map((await listLinks(socket)).map((link) => [link.index, link.name]));
   const nameOf = (index: number): string => links.get(index) ?? `device ${index}`;
-  const known = [...links].find(([, link]) => link === name)?.[0] ?? 0;
+  const found = [...links].find(([, link]) => link === name)?.[0] ?? 0;
   // Refused before anything is made.
-  planBridgeAddresses({ index: known, name }, network, options, present, nameOf);
+  planBridgeAddresses({ index: found, name }, network, options, present, nameOf);
   const { bridge, made } = await findOrMake(socket, name, network);
   const { index } = bridge;
   for (const { family } of network.families) forward(name, family);
@@ -81,6 +84,8 @@ async function ensureBridge(
   changes.push(...add.map((address) => addAddress({ index, ...address })));
   const changed = made || changes.length > 0;
   if (options.promiscuous) changes.push(setLink(index, { promiscuous: true }, name));
+  const { mac } = bridge;
+  if (!made && (known?.index !== index || known.mac !== mac)) changes.push(setLink(index, { mac }, name));
   if (changes.length > 0) await apply(socket, changes);
   return { bridge, changed };
 }
@@ -113,6 +118,8 @@ export class BridgeKeeper {
   private network = '';
   /** What it was made right for last. */
   private stood = '';
+  /** As it was found then. */
+  private bridge: Link | undefined;
   private readonly repairs: PodRepairs;
 
   constructor(socket: RtSocket, name: string, repairs: PodRepairs) {
@@ -137,21 +144,27 @@ export class BridgeKeeper {
   }
 
   private async ensure(network: PodNetwork, options: BridgeOptions, wanted: string): Promise<Link> {
-    const { bridge, changed } = await ensureBridge(this.socket, this.name, network, options);
+    const { bridge, changed } = await ensureBridge(this.socket, this.name, network, options, this.bridge);
     if (changed && this.stood === wanted) this.repairs.pods++;
     this.stood = wanted;
+    this.bridge = bridge;
     return bridge;
   }
 
-  /** Puts the pods' devices that are no ports of the bridge on it. @returns how many there were */
+  /**
+   * Puts the pods' devices on the bridge that are not on it, or are down, or have other settings of a port than is wanted.
+   * @returns how many there were
+   */
   async adoptPorts(network: PodNetwork, records: readonly PodRecord[]): Promise<number> {
     const gateway = records.some((record) => record.gateway !== false);
     const promiscuous = records.some((record) => record.promiscuous === true);
     const { index: master } = await this.get(network, { gateway, promiscuous });
     const links = new Map((await listLinks(this.socket)).map((link) => [link.name, link]));
-    const changes = records.flatMap(({ hostVeth, hairpin, isolated }) => {
+    const changes = records.flatMap((record) => {
+      const { hostVeth, hairpin, isolated } = record;
       const port = links.get(hostVeth);
-      if (port === undefined || port.master === master) return [];
+      if (port === undefined || (port.master === master && portProblem(port, record) === undefined))
+        return [];
       return [
         setLink(port.index, { master, up: true }, hostVeth),
         setBridgePort(hostVeth, { hairpin, isolated, mtu: port.mtu }),

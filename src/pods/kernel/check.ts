@@ -5,6 +5,7 @@ import { RtSocket } from '../../kernel/netlink/socket.ts';
 import { inNetns, type Netns } from '../../kernel/netns.ts';
 import { parsePrefix } from '../../model/address.ts';
 import { TwillError } from '../../model/error.ts';
+import { portProblem } from '../plan/bridge.ts';
 import type { PodRecord } from '../plan/pod.ts';
 
 /** What of a pod must be as it was made: later plugins of a chain may have changed the rest. */
@@ -44,8 +45,9 @@ async function checkOutside(host: RtSocket, record: PodRecord): Promise<void> {
     throw new TwillError('kernel', `bridge ${record.bridge} is ${bridge === undefined ? 'gone' : 'down'}`);
   const port = links.find(({ name }) => name === record.hostVeth);
   if (port === undefined) throw new TwillError('kernel', `${record.hostVeth} is gone`);
-  if (!port.up || port.master !== bridge.index)
-    throw new TwillError('kernel', `${record.hostVeth} is down or not a port of ${record.bridge}`);
+  const problem =
+    port.master === bridge.index ? portProblem(port, record) : `is not a port of ${record.bridge}`;
+  if (problem !== undefined) throw new TwillError('kernel', `${record.hostVeth} ${problem}`);
 }
 
 /**

@@ -1,6 +1,8 @@
 import { applyNft, listNftTable } from '../../kernel/nft.ts';
+import { TwillError } from '../../model/error.ts';
 import { coalesce } from '../../process/coalesce.ts';
 import type { Log } from '../../process/log.ts';
+import { KeyedLock } from '../keyed-lock.ts';
 import type { PodRecord } from '../plan/pod.ts';
 import { spoofDocument, spoofTable, spoofTableText } from '../plan/spoof.ts';
 import type { PodRepairs } from '../repairs.ts';
@@ -11,9 +13,12 @@ const bridgeFamily = { nft: 'bridge' } as const;
 export class SpoofGuard {
   /** Makes the rules equal to the records'. */
   readonly sync: () => Promise<void>;
+  /** As {@link sync}, when a pod that wanted rules is gone: those that stand may be an earlier process's. */
+  readonly forget: () => Promise<void>;
   private readonly records: () => readonly PodRecord[];
   private readonly log: Log;
   private readonly repairs: PodRepairs;
+  private readonly lock = new KeyedLock();
   /** What was written last, and how nft prints it. */
   private written: { readonly text: string | undefined; readonly shown: string | undefined } | undefined;
 
@@ -21,22 +26,32 @@ export class SpoofGuard {
     this.records = records;
     this.log = log;
     this.repairs = repairs;
-    this.sync = coalesce(() => this.write());
+    this.sync = coalesce(() => this.lock.run('rules', () => this.write(false)));
+    this.forget = coalesce(() => this.lock.run('rules', () => this.write(true)));
   }
 
-  /** True when the rules that should stand do. */
-  async isWhole(): Promise<boolean> {
-    const text = spoofTableText(this.records());
-    if (text === undefined && this.written?.text === undefined) return true;
-    return (
-      this.written?.text === text && (await listNftTable(bridgeFamily, spoofTable)) === this.written?.shown
-    );
+  /** @throws TwillError `kernel` when the rules that stand are not those that were written */
+  check(): Promise<void> {
+    return this.lock.run('rules', async () => {
+      if (this.written === undefined) await this.write(false);
+      if (await this.stands()) return;
+      throw new TwillError(
+        'kernel',
+        `rules against forged MACs (table bridge ${spoofTable}) are missing or changed`,
+      );
+    });
   }
 
-  private async write(): Promise<void> {
+  private async stands(): Promise<boolean> {
+    return (await listNftTable(bridgeFamily, spoofTable)) === this.written?.shown;
+  }
+
+  private async write(mayStand: boolean): Promise<void> {
     const text = spoofTableText(this.records());
-    if (await this.isWhole()) return;
+    if (text === undefined && this.written?.text === undefined && (this.written !== undefined || !mayStand))
+      return;
     if (this.written?.text === text) {
+      if (await this.stands()) return;
       this.repairs.rules++;
       this.log.warn('rules against forged MACs put right');
     }

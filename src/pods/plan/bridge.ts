@@ -1,6 +1,7 @@
 import { type Address, ipv4, type Prefix, prefixContains } from '../../model/address.ts';
 import { TwillError } from '../../model/error.ts';
 import type { PodNetwork } from '../../model/pod-network.ts';
+import type { PodRecord } from './pod.ts';
 
 /** What network configurations want of the bridge itself. */
 export interface BridgeOptions {
@@ -72,4 +73,18 @@ export function planBridgeAddresses(
     if (holders.length === 0) add.push({ address: gateway, length: subnet.length });
   }
   return { add, remove };
+}
+
+/** What of a pod's device on the bridge is not as its ADD left it, in a few words; undefined where all is. */
+export function portProblem(
+  port: {
+    readonly up: boolean;
+    readonly hairpin: boolean | undefined;
+    readonly isolated?: boolean | undefined;
+  },
+  { hairpin, isolated }: Pick<PodRecord, 'hairpin' | 'isolated'>,
+): string | undefined {
+  if (!port.up) return 'is down';
+  if (port.hairpin !== hairpin) return `has hairpin mode ${hairpin ? 'off' : 'on'}`;
+  return isolated === true && port.isolated !== true ? 'is not isolated from other ports' : undefined;
 }

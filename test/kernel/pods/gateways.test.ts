@@ -11,6 +11,24 @@ async function addressesOfBridge(node: CniNode): Promise<string[]> {
   return shown.flatMap(({ local, prefixlen }) => (local === undefined ? [] : `${local}/${prefixlen}`));
 }
 
+test('a bridge that somebody else has made keeps one MAC, whatever pods come and go', async () => {
+  await withCniNode(async (node) => {
+    const mac = async (): Promise<string> =>
+      JSON.parse(await node.namespace.exec('ip', ['-j', 'link', 'show', 'cni0']))[0].address;
+    await node.namespace.ip('link add cni0 type bridge');
+    const before = await mac();
+    const pods = [await node.added(), await node.added(), await node.added(), await node.added()];
+    for (const { call } of pods) assert.equal((await call('DEL')).status, 0);
+    assert.equal(await mac(), before);
+    assert.equal(pods[3]?.result.interfaces[0].mac, before);
+    // Another one, under the same agent.
+    await node.namespace.ip('link del cni0', 'link add cni0 address 02:00:00:00:00:09 type bridge');
+    await node.added();
+    await node.added();
+    assert.equal(await mac(), '02:00:00:00:00:09');
+  });
+});
+
 test('a bridge with foreign and old addresses, also the right one with another length, ends with the right ones only', async () => {
   await withCniNode(async (node) => {
     await node.namespace.ip(

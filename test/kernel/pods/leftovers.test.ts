@@ -170,6 +170,35 @@ test('a bridge that was deleted comes back with its address, and the pods are on
   });
 });
 
+test('a pod’s device on the bridge that somebody has changed is put right', async () => {
+  await withCniNode(async (node) => {
+    await node.stopServer();
+    await node.startServer('400');
+    const { pod, result } = await node.added({}, { portIsolation: true });
+    const veth = result.interfaces[1].name;
+    await node.namespace.ip(
+      `link set ${veth} down`,
+      `link set ${veth} type bridge_slave isolated off`,
+      `link set ${veth} type bridge_slave hairpin off`,
+    );
+    await waitFor('the pod to reach its gateway', () => assertReaches(pod, '10.244.7.1').then(() => true));
+    const [port] = JSON.parse(await node.namespace.exec('ip', ['-j', '-d', 'link', 'show', veth]));
+    const { isolated, hairpin } = port.linkinfo.info_slave_data;
+    assert.deepEqual({ isolated, hairpin }, { isolated: true, hairpin: true });
+  });
+});
+
+test('rules against forged MACs go with a pod that was deleted while the agent was away', async () => {
+  await withCniNode(async (node) => {
+    const { call } = await node.added({}, { macspoofchk: true });
+    await node.stopServer();
+    assert.equal((await call('DEL')).status, 0);
+    assert.match(await node.namespace.exec('nft', ['list', 'ruleset']), /macspoofchk/);
+    await node.startServer();
+    assert.doesNotMatch(await node.namespace.exec('nft', ['list', 'ruleset']), /macspoofchk/);
+  });
+});
+
 test('records whose boot cannot be told are not taken for older ones', async () => {
   await withCniNode(async (node) => {
     await node.call('ADD', { netns: (await node.pod()).path });

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { conformanceNode, fails } from '../../../lab/cni-conformance.ts';
+import { waitFor } from '../../../lab/wait.ts';
 
 const cni = conformanceNode();
 
@@ -51,9 +52,23 @@ test('2 CHECK: missing traffic shaping, firewall rules or reservations are an er
   const portMappings = [{ hostPort: 9090, containerPort: 80, protocol: 'tcp' }];
   const mapped = await cni.added({ config: { runtimeConfig: { portMappings } } });
   assert.equal((await mapped.call('CHECK', { config: { prevResult: mapped.result } })).status, 0);
-  await cni.node.namespace.exec('iptables-nft', ['-t', 'nat', '-F', 'CNI-HOSTPORT-TWILL']);
-  fails(await mapped.call('CHECK', { config: { prevResult: mapped.result } }), 100, /host ports/);
+  // They are put right soon: perhaps before the question.
+  const said = await waitFor('CHECK to find rules missing', async () => {
+    await cni.node.namespace.exec('iptables-nft', ['-t', 'nat', '-F', 'CNI-HOSTPORT-TWILL']);
+    const outcome = await mapped.call('CHECK', { config: { prevResult: mapped.result } });
+    return outcome.status === 0 ? undefined : outcome;
+  });
+  fails(said, 100, /host ports/);
   await mapped.call('DEL');
+  const guarded = await cni.added({ config: { macspoofchk: true } });
+  assert.equal((await guarded.call('CHECK', { config: { prevResult: guarded.result } })).status, 0);
+  await cni.node.namespace.exec('nft', ['delete', 'table', 'bridge', 'twill-macspoofchk']);
+  fails(
+    await guarded.call('CHECK', { config: { prevResult: guarded.result } }),
+    100,
+    /forged MACs.*missing or changed/,
+  );
+  await guarded.call('DEL');
   const { call, result } = await cni.added();
   await call('DEL');
   fails(await call('CHECK', { config: { prevResult: result } }), 3, /has no eth0/);
@@ -63,4 +78,28 @@ test('2 CHECK: a container that is generally unreachable is an error', async () 
   const { call, result } = await cni.added();
   await cni.node.namespace.ip(`link set ${result.interfaces[1].name} nomaster`);
   fails(await call('CHECK', { config: { prevResult: result } }), 100, /not a port of cni0/);
+});
+
+test('2 CHECK: a port of the bridge that is not as ADD made it is an error', async () => {
+  const { call, result } = await cni.added({ config: { portIsolation: true } });
+  const veth = result.interfaces[1].name;
+  const config = { prevResult: result };
+  assert.equal((await call('CHECK', { config })).status, 0);
+  for (const [wrong, right, message] of [
+    [
+      'link set VETH type bridge_slave isolated off',
+      'link set VETH type bridge_slave isolated on',
+      /is not isolated/,
+    ],
+    [
+      'link set VETH type bridge_slave hairpin off',
+      'link set VETH type bridge_slave hairpin on',
+      /has hairpin mode off/,
+    ],
+    ['link set VETH down', 'link set VETH up', /is down/],
+  ] as const) {
+    await cni.node.namespace.ip(wrong.replace('VETH', veth));
+    fails(await call('CHECK', { config }), 100, message);
+    await cni.node.namespace.ip(right.replace('VETH', veth));
+  }
 });

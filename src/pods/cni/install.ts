@@ -8,8 +8,9 @@ import {
   statSync,
   unlinkSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { describeError, TwillError } from '../../model/error.ts';
+import { goField } from '../../model/go-json.ts';
 import type { Removal } from '../../model/removal.ts';
 import { hasMode, holdsText, removeUnfinished, replaceFile, unfinishedFiles } from '../../process/durable.ts';
 import { unlinkIfPresent } from '../../process/files.ts';
@@ -99,20 +100,55 @@ function installExecutable(source: string, directory: string): boolean {
   return true;
 }
 
-/** @throws TwillError `invalid` when it is no configuration */
-export function readConflist(path: string): string {
+/**
+ * What keeps a runtime from using a configuration under this name: libcni reads lists of plugins from files that end in
+ * conflist only, and single plugins from the others.
+ */
+function unusable(config: Readonly<Record<string, unknown>>, name: string): string | undefined {
+  const plugins = goField(config, 'plugins');
+  const isList = Array.isArray(plugins) && plugins.length > 0;
+  const has = (of: unknown, field: string): boolean => isObject(of) && Boolean(goField(of, field));
+  if (!has(config, 'name')) return 'it has no name';
+  if (name.endsWith('.conflist') && !isList)
+    return `it has no list of plugins, and runtimes read one from ${name}: put it into "plugins", or have --cni-conf-name end in .conf`;
+  if (!name.endsWith('.conflist') && isList)
+    return `it has a list of plugins, which runtimes read from files that end in .conflist only, and not from ${name}`;
+  if (!(isList ? plugins : [config]).every((plugin) => has(plugin, 'type')))
+    return 'a plugin in it has no type';
+  return undefined;
+}
+
+/**
+ * @param name of the file that runtimes will read
+ * @throws TwillError `invalid` when it is no configuration, or none under that name
+ */
+export function readConflist(path: string, name = basename(path)): string {
   let text: string;
   try {
     text = readRegularFile(path);
   } catch (cause) {
     throw new TwillError('invalid', `the CNI configuration ${path} cannot be read`, cause);
   }
+  let config: unknown;
   try {
-    if (isObject(JSON.parse(text))) return text;
+    config = JSON.parse(text);
   } catch (cause) {
     throw new TwillError('invalid', `${path} is not JSON`, cause);
   }
-  throw new TwillError('invalid', `${path} is not a JSON object`);
+  if (!isObject(config)) throw new TwillError('invalid', `${path} is not a JSON object`);
+  const problem = unusable(config, name);
+  if (problem !== undefined) throw new TwillError('invalid', `${path}: ${problem}`);
+  return text;
+}
+
+/** @throws TwillError `invalid` for a name of which runtimes read nothing, or nothing of this kind */
+function assertReadName(name: string, isGiven: boolean): void {
+  const endings = isGiven ? /^[^/]+\.(conflist|conf|json)$/ : /^[^/]+\.conflist$/;
+  if (endings.test(name)) return;
+  const wanted = isGiven
+    ? '.conflist, .conf or .json'
+    : '.conflist, for the built-in configuration is a list';
+  throw new TwillError('invalid', `--cni-conf-name ${name}: a runtime reads files that end in ${wanted}`);
 }
 
 /** @returns false when it was there already */
@@ -196,7 +232,8 @@ export function installCni(flags: InstallFlags): void {
     process.stdout.write(`${path}: ${changed ? 'installed' : 'unchanged'}\n`);
   try {
     const { cniConf, cniSocket } = flags;
-    const conflist = cniConf === undefined ? builtinConflist(cniSocket) : readConflist(cniConf);
+    if (flags.executableOnly !== true) assertReadName(cniConfName, cniConf !== undefined);
+    const conflist = cniConf === undefined ? builtinConflist(cniSocket) : readConflist(cniConf, cniConfName);
     say(installExecutable(flags.cniExecutable ?? findExecutable(), cniBinDir), join(cniBinDir, 'twill'));
     if (flags.executableOnly === true) return;
     say(installConflist(conflist, cniConfDir, cniConfName), join(cniConfDir, cniConfName));

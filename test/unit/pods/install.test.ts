@@ -76,6 +76,51 @@ test('install-cni refuses a configuration that is not JSON before it touches any
   assert.equal(existsSync(join(directory, 'bin')), false);
 });
 
+test('install-cni refuses what no runtime would read under its name', (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'twill-install-'));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const plugin = { type: 'twill' };
+  const single = { cniVersion: '1.0.0', name: 'net', ...plugin };
+  const list = { cniVersion: '1.0.0', name: 'net', plugins: [plugin] };
+  const cases: readonly [config: object | undefined, cniConfName: string, refusal: RegExp | undefined][] = [
+    [single, '10-twill.conflist', /given: it has no list of plugins.*10-twill\.conflist.*"plugins"/],
+    [{ ...single, plugins: [] }, '10-twill.conflist', /it has no list of plugins/],
+    [list, '10-twill.conf', /it has a list of plugins.*not from 10-twill\.conf/],
+    [{ ...single, type: '' }, '10-twill.conf', /a plugin in it has no type/],
+    [{ ...list, plugins: [plugin, {}] }, '10-twill.conflist', /a plugin in it has no type/],
+    [{ plugins: [plugin] }, '10-twill.conflist', /it has no name/],
+    [
+      list,
+      '10-twill',
+      /--cni-conf-name 10-twill: a runtime reads files that end in \.conflist, \.conf or \.json/,
+    ],
+    [list, '../10-twill.conflist', /--cni-conf-name/],
+    [undefined, '10-twill.conf', /--cni-conf-name 10-twill\.conf: .*\.conflist, for the built-in/],
+    [single, '10-twill.conf', undefined],
+    [single, '10-twill.json', undefined],
+    [{ Name: 'net', Plugins: [{ Type: 'twill' }] }, '10-twill.conflist', undefined],
+  ];
+  const executable = join(directory, 'plugin');
+  writeFileSync(executable, 'version 1');
+  for (const [at, [config, cniConfName, refusal]] of cases.entries()) {
+    const given = join(directory, 'given');
+    if (config !== undefined) writeFileSync(given, JSON.stringify(config));
+    const [cniBinDir, cniConfDir] = [join(directory, `bin${at}`), join(directory, `net.d${at}`)];
+    const own = {
+      cniBinDir,
+      cniConfDir,
+      cniConfName,
+      cniExecutable: executable,
+      cniSocket: '/run/twill/cni.sock',
+    };
+    const install = (): void => installCni({ ...own, ...(config === undefined ? {} : { cniConf: given }) });
+    if (refusal === undefined) assert.doesNotThrow(install);
+    else assert.throws(install, refusal);
+    assert.equal(existsSync(cniBinDir), refusal === undefined, `${at}`);
+    assert.equal(existsSync(join(cniConfDir, cniConfName)), refusal === undefined);
+  }
+});
+
 test('a configuration that sorts before ours is found', (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'twill-install-'));
   t.after(() => rmSync(directory, { recursive: true }));

@@ -117,7 +117,10 @@ export class Ipam {
     const address = this.findRequested(network, ranges, text);
     if (address === undefined) {
       const subnets = network.families.map(({ subnet }) => subnet.text).join(', ');
-      throw new TwillError('invalid', `${from}: ${text} is not a pod address of ${subnets}`);
+      throw new TwillError(
+        'invalid',
+        `${from}: ${text} is not a pod address of ${subnets || 'this network, whose pods have none'}`,
+      );
     }
     if (used.has(address.text) || this.others.isReserved(address.text))
       throw new TwillError('conflict', `${from}: ${address.text} is in use`);

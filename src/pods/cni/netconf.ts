@@ -186,12 +186,20 @@ function validAttachments(parsed: Parsed): NetConf['validAttachments'] {
 
 function containerInterface(parsed: Parsed): boolean {
   if (option(parsed, 'disableContainerInterface') !== true) return true;
-  if (Object.values(parsed.ipam ?? {}).some(given))
-    refuse(
-      'disableContainerInterface',
-      true,
-      'an interface that stays down has no addresses; leave ipam out',
-    );
+  const { ipam, runtimeConfig, args } = parsed;
+  const addresses = [
+    ['ipam', Object.values(ipam ?? {}).some(given)],
+    ['runtimeConfig.ips', given(runtimeConfig?.ips)],
+    ['runtimeConfig.ipRanges', given(runtimeConfig?.ipRanges)],
+    ['args.cni.ips', given(args?.cni?.ips)],
+  ] as const;
+  for (const [field, isGiven] of addresses)
+    if (isGiven)
+      refuse(
+        'disableContainerInterface',
+        true,
+        `an interface that stays down has no addresses; leave ${field} out`,
+      );
   return false;
 }
 

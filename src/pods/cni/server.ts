@@ -10,6 +10,7 @@ import type { HostPortOptions } from '../kernel/hostports.ts';
 import type { LoopbackGuard } from '../kernel/localnet.ts';
 import { PodWarden } from '../leftovers.ts';
 import { addressLines, CallCounts } from '../metrics.ts';
+import { hostPortsInVain } from '../plan/hostport-rules.ts';
 import type { PodRecord } from '../plan/pod.ts';
 import {
   type CniAnswer,
@@ -27,6 +28,7 @@ import { type CniRequest, parseCall } from './call.ts';
 import { configurationProblems, configurationWarner } from './configurations.ts';
 import { type CallHandler, serveConnection } from './connection.ts';
 import { CniListener } from './listener.ts';
+import type { NetConf } from './netconf.ts';
 import { DeletionQueue } from './queue.ts';
 import { settleDeletion } from './queued.ts';
 
@@ -150,16 +152,27 @@ class Handler implements CallHandler {
   }
 
   /** Says once what of a configuration has no meaning, or none here. */
-  private warn({ command, config: { name, warnings, routes } }: CniRequest): void {
+  private warn({ command, config }: CniRequest): void {
     if (command !== 'ADD') return;
-    const state = this.podNetwork();
-    const here = state.ready ? routesInVain(state.network.families, routes) : [];
-    for (const warning of [...warnings, ...here]) {
+    const { name, warnings } = config;
+    for (const warning of [...warnings, ...this.inVain(config)]) {
       const text = `${name}: ${warning}`;
       if (this.said.has(text) || this.said.size >= MAX_WARNINGS) continue;
       this.said.add(text);
       this.log.warn({ network: name }, `network configuration: ${warning}`);
     }
+  }
+
+  /** What has no effect because of the families that this node's pods have. */
+  private inVain({ routes, portMappings, containerInterface }: NetConf): string[] {
+    const state = this.podNetwork();
+    if (!state.ready) return [];
+    const families = containerInterface ? state.network.families : [];
+    const ports = hostPortsInVain(
+      families.map(({ family }) => family),
+      portMappings,
+    );
+    return [...routesInVain(state.network.families, routes), ...ports];
   }
 
   async undo(call: CniCall): Promise<void> {

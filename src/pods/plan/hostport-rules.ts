@@ -60,3 +60,15 @@ export function hostPortsOf(records: readonly PodRecord[], family: Family): Host
     .sort((a, b) => b.order - a.order)
     .flatMap((record) => record.portMappings.flatMap((mapping) => ruleOf(record, family, mapping)));
 }
+
+/** What is to be said of host ports that lead nowhere, for the pod has no address of their family. */
+export function hostPortsInVain(families: readonly Family[], mappings: readonly PortMapping[]): string[] {
+  return mappings
+    .filter((mapping) => families.every((family) => destinationOf(mapping, family) === false))
+    .map(({ hostPort, protocol, hostIP }) => {
+      const on = hostIP === undefined ? '' : ` on ${hostIP}`;
+      const lacks =
+        families.length === 0 ? 'address' : `${parseAddress(hostIP ?? '').family.kubeName} address`;
+      return `host port ${hostPort} (${protocol})${on} has no effect: the pod has no ${lacks}`;
+    });
+}

@@ -129,10 +129,14 @@ test('disableContainerInterface: a port of the bridge whose other end is left to
     assert.equal((await call('CHECK', { config })).status, 0);
     assert.equal((await call('DEL')).status, 0);
   });
-  await refused(
-    { disableContainerInterface: true, ipam: { type: 'host-local' } },
-    /disableContainerInterface is true/,
-  );
+  const ips = ['10.244.7.9'];
+  for (const [asked, field] of [
+    [{ ipam: { type: 'host-local' } }, /leave ipam out/],
+    [{ runtimeConfig: { ips } }, /leave runtimeConfig\.ips out/],
+    [{ runtimeConfig: { ipRanges: [[{ subnet: '10.244.7.0/24' }]] } }, /leave runtimeConfig\.ipRanges out/],
+    [{ args: { cni: { ips } } }, /leave args\.cni\.ips out/],
+  ] as const)
+    await refused({ disableContainerInterface: true, ...asked }, field);
 });
 
 test('the MAC in its three forms: the capability before args, args before CNI_ARGS', async () => {

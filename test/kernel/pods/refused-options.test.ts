@@ -63,7 +63,11 @@ test('what has no effect, and a misspelt field, is warned about once', async () 
     capabilities: { portMappings: true, aliases: true, deviceID: false },
     runtimeConfig: {
       portMapings: [],
-      portMappings: [{ hostPort: 0, containerPort: 1, Protocl: 'tcp' }],
+      portMappings: [
+        { hostPort: 0, containerPort: 1, Protocl: 'tcp' },
+        { hostPort: 8080, containerPort: 80, protocol: 'udp', hostIP: '2001:db8::1' },
+        { hostPort: 8081, containerPort: 80, hostIP: '0.0.0.0' },
+      ],
       bandwidth: { ingresRate: 1 },
       dns: { server: ['10.0.0.1'] },
       ipRanges: [[{ subnet: '10.244.7.0/24', rangestrat: '10.244.7.9' }]],
@@ -74,6 +78,8 @@ test('what has no effect, and a misspelt field, is warned about once', async () 
     somethingElse: 1,
   };
   for (let i = 0; i < 3; i++) await added(shared.node, config);
+  const portMappings = [{ hostPort: 8090, containerPort: 80 }];
+  await added(shared.node, { disableContainerInterface: true, runtimeConfig: { portMappings } });
   const warned = [
     ...shared.node.log.matchAll(/network configuration: ([^"]* has no (?:effect|meaning)[^"]*)"/g),
   ].map((match) => match[1]);
@@ -83,6 +89,8 @@ test('what has no effect, and a misspelt field, is warned about once', async () 
     'backend has no effect',
     'capabilities.aliases has no effect',
     'delegate.hairpinMod has no meaning; is hairpinMode meant?',
+    'host port 8080 (udp) on 2001:db8::1 has no effect: the pod has no IPv6 address',
+    'host port 8090 (tcp) has no effect: the pod has no address',
     'ipMasqBackend has no effect',
     'ipam.rotues has no meaning; is routes meant?',
     'ipam.routes to 2001:db8::/32 has no effect: pods of this node have no IPv6 address',

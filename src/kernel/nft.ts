@@ -17,13 +17,16 @@ function refused(what: string, stderr: string): TwillError {
 
 /**
  * What `nft list table` prints; undefined when there is no such table.
+ * @param how `handles`: with the numbers by which single rules can be deleted
  * @throws TwillError `missing-program`, `permission`, `kernel`
  */
 export async function listNftTable(
   family: { readonly nft: string },
   name: string,
+  { handles = false } = {},
 ): Promise<string | undefined> {
-  const result = await run('nft', ['--stateless', 'list', 'table', family.nft, name]);
+  const options = ['--stateless', ...(handles ? ['--handle'] : [])];
+  const result = await run('nft', [...options, 'list', 'table', family.nft, name]);
   if (result.status === 0) return result.stdout;
   if (noTable.test(result.stderr)) return undefined;
   throw refused(`nft list table ${family.nft} ${name}`, result.stderr);

@@ -1,28 +1,33 @@
 import { listAddresses } from '../kernel/netlink/addresses.ts';
 import { listLinks } from '../kernel/netlink/links.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
-import { type Address, parseAddress, prefixContains } from '../model/address.ts';
+import type { Address } from '../model/address.ts';
 import { describeError, TwillError } from '../model/error.ts';
 import type { PodNetworkState } from '../model/pod-network.ts';
 import { monotonicMs } from '../process/clock.ts';
 import { coalesce } from '../process/coalesce.ts';
-import type { Log } from '../process/log.ts';
+import { type Log, LogLimiter } from '../process/log.ts';
 import type { HostLocal } from './hostlocal.ts';
 import { addressesOf } from './ipam.ts';
 import { askWhoAnswers } from './kernel/answers.ts';
-import { ForeignRules } from './kernel/portmap.ts';
+import type { ForeignRules } from './kernel/portmap.ts';
 import { readResidents } from './kernel/residents.ts';
-import { isNameless, planAdoption, strangersAddresses } from './plan/adoption.ts';
+import { foundHostPorts, planAdoption, strangersAddresses } from './plan/adoption.ts';
+import { aliasPrefix } from './plan/alias.ts';
 import type { PodRecord } from './plan/pod.ts';
-import type { FoundMapping } from './plan/portmap.ts';
+import type { ReadMappings } from './plan/portmap.ts';
 import type { Resident } from './plan/resident.ts';
 import { adoptedRecord, hostEnd, pluginIfb } from './record.ts';
 import type { PodStore } from './store.ts';
+
+/** Looks at rules that cannot be read: five minutes of them, since no pod gets host ports meanwhile. */
+const PATIENCE = 20;
 
 export interface AdoptionOptions {
   readonly socket: RtSocket;
   readonly store: PodStore;
   readonly hostLocal: HostLocal;
+  readonly rules: ForeignRules;
   readonly bridge: string;
   readonly log: Log;
   readonly podNetwork: () => PodNetworkState;
@@ -40,7 +45,9 @@ export class Adoption {
   /** Looks, and takes up what there is. @throws TwillError when the kernel does not say */
   readonly look: () => Promise<void>;
   private readonly options: AdoptionOptions;
-  private readonly rules: ForeignRules;
+  private readonly limiter = new LogLimiter();
+  /** How many looks at rules may fail. */
+  private patience = PATIENCE;
   /** True once the first look is done: before, an address may be in use that nobody knows of. */
   private done = false;
   /** Addresses that are not of our pods, and in use. */
@@ -51,13 +58,11 @@ export class Adoption {
   private readonly unused = new Map<string, number>();
   /** Reservations whose address nobody had all the time. */
   private expired: ReadonlySet<string> = new Set();
-  private cleaned = false;
   /** False while there is a pod whose address cannot be seen: it may have any that host-local gave out. */
   private whole = false;
 
   constructor(options: AdoptionOptions) {
     this.options = options;
-    this.rules = new ForeignRules(options.log);
     this.look = coalesce(() => this.lookOnce());
   }
 
@@ -105,11 +110,17 @@ export class Adoption {
     // Pods came and went meanwhile: a device of ours without a record is one of those, once the first look is done.
     const known = devices();
     const residents = found.filter(
-      ({ hostVeth, alias }) => !known.has(hostVeth) && !(this.done && alias?.startsWith('twill:') === true),
+      ({ hostVeth, alias }) =>
+        !known.has(hostVeth) && !(this.done && alias?.startsWith(aliasPrefix) === true),
     );
     const reservations = hostLocal.reservations();
     const bridges = residents.length === 0 ? new Set<string>() : await this.ownBridges();
-    const mappings = residents.some((one) => bridges.has(one.bridge)) ? await this.mappings() : [];
+    const unread = store.list().filter(({ hostPortsUnread }) => hostPortsUnread === true);
+    const isOurs = ({ bridge, alias }: Resident): boolean =>
+      bridges.has(bridge) || alias?.startsWith(aliasPrefix) === true;
+    const some = unread.length > 0 || residents.some(isOurs);
+    const mappings = some ? await this.mappings() : { found: [], isWhole: true };
+    this.complete(unread, mappings);
     const hostVethOf = (key: Parameters<typeof hostEnd>[0]): string => hostEnd(key).hostVeth;
     const seen = { residents, reservations, mappings, bridges, limits };
     for (const adopted of planAdoption({ ...seen, hostVethOf, pluginIfbOf: pluginIfb })) {
@@ -135,12 +146,31 @@ export class Adoption {
     return new Set([bridge, ...found.map(({ name }) => name)]);
   }
 
-  private async mappings(): Promise<FoundMapping[]> {
-    try {
-      return await this.rules.mappings();
-    } catch (error) {
-      this.options.log.warn({ error: describeError(error) }, 'host ports of pods that stand cannot be read');
-      return [];
+  /** What cannot be read now the next looks read; in the end what there is counts. */
+  private async mappings(): Promise<ReadMappings> {
+    const { rules, log } = this.options;
+    const read = await rules.mappings().catch((error: unknown): ReadMappings => {
+      const reason = describeError(error);
+      if (this.limiter.allow(reason) !== undefined)
+        log.warn({ error: reason }, 'host ports of pods that stand cannot be read, will retry');
+      return { found: [], isWhole: false };
+    });
+    return read.isWhole || --this.patience > 0 ? read : { ...read, isWhole: true };
+  }
+
+  /** Adds to records what could not be read when these pods were adopted. */
+  private complete(unread: readonly PodRecord[], mappings: ReadMappings): void {
+    const { store, log } = this.options;
+    for (const record of mappings.isWhole ? unread : []) {
+      if (store.get(record) !== record) continue; // deleted meanwhile
+      const { hostPortsUnread: _, ...known } = record;
+      const found = foundHostPorts(addressesOf(record), mappings);
+      store.adopt({ ...known, ...found });
+      const { containerId, ifname } = record;
+      log.info(
+        { containerId, ifname, hostPorts: found.portMappings.length },
+        'host ports of an adopted pod read',
+      );
     }
   }
 
@@ -164,53 +194,5 @@ export class Adoption {
     this.expired = new Set(old.map(([address]) => address));
     if (this.whole) this.answering.clear();
     this.others = new Set([...strangersAddresses({ residents, bridges }), ...suspected]);
-  }
-
-  /**
-   * Takes away what the old chain left of a pod that is deleted.
-   * @param known false where no record is of it: rules, which take a while to read, are looked for where files tell of it
-   * @returns whether files told of it
-   * @throws TwillError
-   */
-  async release(
-    { containerId, ifname }: Pick<PodRecord, 'containerId' | 'ifname'>,
-    known: boolean,
-  ): Promise<boolean> {
-    const had = this.options.hostLocal.release({ containerId, ifname });
-    if (known || had) await this.rules.remove((chain) => chain.containerId === containerId);
-    return had;
-  }
-
-  /**
-   * Removes rules of the portmap and bridge plugins for containers that are gone: those about addresses of this node's
-   * subnets that none of the pods that stand has.
-   */
-  async removeDeadRules(): Promise<void> {
-    const { podNetwork, records, log } = this.options;
-    const state = podNetwork();
-    if (!state.ready) return;
-    const subnets = state.network.families.map(({ subnet }) => subnet);
-    const isOurs = (text: string): boolean =>
-      subnets.some((subnet) => prefixContains(subnet, parseAddress(text)));
-    // A chain that was read before the look is of a pod whose device stood before it, or of none.
-    const read = await this.rules.names();
-    await this.look();
-    const removed = await this.rules.remove(({ name, containerId, addresses }) => {
-      const standing = records();
-      if (!this.whole || !read.has(name) || standing.some((record) => record.containerId === containerId))
-        return false;
-      // Those of pods that stand and are not ours to look after are somebody's, too.
-      const used = new Set([...this.others, ...standing.filter(isNameless).flatMap(addressesOf)]);
-      return addresses.length > 0 && addresses.every((address) => isOurs(address) && !used.has(address));
-    });
-    for (const { name, containerId } of removed)
-      log.warn({ chain: name, containerId }, 'removed rules of a container that is gone');
-  }
-
-  /** As {@link removeDeadRules}, until it has worked once. To be called when the pods that stand are known. */
-  async removeDeadRulesOnce(): Promise<void> {
-    if (this.cleaned || !this.options.podNetwork().ready) return;
-    await this.removeDeadRules();
-    this.cleaned = true;
   }
 }

@@ -56,14 +56,17 @@ export class HostLocal {
 
   /**
    * Takes away what the chain kept of a pod: its addresses' files as far as they are its, and flannel's.
-   * @returns whether there was anything
+   * @returns the reservations that were there; undefined where there was nothing at all
    */
-  release({ containerId, ifname }: Pick<PodRecord, 'containerId' | 'ifname'>): boolean {
-    const own = this.reservations()
-      .filter((entry) => entry.containerId === containerId && (entry.ifname ?? ifname) === ifname)
-      .map(({ network, address }) => join(this.networks, network, address));
+  release({ containerId, ifname }: Pick<PodRecord, 'containerId' | 'ifname'>): Reservation[] | undefined {
+    const own = this.reservations().filter(
+      (entry) => entry.containerId === containerId && (entry.ifname ?? ifname) === ifname,
+    );
     const isName = /^[\w.-]+$/.test(containerId) && !/^\.+$/.test(containerId);
-    const files = [...own, ...(isName ? [join(this.flannel, containerId)] : [])];
-    return files.map(unlinkIfPresent).includes(true);
+    const files = [
+      ...own.map(({ network, address }) => join(this.networks, network, address)),
+      ...(isName ? [join(this.flannel, containerId)] : []),
+    ];
+    return files.map(unlinkIfPresent).includes(true) ? own : undefined;
   }
 }

@@ -36,7 +36,7 @@ export class PodWarden {
       () => this.freeDead(),
       () => this.manager.bridges.repair(),
       () => this.manager.hostPorts.sync(),
-      () => this.manager.adoption.removeDeadRulesOnce(),
+      () => this.manager.remains.removeDeadRulesOnce(),
       () => this.manager.spoofGuard.sync(),
       () => this.reshape(),
     ];

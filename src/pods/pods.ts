@@ -19,6 +19,7 @@ import { type HostPortOptions, HostPorts } from './kernel/hostports.ts';
 import { unwirePod, wirePod } from './kernel/link.ts';
 import { Localnet, type LoopbackGuard } from './kernel/localnet.ts';
 import { namespaceIdAt, openPodNamespace } from './kernel/namespace.ts';
+import { ForeignRules } from './kernel/portmap.ts';
 import { LinkReaper } from './kernel/reaper.ts';
 import { settleAddresses } from './kernel/settle.ts';
 import { SpoofGuard } from './kernel/spoof.ts';
@@ -30,6 +31,7 @@ import type { PodKey, PodRecord } from './plan/pod.ts';
 import { planRanges } from './plan/ranges.ts';
 import { type PodPlan, planPod } from './plan/wiring.ts';
 import { hostEnd, keyOf, makeRecord } from './record.ts';
+import { Remains } from './remains.ts';
 import { PodRepairs } from './repairs.ts';
 import { refuseOtherSubnetFile, requestedAddresses, requestedDns, requestedMac } from './request.ts';
 import { PodStore, podKeyText } from './store.ts';
@@ -71,6 +73,7 @@ export class PodManager {
   private readonly options: PodManagerOptions;
   private readonly ipam: Ipam;
   readonly adoption: Adoption;
+  readonly remains: Remains;
   readonly bridges: PodBridges;
   private readonly reaper = new LinkReaper((name) => this.bridges.deviceGone(name));
   private readonly direct = new DirectSocket();
@@ -83,9 +86,13 @@ export class PodManager {
     this.store = new PodStore(options.stateDir, options.log);
     const { socket, log, podNetwork, bridge, graceMs } = options;
     const hostLocal = new HostLocal(options.cniDataDir);
+    const rules = new ForeignRules(log);
     const records = (): PodRecord[] => this.records();
     const { store } = this;
-    this.adoption = new Adoption({ socket, store, hostLocal, bridge, log, podNetwork, records, graceMs });
+    const chain = { hostLocal, rules, log, podNetwork, records };
+    this.adoption = new Adoption({ ...chain, socket, store, bridge, graceMs });
+    const deleteDevice = (name: string): Promise<void> => this.reaper.delete(name);
+    this.remains = new Remains({ ...chain, adoption: this.adoption, deleteDevice });
     this.ipam = new Ipam(store, this.adoption);
     const { repairs } = this;
     const stand = (): PodRecord[] => this.store.list();
@@ -229,6 +236,7 @@ export class PodManager {
     await this.options.trafficReady();
     if (record.portMappings.length === 0) return;
     await this.hostPorts.sync();
+    await this.remains.giveWay(record);
     await forgetStaleFlows(this.options.socket, record, true, this.options.log);
   }
 
@@ -237,20 +245,20 @@ export class PodManager {
     const key = keyOf(request);
     return this.locks.run(podKeyText(key), async () => {
       const record = this.findFor(request);
-      if (record !== undefined) return await this.remove(record, request.containerId);
+      if (record !== undefined) return await this.remove(record, key);
       await this.deleteDevices(hostEnd(key).hostVeth);
       // One of another chain that was gone before anybody could look at it, or is not as that chain made it.
-      if (await this.release(key, false)) this.unwire(request);
+      if (await this.remains.release(key, undefined)) this.unwire(request);
     });
   }
 
   /**
    * Takes away everything an attachment has; what fails does not stop the rest.
-   * @param containerId of one that was found without
+   * @param key by which it is called: it may have been found without a container, or under another network's name
    */
-  private async remove(record: PodRecord, containerId = record.containerId): Promise<void> {
+  private async remove(record: PodRecord, key: PodKey = record): Promise<void> {
     await this.deleteDevices(record.hostVeth, record.ifb);
-    if (record.adopted === true) await this.release({ ...record, containerId }, true);
+    if (record.adopted === true) await this.remains.release(key, record);
     this.store.remove(record);
     if (record.portMappings.length === 0 && record.spoofCheck !== true) return;
     try {
@@ -262,19 +270,6 @@ export class PodManager {
       // The rules are repaired later; a pod must not stay Terminating for them.
       const { containerId } = record;
       this.options.log.warn({ containerId, error: describeError(error) }, 'rules not removed yet');
-    }
-  }
-
-  private async release(key: Pick<PodKey, 'containerId' | 'ifname'>, known: boolean): Promise<boolean> {
-    try {
-      return await this.adoption.release(key, known);
-    } catch (error) {
-      const { containerId } = key;
-      this.options.log.warn(
-        { containerId, error: describeError(error) },
-        'what its plugins left is not removed',
-      );
-      return false;
     }
   }
 
@@ -324,7 +319,7 @@ export class PodManager {
     return collectGarbage(request, {
       records: this.store.list(),
       forget: (record) => this.forget(record),
-      removeDeadRules: () => this.adoption.removeDeadRules(),
+      removeDeadRules: () => this.remains.removeDeadRules(),
       log: this.options.log,
     });
   }

@@ -15,8 +15,16 @@ export interface ChainOptions {
   /** The node's subnet and the pod network. */
   readonly subnet: string;
   readonly network: string;
+  /** And of IPv6, in a network of both families. */
+  readonly subnet6?: string;
   /** Default cni0. */
   readonly bridge?: string;
+  /** The network's name; default cbr0. */
+  readonly name?: string;
+  /** The pods' interface; default eth0. */
+  readonly ifname?: string;
+  /** Options of the bridge plugin beside flannel's own. */
+  readonly delegate?: object;
   /** Options of the portmap plugin beside flannel's own. */
   readonly portmap?: object;
   /** The bandwidth plugin's, which comes last where they are given. */
@@ -46,11 +54,15 @@ export class FlannelChain {
     mkdirSync(options.dataDir, { recursive: true });
   }
 
+  private get name(): string {
+    return this.options.name ?? 'cbr0';
+  }
+
   private get bridge(): object {
-    const { subnet, network, dataDir, bridge = 'cni0' } = this.options;
+    const { subnet, subnet6, network, dataDir, bridge = 'cni0' } = this.options;
     return {
       cniVersion: '1.0.0',
-      name: 'cbr0',
+      name: this.name,
       type: 'bridge',
       bridge,
       mtu: 1450,
@@ -58,10 +70,11 @@ export class FlannelChain {
       isGateway: true,
       isDefaultGateway: true,
       ipMasq: false,
+      ...this.options.delegate,
       ipam: {
         type: 'host-local',
         dataDir: join(dataDir, 'networks'),
-        ranges: [[{ subnet }]],
+        ranges: [[{ subnet }], ...(subnet6 === undefined ? [] : [[{ subnet: subnet6 }]])],
         routes: [{ dst: network }],
       },
     };
@@ -69,11 +82,11 @@ export class FlannelChain {
 
   private portmap(runtimeConfig: object, prevResult: unknown): object {
     const own = { type: 'portmap', snat: true, ...this.options.portmap };
-    return { cniVersion: '1.0.0', name: 'cbr0', ...own, runtimeConfig, prevResult };
+    return { cniVersion: '1.0.0', name: this.name, ...own, runtimeConfig, prevResult };
   }
 
   private bandwidth(prevResult: unknown): object {
-    return { cniVersion: '1.0.0', name: 'cbr0', type: 'bandwidth', ...this.options.bandwidth, prevResult };
+    return { cniVersion: '1.0.0', name: this.name, type: 'bandwidth', ...this.options.bandwidth, prevResult };
   }
 
   private async call(command: string, pod: Omit<ChainPod, 'result'>, config: object): Promise<RunResult> {
@@ -83,7 +96,7 @@ export class FlannelChain {
       CNI_COMMAND: command,
       CNI_CONTAINERID: pod.containerId,
       CNI_NETNS: pod.netns,
-      CNI_IFNAME: 'eth0',
+      CNI_IFNAME: this.options.ifname ?? 'eth0',
       CNI_PATH: pluginFolder,
     };
     const { type } = config as { type: string };

@@ -1,6 +1,6 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { type CniNode, withCniNode } from './cni-node.ts';
+import { type CniNode, dualStack, withCniNode } from './cni-node.ts';
 import { type ChainOptions, type ChainPod, FlannelChain } from './flannel-chain.ts';
 import type { Namespace } from './namespace.ts';
 
@@ -33,6 +33,7 @@ export async function withOldNode(
 ): Promise<void> {
   await withCniNode(async (node) => {
     await node.stopServer();
+    if (options.subnet6 !== undefined) node.subnets = dualStack;
     const dataDir = join(node.directory, 'cni-data');
     const chain = new FlannelChain({ node: node.namespace, dataDir, subnet, network, ...options });
     await work({

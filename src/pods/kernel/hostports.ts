@@ -91,7 +91,11 @@ export class HostPorts {
 
   private async syncAll(): Promise<void> {
     const { localnet, rulesTool } = this.options;
-    const records = this.options.records().filter(({ portMappings }) => portMappings.length > 0);
+    const all = this.options.records();
+    // Their rules may be among ours, and would go.
+    if (all.some(({ hostPortsUnread }) => hostPortsUnread === true))
+      throw new TwillError('unavailable', 'host ports of pods that stand cannot be read yet');
+    const records = all.filter(({ portMappings }) => portMappings.length > 0);
     const known = await rulesTool();
     const tool = known ?? this.tool ?? (await standingTool());
     if (tool === undefined) return;

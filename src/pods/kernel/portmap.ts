@@ -4,23 +4,25 @@ import { kernelFamilies } from '../../kernel/ipv6.ts';
 import { listNftTable } from '../../kernel/nft.ts';
 import { mayHaveTable } from '../../kernel/used-iptables.ts';
 import type { Family } from '../../model/address.ts';
-import { describeError, isTwillError } from '../../model/error.ts';
+import { describeError, isTwillError, type TwillError } from '../../model/error.ts';
 import { type Log, LogLimiter } from '../../process/log.ts';
 import { foundNftMappings, hostPortTable } from '../plan/nft-hostports.ts';
+import type { PortMapping } from '../plan/pod.ts';
 import {
-  type ForeignChain,
-  type FoundMapping,
   foreignChains,
   foundMappings,
+  type PluginRules,
+  type ReadMappings,
   removeChainsDocument,
 } from '../plan/portmap.ts';
+import { PluginTables, type Unread } from './plugin-tables.ts';
 
 /**
  * Table nat of one iptables, as far as it is about host ports and what pods send out; undefined where there is none.
- * @param unread is told of one that there is and that nobody lets us read: iptables-legacy without CAP_NET_RAW
+ * @param unread is told of one that there is and that cannot be read: iptables-legacy's without CAP_NET_RAW, say
  * @throws TwillError `conflict` when some of it cannot be read
  */
-async function natTable(iptables: Iptables, unread: (error: Error) => void): Promise<string | undefined> {
+async function natTable(iptables: Iptables, unread: Unread): Promise<string | undefined> {
   const { family, variant } = iptables;
   if (!mayHaveTable(family, variant, 'nat')) return undefined;
   try {
@@ -37,29 +39,45 @@ interface NatTable {
   readonly saved: string;
 }
 
-async function nftTable(family: Family): Promise<string> {
+async function nftTable(family: Family, unread: Unread): Promise<string> {
   const text = await listNftTable(family, hostPortTable).catch((error: unknown) => {
-    if (!isTwillError(error, 'missing-program', 'kernel')) throw error;
+    if (isTwillError(error, 'permission', 'kernel')) unread(error);
+    else if (!isTwillError(error, 'missing-program')) throw error;
   });
   return text ?? '';
 }
 
-/** Rules that flannel's chain of plugins made for single containers: host ports, and masquerading by the bridge plugin. */
+/**
+ * Rules that flannel's chain of plugins made for single containers: host ports, masquerading by the bridge plugin, and
+ * against forged MACs.
+ */
 export class ForeignRules {
   private readonly log: Log;
   private readonly limiter = new LogLimiter();
+  private readonly nft = new PluginTables();
 
   constructor(log: Log) {
     this.log = log;
   }
 
-  /** In both variants: the plugins of a chain take the host's iptables, and whoever makes the other rules perhaps another. */
-  private async tables(): Promise<NatTable[]> {
-    const unread = (error: Error): void => {
-      const reason = describeError(error);
-      if (this.limiter.allow(reason) !== undefined)
-        this.log.warn({ error: reason }, 'rules that other plugins made for pods may stand there, unread');
+  private tell(error: TwillError): void {
+    const reason = describeError(error);
+    if (this.limiter.allow(reason) !== undefined)
+      this.log.warn({ error: reason }, 'rules that other plugins made for pods may stand there, unread');
+  }
+
+  /** What cannot be read for the moment; what nobody lets us read is told, and will not be read later either. */
+  private notices(): { readonly unread: Unread; readonly passing: TwillError[] } {
+    const passing: TwillError[] = [];
+    const unread = (error: TwillError): void => {
+      this.tell(error);
+      if (!isTwillError(error, 'permission')) passing.push(error);
     };
+    return { unread, passing };
+  }
+
+  /** In both variants: the plugins of a chain take the host's iptables, and whoever makes the other rules perhaps another. */
+  private async tables(unread: Unread): Promise<NatTable[]> {
     const read = everyIptables().map(async (iptables) => ({
       iptables,
       saved: await natTable(iptables, unread),
@@ -69,33 +87,53 @@ export class ForeignRules {
     );
   }
 
-  /** The host ports that lead to pods. @throws TwillError `conflict` when the rules cannot be read */
-  async mappings(): Promise<FoundMapping[]> {
-    const tables = await this.tables();
+  /**
+   * The host ports that lead to pods, as far as they can be read.
+   * @throws TwillError `conflict` when the rules cannot be read
+   */
+  async mappings(): Promise<ReadMappings> {
+    const { unread, passing } = this.notices();
+    const tables = await this.tables(unread);
     // Ours of an earlier run may be there.
-    const ours = await Promise.all(kernelFamilies().map(nftTable));
-    return [...ours.flatMap(foundNftMappings), ...tables.flatMap(({ saved }) => foundMappings(saved))];
+    const ours = await Promise.all(kernelFamilies().map((family) => nftTable(family, unread)));
+    const found = [
+      ...ours.flatMap(foundNftMappings),
+      ...tables.flatMap(({ saved }) => foundMappings(saved)),
+      ...(await this.nft.mappings(unread)),
+    ];
+    return { found, isWhole: passing.length === 0 };
   }
 
-  /** Names of the chains that stand. @throws TwillError `conflict` when the rules cannot be read */
+  /** Names of what stands. @throws TwillError `conflict` when the rules cannot be read */
   async names(): Promise<Set<string>> {
-    const chains = (await this.tables()).flatMap(({ saved }) => foreignChains(saved));
-    return new Set(chains.map(({ name }) => name));
+    const { unread } = this.notices();
+    const chains = (await this.tables(unread)).flatMap(({ saved }) => foreignChains(saved));
+    return new Set([...chains, ...(await this.nft.rules(unread))].map(({ name }) => name));
   }
 
   /**
-   * Removes the chains that `wanted` names.
-   * @returns those that went
-   * @throws TwillError `conflict` when the rules cannot be read
+   * Removes what `wanted` names.
+   * @returns what went
+   * @throws TwillError when some of it cannot be read now; the rest went
    */
-  async remove(wanted: (chain: ForeignChain) => boolean): Promise<ForeignChain[]> {
-    const removed: ForeignChain[] = [];
-    for (const { iptables, saved } of await this.tables()) {
+  async remove(wanted: (rules: PluginRules) => boolean): Promise<PluginRules[]> {
+    const { unread, passing } = this.notices();
+    const removed: PluginRules[] = await this.nft.remove(unread, wanted);
+    for (const { iptables, saved } of await this.tables(unread)) {
       const chains = foreignChains(saved).filter(wanted);
       const document = removeChainsDocument(chains);
       if (document !== undefined) await iptables.restore(document);
       removed.push(...chains);
     }
+    if (passing[0] !== undefined) throw passing[0];
     return removed;
+  }
+
+  /**
+   * Has ports that a new pod claims lead to these addresses no more, where other plugins' rules come before ours: those in
+   * nftables do. In iptables ours are the first.
+   */
+  async giveWay(claimed: readonly PortMapping[], addresses: ReadonlySet<string>): Promise<void> {
+    await this.nft.removePorts((error) => this.tell(error), claimed, addresses);
   }
 }

@@ -80,11 +80,12 @@ export async function readResidents(socket: RtSocket, known: ReadonlySet<string>
   const namespaces = await findNamespaces(socket, new Set(unknown.map(({ peerNetns = 0 }) => peerNetns)));
   try {
     const found: Resident[] = [];
-    for (const { name, alias, master, hairpin, peerNetns = 0, peerIndex } of unknown) {
+    for (const { name, alias, master, hairpin, isolated, peerNetns = 0, peerIndex } of unknown) {
       const netns = namespaces.get(peerNetns);
       const inside = netns && (await lookInside(netns, peerIndex).catch(() => undefined));
       const bridge = bridges.find(({ index }) => index === master)?.name ?? '';
-      found.push({ hostVeth: name, alias, bridge, hairpin: hairpin ?? false, inside });
+      const port = { hairpin: hairpin ?? false, isolated: isolated ?? false };
+      found.push({ hostVeth: name, alias, bridge, ...port, inside });
     }
     const whole = found.every(({ inside }) => inside !== undefined);
     const suspected = whole ? [] : await neighbourAddresses(socket, bridges);

@@ -1,15 +1,15 @@
-import { parseCidr, prefixHost } from '../../model/address.ts';
+import { type Family, makeAddress, parseAddress, parseCidr, prefixHost } from '../../model/address.ts';
 import { readAlias } from './alias.ts';
 import { ifbName } from './bandwidth.ts';
 import type { HostPortOptions, PodAddress, PodKey, PodRecord, PortMapping } from './pod.ts';
-import type { FoundMapping } from './portmap.ts';
+import type { FoundMapping, ReadMappings } from './portmap.ts';
 import type { Inside, Limit, Reservation, Resident } from './resident.ts';
 
 /** What is known of the node when the pods that others made are looked at. */
 export interface Findings {
   readonly residents: readonly Resident[];
   readonly reservations: readonly Reservation[];
-  readonly mappings: readonly FoundMapping[];
+  readonly mappings: ReadMappings;
   /** Pods on these bridges are ours to look after, whoever made them. */
   readonly bridges: ReadonlySet<string>;
   /** The device name that an attachment of ours has. */
@@ -51,13 +51,23 @@ function keyOf(resident: Resident, inside: Inside, findings: Findings): PodKey {
   return { network, containerId, ifname: reservation.ifname ?? ifname };
 }
 
-function mappingsOf(inside: Inside, found: readonly FoundMapping[]): PortMapping[] {
-  const held = new Set(inside.addresses.map(bare));
-  const own = found
-    .filter(({ address }) => held.has(address))
-    .map(({ address: _, options: __, ...mapping }) => mapping);
-  const texts = own.map((mapping) => JSON.stringify(mapping));
-  return own.filter((_, index) => texts.indexOf(texts[index]!) === index); // one for both families
+/** One for both families; what is for all addresses of one alone, where the pod has both, is not for the other's. */
+function mappingsOf(held: ReadonlySet<string>, found: readonly FoundMapping[]): PortMapping[] {
+  const same = new Map<string, FoundMapping[]>();
+  for (const one of found.filter(({ address }) => held.has(address))) {
+    const { hostIP, protocol, hostPort, containerPort } = one;
+    const key = [hostIP, protocol, hostPort, containerPort].join(' ');
+    same.set(key, [...(same.get(key) ?? []), one]);
+  }
+  const familyOf = (address: string): Family => parseAddress(address).family;
+  const count = new Set([...held].map(familyOf)).size;
+  return [...same.values()].map((rules): PortMapping => {
+    const { address, options: _, ...mapping } = rules[0]!;
+    const whole = new Set(rules.map((rule) => familyOf(rule.address))).size === count;
+    return whole || mapping.hostIP !== undefined
+      ? mapping
+      : { ...mapping, hostIP: makeAddress(familyOf(address), 0n).text };
+  });
 }
 
 /** The limits that stand, so that they can be put right like others, and the device that keeps one of them. */
@@ -82,11 +92,26 @@ function bandwidthOf(
 }
 
 /** Options are a pod's, in both families. */
-function optionsOf(inside: Inside, found: readonly FoundMapping[]): Pick<Adopted, 'hostPortOptions'> {
-  const held = new Set(inside.addresses.map(bare));
+function optionsOf(
+  held: ReadonlySet<string>,
+  found: readonly FoundMapping[],
+): Pick<PodRecord, 'hostPortOptions'> {
   const own = found.filter(({ address }) => held.has(address)).map(({ options }) => options);
   const hostPortOptions: HostPortOptions = Object.assign({}, ...own);
   return Object.keys(hostPortOptions).length === 0 ? {} : { hostPortOptions };
+}
+
+/**
+ * What rules say of the host ports of a pod that was found standing.
+ * @param addresses without prefix lengths
+ */
+export function foundHostPorts(
+  addresses: readonly string[],
+  { found, isWhole }: ReadMappings,
+): Pick<PodRecord, 'portMappings' | 'hostPortOptions' | 'hostPortsUnread'> {
+  const held = new Set(addresses);
+  const unread = isWhole ? {} : ({ hostPortsUnread: true } as const);
+  return { portMappings: mappingsOf(held, found), ...optionsOf(held, found), ...unread };
 }
 
 /**
@@ -105,7 +130,7 @@ function addressOf(text: string, all: readonly string[]): PodAddress {
 /** The records for pods that stand on our bridges, or are ours by their alias, and that no record is of. */
 export function planAdoption(findings: Findings): Adopted[] {
   return findings.residents.flatMap((resident): Adopted[] => {
-    const { hostVeth, bridge, hairpin, inside } = resident;
+    const { hostVeth, bridge, hairpin, isolated, inside } = resident;
     if (inside === undefined || inside.addresses.length === 0) return [];
     const own = ownAlias(resident, findings);
     if (!findings.bridges.has(bridge) && own === undefined) return [];
@@ -123,9 +148,9 @@ export function planAdoption(findings: Findings): Adopted[] {
         hostVeth,
         bridge,
         hairpin,
-        portMappings: mappingsOf(inside, findings.mappings),
-        ...optionsOf(inside, findings.mappings),
+        ...foundHostPorts(addresses.map(bare), findings.mappings),
         ...bandwidthOf(key, hostVeth, findings),
+        ...(isolated ? { isolated } : {}),
         ...own?.options,
         pod: undefined,
         adopted: true,

@@ -65,6 +65,8 @@ export interface PodRecord extends PodKey {
   readonly ifb?: string | undefined;
   /** True when it was found standing: another plugin made it, or its record was lost. */
   readonly adopted?: boolean | undefined;
+  /** True while not all rules could be read that may be host ports of one that was found standing. */
+  readonly hostPortsUnread?: true | undefined;
   /** False: the bridge need not have the gateway address for this pod. */
   readonly gateway?: false | undefined;
   /** The bridge is in promiscuous mode for this pod. */

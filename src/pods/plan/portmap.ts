@@ -2,21 +2,41 @@ import { conditionsOf } from './conditions.ts';
 import { ownChain } from './hostports.ts';
 import type { HostPortOptions, PortMapping } from './pod.ts';
 
-/** A chain that the portmap or bridge plugin made for one container, with what leads to it. */
-export interface ForeignChain {
+/** What a plugin made for one container in the node's rules. */
+export interface PluginRules {
   readonly name: string;
-  /** The rules that jump to it, as iptables-save prints them. */
-  readonly jumps: readonly string[];
+  /** Empty where nothing tells. */
   readonly network: string;
   readonly containerId: string;
-  /** Pod addresses that its rules are about. */
+  /** True when that is the beginning only. */
+  readonly isCut?: boolean;
+  /** The container's interface, where rules are of one. */
+  readonly ifname?: string;
+  /** Pod addresses that the rules are about. */
   readonly addresses: readonly string[];
+}
+
+export function isOfContainer({ containerId, isCut }: PluginRules, id: string): boolean {
+  return containerId === id || (isCut === true && id.startsWith(containerId));
+}
+
+/** A chain that the portmap or bridge plugin made for one container, with what leads to it. */
+export interface ForeignChain extends PluginRules {
+  /** The rules that jump to it, as iptables-save prints them. */
+  readonly jumps: readonly string[];
 }
 
 /** A port of the node that a rule leads to a pod's address. */
 export interface FoundMapping extends PortMapping {
   readonly address: string;
   readonly options: HostPortOptions;
+}
+
+/** What could be read of these. */
+export interface ReadMappings {
+  readonly found: readonly FoundMapping[];
+  /** False when there may be more, which a later look will find. */
+  readonly isWhole: boolean;
 }
 
 const chainName = /^CNI-(?:(?:DN|SN)-)?[0-9a-f]{10,}$/;

@@ -23,6 +23,8 @@ export interface Resident {
   /** Empty for a device in no bridge. */
   readonly bridge: string;
   readonly hairpin: boolean;
+  /** Whether the bridge keeps it from other isolated ports. */
+  readonly isolated: boolean;
   /** undefined when its namespace cannot be found or entered. */
   readonly inside: Inside | undefined;
 }

@@ -27,6 +27,8 @@ export class PodBridges {
   private clean: string | undefined;
   private refusal: string | undefined;
   private readonly keepers = new Map<string, BridgeKeeper>();
+  /** Warnings that are in the log. */
+  private readonly said = new Set<string>();
 
   constructor(options: PodBridgesOptions) {
     this.options = options;
@@ -87,6 +89,16 @@ export class PodBridges {
     );
   }
 
+  /** What makes pods slow to come up, a sentence each. */
+  warnings(): string[] {
+    return this.names()
+      .filter((name) => this.keepers.get(name)?.runsStp === true)
+      .map(
+        (name) =>
+          `bridge ${name} runs the spanning tree protocol: a new pod reaches nobody for twice its forward delay, 30 s: ip link set ${name} type bridge stp_state 0`,
+      );
+  }
+
   /** Makes the bridges as they should be, and the pods' devices their ports again. */
   async repair(): Promise<void> {
     const { podNetwork, records, log, repairs } = this.options;
@@ -100,6 +112,10 @@ export class PodBridges {
       repairs.pods += ports;
       if (ports > 0) log.info({ bridge: name, ports }, 'pods put back on the bridge');
       if (name === this.options.bridge) await this.cleanUp(state.network, '');
+    }
+    for (const warning of this.warnings()) {
+      if (!this.said.has(warning)) log.warn(warning);
+      this.said.add(warning);
     }
   }
 

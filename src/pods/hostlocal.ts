@@ -1,7 +1,8 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseAddress } from '../model/address.ts';
-import { readFileIfPresent, unlinkIfPresent } from '../process/files.ts';
+import { unlinkIfPresent } from '../process/files.ts';
+import { readRegularFile } from '../process/regular-file.ts';
 import type { PodRecord } from './plan/pod.ts';
 import type { Reservation } from './plan/resident.ts';
 
@@ -18,6 +19,15 @@ function isAddress(text: string): boolean {
     return parseAddress(text).text === text;
   } catch {
     return false;
+  }
+}
+
+/** Empty where it cannot be read: its name says that the address is taken, whoever has it. */
+function textOf(path: string): string {
+  try {
+    return readRegularFile(path);
+  } catch {
+    return '';
   }
 }
 
@@ -48,8 +58,14 @@ export class HostLocal {
     );
   }
 
+  reservationsOf({ containerId, ifname }: Pick<PodRecord, 'containerId' | 'ifname'>): Reservation[] {
+    return this.reservations().filter(
+      (entry) => entry.containerId === containerId && (entry.ifname ?? ifname) === ifname,
+    );
+  }
+
   private read(network: string, address: string): Reservation {
-    const text = readFileIfPresent(join(this.networks, network, address)) ?? '';
+    const text = textOf(join(this.networks, network, address));
     const [containerId = '', ifname = ''] = text.split(/\r?\n/).map((line) => line.trim());
     return { network, address, containerId, ifname: ifname === '' ? undefined : ifname };
   }
@@ -59,9 +75,7 @@ export class HostLocal {
    * @returns the reservations that were there; undefined where there was nothing at all
    */
   release({ containerId, ifname }: Pick<PodRecord, 'containerId' | 'ifname'>): Reservation[] | undefined {
-    const own = this.reservations().filter(
-      (entry) => entry.containerId === containerId && (entry.ifname ?? ifname) === ifname,
-    );
+    const own = this.reservationsOf({ containerId, ifname });
     const isName = /^[\w.-]+$/.test(containerId) && !/^\.+$/.test(containerId);
     const files = [
       ...own.map(({ network, address }) => join(this.networks, network, address)),

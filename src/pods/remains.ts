@@ -8,7 +8,8 @@ import { addressesOf } from './ipam.ts';
 import type { ForeignRules } from './kernel/portmap.ts';
 import { isNameless } from './plan/adoption.ts';
 import type { PodKey, PodRecord } from './plan/pod.ts';
-import { isOfContainer, type PluginRules } from './plan/portmap.ts';
+import { isOfContainer } from './plan/portmap.ts';
+import type { Reservation } from './plan/resident.ts';
 import { pluginIfb } from './record.ts';
 
 export interface RemainsOptions {
@@ -42,40 +43,46 @@ export class Remains {
    * @returns whether files told of it
    */
   async release(key: PodKey, record: PodRecord | undefined): Promise<boolean> {
-    const { hostLocal, deleteDevice, log } = this.options;
+    const had = this.releaseFiles(key);
+    if (had === undefined && record === undefined) return false;
+    const addresses = new Set([
+      ...(record === undefined ? [] : addressesOf(record)),
+      ...(had ?? []).map(({ address }) => address),
+    ]);
+    const names = [key.network, record?.network ?? '', ...(had ?? []).map(({ network }) => network)];
+    const ifbs = [...new Set(names)].map((network) => pluginIfb({ ...key, network }));
+    const steps = [this.removeRules(key, addresses), ...ifbs.map((name) => this.options.deleteDevice(name))];
+    for (const step of await Promise.allSettled(steps))
+      if (step.status === 'rejected') this.failed(key, step.reason);
+    return had !== undefined;
+  }
+
+  /** @returns the addresses that files held for the pod; undefined where none is about it */
+  private releaseFiles(key: PodKey): Reservation[] | undefined {
+    const { hostLocal } = this.options;
     try {
-      const had = hostLocal.release(key);
-      if (had === undefined && record === undefined) return false;
-      const addresses = new Set([
-        ...(record === undefined ? [] : addressesOf(record)),
-        ...(had ?? []).map(({ address }) => address),
-      ]);
-      await this.removeRules(key, addresses);
-      const networks = new Set([
-        key.network,
-        record?.network ?? '',
-        ...(had ?? []).map(({ network }) => network),
-      ]);
-      await Promise.all([...networks].map((network) => deleteDevice(pluginIfb({ ...key, network }))));
-      return had !== undefined;
+      return hostLocal.release(key);
     } catch (error) {
-      const { containerId } = key;
-      log.warn(
-        { containerId, error: describeError(error) },
-        'what its plugins left is not removed, will retry',
-      );
-      this.attempts = ATTEMPTS;
-      return false;
+      this.failed(key, error);
+      return hostLocal.reservationsOf(key);
     }
+  }
+
+  private failed({ containerId }: PodKey, error: unknown): void {
+    const fields = { containerId, error: describeError(error) };
+    this.options.log.warn(fields, 'not all that its plugins left is removed');
+    this.attempts = ATTEMPTS;
   }
 
   /** A container may have other interfaces, with rules of their own. */
   private async removeRules({ containerId, ifname }: PodKey, own: ReadonlySet<string>): Promise<void> {
-    const isAbout = ({ addresses }: PluginRules): boolean =>
-      addresses.length === 0 || own.size === 0 || addresses.some((address) => own.has(address));
-    await this.options.rules.remove(
-      (rules) => isOfContainer(rules, containerId) && (rules.ifname ?? ifname) === ifname && isAbout(rules),
-    );
+    await this.options.rules.remove((rules) => {
+      const { addresses } = rules;
+      const isAbout = addresses.some((address) => own.has(address));
+      if (rules.containerId === '') return isAbout;
+      const isOwn = isOfContainer(rules, containerId) && (rules.ifname ?? ifname) === ifname;
+      return isOwn && (isAbout || addresses.length === 0 || own.size === 0);
+    });
   }
 
   /** Has host ports that a new pod claims lead to it, and no more to adopted pods that it takes the place of. */
@@ -111,7 +118,8 @@ export class Remains {
       if (!adoption.isWhole || !read.has(found.name)) return false;
       if (standing.some(({ containerId }) => isOfContainer(found, containerId))) return false;
       // Those of pods that stand and are not ours to look after are somebody's, too.
-      const used = new Set([...adoption.held(), ...standing.filter(isNameless).flatMap(addressesOf)]);
+      const somebodys = found.containerId === '' ? standing : standing.filter(isNameless);
+      const used = new Set([...adoption.held(), ...somebodys.flatMap(addressesOf)]);
       const { addresses } = found;
       return addresses.length > 0 && addresses.every((address) => isOurs(address) && !used.has(address));
     });

@@ -29,8 +29,16 @@ export interface ChainOptions {
   readonly portmap?: object;
   /** The bandwidth plugin's, which comes last where they are given. */
   readonly bandwidth?: object;
+  /** Whether the firewall plugin comes then. */
+  readonly firewall?: boolean;
   /** A folder of programs that the plugins take before others. */
   readonly programs?: string;
+}
+
+/** A plugin of the chain, with its options. */
+interface PluginOptions {
+  readonly type: string;
+  readonly [option: string]: unknown;
 }
 
 /** One pod that the chain made. */
@@ -80,13 +88,24 @@ export class FlannelChain {
     };
   }
 
-  private portmap(runtimeConfig: object, prevResult: unknown): object {
-    const own = { type: 'portmap', snat: true, ...this.options.portmap };
-    return { cniVersion: '1.0.0', name: this.name, ...own, runtimeConfig, prevResult };
+  private plugin(own: PluginOptions, prevResult: unknown): object {
+    return { cniVersion: '1.0.0', name: this.name, ...own, prevResult };
   }
 
-  private bandwidth(prevResult: unknown): object {
-    return { cniVersion: '1.0.0', name: this.name, type: 'bandwidth', ...this.options.bandwidth, prevResult };
+  private portmap(runtimeConfig: object): PluginOptions {
+    return { type: 'portmap', snat: true, ...this.options.portmap, runtimeConfig } as {
+      readonly type: string;
+    };
+  }
+
+  /** The plugins that come after the bridge plugin. */
+  private later(runtimeConfig: object): PluginOptions[] {
+    const { bandwidth, firewall } = this.options;
+    return [
+      this.portmap(runtimeConfig),
+      ...(bandwidth === undefined ? [] : [{ type: 'bandwidth', ...bandwidth }]),
+      ...(firewall === true ? [{ type: 'firewall', backend: 'iptables' }] : []),
+    ];
   }
 
   private async call(command: string, pod: Omit<ChainPod, 'result'>, config: object): Promise<RunResult> {
@@ -110,15 +129,14 @@ export class FlannelChain {
 
   async add(containerId: string, netns: string, runtimeConfig: object = {}): Promise<ChainPod> {
     const pod = { containerId, netns, runtimeConfig };
-    const first = JSON.parse((await this.call('ADD', pod, this.bridge)).stdout);
-    const mapped = JSON.parse((await this.call('ADD', pod, this.portmap(runtimeConfig, first))).stdout);
-    if (this.options.bandwidth === undefined) return { ...pod, result: mapped };
-    const { stdout } = await this.call('ADD', pod, this.bandwidth(mapped));
-    return { ...pod, result: JSON.parse(stdout) };
+    let result = JSON.parse((await this.call('ADD', pod, this.bridge)).stdout);
+    for (const own of this.later(runtimeConfig))
+      result = JSON.parse((await this.call('ADD', pod, this.plugin(own, result))).stdout);
+    return { ...pod, result };
   }
 
   async remove(pod: ChainPod): Promise<void> {
-    await this.call('DEL', pod, this.portmap(pod.runtimeConfig, pod.result));
+    await this.call('DEL', pod, this.plugin(this.portmap(pod.runtimeConfig), pod.result));
     await this.call('DEL', pod, this.bridge);
   }
 }

@@ -35,6 +35,8 @@ export interface Link {
   /** Of a bridge port: it forwards (BR_STATE_FORWARDING), and it is kept from other isolated ones. */
   readonly forwarding?: boolean | undefined;
   readonly isolated?: boolean | undefined;
+  /** Of a bridge: it runs the spanning tree protocol. */
+  readonly stp?: boolean | undefined;
 }
 
 /** struct ifinfomsg: family, type 0, index, flags and the mask of flags to change. */
@@ -61,6 +63,10 @@ function parseVxlan(data: Buffer): VxlanParameters {
 }
 
 const BR_STATE_FORWARDING = 3;
+
+function runsStp(bridge: Buffer): boolean {
+  return (attributeU32(parseAttributes(bridge).get(nl.IFLA_BR_STP_STATE)) ?? 0) !== 0;
+}
 
 /** Reads RTM_NEWLINK or RTM_DELLINK; undefined for other messages and for the bridge's own per-port notices. */
 export function parseLink(message: Message): Link | undefined {
@@ -92,6 +98,7 @@ export function parseLink(message: Message): Link | undefined {
       port?.get(nl.IFLA_BRPORT_MODE) === undefined ? undefined : port.get(nl.IFLA_BRPORT_MODE)?.[0] === 1,
     forwarding: port && port.get(nl.IFLA_BRPORT_STATE)?.[0] === BR_STATE_FORWARDING,
     isolated: port && port.get(nl.IFLA_BRPORT_ISOLATED)?.[0] === 1,
+    stp: kind === 'bridge' && data !== undefined ? runsStp(data) : undefined,
   };
 }
 

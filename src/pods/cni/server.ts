@@ -283,7 +283,7 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
     records: () => manager.records(),
     problems() {
       const found = configurationProblems(confDir);
-      found.push(...manager.hostPorts.warnings().map(({ detail }) => detail));
+      found.push(...manager.hostPorts.warnings().map(({ detail }) => detail), ...manager.bridges.warnings());
       try {
         manager.status();
       } catch (error) {

@@ -128,6 +128,11 @@ export class BridgeKeeper {
     this.repairs = repairs;
   }
 
+  /** Whether the bridge, when it was looked at last, kept new ports waiting. */
+  get runsStp(): boolean {
+    return this.bridge?.stp === true;
+  }
+
   /** The bridge, made right if it was not known to be. */
   get(network: PodNetwork, options: BridgeOptions = usualBridge): Promise<Link> {
     const gateways = network.families.map(({ gateway, subnet }) => `${gateway.text}/${subnet.length}`);

@@ -9,11 +9,15 @@ import { type Log, LogLimiter } from '../../process/log.ts';
 import { foundNftMappings, hostPortTable } from '../plan/nft-hostports.ts';
 import type { PortMapping } from '../plan/pod.ts';
 import {
+  type ForwardRules,
   foreignChains,
+  forwardChain,
+  forwardRules,
   foundMappings,
   type PluginRules,
   type ReadMappings,
   removeChainsDocument,
+  removeForwardDocument,
 } from '../plan/portmap.ts';
 import { PluginTables, type Unread } from './plugin-tables.ts';
 
@@ -34,6 +38,19 @@ async function natTable(iptables: Iptables, unread: Unread): Promise<string | un
   }
 }
 
+/** The chain of the firewall plugin; undefined where there is none. */
+async function forwardLines(iptables: Iptables, unread: Unread): Promise<string[] | undefined> {
+  const { family, variant } = iptables;
+  if (!mayHaveTable(family, variant, 'filter')) return undefined;
+  try {
+    return await iptables.list('filter', forwardChain);
+  } catch (error) {
+    if (isTwillError(error, 'permission', 'kernel')) unread(error);
+    else if (!isTwillError(error, 'missing-program', 'not-found', 'conflict')) throw error;
+    return undefined;
+  }
+}
+
 interface NatTable {
   readonly iptables: Iptables;
   readonly saved: string;
@@ -48,8 +65,8 @@ async function nftTable(family: Family, unread: Unread): Promise<string> {
 }
 
 /**
- * Rules that flannel's chain of plugins made for single containers: host ports, masquerading by the bridge plugin, and
- * against forged MACs.
+ * Rules that flannel's chain of plugins made for single containers: host ports, masquerading by the bridge plugin, those
+ * against forged MACs, and what the firewall plugin accepts.
  */
 export class ForeignRules {
   private readonly log: Log;
@@ -108,7 +125,18 @@ export class ForeignRules {
   async names(): Promise<Set<string>> {
     const { unread } = this.notices();
     const chains = (await this.tables(unread)).flatMap(({ saved }) => foreignChains(saved));
-    return new Set([...chains, ...(await this.nft.rules(unread))].map(({ name }) => name));
+    const forward = (await this.forward(unread)).flatMap(({ rules }) => rules);
+    return new Set([...chains, ...forward, ...(await this.nft.rules(unread))].map(({ name }) => name));
+  }
+
+  private async forward(
+    unread: Unread,
+  ): Promise<{ readonly iptables: Iptables; readonly rules: readonly ForwardRules[] }[]> {
+    const read = everyIptables().map(async (iptables) => ({
+      iptables,
+      rules: forwardRules((await forwardLines(iptables, unread)) ?? []),
+    }));
+    return await Promise.all(read);
   }
 
   /**
@@ -124,6 +152,12 @@ export class ForeignRules {
       const document = removeChainsDocument(chains);
       if (document !== undefined) await iptables.restore(document);
       removed.push(...chains);
+    }
+    for (const { iptables, rules } of await this.forward(unread)) {
+      const gone = rules.filter(wanted);
+      const document = removeForwardDocument(gone);
+      if (document !== undefined) await iptables.restore(document);
+      removed.push(...gone);
     }
     if (passing[0] !== undefined) throw passing[0];
     return removed;

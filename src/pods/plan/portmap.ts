@@ -5,7 +5,7 @@ import type { HostPortOptions, PortMapping } from './pod.ts';
 /** What a plugin made for one container in the node's rules. */
 export interface PluginRules {
   readonly name: string;
-  /** Empty where nothing tells. */
+  /** These two are empty where nothing tells. */
   readonly network: string;
   readonly containerId: string;
   /** True when that is the beginning only. */
@@ -66,6 +66,44 @@ export function foreignChains(saved: string): ForeignChain[] {
     const [, network = '', containerId = ''] = comment;
     return [{ name, jumps, network, containerId, addresses: [...new Set([...targets, ...sources])] }];
   });
+}
+
+/** The chain in which the firewall plugin accepts what pods send and get. */
+export const forwardChain = 'CNI-FORWARD';
+
+/** Rules of the firewall plugin about one address: they name no container. */
+export interface ForwardRules extends PluginRules {
+  /** As `iptables -S` prints them. */
+  readonly lines: readonly string[];
+}
+
+const accepting = new RegExp(
+  `^-A ${forwardChain} (?:-s (\\S+)|-d (\\S+) -m conntrack --ctstate RELATED,ESTABLISHED) -j ACCEPT$`,
+);
+
+/** @param lines of {@link forwardChain} */
+export function forwardRules(lines: readonly string[]): ForwardRules[] {
+  const byAddress = new Map<string, string[]>();
+  for (const line of lines) {
+    const [, source, destination] = accepting.exec(line) ?? [];
+    const [address, length] = (source ?? destination ?? '').split('/');
+    if (address === undefined || (length !== '32' && length !== '128')) continue;
+    byAddress.set(address, [...(byAddress.get(address) ?? []), line]);
+  }
+  return [...byAddress].map(([address, own]) => ({
+    name: `${forwardChain} ${address}`,
+    network: '',
+    containerId: '',
+    addresses: [address],
+    lines: own,
+  }));
+}
+
+/** What iptables-restore must be told so that the rules are gone; undefined for none. */
+export function removeForwardDocument(rules: readonly ForwardRules[]): string | undefined {
+  if (rules.length === 0) return undefined;
+  const lines = rules.flatMap((one) => one.lines.map((line) => line.replace(/^-A /, '-D ')));
+  return ['*filter', ...lines, 'COMMIT', ''].join('\n');
 }
 
 /** What iptables-restore must be told so that the chains are gone; undefined for none. */

@@ -160,6 +160,32 @@ test('the bridge plugin’s rules against forged MACs go with their pod, those o
   );
 });
 
+test('what the firewall plugin accepts goes with its pod, and when its pod is gone', async () => {
+  await withOldNode(
+    async ({ node, add }) => {
+      const [old, gone, alive] = [await add('old'), await add('gone'), await add('alive')];
+      await gone.namespace.remove();
+      await node.namespace.ip(`link del ${gone.result.interfaces[1].name}`).catch(() => '');
+      rmSync(join(node.directory, 'cni-data/networks/cbr0', addressOf(gone.result)));
+      await node.namespace.exec('iptables-nft', ['-A', 'CNI-FORWARD', '-s', '10.99.0.9/32', '-j', 'ACCEPT']);
+      // What is no file, and cannot be removed like one, keeps nothing else from going.
+      mkdirSync(join(node.directory, 'cni-data/flannel/old'), { recursive: true });
+      mkdirSync(join(node.directory, 'cni-data/networks/cbr0/10.244.7.77'));
+      await node.startServer();
+      const accepted = async (): Promise<string[]> => {
+        const lines = await node.namespace.exec('iptables-nft', ['-S', 'CNI-FORWARD']);
+        return Array.from(lines.matchAll(/-s (\S+)\/32 -j ACCEPT/g), ([, address]) => address!);
+      };
+      const others = [addressOf(alive.result), '10.99.0.9'];
+      await waitFor('rules of a pod that is gone to go', async () => (await accepted()).length === 3);
+      assert.deepEqual(await accepted(), [addressOf(old.result), ...others]);
+      assert.equal((await node.call('DEL', { containerId: 'old', netns: old.netns })).status, 0);
+      assert.deepEqual(await accepted(), others);
+    },
+    { firewall: true },
+  );
+});
+
 /**
  * What the portmap plugin (`backend: nftables`) and the bridge plugin (`ipMasqBackend: nftables`) write for a pod since
  * version 1.6: portmap_nftables.go and ipmasq_nftables_linux.go. Debian has no such version.

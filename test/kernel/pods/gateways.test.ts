@@ -29,6 +29,16 @@ test('a bridge that somebody else has made keeps one MAC, whatever pods come and
   });
 });
 
+test('a bridge that runs the spanning tree protocol is warned about: pods wait for its ports', async () => {
+  await withCniNode(async (node) => {
+    await node.stopServer();
+    await node.namespace.ip('link add cni0 type bridge stp_state 1');
+    await node.startServer('400');
+    await node.added();
+    await waitFor('the warning', () => /bridge cni0 runs the spanning tree protocol/.test(node.log));
+  });
+});
+
 test('a bridge with foreign and old addresses, also the right one with another length, ends with the right ones only', async () => {
   await withCniNode(async (node) => {
     await node.namespace.ip(

@@ -1,9 +1,11 @@
+import { KernelRefusal } from '../kernel/errno.ts';
 import { addAddress, deleteAddress, type InterfaceAddress } from '../kernel/netlink/addresses.ts';
 import {
   changeVxlan,
   createVxlan,
   deleteLink,
   type Link,
+  type LinkSettings,
   listLinks,
   setLink,
   withoutLinkLocal,
@@ -29,6 +31,33 @@ export interface EnsuredDevice {
   readonly repairs: readonly string[];
 }
 
+/** Who keeps a VXLAN device from its UDP port, and what to do. */
+async function portHolder(socket: RtSocket, { name, port, family }: VxlanPlan): Promise<string> {
+  const others = (await listLinks(socket)).filter(
+    (link) => link.name !== name && link.up && link.vxlan?.port === port,
+  );
+  const [other] = others.filter(({ vxlan }) => vxlan?.local === undefined || vxlan.local.family === family);
+  return other === undefined
+    ? `a program listens on UDP port ${port} ('ss -lunp sport = :${port}' shows which): stop it`
+    : `${other.name}, a VXLAN device that does not share it, has UDP port ${port}: remove that device`;
+}
+
+/** Changes the device; to be up it needs its UDP port. @throws TwillError `conflict` naming who has that */
+async function change(
+  socket: RtSocket,
+  index: number,
+  settings: LinkSettings,
+  plan: VxlanPlan,
+): Promise<void> {
+  try {
+    await socket.request(setLink(index, settings, plan.name));
+  } catch (cause) {
+    if (!(cause instanceof KernelRefusal) || cause.errno !== 'EADDRINUSE') throw cause;
+    const holder = await portHolder(socket, plan);
+    throw new TwillError('conflict', `cannot set ${plan.name} up: ${holder}, or change Backend.Port`, cause);
+  }
+}
+
 async function create(socket: RtSocket, plan: VxlanPlan): Promise<number> {
   const { name, mac, mtu, vni, port, local, underlayIndex, learning, gbp } = plan;
   try {
@@ -45,7 +74,7 @@ async function create(socket: RtSocket, plan: VxlanPlan): Promise<number> {
   const link = (await listLinks(socket)).find((candidate) => candidate.name === name);
   if (link === undefined) throw new TwillError('conflict', `${name} vanished while it was being made`);
   await socket.request(setLink(link.index, withoutLinkLocal(mtu), name));
-  await socket.request(setLink(link.index, { up: true }, name));
+  await change(socket, link.index, { up: true }, plan);
   return link.index;
 }
 
@@ -77,7 +106,7 @@ async function ensureLink(socket: RtSocket, plan: VxlanPlan, link: Link | undefi
     return { index: await create(socket, plan), repairs: [`made anew: ${reason}`] };
   }
   const { settings, reasons } = deviceRepairs(plan, link);
-  if (reasons.length > 0) await socket.request(setLink(link.index, settings, plan.name));
+  if (reasons.length > 0) await change(socket, link.index, settings, plan);
   return { index: link.index, repairs: [...changed, ...reasons] };
 }
 
@@ -108,14 +137,31 @@ function allowFamily({ name, family }: VxlanPlan): void {
   if (family === ipv6 && readSysctl(setting) === '1') writeSysctl(setting, '0');
 }
 
-/** Router advertisements have no place on the overlay; where /proc/sys cannot be written, it does without this. */
+/** Where /proc/sys cannot be written, the device does without this. */
+function trySysctl(setting: string, value: string, log: Log): void {
+  try {
+    writeSysctl(setting, value);
+  } catch (error) {
+    log.debug({ setting, error: describeError(error) }, 'cannot change a setting of the VXLAN device');
+  }
+}
+
+/** Router advertisements have no place on the overlay. */
 function refuseAdvertisements(device: string, log: Log): void {
   const setting = `net/ipv6/conf/${device}/accept_ra`;
-  try {
-    if (readSysctl(setting) !== undefined) writeSysctl(setting, '0');
-  } catch (error) {
-    log.debug({ device, error: describeError(error) }, 'cannot turn router advertisements off');
-  }
+  if (readSysctl(setting) !== undefined) trySysctl(setting, '0', log);
+}
+
+/**
+ * A node may send through the tunnel what we send to it directly: from there we are behind a router, or its configuration
+ * is of before. With rp_filter 1 the kernel drops what answers leave another way than it came; 2 asks for any way.
+ */
+function takeFromElsewhere({ name, family, direct }: VxlanPlan, log: Log): void {
+  if (!direct || family === ipv6) return;
+  const settingOf = (device: string): string => `net/ipv4/conf/${device}/rp_filter`;
+  const filters = ['all', name].map((device) => Number(readSysctl(settingOf(device))));
+  // The kernel takes the greater of the two.
+  if (Math.max(...filters) === 1) trySysctl(settingOf(name), '2', log);
 }
 
 /**
@@ -134,6 +180,7 @@ export async function ensureVxlan(
   const present = host.addresses.filter(({ index }) => index === device.index);
   const repairs = [...device.repairs, ...(await ensureAddresses(socket, plan, device.index, present))];
   refuseAdvertisements(plan.name, log);
+  takeFromElsewhere(plan, log);
   if (repairs.length > 0) log.info({ device: plan.name, repairs }, 'set up the VXLAN device');
   return { index: device.index, repairs };
 }

@@ -4,6 +4,7 @@ import type { Namespace } from './namespace.ts';
 /** What has come to a UDP socket. */
 export interface UdpSink {
   readonly received: readonly string[];
+  close(): Promise<void>;
 }
 
 /** Receives at an address and port of a namespace until that is removed. */
@@ -16,7 +17,12 @@ export async function udpSink(namespace: Namespace, host: string, port: number):
   const output = child.stdout as NodeJS.ReadableStream;
   await once(output, 'data');
   output.on('data', (data: Buffer) => received.push(...data.toString().trim().split('\n')));
-  return { received };
+  const close = async (): Promise<void> => {
+    const ended = once(child, 'exit');
+    child.kill();
+    await ended;
+  };
+  return { received, close };
 }
 
 export interface Datagram {

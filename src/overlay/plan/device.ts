@@ -37,6 +37,8 @@ export interface VxlanPlan {
   readonly underlayIndex: number;
   readonly learning: boolean;
   readonly gbp: boolean;
+  /** Nodes that are reached without the tunnel may send through it all the same. */
+  readonly direct: boolean;
   readonly mac: string;
   readonly mtu: number;
   /** The device's only address in the pod network: a /32 or /128, so that no broadcast routes come with it. */
@@ -124,6 +126,7 @@ export function planVxlan(options: {
     underlayIndex: underlay.carries.includes(family.name) ? underlay.index : 0,
     learning: backend.learning,
     gbp: backend.gbp,
+    direct: backend.directRouting,
     mac,
     mtu: vxlanMtu(family, backend, underlay),
     address: subnet.address,

@@ -228,6 +228,23 @@ describe('an address on loopback: what leaves goes by the routes to the nodes', 
     });
   }
 
+  it('DirectRouting: a node that sees us behind a router, and we it on the link, where rp_filter is strict', async () => {
+    const networkConfig = { ...alone, Backend: { Type: 'vxlan', DirectRouting: true } };
+    await withLab({ nodes: 2, underlay: 'ipv4', networkConfig }, async (lab) => {
+      const [one, two] = lab.nodes as [LabNode, LabNode];
+      one.namespace.sysctl({ 'net/ipv4/conf/all/rp_filter': '1', 'net/ipv4/conf/default/rp_filter': '1' });
+      await two.namespace.ip(`route add ${one.ipv4} via 192.0.2.1`);
+      await Promise.all(lab.nodes.map((node) => node.startAgent()));
+      const [a, b] = (await Promise.all(lab.nodes.map((node) => node.addPod('a')))) as [Pod, Pod];
+      await exchange(lab, a, b);
+      await exchange(lab, b, a);
+      const routes = (node: LabNode): Promise<string> =>
+        node.exec('ip', ['-N', 'route', 'show', 'proto', '80']);
+      assert.match(await routes(one), / dev eth0 /);
+      assert.match(await routes(two), / dev flannel\.1 /);
+    });
+  });
+
   it('host-gw: a node behind a router is not directly reachable, whatever network its address is in', async () => {
     const networkConfig = { ...alone, Backend: { Type: 'host-gw' } };
     await withLab({ nodes: 2, underlay: 'ipv4', networkConfig }, async (lab) => {

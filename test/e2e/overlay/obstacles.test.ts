@@ -6,6 +6,7 @@ import { Lab, withLab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
 import { servicePort } from '../../lab/place.ts';
 import type { Pod } from '../../lab/pod.ts';
+import { udpSink } from '../../lab/udp.ts';
 import { healthFlags, readyz } from '../agent/readiness.ts';
 import { assertConverges, saidSince } from './state.ts';
 
@@ -193,18 +194,30 @@ describe('what stands in the way of the routes to the other nodes', () => {
   });
 });
 
-it('another device has our VNI and port: named, and the overlay stands when it is gone', async () => {
-  await withLab({ nodes: 1, underlay: 'ipv4' }, async (lab) => {
-    const node = lab.nodes[0]!;
-    await node.namespace.ip(`link add overlay9 type vxlan id 1 dstport 8472 dev eth0 local ${node.ipv4}`);
-    await node.startAgent(healthFlags, false);
+it('another has our VNI and port, or the port: named, and the overlay stands when that is gone', async () => {
+  await withLab({ nodes: 2, underlay: 'ipv4' }, async (lab) => {
+    const [one, two] = lab.nodes as [LabNode, LabNode];
+    const program = await udpSink(one.namespace, '0.0.0.0', 8472);
+    await one.namespace.ip(`link add overlay9 type vxlan id 1 dstport 8472 dev eth0 local ${one.ipv4}`);
+    // As Cilium makes its own, with the same port.
+    await two.namespace.ip(
+      'link add cilium_vxlan type vxlan external dstport 8472',
+      'link set cilium_vxlan up',
+    );
+    await Promise.all(lab.nodes.map((node) => node.startAgent(healthFlags, false)));
+    const overlay9 =
+      /\[-\] overlay: cannot create flannel\.1: overlay9 has VNI 1 on UDP port 8472; remove that device/;
+    await told(lab, one, overlay9);
     await told(
       lab,
-      node,
-      /\[-\] overlay: cannot create flannel\.1: overlay9 has VNI 1 on UDP port 8472; remove that device/,
+      two,
+      /\[-\] overlay: cannot set flannel\.1 up: cilium_vxlan, a VXLAN device that does not share it, has UDP port 8472: remove that device, or change Backend\.Port/,
     );
-    await node.namespace.ip('link delete overlay9');
-    await node.agentReady();
+    await one.namespace.ip('link delete overlay9');
+    await told(lab, one, /\[-\] overlay: cannot set flannel\.1 up: a program listens on UDP port 8472 /);
+    await program.close();
+    await two.namespace.ip('link delete cilium_vxlan');
+    for (const node of lab.nodes) await node.agentReady();
   });
 });
 

@@ -45,6 +45,9 @@ async function unable(server: string, response: IncomingMessage): Promise<Connec
   return new ConnectionFailure(`${server} answered ${response.statusCode}: ${oneLine(body.slice(0, 200))}`);
 }
 
+/** Media types by which no more of each object comes than its metadata. */
+export const namesOnly = 'application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1, application/json';
+
 /** What a server says, or what stands before it, that cannot serve now: its etcd is gone, say, or it starts. */
 const cannotServe: ReadonlySet<number> = new Set([502, 503, 504]);
 

@@ -3,7 +3,7 @@ import { describeError, isTwillError, TwillError } from '../model/error.ts';
 import { monotonicMs } from '../process/clock.ts';
 import type { Log } from '../process/log.ts';
 import { LogLimiter } from '../process/log.ts';
-import type { KubeClient } from './client.ts';
+import { type KubeClient, namesOnly } from './client.ts';
 
 export interface KubeObject {
   readonly metadata?: {
@@ -49,9 +49,14 @@ function expired(error: unknown): boolean {
   return isTwillError(error, 'conflict');
 }
 
+/** Resource versions are numbers that grow (KEP-5504); of any others nothing is said. */
+function isBefore(version: string | undefined, other: string): boolean {
+  return /^\d+$/.test(version ?? '') && /^\d+$/.test(other) && BigInt(version!) < BigInt(other);
+}
+
 /**
  * Lists a resource page by page, then watches it: resumes where it stopped after a broken connection, lists again only
- * when the server has forgotten that point (410), and waits longer after each failure.
+ * when the server has forgotten that point (410) or is not as far yet, and waits longer after each failure.
  * https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
  */
 export class KubeWatch<T> {
@@ -97,6 +102,7 @@ export class KubeWatch<T> {
       this.round = new AbortController();
       const round = AbortSignal.any([this.abort.signal, this.round.signal]);
       try {
+        if (this.resourceVersion !== undefined) await this.recall(this.resourceVersion, round);
         if (this.resourceVersion === undefined) await this.list(round);
         await this.watch(round);
         this.failures = 0;
@@ -128,6 +134,19 @@ export class KubeWatch<T> {
 
   private async pause(ms: number, signal: AbortSignal): Promise<void> {
     await sleep(ms, undefined, { signal }).catch(() => {});
+  }
+
+  /**
+   * A server whose etcd was restored from a backup has all that comes under versions that it had before: a watch from what
+   * is still to come again is silent until then. So it is asked how far it is, by as little as it can answer.
+   */
+  private async recall(version: string, signal: AbortSignal): Promise<void> {
+    const { client, path, query, log } = this.options;
+    const answer = await client.getJson(path, { ...query, limit: '1' }, signal, namesOnly);
+    const now = (answer as ListAnswer).metadata?.resourceVersion;
+    if (!isBefore(now, version)) return;
+    log.warn({ path, before: version, now }, 'the Kubernetes API knows less than it did, listing again');
+    this.resourceVersion = undefined;
   }
 
   private async list(signal: AbortSignal): Promise<void> {

@@ -1,4 +1,4 @@
-import type { KubeClient } from '../../kubernetes/client.ts';
+import { type KubeClient, namesOnly } from '../../kubernetes/client.ts';
 import { type KubeObject, KubeWatch } from '../../kubernetes/watch.ts';
 import { describeError } from '../../model/error.ts';
 import { likeHosts } from '../../model/spelling.ts';
@@ -22,7 +22,6 @@ export interface KubeServicesOptions {
 
 /** Names are asked for, not the Nodes, which are large, and no more than this many. */
 const MOST_NODES = 5000;
-const namesOnly = 'application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1, application/json';
 
 async function nodeNames(client: KubeClient, signal: AbortSignal): Promise<string[]> {
   const query = { limit: String(MOST_NODES) };

@@ -68,7 +68,7 @@ async function withSource(
       zones,
       facts,
       unknown,
-      listCount: () => server.requests.filter((url) => /services\?.*limit=/.test(url)).length,
+      listCount: () => server.requests.filter((url) => /services\?.*limit=500/.test(url)).length,
       services: () => [...tracker.keys()].sort(),
     });
   } finally {
@@ -143,6 +143,23 @@ test('lists again when the server has forgotten its place (410), and drops what 
     api.compact();
     api.failWith = undefined;
     await waitFor('the new state', () => services().join() === 'ns/b,ns/c');
+    assert.equal(listCount(), 2);
+  });
+});
+
+test('lists again when the server knows less than it did: its etcd was restored from a backup', async () => {
+  await withSource(async ({ api, services, listCount }) => {
+    await waitFor('the watches', () => api.watcherCount === 3);
+    api.put(service('a'));
+    await waitFor('a', () => services().length === 1);
+    const restore = api.backUp();
+    for (const name of ['b', 'c', 'd']) api.put(service(name));
+    await waitFor('all', () => services().length === 4);
+    restore();
+    api.disconnect();
+    await waitFor('what there was', () => services().join() === 'ns/a');
+    api.put(service('e'));
+    await waitFor('what comes now', () => services().join() === 'ns/a,ns/e');
     assert.equal(listCount(), 2);
   });
 });

@@ -38,12 +38,12 @@ function pathState(path: FamilyPath, leases: ReadonlyMap<string, Lease>): PathSt
 }
 
 function sourceState({ config, parts: { source } }: StateSubject): AgentState['source'] {
-  const { connected, lastError, leaseError, configError } = source.status();
+  const { connected, lastError, leaseError, configError, from } = source.status();
   const left = source.leaseSecondsLeft();
   return {
     kind: config.kubeSubnetManager ? 'kubernetes' : 'etcd',
     place: config.kubeSubnetManager
-      ? (config.kubeApiUrl ?? config.kubeConfigFile ?? 'the service account of the pod')
+      ? (from ?? config.kubeApiUrl ?? config.kubeConfigFile ?? 'the service account of the pod')
       : config.etcdEndpoints.join(','),
     connected,
     lastError,

@@ -94,9 +94,9 @@ export class KubeClient {
     return this.loaded.servers.map(({ url }) => url);
   }
 
-  /** Who says that this server is to be asked. */
-  get why(): string {
-    return this.current.why;
+  /** The one that is asked and who says that it is to be, for people. */
+  get choice(): string {
+    return `${this.server} (${this.current.why})`;
   }
 
   /** @throws TwillError `invalid` when there is no usable configuration */

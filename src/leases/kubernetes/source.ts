@@ -260,7 +260,7 @@ export class KubeSource implements LeaseSource {
     const malformed = this.nodes?.malformed ?? new Map<string, string>();
     const problems = this.nodes?.own?.problems ?? [];
     const { client } = this;
-    const from = client === undefined ? {} : { from: `${client.server} (${client.why})` };
+    const from = client === undefined ? {} : { from: client.choice };
     return { connected, lastError: this.lastError, leaseError, configError, problems, malformed, ...from };
   }
 

@@ -32,14 +32,16 @@ async function nodeNames(client: KubeClient, signal: AbortSignal): Promise<strin
 
 /** Services, EndpointSlices and facts of this node from the Kubernetes API. */
 export class KubeServiceSource implements ServiceSource {
-  readonly description: string;
   private readonly options: KubeServicesOptions;
   private readonly ending = new AbortController();
   private watches: readonly { start(): void; stop(): Promise<void> }[] = [];
 
   constructor(options: KubeServicesOptions) {
     this.options = options;
-    this.description = `Kubernetes API at ${options.client.servers.join(' or ')}`;
+  }
+
+  get description(): string {
+    return `Kubernetes API at ${this.options.client.choice}`;
   }
 
   async start(sink: ServiceSink): Promise<void> {

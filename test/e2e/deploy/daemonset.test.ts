@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { type Deployment, startDeployment, stopDeployment } from '../../lab/deployment.ts';
+import { twillProgram } from '../../lab/files.ts';
 import { httpAnswer } from '../../lab/http.ts';
 import { tokenOf } from '../../lab/kube-access.ts';
 import type { ApiObject } from '../../lab/kube-api.ts';
@@ -117,6 +118,17 @@ describe('daemonset.yaml, unedited, on nodes that kubelets have just joined', ()
     assert.equal((await ask(lab.nodes[0]!.ipv4, 30080, lab.nodes[0]!)).server, pods[1]!.name);
     assert.equal((await ask(lab.nodes[0]!.ipv4, 30080, lab.client)).server, pods[1]!.name);
     for (const proxy of proxies) assert.match(proxy!.log(), /"mode":"nftables".*"the mode of the proxy"/);
+  });
+
+  it('status says which API server both ask, and who named it', async () => {
+    const directory = deployment.runtimes[0]!.hostPath('/run/twill');
+    const sockets = [`--socket=${directory}/cni.sock`, `--proxy-socket=${directory}/proxy.sock`];
+    const args = ['status', '--output=json', ...sockets];
+    const { stdout } = await deployment.lab.nodes[0]!.namespace.run(twillProgram, args);
+    const { lease, proxy } = JSON.parse(stdout) as Record<'lease' | 'proxy', { source: string }>;
+    const named = `${deployment.api.url} (server of '/etc/kubernetes/kubelet.conf' in /run/twill-api/kubeconfig)`;
+    assert.equal(lease.source, `kubernetes at ${named}`);
+    assert.equal(proxy.source, `Kubernetes API at ${named}`);
   });
 
   it('what is asked of the API is what is granted, neither more nor less', () => {

@@ -1,6 +1,6 @@
 import type { PeerFilter } from '../masquerade/peer-filter.ts';
 import { type Check, formatCheck } from '../model/health.ts';
-import { fullTables, neighbourTables } from '../overlay/neighbour-tables.ts';
+import { fullTables, neighbourTables, permanentNeighbours } from '../overlay/neighbour-tables.ts';
 import type { BindAddress } from '../process/bind-address.ts';
 import { isoTime } from '../process/clock.ts';
 import { type HttpAnswer, type HttpServer, type Routes, startHttp } from '../process/http.ts';
@@ -51,6 +51,13 @@ function peerFilterChecks(filter: PeerFilter | undefined): Check[] {
   return [loopCheck('VXLAN peers', status), ...filter.warnings()];
 }
 
+function permanent({ source, overlay }: AgentParts): ReturnType<typeof permanentNeighbours> {
+  const { backend, paths = [] } = overlay?.peers.input ?? {};
+  return permanentNeighbours(backend, source.leases().values(), (publicIp) =>
+    paths.some((path) => path.family === publicIp.family && path.onLink(publicIp) !== undefined),
+  );
+}
+
 /** What /readyz is made of. */
 export function checks(parts: AgentParts): Check[] {
   const { source, overlay, masquerade, changes, conflicts, cni } = parts;
@@ -95,7 +102,7 @@ export function checks(parts: AgentParts): Check[] {
     ...(masquerade?.warnings() ?? []),
     ...(parts.mesh?.warnings() ?? []),
   );
-  result.push(...fullTables(neighbourTables(), source.leases().size));
+  result.push(...fullTables(neighbourTables(), permanent(parts)));
   if (own !== undefined && connected && leaseError !== undefined)
     result.push({ name: 'lease', state: 'warning', detail: leaseError });
   for (const detail of problems) result.push({ name: 'own node', state: 'warning', detail });

@@ -1,5 +1,5 @@
 import { describeError } from '../model/error.ts';
-import { fullTables, neighbourTables } from '../overlay/neighbour-tables.ts';
+import { fullTables, neighbourTables, permanentNeighbours } from '../overlay/neighbour-tables.ts';
 import { agentDifferences, type Compared } from './differences.ts';
 import { entranceProblems } from './entrances.ts';
 import { conntrackProblems, reversePathProblems, variantProblems, wallProblems } from './environment.ts';
@@ -85,12 +85,15 @@ function repairsAnswer(
 
 async function environment(state: AgentState): Promise<Problem[]> {
   const families = state.network?.families.map(({ family }) => family) ?? [];
+  const permanent = permanentNeighbours(state.network?.backend, state.leases, ({ text }) =>
+    state.paths.some(({ onLink }) => onLink.has(text)),
+  );
   const parts = await Promise.all([
     wallProblems(state),
     variantProblems(families),
     reversePathProblems(state),
     conntrackProblems(),
-    fullTables(neighbourTables(), state.leases.length).map(
+    fullTables(neighbourTables(), permanent).map(
       ({ detail: what, name: area }): Problem => ({ severity: 'degraded', area, what }),
     ),
   ]);

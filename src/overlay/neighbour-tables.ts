@@ -1,5 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { readSysctl } from '../kernel/sysctl.ts';
+import type { Lease } from '../leases/plan/lease.ts';
+import type { Backend } from '../leases/plan/network-config.ts';
+import type { Address, Family } from '../model/address.ts';
 import type { Check } from '../model/health.ts';
 
 /** Entries in one family's table, and how many it may have. */
@@ -38,12 +41,33 @@ export function neighbourTables(): NeighbourTable[] {
 }
 
 /**
- * A full table makes the kernel drop packets to new destinations, and say so in its log only (flannel#928).
- * @param permanent how many entries are our own permanent ones: they do not count (since Linux 5.0)
+ * How many entries of each table are our own permanent ones: of the nodes that are reached through the tunnel. With host-gw
+ * and DirectRouting the kernel itself looks for the nodes.
+ * @param onLink true where a node is reached without the tunnel
  */
-export function fullTables(tables: readonly NeighbourTable[], permanent: number): Check[] {
+export function permanentNeighbours(
+  backend: Backend | undefined,
+  leases: Iterable<Lease>,
+  onLink: (publicIp: Address) => boolean,
+): Record<Family['name'], number> {
+  const found = { ipv4: 0, ipv6: 0 };
+  if (backend?.type !== 'vxlan') return found;
+  for (const { families } of leases)
+    for (const { family, publicIp } of families)
+      if (!(backend.directRouting && onLink(publicIp))) found[family.name]++;
+  return found;
+}
+
+/**
+ * A full table makes the kernel drop packets to new destinations, and say so in its log only (flannel#928).
+ * @param permanent how many entries are permanent: they do not count (since Linux 5.0)
+ */
+export function fullTables(
+  tables: readonly NeighbourTable[],
+  permanent: Readonly<Record<Family['name'], number>>,
+): Check[] {
   return tables
-    .map(({ entries, ...table }) => ({ ...table, entries: entries - permanent }))
+    .map(({ entries, ...table }) => ({ ...table, entries: entries - permanent[table.family] }))
     .filter(({ entries, limit }) => entries >= limit * FULL)
     .map(({ family, entries, limit }) => ({
       name: 'neighbour table',

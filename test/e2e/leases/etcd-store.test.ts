@@ -88,6 +88,22 @@ describe("etcd's store", () => {
     }
   });
 
+  it('full: what it refuses is said with what to do, and not that it does not answer', async () => {
+    const store = new EtcdLeases({ endpoints: [lab.etcd.localEndpoint], prefix: etcdPrefix });
+    const noSpace = (action: 1 | 2) => lab.etcd.client.maintenance.alarm({ action, memberID: '0', alarm: 1 });
+    await noSpace(1);
+    try {
+      await assert.rejects(
+        store.create('10.244.200.0-24', '{}'),
+        /grant an etcd lease: etcd at \S+ refuses: it is full: compact and defragment it.*alarm disarm/,
+      );
+      assert.ok((await store.list(() => {})).config, 'it can be read');
+    } finally {
+      await noSpace(2);
+      store.close();
+    }
+  });
+
   it('set up anew, without what was in it: nodes get their subnets again, and learn of new ones', async () => {
     await Promise.all(lab.nodes.map((node) => node.startAgent()));
     for (const node of lab.nodes) await assertConverges(lab, node);

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { it } from 'node:test';
-import { type Lab, withLab } from '../../lab/lab.ts';
+import { etcdPrefix, type Lab, withLab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
 import { servicePort } from '../../lab/place.ts';
 import type { Pod } from '../../lab/pod.ts';
@@ -136,5 +136,32 @@ it('a device that gets another name is followed', async () => {
     await one.startAgent();
     assert.equal(await asks(lab, pods[1]!, pods[0]!.ipv4, servicePort), pods[0]!.name);
     assert.match(await one.exec('ip', ['-d', '-o', 'link', 'show', 'flannel.1']), / dev uplink0 /);
+  });
+});
+
+it('a device that is removed, and with it the tunnel, and made anew is followed', async () => {
+  await withLab({ nodes: 2, underlay: 'ipv4' }, async (lab) => {
+    const [one, two] = lab.nodes as [LabNode, LabNode];
+    const bridge = uplinks.find(({ what }) => what.startsWith('a bridge'))!;
+    const pods = await Promise.all([start(one, bridge), start(two, uplinks[0]!)]);
+    const both = async (): Promise<void> => {
+      assert.equal(await asks(lab, pods[0]!, pods[1]!.ipv4, servicePort), pods[1]!.name);
+      assert.equal(await asks(lab, pods[1]!, pods[0]!.ipv4, servicePort), pods[0]!.name);
+    };
+    await both();
+    const leases = await lab.etcd.keys(`${etcdPrefix}/subnets/`);
+    // As networking that is restarted does it.
+    await one.namespace.ip('link delete br-lan');
+    await lab.waitFor('the agent to have no interface', () =>
+      /no interface with IPv4/.test(one.agent!.log()),
+    );
+    const [, ...again] = bridge.commands(one);
+    await one.namespace.ip(
+      'link add br-lan type bridge',
+      ...again.filter((command) => !command.startsWith('address del')),
+    );
+    await both();
+    assert.deepEqual(await lab.etcd.keys(`${etcdPrefix}/subnets/`), leases);
+    assert.match(await one.exec('ip', ['-d', '-o', 'link', 'show', 'flannel.1']), / dev br-lan /);
   });
 });

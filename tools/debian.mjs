@@ -49,6 +49,11 @@ const packages = [
   { package: 'containernetworking-plugins', program: '/usr/lib/cni/loopback', tests: 'e2e/pods/containerd' },
   { package: 'buildah', program: 'buildah', command: 'image' },
   { package: 'mmdebstrap', program: 'mmdebstrap', command: 'image' },
+  { package: 'busybox-static', program: 'busybox', command: 'image --check-all' },
+  // A machine of the other architecture.
+  process.arch === 'arm64'
+    ? { package: 'qemu-system-x86', program: 'qemu-system-x86_64', command: 'image --check-all' }
+    : { package: 'qemu-system-arm', program: 'qemu-system-aarch64', command: 'image --check-all' },
   { package: 'busybox-static', program: 'busybox', tests: 'e2e/pods/containerd' },
   { package: 'busybox-static', program: 'busybox', tests: 'e2e/hosts/machines' },
   process.arch === 'arm64'

@@ -15,7 +15,7 @@ import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 
 const root = dirname(import.meta.dirname);
-const nodeFolder = join(root, 'tools/image-node');
+export const nodeFolder = join(root, 'tools/image-node');
 
 function readSources() {
   const folder = '/etc/apt/sources.list.d';
@@ -36,23 +36,22 @@ function run(program, args, cwd = root) {
   });
 }
 
-function makeDebian(target) {
+/** @param options of mmdebstrap: what the system consists of */
+export function makeDebian(target, options) {
   const suite = /VERSION_CODENAME=(\S+)/.exec(readFileSync('/etc/os-release', 'utf8'))?.[1] ?? 'bookworm';
   const mirror = /^(?:URIs: |deb (?:\[[^\]]*\] )?)(\S+debian\/?)(?: |$)/m.exec(readSources())?.[1];
-  return run('mmdebstrap', [
-    '--mode=root',
-    '--variant=minbase',
-    '--quiet',
-    '--include=ca-certificates,libatomic1,libstdc++6',
-    // A base that is not finished is begun again: nothing has to be on the disk before it is.
-    '--dpkgopt=force-unsafe-io',
-    ...['doc', 'man', 'locale', 'info'].map((name) => `--dpkgopt=path-exclude=/usr/share/${name}/*`),
-    '--dpkgopt=path-include=/usr/share/doc/*/copyright',
-    suite,
-    target,
-    mirror ?? 'http://deb.debian.org/debian',
-  ]);
+  const from = mirror ?? 'http://deb.debian.org/debian';
+  return run('mmdebstrap', ['--mode=root', '--quiet', ...options, suite, target, from]);
 }
+
+const baseSystem = [
+  '--variant=minbase',
+  '--include=ca-certificates,libatomic1,libstdc++6',
+  // A base that is not finished is begun again: nothing has to be on the disk before it is.
+  '--dpkgopt=force-unsafe-io',
+  ...['doc', 'man', 'locale', 'info'].map((name) => `--dpkgopt=path-exclude=/usr/share/${name}/*`),
+  '--dpkgopt=path-include=/usr/share/doc/*/copyright',
+];
 
 /** Certificates that this machine trusts, and npm's settings: without them a build behind a proxy reaches nothing. */
 function copySettings(target) {
@@ -78,7 +77,7 @@ async function installNode() {
 
 /** @param target an empty folder. @throws Error naming the program that failed */
 export async function makeBase(target) {
-  const [node] = await Promise.all([installNode(), makeDebian(target)]);
+  const [node] = await Promise.all([installNode(), makeDebian(target, baseSystem)]);
   for (const folder of ['var/lib/apt/lists', 'var/cache/apt'])
     for (const entry of readdirSync(join(target, folder)))
       rmSync(join(target, folder, entry), { recursive: true });

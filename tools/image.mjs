@@ -1,13 +1,15 @@
 // npm run image: builds the Dockerfile without an engine and without a registry, by Debian's buildah. NODE_IMAGE is made of
 // Debian's base system, the Node of tools/image-node (26, which the real base has, too) and this machine's npm with its
 // settings and certificates (image-base.mjs). With --check the nodes of the lab then run what daemonset.yaml says from the
-// image's root file system, and tests run under its Node; with --check-all every test does, which takes as long again as CI.
+// image's root file system, and tests run under its Node; with --check-all every test does, which takes as long again as CI,
+// and an emulated machine of the other architecture runs what is shipped for it.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { ensurePackages } from './debian.mjs';
 import { makeBase } from './image-base.mjs';
+import { makeOtherRoot } from './other-root.mjs';
 
 const root = dirname(import.meta.dirname);
 const place = join(root, '.image');
@@ -132,8 +134,9 @@ function tellSize(base, image) {
   if (above > limitMB) throw new Error(`the image is more than ${limitMB} MB above its base`);
 }
 
-/** Tests that say most about another Node for their time: the program's own, and a whole cluster. --check-all runs all. */
-const underItsNode = process.argv.includes('--check-all') ? [] : ['unit', 'golden', 'e2e/cluster'];
+const all = process.argv.includes('--check-all');
+/** What another Node could do otherwise, and a whole cluster. --check-all runs every test. */
+const underItsNode = all ? [] : ['unit/', 'golden/', 'kernel/', 'e2e/cluster.'];
 
 function test(environment, ...filters) {
   const env = { ...process.env, ...environment };
@@ -143,12 +146,14 @@ function test(environment, ...filters) {
   if (status !== 0) throw new Error(`the tests failed: npm test -- ${filters.join(' ')}`);
 }
 
-/** Everything that is machine code for the architecture that this machine is not is that one's. */
-function checkOther() {
+/** What is shipped for the architecture that this machine is not: its machine code is that one's, and a node of it works. */
+async function checkOther() {
   // https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html e_machine
   const [architecture, machine] = process.arch === 'x64' ? ['arm64', 183] : ['x64', 62];
-  const folder = join(place, architecture);
-  rmSync(folder, { recursive: true, force: true });
+  const system = join(place, architecture);
+  const folder = join(system, 'opt/twill');
+  rmSync(system, { recursive: true, force: true });
+  if (all) await makeOtherRoot(system, architecture);
   run(process.execPath, [join(import.meta.dirname, 'ship.mjs'), folder, architecture]);
   const files = readdirSync(folder, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())
@@ -157,6 +162,7 @@ function checkOther() {
   // The CNI executable and the two addons.
   if (files.length !== 3 || files.some((content) => content.readUInt16LE(18) !== machine))
     throw new Error(`${folder} has machine code of another architecture than ${architecture}`);
+  if (all) test({ TWILL_OTHER_ROOT: system }, 'e2e/hosts/other-architecture');
 }
 
 async function check(folder) {
@@ -170,8 +176,9 @@ async function check(folder) {
 }
 
 async function main() {
-  const problem = ensurePackages(() => false, 'image');
-  if (problem !== undefined) throw new Error(problem);
+  const problem =
+    ensurePackages(() => false, 'image') ?? (all && ensurePackages(() => false, 'image --check-all'));
+  if (problem) throw new Error(problem);
   mkdirSync(place, { recursive: true });
   // What a build left that was killed.
   buildah('rm', '--all');

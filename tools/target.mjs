@@ -15,12 +15,16 @@ export function targetArchitecture(name) {
 
 /** The folder whose node_modules has the binaries of an architecture; another than this machine's is installed beside. */
 export function targetRoot(architecture) {
-  if (architecture === process.arch) return root;
-  const folder = join(root, 'node_modules/.cache', `packages-${architecture}`);
+  return architecture === process.arch ? root : installFor(architecture, root, 'packages');
+}
+
+/** Installs what a folder's lock file says for another architecture than this machine's. @returns where node_modules is */
+export function installFor(architecture, from, name) {
+  const folder = join(root, 'node_modules/.cache', `${name}-${architecture}`);
   if (existsSync(join(folder, 'node_modules'))) return folder;
   mkdirSync(folder, { recursive: true });
   for (const file of ['package.json', 'package-lock.json'])
-    copyFileSync(join(root, file), join(folder, file));
+    copyFileSync(join(from, file), join(folder, file));
   const platform = [`--cpu=${architecture}`, '--os=linux', '--libc=glibc', '--omit=dev', '--prefer-offline'];
   const quiet = ['--no-save', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'];
   const options = { cwd: folder, stdio: ['ignore', 2, 2] };

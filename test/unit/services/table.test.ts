@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { ipv4 } from '../../../src/model/address.ts';
+import { ipv4, ipv6 } from '../../../src/model/address.ts';
 import { parseEndpointSlice, parseService } from '../../../src/services/plan/parse.ts';
 import { serviceEntries } from '../../../src/services/plan/table.ts';
 import { ServiceTracker } from '../../../src/services/plan/tracker.ts';
@@ -236,6 +236,31 @@ describe('the tracker', () => {
     assert.equal(tracker.takeDirty().keys.size, 0);
     tracker.replace('slice', [slice('10.0.0.2')]);
     assert.deepEqual([...tracker.takeDirty().keys], ['ns/a']);
+  });
+
+  test('counts whatever is another in a Service or slice but the time of the change', () => {
+    const first = slice('10.0.0.1', '10.0.0.2');
+    const [one, two] = first.endpoints;
+    const others: readonly (readonly ['service' | 'slice', object, number])[] = [
+      ['service', { ...service, affinitySeconds: 1 }, 1],
+      ['service', { ...service, clusterIPs: [...service.clusterIPs, 'fd00::1'] }, 1],
+      ['service', { ...service, ports: [{ ...service.ports[0]!, nodePort: 30_000 }] }, 1],
+      ['slice', { ...first, changedAt: 1 }, 0],
+      ['slice', { ...first, family: ipv6 }, 1],
+      ['slice', { ...first, endpoints: [two, one] }, 1],
+      ['slice', { ...first, endpoints: [one] }, 1],
+      ['slice', { ...first, endpoints: [one, { ...two, ready: false }] }, 1],
+      ['slice', { ...first, endpoints: [one, { ...two, zoneHints: [] }] }, 1],
+      ['slice', { ...first, endpoints: [one, { ...two }] }, 0],
+    ];
+    for (const [kind, value, changes] of others) {
+      const tracker = new ServiceTracker();
+      tracker.replace('service', [service]);
+      tracker.replace('slice', [first]);
+      tracker.takeDirty();
+      tracker.replace(kind, [value as never]);
+      assert.equal(tracker.takeDirty().keys.size, changes, JSON.stringify(value, ['endpoints', 'ready']));
+    }
   });
 
   test('a new list removes what it does not hold', () => {

@@ -66,3 +66,26 @@ export function endpointElements(
     });
   }
 }
+
+/**
+ * The same for endpoints that come in the place of others, without session affinity: says what changes alone. Of a Service
+ * with hundreds of endpoints that is one, mostly.
+ */
+export function changedEndpoints(
+  { base, protocol }: { readonly base: number; readonly protocol: Pick['protocol'] },
+  before: Arrangement,
+  after: Arrangement,
+  to: { put: Emit; drop(set: SetName, key: string): void },
+): void {
+  for (const region of regions) {
+    const first = region === 'local' ? localIndex : 0;
+    const [old, fresh] = [before[region], after[region]];
+    for (let index = 0; index < old.length || index < fresh.length; index++) {
+      const backend = fresh[index];
+      if (old[index] === backend) continue;
+      const key = packNumber(base) + packNumber(first + index);
+      if (backend === undefined) to.drop(`endpoints-${protocol}`, key);
+      else to.put(`endpoints-${protocol}`, key, backend);
+    }
+  }
+}

@@ -2,7 +2,7 @@ import { TwillError } from '../../../model/error.ts';
 import type { Chain } from './chains.ts';
 import { Claims } from './claims.ts';
 import { type Elements, WantedElements } from './elements.ts';
-import { arrange, endpointElements, numberSlots } from './endpoints.ts';
+import { arrange, changedEndpoints, endpointElements, numberSlots } from './endpoints.ts';
 import { mostPorts, mostShapes, type SetName, shapeBits } from './names.ts';
 import type { RenderOptions } from './options.ts';
 import { ownerOf } from './owners.ts';
@@ -26,6 +26,11 @@ interface Port extends Numbering {
 
 /** Sets that lead from where packets come in to a Service port and a shape. */
 const leading = ['services', 'node-ports'] as const;
+
+/** Whether only those endpoints that come and go are looked at: not with session affinity, where each has two elements. */
+function staysInPart({ slots }: Port, next: PortRules): boolean {
+  return slots === undefined && !next.sticky;
+}
 
 /** Counts who wants an element that several Services may want. */
 class Shared {
@@ -161,8 +166,8 @@ export class Ruleset {
   setService(key: string, rules: readonly PortRules[]): void {
     this.reserve(rules);
     const before = this.services.get(key) ?? [];
-    const kept = new Set(rules.map(({ id }) => id));
-    for (const port of before) this.withdraw(port, kept.has(port.id));
+    const coming = new Map(rules.map((port) => [port.id, port]));
+    for (const port of before) this.withdraw(port, coming.get(port.id));
     for (const port of rules) this.install(port);
     this.wanted.settle();
     if (rules.length === 0) this.services.delete(key);
@@ -192,7 +197,9 @@ export class Ruleset {
       : undefined;
     this.ports.set(rules.id, { rules, serial, arrangement, slots });
     const place = { base, protocol: rules.protocol };
-    endpointElements(place, arrangement, slots, (set, key, data) => this.wanted.put(set, key, data));
+    if (known !== undefined && staysInPart(known, rules))
+      changedEndpoints(place, known.arrangement, arrangement, this.wanted);
+    else endpointElements(place, arrangement, slots, (set, key, data) => this.wanted.put(set, key, data));
     for (const claim of rules.claims) {
       const target = claim.shape === undefined ? undefined : (base | this.shapes.numberOf(claim.shape)) >>> 0;
       this.claims.add({ id: rules.id, name: rules.name, claim, target });
@@ -201,19 +208,20 @@ export class Ruleset {
     this.share(rules, 1);
   }
 
-  /** @param comesBack the port is to be installed anew: it keeps its number */
-  private withdraw(rules: PortRules, comesBack: boolean): void {
+  /** @param next what the port is to be from now on: it keeps its number */
+  private withdraw(rules: PortRules, next: PortRules | undefined): void {
     const port = this.ports.get(rules.id);
     if (port?.rules !== rules) return;
     const base = (port.serial << shapeBits) >>> 0;
     const place = { base, protocol: rules.protocol };
-    endpointElements(place, port.arrangement, port.slots, (set, key) => this.wanted.drop(set, key));
+    if (next === undefined || !staysInPart(port, next))
+      endpointElements(place, port.arrangement, port.slots, (set, key) => this.wanted.drop(set, key));
     for (const claim of rules.claims) {
       this.claims.remove({ id: rules.id, claim });
       if (claim.space === 'node') this.nodePorts--;
     }
     this.share(rules, -1);
-    if (comesBack) return;
+    if (next !== undefined) return;
     this.ports.delete(rules.id);
     this.serials.release(port.serial);
   }

@@ -78,6 +78,8 @@ export class Overlay {
   private readonly node: NodeUnderlay;
   private readonly ground: NodeGround;
   private problems: readonly Check[] = [];
+  /** Why the overlay cannot work over the underlay as it is now. */
+  private unfit: string | undefined;
   private nexthops = false;
   /** The lease that the node's devices and routes were last looked after for. */
   private ensured: Lease | undefined;
@@ -168,7 +170,10 @@ export class Overlay {
 
   /** What does not keep pods' traffic from flowing now, but somebody should look at. */
   warnings(): Check[] {
+    const unfit: Check[] =
+      this.unfit === undefined ? [] : [{ name: 'underlay', state: 'warning', detail: this.unfit }];
     return [
+      ...unfit,
       ...contestedChecks(this.contest, monotonicMs()),
       ...this.problems,
       ...this.node.problems(),
@@ -263,8 +268,9 @@ export class Overlay {
     const { source, previous } = this.options;
     const config = this.network;
     const underlay = await this.node.choose(host, config);
-    const why = this.state.ready ? undefined : whyNotOver(underlay, config);
-    if (why !== undefined) throw new TwillError('invalid', why);
+    this.unfit = whyNotOver(underlay, config);
+    // What works as far as it does is not given up for it.
+    if (this.unfit !== undefined && !this.state.ready) throw new TwillError('invalid', this.unfit);
     this.nexthops = host.nexthops;
     const { taken } = this.ground.look(host, config);
     source.claim({

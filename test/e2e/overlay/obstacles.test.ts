@@ -1,7 +1,7 @@
 // What a host may have in the way of the overlay: settings for what is made new, foreign devices, routes and rules.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, it } from 'node:test';
-import { ipv6 } from '../../../src/model/address.ts';
+import { ipv4, ipv6 } from '../../../src/model/address.ts';
 import { Lab, withLab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
 import { servicePort } from '../../lab/place.ts';
@@ -158,6 +158,18 @@ describe('what stands in the way of the routes to the other nodes', () => {
     await one.exec('ip', ['-6', 'route', 'add', 'blackhole', subnets.ipv6, 'metric', '10']);
     await told(lab, one, /\[!\] routes: .*fd00:244:\S+ are discarded instead of by flannel-v6\.1/);
     await one.exec('ip', ['-6', 'route', 'delete', 'blackhole', subnets.ipv6, 'metric', '10']);
+  });
+
+  it('the underlay carries too little for IPv6 for a while: said with how much it needs, until it does', async () => {
+    await one.setMtu(1300);
+    await told(
+      lab,
+      one,
+      /\[!\] underlay: eth0 has an MTU of 1300: at least 1350 is needed for IPv4 and IPv6/,
+    );
+    await one.setMtu(1500);
+    await told(lab, one, /\[!\] underlay:|\[-\]/, false);
+    for (const family of [ipv4, ipv6]) await assertConverges(lab, one, { family });
   });
 
   it('the VXLAN device is made a port of a bridge: it is taken out', async () => {

@@ -212,6 +212,11 @@ describe('the network configuration changes while the agents run', () => {
       both[0]!.probe.ask({ protocol: 'tcp', address: both[1]!.ipv6, port: servicePort, timeoutMs: 500 }),
     );
     assert.equal(answer.client, both[0]!.ipv6);
+    const rules = (node: LabNode): Promise<string> => node.exec('ip6tables-save', []);
+    await everywhere('rules for it', async (node) => /-j FLANNEL-POSTRTG/.test(await rules(node)));
+    for (const node of lab.nodes) for (const pod of [...node.pods]) await pod.remove();
+    await configure(base);
+    await everywhere('them to go with it', async (node) => !/FLANNEL|TWILL/.test(await rules(node)));
   });
 
   for (const [what, config, complaint] of [

@@ -4,12 +4,15 @@ import { kernelError } from '../errno.ts';
 import { lastErrno, libc } from '../libc.ts';
 
 const SOL_SOCKET = 1;
+const SO_SNDBUFFORCE = 32;
 const SO_RCVBUFFORCE = 33;
 const SOL_NETLINK = 270;
 const NETLINK_NO_ENOBUFS = 5;
 
 /** Bytes that may wait to be read: some ten thousand notifications. Taken only as they come. */
 const RECEIVE_BUFFER = 8 * 1024 * 1024;
+/** Bytes of one send, which a transaction is: what a node's `net.core.wmem_default` leaves may be too few. */
+const SEND_BUFFER = 2 * 1024 * 1024;
 
 function socketLinks(): Map<number, string> {
   const links = new Map<number, string>();
@@ -68,8 +71,9 @@ function guard(
     }
     try {
       setOption(fd, SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER);
+      setOption(fd, SOL_SOCKET, SO_SNDBUFFORCE, SEND_BUFFER);
     } catch {
-      // Without CAP_NET_ADMIN the buffer keeps its size; such a process only reads a little.
+      // Without CAP_NET_ADMIN the buffers keep their size; such a process only reads a little.
     }
     if (filter !== undefined && libc().attachFilter(fd, filter) !== 0)
       throw kernelError('filter the messages of a netlink socket', lastErrno());

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -9,7 +9,9 @@ import { type Change, RtSocket } from '../../../src/kernel/netlink/socket.ts';
 import { inNetns } from '../../../src/kernel/netns.ts';
 import { applyNft, listNftTable, removeNftTable } from '../../../src/kernel/nft.ts';
 import { commonNeeds, mapNeeds, nftLacks } from '../../../src/kernel/nft-needs.ts';
+import { openNftTable } from '../../../src/kernel/nft-table.ts';
 import { ipv4 } from '../../../src/model/address.ts';
+import { packNumber } from '../../../src/services/nftables/plan/pack.ts';
 import { withNamespace } from '../../lab/namespace.ts';
 import { whileNftLacks } from '../../lab/refusing-nft.ts';
 
@@ -59,6 +61,34 @@ test('a long list comes in parts of more than a page: the kernel looks for each 
     });
     socket.close();
     assert.ok(Math.max(...parts) > 16_384, `parts of ${parts.join(', ')} bytes`);
+  });
+});
+
+test('a transaction may be longer than the send buffer that sockets have on a node', async () => {
+  await withNamespace('long', async ({ name: netns }) => {
+    await applyNft('add table ip x\nadd set ip x s { type mark; }\n', { netns });
+    const table = openNftTable(ipv4, 'x', netns);
+    const changes = Array.from({ length: 20 }, (_, part) => ({
+      set: 's',
+      deletes: false,
+      elements: Array.from({ length: 250 }, (_, index) => ({
+        key: packNumber(part * 250 + index),
+        comment: 'c'.repeat(100),
+      })),
+    }));
+    const usual = Number(readFileSync('/proc/sys/net/core/wmem_default', 'utf8'));
+    const bytes = await table.write(changes);
+    assert.ok(bytes > usual, `${bytes} bytes fit ${usual}`);
+    let count = 0;
+    await table.elements(
+      's',
+      () => {
+        count = 0;
+      },
+      () => count++,
+    );
+    table.close();
+    assert.equal(count, 5000);
   });
 });
 

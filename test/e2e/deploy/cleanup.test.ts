@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
@@ -63,17 +64,29 @@ async function files(node: LabNode): Promise<string> {
   return await node.exec('sh', ['-c', `cd ${node.dir} && find . | grep -vE '${passedOver}' | sort`]);
 }
 
+const commandFor = (node: LabNode, ...args: string[]): string[] => [
+  'cleanup',
+  `--state-dir=${node.stateDir}`,
+  `--cni-socket=${node.cniSocket}`,
+  `--proxy-socket=${node.proxySocket}`,
+  `--subnet-file=${node.subnetFile}`,
+  `--cni-bin-dir=${join(node.dir, 'cni-bin')}`,
+  `--cni-conf-dir=${join(node.dir, 'cni-conf')}`,
+  ...args,
+];
+
 async function cleanup(node: LabNode, ...args: string[]): Promise<{ status: number; said: string }> {
-  const places = [
-    `--state-dir=${node.stateDir}`,
-    `--cni-socket=${node.cniSocket}`,
-    `--proxy-socket=${node.proxySocket}`,
-    `--subnet-file=${node.subnetFile}`,
-    `--cni-bin-dir=${join(node.dir, 'cni-bin')}`,
-    `--cni-conf-dir=${join(node.dir, 'cni-conf')}`,
-  ];
-  const { status, stdout, stderr } = await node.namespace.run(twillProgram, ['cleanup', ...places, ...args]);
+  const { status, stdout, stderr } = await node.namespace.run(twillProgram, commandFor(node, ...args));
   return { status, said: stdout + stderr };
+}
+
+/** Killed as soon as it says that it has done something. */
+async function killedCleanup(node: LabNode, ...args: string[]): Promise<void> {
+  const stdio = ['ignore', 'pipe', 'inherit'] as const;
+  const child = node.namespace.spawn(twillProgram, commandFor(node, ...args), { stdio: [...stdio] });
+  child.stdout!.once('data', () => child.kill('SIGKILL'));
+  const [, signal] = await once(child, 'close');
+  assert.equal(signal, 'SIGKILL');
 }
 
 /** Another network's configuration, which Twill's takes the place of. */
@@ -164,6 +177,7 @@ describe('twill cleanup', () => {
       assert.match(dry.said, /^would do: .*05-other\.conflist: put back$/m);
       assert.deepEqual(differences(stands, await kernelState(second)), []);
 
+      for (let times = 0; times < 5; times++) await killedCleanup(third, '--force');
       // The third node's pods are attached still, and lose their network.
       const said = await Promise.all([cleanup(first), cleanup(second), cleanup(third, '--force')]);
       for (const one of said) assert.equal(one.status, 0, one.said);

@@ -3,6 +3,7 @@ import type { Address } from '../model/address.ts';
 import { TwillError, withoutCredentials } from '../model/error.ts';
 import type { FlagValues } from '../model/flag.ts';
 import { goRegExp } from '../model/go-regexp.ts';
+import { withoutLineEnd } from '../model/text.ts';
 import { type ChecksumOffload, checksumOffloads } from '../overlay/plan/checksum-offload.ts';
 import { interfaceNameProblem } from '../pods/cni/schema.ts';
 import { type BindAddress, parseBindAddress } from '../process/bind-address.ts';
@@ -20,6 +21,8 @@ export interface AgentConfig {
   readonly etcdKeyFile: string | undefined;
   readonly etcdUsername: string | undefined;
   readonly etcdPassword: string | undefined;
+  /** Where it is read again when etcd wants another. */
+  readonly etcdPasswordFile: string | undefined;
   readonly interfaces: readonly string[];
   readonly interfacePatterns: readonly string[];
   readonly interfaceCanReach: string | undefined;
@@ -92,7 +95,7 @@ function etcdPassword(read: FlagReader): string | undefined {
   if (given !== undefined)
     throw new TwillError('invalid', 'give --etcd-password or --etcd-password-file, not both');
   try {
-    return readFileSync(file, 'utf8').replace(/\r?\n$/, '');
+    return withoutLineEnd(readFileSync(file, 'utf8'));
   } catch (cause) {
     throw new TwillError('invalid', `cannot read --etcd-password-file '${file}'`, cause);
   }
@@ -155,6 +158,7 @@ export function readAgentConfig(
     etcdKeyFile: read.text('etcd-keyfile'),
     etcdUsername: read.text('etcd-username'),
     etcdPassword: etcdPassword(read),
+    etcdPasswordFile: read.text('etcd-password-file'),
     interfaces: read.list('iface'),
     interfacePatterns: interfacePatterns(read),
     interfaceCanReach: read.anyAddress('iface-can-reach'),

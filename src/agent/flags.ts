@@ -20,7 +20,11 @@ export const agentFlags: readonly Flag[] = [
     kind: 'text',
     help: 'password for etcd; on the command line everybody on the node can read it: rather use --etcd-password-file, or TWILL_ETCD_PASSWORD in the environment',
   },
-  { name: 'etcd-password-file', kind: 'text', help: 'file with the password for etcd, read at the start' },
+  {
+    name: 'etcd-password-file',
+    kind: 'text',
+    help: 'file with the password for etcd, read again when etcd wants another',
+  },
   { name: 'iface', kind: 'list', help: 'interface (name or IP) for traffic between nodes; may repeat' },
   {
     name: 'iface-regex',

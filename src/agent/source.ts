@@ -29,6 +29,7 @@ export function openSource(config: AgentConfig, log: Log): LeaseSource {
       ...text('keyFile', config.etcdKeyFile),
       ...text('username', config.etcdUsername),
       ...text('password', config.etcdPassword),
+      ...text('passwordFile', config.etcdPasswordFile),
     },
     config.leaseRenewMarginSeconds,
     log,

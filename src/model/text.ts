@@ -31,3 +31,6 @@ export function wrapText(text: string, width: number): string[] {
   }
   return [...lines, line];
 }
+
+/** What a file of one line says: editors end it with a line end. */
+export const withoutLineEnd = (text: string): string => text.replace(/\r?\n$/, '');

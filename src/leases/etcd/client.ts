@@ -17,6 +17,8 @@ export interface EtcdOptions {
   readonly keyFile?: string;
   readonly username?: string;
   readonly password?: string;
+  /** What stands there comes before `password`: it is read for every token. */
+  readonly passwordFile?: string;
 }
 
 /** Milliseconds until a request that got no answer has failed. */

@@ -1,4 +1,6 @@
 import type { Etcd3 } from 'etcd3';
+import { withoutLineEnd } from '../../model/text.ts';
+import { readFileIfPresent } from '../../process/files.ts';
 import type { EtcdOptions, Interceptor } from './client.ts';
 import { asksForNobody, isStaleToken } from './errors.ts';
 
@@ -11,12 +13,12 @@ const NONE = '';
  * again and again, without a pause, for one that a member with another clock takes for old.
  */
 export class EtcdToken {
-  private readonly user: { readonly name: string; readonly password: string } | undefined;
+  private readonly options: EtcdOptions;
   private token: string | undefined;
   private renewal: Promise<void> | undefined;
 
-  constructor({ username: name, password = '' }: EtcdOptions) {
-    this.user = name === undefined ? undefined : { name, password };
+  constructor(options: EtcdOptions) {
+    this.options = options;
   }
 
   /** Puts the token with a request. */
@@ -40,7 +42,7 @@ export class EtcdToken {
 
   /** Makes a request with a token, and again with a new one where etcd does not take it. @throws what the library throws */
   async with<T>(client: Etcd3, request: (client: Etcd3) => Promise<T>): Promise<T> {
-    if (this.user === undefined) return await request(client);
+    if (this.options.username === undefined) return await request(client);
     if (this.token === undefined) await this.renew(client, undefined);
     const used = this.token;
     try {
@@ -61,9 +63,17 @@ export class EtcdToken {
     await this.renewal;
   }
 
+  /** The password in its file, which may be another by now. */
+  private renewed(): string | undefined {
+    const { passwordFile } = this.options;
+    const text = passwordFile === undefined ? undefined : readFileIfPresent(passwordFile);
+    return text === undefined ? undefined : withoutLineEnd(text);
+  }
+
   private async authenticate(client: Etcd3): Promise<void> {
     try {
-      this.token = (await client.auth.authenticate(this.user!)).token;
+      const { username: name = '', password = '' } = this.options;
+      this.token = (await client.auth.authenticate({ name, password: this.renewed() ?? password })).token;
     } catch (error) {
       // Credentials are given out before etcd asks for them.
       if (!asksForNobody(error)) throw error;

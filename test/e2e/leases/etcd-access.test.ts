@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { copyFileSync, existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { makeCertificates } from '../../lab/certificates.ts';
@@ -66,7 +66,9 @@ test('the agent uses an etcd that asks for user and password', async () => {
     );
     assert.ok(!node.agent!.log().includes('wrong'), 'a password has no place in a log');
     await node.agent!.stop();
-    await node.startAgent([`--etcd-username=${user.username}`, `--etcd-password=${user.password}`]);
+    const file = join(node.dir, 'password');
+    writeFileSync(file, `${user.password}\n`);
+    await node.startAgent([`--etcd-username=${user.username}`, `--etcd-password-file=${file}`]);
     const [own] = await lab.etcd.keys(`${etcdPrefix}/subnets/`);
     assert.ok(own);
     // etcd keeps its tokens in memory: after a restart it knows none of them.
@@ -80,6 +82,14 @@ test('the agent uses an etcd that asks for user and password', async () => {
       (await node.exec('ip', ['route'])).includes('10.244.200.0/24 '),
     );
     assert.ok(!node.agent!.log().includes(user.password), 'a password has no place in a log');
+    // Another password: with the old one there is no token any more.
+    writeFileSync(file, 'another one\n');
+    await lab.etcd.client.auth.userChangePassword({ name: user.username, password: 'another one' });
+    await lab.etcd.delete(own.key);
+    await lab.waitFor(
+      'the lease to be written back',
+      async () => (await lab.etcd.get(own.key)) === own.value,
+    );
   });
 });
 

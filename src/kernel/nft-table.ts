@@ -6,7 +6,6 @@ import { rulesOfOthers } from './netlink/filter.ts';
 import { ListingSocket } from './netlink/listing.ts';
 import {
   batchOf,
-  isDormant,
   type ListedElement,
   NFNLGRP_NFTABLES,
   parseChain,
@@ -16,6 +15,7 @@ import {
   parseSetName,
   type TableChange,
   type TableName,
+  tableFlags,
   writeChainRequest,
   writeChainsRequest,
   writeElementsRequest,
@@ -32,6 +32,8 @@ interface NamedChain {
   /** Where packets come in there, in the kernel's words. */
   readonly hook: string;
 }
+
+export type TableState = 'missing' | 'dormant' | 'owned' | 'active';
 
 /** A chain as it stands. */
 export interface ListedChain extends NamedChain {
@@ -50,8 +52,8 @@ export interface NftTable {
   apply(document: string): Promise<void>;
   /** @returns how many bytes it took @throws TwillError by errno; nothing was changed then */
   write(changes: readonly TableChange[]): Promise<number>;
-  /** Of a table that is `dormant` no chain sees a packet. */
-  state(): Promise<'missing' | 'dormant' | 'active'>;
+  /** Of a table that is `dormant` no chain sees a packet; one that is `owned` a program that runs alone may change. */
+  state(): Promise<TableState>;
   /** The names of its sets and maps; none where there is no such table. */
   sets(): Promise<ReadonlySet<string>>;
   /** @param reset told that listing begins, also anew */
@@ -93,10 +95,11 @@ class KernelTable implements NftTable {
     return await this.socket.transaction(`change nftables table ${this.name}`, messages, write);
   }
 
-  async state(): Promise<'missing' | 'dormant' | 'active'> {
+  async state(): Promise<TableState> {
     const answer = await this.ask('table', (to) => writeTableRequest(to, this.table));
     if (answer === undefined) return 'missing';
-    return isDormant(answer) ? 'dormant' : 'active';
+    const { isDormant, isOwned } = tableFlags(answer);
+    return isOwned ? 'owned' : isDormant ? 'dormant' : 'active';
   }
 
   async sets(): Promise<ReadonlySet<string>> {

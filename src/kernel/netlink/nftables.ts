@@ -60,6 +60,8 @@ const RULE_EXPRESSIONS = 4;
 const TABLE_FLAGS = 2;
 /** NFT_TABLE_F_DORMANT. */
 const DORMANT = 1;
+/** NFT_TABLE_F_OWNER. */
+const OWNER = 2;
 
 /** A table of one family. @param af AF_INET or AF_INET6 */
 export interface TableName {
@@ -233,9 +235,10 @@ export function* parseElements(payload: Buffer): Generator<ListedElement> {
   }
 }
 
-/** Whether the table that an answer to {@link writeTableRequest} is about has the flag. */
-export function isDormant(payload: Buffer): boolean {
-  return ((parseAttributes(payload, 4).get(TABLE_FLAGS)?.readUInt32BE(0) ?? 0) & DORMANT) !== 0;
+/** The flags of the table that an answer to {@link writeTableRequest} is about. */
+export function tableFlags(payload: Buffer): { readonly isDormant: boolean; readonly isOwned: boolean } {
+  const flags = parseAttributes(payload, 4).get(TABLE_FLAGS)?.readUInt32BE(0) ?? 0;
+  return { isDormant: (flags & DORMANT) !== 0, isOwned: (flags & OWNER) !== 0 };
 }
 
 /** Families as nft calls them (enum in include/uapi/linux/netfilter.h). */

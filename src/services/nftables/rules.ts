@@ -1,7 +1,7 @@
 import { KernelRefusal } from '../../kernel/errno.ts';
 import type { NftTable } from '../../kernel/nft-table.ts';
 import type { Family } from '../../model/address.ts';
-import { describeError, isTwillError } from '../../model/error.ts';
+import { describeError, isTwillError, TwillError } from '../../model/error.ts';
 import type { Log } from '../../process/log.ts';
 import { Turns } from '../../process/turns.ts';
 import type { FamilyRules, SyncResult } from '../family-rules.ts';
@@ -146,8 +146,17 @@ export class NftRules implements FamilyRules {
       return { full: readKernel, ...tally, entries: 0 };
     } catch (error) {
       this.invalidate();
-      throw error;
+      throw await this.explained(error);
     }
+  }
+
+  /** Who may write everything, and not into our table, is told why. */
+  private async explained(error: unknown): Promise<unknown> {
+    const { table } = this.options;
+    if (!isTwillError(error, 'permission') || (await table.state().catch(() => undefined)) !== 'owned')
+      return error;
+    const what = `nftables table ${this.family.nft} ${table.name} has flags owner: another program that runs alone may change it`;
+    return new TwillError('conflict', `${what}; end that program, and the table goes with it`);
   }
 
   private async setServices(): Promise<void> {

@@ -138,6 +138,24 @@ test('a table of ours that cannot become as it should be is made anew', async ()
   });
 });
 
+test('a table of our name that is another program’s alone is named as that, and ours once that program has ended', async () => {
+  await withNamespace('nft', async (namespace) => {
+    const { states } = serviceCases.find(({ name }) => name === 'node-port')!;
+    const owner = namespace.spawn('nft', ['-i'], { stdio: ['pipe', 'ignore', 'ignore'] });
+    owner.stdin!.write(`add table ip ${tableName} { flags owner; }\n`);
+    const rules = makeRules(namespace, ipv4);
+    const tables = () => namespace.exec('nft', ['list', 'tables']);
+    await waitFor('the table', async () => (await tables()).includes(tableName));
+    await assert.rejects(rules.sync(states, true), {
+      code: 'conflict',
+      message: /^nftables table ip twill-services has flags owner: [^\n]* end that program/,
+    });
+    owner.stdin!.end();
+    await waitFor('the table to go', async () => !(await tables()).includes(tableName));
+    assert.ok((await rules.sync(states, true)).transactions > 0);
+  });
+});
+
 /** A load balancer's Service that only one network may use. */
 function ranged(range: string): ReturnType<typeof stateOf> {
   return stateOf(

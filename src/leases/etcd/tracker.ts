@@ -252,6 +252,11 @@ export class EtcdTracker {
       if (isTwillError(error, 'exhausted')) this.relist = true;
       throw error;
     }
+    if (this.relist)
+      this.log.info(
+        { revision: String(revision) },
+        'etcd has not the history that was known: it has been compacted, or restored from a backup; listing again',
+      );
   }
 
   /** Changes that are too big to be told are listed. */

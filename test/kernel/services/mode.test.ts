@@ -62,6 +62,16 @@ const cases: readonly Case[] = [
     without: /^nft$/,
   },
   {
+    name: 'a kernel that draws no numbers',
+    mode: 'iptables',
+    reason:
+      /ipv4 here: Linux \S+ does not know numbers drawn by lot .* with module nft_numgen: load that module, or update the kernel$/,
+    lacks: {
+      pattern: 'numgen random mod',
+      says: '/dev/stdin:9:1-20: Error: Could not process rule: No such file or directory',
+    },
+  },
+  {
     name: 'a kernel without two of the modules',
     mode: 'iptables',
     reason:

@@ -1,6 +1,6 @@
 import { type Chain, pickChain, shapeChain, sharedChains } from './chains.ts';
 import { chainDocument, declarations, forOlderNft, shapesDocument } from './document.ts';
-import { tableName } from './names.ts';
+import { localIndex, tableName } from './names.ts';
 import type { RenderOptions } from './options.ts';
 import { type Pick, pickName, picksOf, type Shape, shapeName } from './shapes.ts';
 
@@ -38,15 +38,17 @@ export function elsewhere(
   ip: string,
   wanted: { readonly chains: readonly Chain[]; readonly shapes: ReadonlyMap<number, string> },
 ): readonly [document: string, older: string] {
-  const lines = [
+  const rules = [
     ...declarations(ip),
     ...wanted.chains.flatMap((chain) => chainDocument(ip, chain, false)),
     ...shapesDocument(ip, wanted.shapes),
+  ].join('\n');
+  // Any nft takes a drawn number that is no part of a key, and the kernel may have none: so it is in the older document, too.
+  const end = [
+    `add rule ${ip} ${tableName} services meta mark set numgen random mod 2 offset ${localIndex}`,
     `delete table ${ip} ${tableName}`,
-  ];
-  const document = `${lines.join('\n')}\n`.replace(
-    new RegExp(` ${tableName}(?=[ \n])`, 'g'),
-    ` ${tableName}-probe`,
-  );
-  return [document, forOlderNft(document)];
+  ].join('\n');
+  const ofOtherName = (text: string): string =>
+    `${text}\n${end}\n`.replace(new RegExp(` ${tableName}(?=[ \n])`, 'g'), ` ${tableName}-probe`);
+  return [ofOtherName(rules), ofOtherName(forOlderNft(rules))];
 }

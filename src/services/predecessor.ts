@@ -18,9 +18,11 @@ export interface Leftovers {
   again: boolean;
 }
 
+const isPassing = (error: unknown): boolean => isTwillError(error, 'timeout', 'unavailable');
+
 function leave(found: Leftovers, what: string, error: unknown): void {
   found.left.push(`${what}: ${describeError(error)}`);
-  if (isTwillError(error, 'timeout', 'unavailable')) found.again = true;
+  if (isPassing(error)) found.again = true;
 }
 
 async function removeTables(found: Leftovers): Promise<void> {
@@ -38,10 +40,12 @@ async function removeTables(found: Leftovers): Promise<void> {
 /**
  * Virtual services at the device's addresses are kube-proxy's. Others may be somebody else's: they are named, as are all
  * of them where the program that deletes them is not installed.
+ * @returns whether one of kube-proxy's may go a moment later
  */
-async function removeVirtualServices(own: ReadonlySet<string>, found: Leftovers): Promise<void> {
+async function removeVirtualServices(own: ReadonlySet<string>, found: Leftovers): Promise<boolean> {
   const table = '/proc/net/ip_vs';
-  if (!existsSync(table)) return;
+  if (!existsSync(table)) return false;
+  let passing = false;
   for (const service of virtualServices(readFileSync(table, 'utf8'))) {
     const name = `IPVS service ${service.protocol} ${service.address} port ${service.port}`;
     if (!own.has(tryParseAddress(service.address)?.text ?? '')) {
@@ -53,23 +57,28 @@ async function removeVirtualServices(own: ReadonlySet<string>, found: Leftovers)
       found.removed.push(name);
     } catch (error) {
       leave(found, name, error);
+      passing ||= isPassing(error);
     }
   }
+  return passing;
 }
 
 async function removeIpvs(found: Leftovers): Promise<void> {
-  const socket = new RtSocket();
+  let socket: RtSocket | undefined;
   try {
+    socket = new RtSocket();
     const device = (await listLinks(socket)).find(({ name }) => name === IPVS_DEVICE);
     if (device === undefined) return;
     const addresses = (await listAddresses(socket)).filter(({ index }) => index === device.index);
-    await removeVirtualServices(new Set(addresses.map(({ address }) => address.text)), found);
+    const own = new Set(addresses.map(({ address }) => address.text));
+    // By the device's addresses the next look knows which services are kube-proxy's.
+    if (await removeVirtualServices(own, found)) return;
     await socket.request(deleteLink(device.index, IPVS_DEVICE));
     found.removed.push(`device ${IPVS_DEVICE}`);
   } catch (error) {
     leave(found, `device ${IPVS_DEVICE}`, error);
   } finally {
-    socket.close();
+    socket?.close();
   }
 }
 

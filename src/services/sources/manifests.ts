@@ -184,7 +184,14 @@ export function parseManifests(
       sink.skipped(path, `document ${index + 1}: ${document.errors[0]!.message.split('\n')[0]}`);
       return;
     }
-    const raw: unknown = document.toJS();
+    let raw: unknown;
+    try {
+      raw = document.toJS();
+    } catch (error) {
+      // An alias that leads nowhere, or a merge of what is no map.
+      sink.skipped(path, `document ${index + 1}: ${describeError(error)}`);
+      return;
+    }
     if (typeof raw === 'object' && raw !== null) take(raw as Record<string, unknown>);
   });
   return { services, slices, nodes };

@@ -53,8 +53,9 @@ async function nftHints(family: Family): Promise<readonly NftChain[] | undefined
   try {
     return await standingNftChains(family, hintChains);
   } catch (error) {
-    // Who may not ask, and a kernel that lacks it (EINVAL).
-    if (isTwillError(error, 'permission') || error instanceof KernelRefusal) return undefined;
+    // Who may not ask, and a kernel that lacks it. What fails for the moment (ENOMEM) tells nothing.
+    const lacks = error instanceof KernelRefusal && ['EINVAL', 'EOPNOTSUPP'].includes(error.errno);
+    if (lacks || isTwillError(error, 'permission')) return undefined;
     throw error;
   }
 }

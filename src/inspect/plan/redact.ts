@@ -67,7 +67,7 @@ const keyCharacter = /[\w+/=\s\\]/;
 function withoutKeyEnds(text: string): string {
   let shown = '';
   let done = 0;
-  for (const { index } of text.matchAll(/-----END [A-Z ]*PRIVATE KEY-----/g)) {
+  for (const { index } of text.matchAll(/-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----/g)) {
     let start = index;
     while (start > done && keyCharacter.test(text[start - 1]!)) start--;
     if (start < index - 1) {
@@ -94,7 +94,7 @@ function redactPart(text: string): string {
 
 /** What every text has in it that one of the patterns finds something in: a word, or a beginning. */
 const suspect =
-  /pass|pwd|secret|token|private|shared|client[_-]?key|api[_-]?key|access[_-]?key|credential|auth|signature|sig=|cookie|psk|bearer|basic|eyj|ls0tls1crudjti|gh[opusr]_|_pat_|glpat-|xox|aiza|:\/\/|@|-u /i;
+  /pass|pwd|secret|token|private|shared|client[_-]?key|api[_-]?key|access[_-]?key|credential|auth|signature|sig\W|cookie|psk|bearer|basic|eyj|ls0tls1crudjti|gh[opusr]_|_pat_|glpat-|xox|aiza|:\/\/|@|-u |-user/i;
 /** Characters that are looked through for these at a time. */
 const PART = 65_536;
 

@@ -1,3 +1,4 @@
+import { killChildren } from '../../kernel/process.ts';
 import { type Family, ipv4, ipv6, parseAddress, tryParseAddress } from '../../model/address.ts';
 import { TwillError } from '../../model/error.ts';
 import { type InspectFlags, type Screen, show } from '../output.ts';
@@ -18,7 +19,7 @@ import {
 import { traceText } from './plan/trace-text.ts';
 import { walk } from './plan/walk.ts';
 import { probe } from './probe.ts';
-import { ownRules } from './rules.ts';
+import { type OwnRules, ownRules } from './rules.ts';
 import { type LookedSpace, Spaces } from './spaces.ts';
 
 export interface TraceFlags extends InspectFlags {
@@ -184,6 +185,15 @@ export async function tracePacket(from: string, to: string, flags: TraceFlags): 
   const rules = ownRules();
   // The longest of what is to be read goes on beside the rest. Who has no rules to walk through is told so then.
   rules(likelyFamily(from, to, flags)).catch(() => {});
+  try {
+    return await traceBy(rules, from, to, flags);
+  } finally {
+    // What reads rules that nobody needs any more (a name is nobody's) does not outlive this process.
+    killChildren('the trace has ended');
+  }
+}
+
+async function traceBy(rules: OwnRules, from: string, to: string, flags: TraceFlags): Promise<TraceAnswer> {
   const names = await readNames(flags, rules);
   const spaces = await Spaces.open();
   try {

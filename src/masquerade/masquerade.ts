@@ -131,8 +131,7 @@ export class Masquerade {
     else await this.chains.ensure(rules, await this.tool(family), undefined, guarded);
     guarded();
     if (made.cleared) return;
-    await this.others.clear(rules, nftables ? 'nftables' : (await this.tool(family)).variant);
-    made.cleared = true;
+    made.cleared = await this.others.clear(rules, nftables ? 'nftables' : (await this.tool(family)).variant);
   }
 
   private begin(rules: TrafficRules): Made {
@@ -149,8 +148,7 @@ export class Masquerade {
   /** Takes away what a family has that is not used any more. */
   private async leave(family: Family): Promise<void> {
     this.chains.forget(family);
-    await this.others.clear(this.made.get(family)!.rules, undefined);
-    this.made.delete(family);
+    if (await this.others.clear(this.made.get(family)!.rules, undefined)) this.made.delete(family);
   }
 
   private print(rules: readonly TrafficRules[]): string {

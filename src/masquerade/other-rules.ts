@@ -24,26 +24,37 @@ export class OtherRules {
     this.chains = new TrafficChains({ log, mustWait: never, repaired: onRemoved, stands: () => {} });
   }
 
-  /** @param used what the family's rules are made with; undefined where it has none @throws TwillError */
-  async clear(rules: TrafficRules, used: IptablesVariant | 'nftables' | undefined): Promise<void> {
+  /**
+   * @param used what the family's rules are made with; undefined where it has none
+   * @returns false where some may stand that can go later
+   * @throws TwillError
+   */
+  async clear(rules: TrafficRules, used: IptablesVariant | 'nftables' | undefined): Promise<boolean> {
     if (used !== 'nftables') await this.clearTable(rules);
-    for (const variant of ['nft', 'legacy'] as const)
-      if (variant !== used) await this.clearVariant(rules, openIptables(rules.family, variant));
+    let all = true;
+    for (const variant of ['nft', 'legacy'] as const) {
+      if (variant === used) continue;
+      if (!(await this.clearVariant(rules, openIptables(rules.family, variant)))) all = false;
+    }
+    return all;
   }
 
-  private async clearVariant(rules: TrafficRules, tool: Iptables): Promise<void> {
+  private async clearVariant(rules: TrafficRules, tool: Iptables): Promise<boolean> {
     const { family, variant } = tool;
     const program = `${family.iptables}-${variant}`;
     try {
       await this.chains.ensure(noRules(rules), tool, (table) => mayHaveTable(family, variant, table));
       this.left.delete(program);
+      return true;
     } catch (error) {
       // Neither program nor kernel need have the kind that is not used. Without CAP_NET_RAW nobody sees iptables-legacy.
-      if (isTwillError(error, 'missing-program', 'not-found')) return;
+      if (isTwillError(error, 'missing-program', 'not-found')) return true;
       if (!isTwillError(error, 'permission', 'kernel')) throw error;
       const left = `${program}: chains for the traffic of pods removed, if there are any: ${describeError(error)}`;
       if (this.left.get(program) !== left) this.log.warn({ left }, 'rules cannot be removed');
       this.left.set(program, left);
+      // Rights do not come while this process runs.
+      return isTwillError(error, 'permission');
     }
   }
 

@@ -49,7 +49,9 @@ export async function askInFamily(
   const length = questionBytes(family, packetBytes);
   if (length === undefined) return { underlay, overlay, heard: undefined };
   const another = bytes(PAIR_BYTES);
-  const reply = replyOf(await put('overlay', another, length));
+  const outcome = await put('overlay', another, length);
+  if (outcome === 'missed') return undefined;
+  const reply = replyOf(outcome);
   const large = reply && { bytes: packetBytes, reply };
   return { underlay, overlay, large, heard: reply?.kind === 'lost' ? await isHeard(another) : undefined };
 }

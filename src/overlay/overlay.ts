@@ -269,7 +269,7 @@ export class Overlay {
     const config = this.network;
     const underlay = await this.node.choose(host, config);
     this.unfit = whyNotOver(underlay, config);
-    // What works as far as it does is not given up for it.
+    // What works is not given up for it, as far as the kernel lets it: IPv6 goes from a device of less than 1280 bytes.
     if (this.unfit !== undefined && !this.state.ready) throw new TwillError('invalid', this.unfit);
     this.nexthops = host.nexthops;
     const { taken } = this.ground.look(host, config);

@@ -242,7 +242,9 @@ export class EtcdTracker {
 
   /** Whether etcd has the history that we know, so that a watch may go on with it. */
   private async recall(): Promise<void> {
-    const { revision, configText: config, records } = this;
+    const { configRevision, configText: config, records } = this;
+    // The watch of the configuration may have come further than that of the leases.
+    const revision = configRevision > this.revision ? configRevision : this.revision;
     let newest: LeaseRecord | undefined;
     for (const record of records.values())
       if (newest === undefined || record.revision > newest.revision) newest = record;
@@ -255,7 +257,7 @@ export class EtcdTracker {
     if (this.relist)
       this.log.info(
         { revision: String(revision) },
-        'etcd has not the history that was known: it has been compacted, or restored from a backup; listing again',
+        'etcd has not the history that was known: it has been compacted, restored from a backup, or changed meanwhile; listing again',
       );
   }
 

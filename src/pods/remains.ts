@@ -45,10 +45,14 @@ export class Remains {
   async release(key: PodKey, record: PodRecord | undefined): Promise<boolean> {
     const had = this.releaseFiles(key);
     if (had === undefined && record === undefined) return false;
-    const addresses = new Set([
+    // A file may be of a pod that is long gone, and its address another's by now.
+    const others = this.options.records().filter((one) => one.containerId !== key.containerId);
+    const used = new Set(others.flatMap(addressesOf));
+    const own = [
       ...(record === undefined ? [] : addressesOf(record)),
       ...(had ?? []).map(({ address }) => address),
-    ]);
+    ];
+    const addresses = new Set(own.filter((address) => !used.has(address)));
     const names = [key.network, record?.network ?? '', ...(had ?? []).map(({ network }) => network)];
     const ifbs = [...new Set(names)].map((network) => pluginIfb({ ...key, network }));
     const steps = [this.removeRules(key, addresses), ...ifbs.map((name) => this.options.deleteDevice(name))];

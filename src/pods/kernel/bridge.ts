@@ -26,6 +26,16 @@ function refuseAdvertisements(name: string): void {
   if (readSysctl(setting) !== undefined) writeSysctl(setting, '0');
 }
 
+/** What the kernel leaves a bridge that has no MAC of its own and has lost its last port, and what it takes for none. */
+const noMac = '00:00:00:00:00:00';
+
+/** The MAC of a bridge of ours. */
+function bridgeMac({ families }: PodNetwork): string | undefined {
+  const gateways = families.map(({ gateway }) => gateway);
+  const first = gateways.find(({ family }) => family === ipv4) ?? gateways[0];
+  return first === undefined ? undefined : macOf(first);
+}
+
 async function findOrMake(
   socket: RtSocket,
   name: string,
@@ -34,9 +44,8 @@ async function findOrMake(
   let bridge = await findLink(socket, name);
   const made = bridge === undefined;
   if (bridge === undefined) {
-    const gateways = network.families.map(({ gateway }) => gateway);
-    const first = gateways.find(({ family }) => family === ipv4) ?? gateways[0];
-    const mac = first === undefined ? {} : { mac: macOf(first) };
+    const own = bridgeMac(network);
+    const mac = own === undefined ? {} : { mac: own };
     try {
       await socket.request(createBridge({ name, mtu: network.mtu, ...mac }));
     } catch (error) {
@@ -84,10 +93,11 @@ async function ensureBridge(
   changes.push(...add.map((address) => addAddress({ index, ...address })));
   const changed = made || changes.length > 0;
   if (options.promiscuous) changes.push(setLink(index, { promiscuous: true }, name));
-  const { mac } = bridge;
-  if (!made && (known?.index !== index || known.mac !== mac)) changes.push(setLink(index, { mac }, name));
+  const mac = bridge.mac === noMac ? (bridgeMac(network) ?? noMac) : bridge.mac;
+  const isFixed = made || (known?.index === index && known.mac === bridge.mac);
+  if (!isFixed && mac !== noMac) changes.push(setLink(index, { mac }, name));
   if (changes.length > 0) await apply(socket, changes);
-  return { bridge, changed };
+  return { bridge: { ...bridge, mac }, changed };
 }
 
 /** A node that forwards may have it off for what is made new (`conf/default`): pods would reach nobody. */

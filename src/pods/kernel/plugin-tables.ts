@@ -22,9 +22,9 @@ interface ReadTable {
 }
 
 /** Those of the tables that stand. */
-async function readTables(unread: Unread): Promise<ReadTable[]> {
+async function readTables(unread: Unread, wanted = pluginTables): Promise<ReadTable[]> {
   const standing = await listNftTables();
-  const found = pluginTables.filter((table) =>
+  const found = wanted.filter((table) =>
     standing.some(({ family, name }) => family === table.family && name === table.name),
   );
   const read = found.map(async ({ family, name }): Promise<ReadTable[]> => {
@@ -40,7 +40,7 @@ async function readTables(unread: Unread): Promise<ReadTable[]> {
   return (await Promise.all(read)).flat();
 }
 
-const isOfHostPorts = ({ name }: ReadTable): boolean => name === hostPortTableOfPlugins;
+const hostPortTables = pluginTables.filter(({ name }) => name === hostPortTableOfPlugins);
 
 /** What the portmap and bridge plugins wrote for single containers with nftables. */
 export class PluginTables {
@@ -51,8 +51,8 @@ export class PluginTables {
   }
 
   async mappings(unread: Unread): Promise<FoundMapping[]> {
-    const tables = await readTables(unread);
-    return tables.filter(isOfHostPorts).flatMap(({ text }) => foundPluginMappings(text));
+    const tables = await readTables(unread, hostPortTables);
+    return tables.flatMap(({ text }) => foundPluginMappings(text));
   }
 
   /** Removes the rules that `wanted` names. @returns those that went */
@@ -72,10 +72,8 @@ export class PluginTables {
     addresses: ReadonlySet<string>,
   ): Promise<void> {
     await this.apply(async () => {
-      const tables = await readTables(unread);
-      return tables
-        .filter(isOfHostPorts)
-        .flatMap(({ family, text }) => portRemoval(family, text, claimed, addresses));
+      const tables = await readTables(unread, hostPortTables);
+      return tables.flatMap(({ family, text }) => portRemoval(family, text, claimed, addresses));
     });
   }
 

@@ -83,12 +83,13 @@ export class ForeignRules {
       this.log.warn({ error: reason }, 'rules that other plugins made for pods may stand there, unread');
   }
 
-  /** What cannot be read for the moment; what nobody lets us read is told, and will not be read later either. */
+  /** What cannot be read for the moment; what nobody lets us read, or no program can, is told, and
+   * will not be read later either. */
   private notices(): { readonly unread: Unread; readonly passing: TwillError[] } {
     const passing: TwillError[] = [];
     const unread = (error: TwillError): void => {
       this.tell(error);
-      if (!isTwillError(error, 'permission')) passing.push(error);
+      if (!isTwillError(error, 'permission', 'missing-program')) passing.push(error);
     };
     return { unread, passing };
   }
@@ -146,7 +147,11 @@ export class ForeignRules {
    */
   async remove(wanted: (rules: PluginRules) => boolean): Promise<PluginRules[]> {
     const { unread, passing } = this.notices();
-    const removed: PluginRules[] = await this.nft.remove(unread, wanted);
+    const removed: PluginRules[] = await this.nft.remove(unread, wanted).catch((error: unknown) => {
+      if (!isTwillError(error)) throw error;
+      passing.push(error);
+      return [];
+    });
     for (const { iptables, saved } of await this.tables(unread)) {
       const chains = foreignChains(saved).filter(wanted);
       const document = removeChainsDocument(chains);

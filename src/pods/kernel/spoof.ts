@@ -50,7 +50,7 @@ export class SpoofGuard {
     const text = spoofTableText(this.records());
     if (text === undefined && this.written?.text === undefined && (this.written !== undefined || !mayStand))
       return;
-    if (this.written?.text === text) {
+    if (this.written !== undefined && this.written.text === text) {
       if (await this.stands()) return;
       this.repairs.rules++;
       this.log.warn('rules against forged MACs put right');

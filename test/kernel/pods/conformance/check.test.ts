@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { conformanceNode, fails } from '../../../lab/cni-conformance.ts';
+import type { CniOutcome } from '../../../lab/cni-node.ts';
 import { waitFor } from '../../../lab/wait.ts';
 
 const cni = conformanceNode();
@@ -47,24 +48,39 @@ test('2 CHECK: missing traffic shaping, firewall rules or reservations are an er
   const shaped = await cni.added({ config: { runtimeConfig: { bandwidth } } });
   const config = { prevResult: shaped.result };
   assert.equal((await shaped.call('CHECK', { config })).status, 0);
-  await cni.node.namespace.exec('tc', ['qdisc', 'del', 'dev', shaped.result.interfaces[1].name, 'root']);
-  fails(await shaped.call('CHECK', { config }), 100, /not shaped/);
+  // What is missing is put right soon: perhaps before the question.
+  const found = (what: string, damage: readonly [string, ...string[]], check: () => Promise<CniOutcome>) =>
+    waitFor(`CHECK to find ${what} missing`, async () => {
+      const [program, ...args] = damage;
+      await cni.node.namespace.run(program, args);
+      const outcome = await check();
+      return outcome.status === 0 ? undefined : outcome;
+    });
+  const device = shaped.result.interfaces[1].name;
+  fails(
+    await found('shaping', ['tc', 'qdisc', 'del', 'dev', device, 'root'], () =>
+      shaped.call('CHECK', { config }),
+    ),
+    100,
+    /not shaped/,
+  );
   const portMappings = [{ hostPort: 9090, containerPort: 80, protocol: 'tcp' }];
   const mapped = await cni.added({ config: { runtimeConfig: { portMappings } } });
   assert.equal((await mapped.call('CHECK', { config: { prevResult: mapped.result } })).status, 0);
-  // They are put right soon: perhaps before the question.
-  const said = await waitFor('CHECK to find rules missing', async () => {
-    await cni.node.namespace.exec('iptables-nft', ['-t', 'nat', '-F', 'CNI-HOSTPORT-TWILL']);
-    const outcome = await mapped.call('CHECK', { config: { prevResult: mapped.result } });
-    return outcome.status === 0 ? undefined : outcome;
-  });
-  fails(said, 100, /host ports/);
+  fails(
+    await found('host ports', ['iptables-nft', '-t', 'nat', '-F', 'CNI-HOSTPORT-TWILL'], () =>
+      mapped.call('CHECK', { config: { prevResult: mapped.result } }),
+    ),
+    100,
+    /host ports/,
+  );
   await mapped.call('DEL');
   const guarded = await cni.added({ config: { macspoofchk: true } });
   assert.equal((await guarded.call('CHECK', { config: { prevResult: guarded.result } })).status, 0);
-  await cni.node.namespace.exec('nft', ['delete', 'table', 'bridge', 'twill-macspoofchk']);
   fails(
-    await guarded.call('CHECK', { config: { prevResult: guarded.result } }),
+    await found('rules against forged MACs', ['nft', 'delete', 'table', 'bridge', 'twill-macspoofchk'], () =>
+      guarded.call('CHECK', { config: { prevResult: guarded.result } }),
+    ),
     100,
     /forged MACs.*missing or changed/,
   );

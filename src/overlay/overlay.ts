@@ -222,9 +222,10 @@ export class Overlay {
         ? this.problems.filter(({ name }) => name === BRIDGE)
         : bridgeProblems(host.links, this.options.bridge)),
     ];
+    let failure: Error | undefined;
     if (host !== undefined) {
       this.settings.ensure(this.families);
-      await this.vteps.ensure(host, network, underlay, own);
+      failure = await this.vteps.ensure(host, network, underlay, own);
       this.settings.ensureDevices(this.families, {
         own: [
           ...this.vteps.plans().map(({ name, family }) => ({ name, families: [family] })),
@@ -233,17 +234,18 @@ export class Overlay {
         others: [underlay.name],
       });
     }
-    await this.peers.sync(
-      {
-        leases: source.leases(),
-        own,
-        paths: this.paths(underlay),
-        backend: network.backend,
-        ground: this.ground.current,
-        adopting: this.options.previous.length > 0,
-      },
-      full,
-    );
+    const input = {
+      leases: source.leases(),
+      own,
+      paths: this.paths(underlay),
+      backend: network.backend,
+      ground: this.ground.current,
+      adopting: this.options.previous.length > 0,
+    };
+    await this.peers.sync(input, full).catch((error: unknown) => {
+      throw failure ?? error;
+    });
+    if (failure !== undefined) throw failure;
     if (host !== undefined) {
       await this.vteps.retire(host, network);
       await this.blackholes.ensure(own.families.map(({ subnet }) => subnet));
@@ -269,7 +271,7 @@ export class Overlay {
     const config = this.network;
     const underlay = await this.node.choose(host, config);
     this.unfit = whyNotOver(underlay, config);
-    // What works is not given up for it, as far as the kernel lets it: IPv6 goes from a device of less than 1280 bytes.
+    // What works is not given up for it, as far as the kernel lets it.
     if (this.unfit !== undefined && !this.state.ready) throw new TwillError('invalid', this.unfit);
     this.nexthops = host.nexthops;
     const { taken } = this.ground.look(host, config);

@@ -116,26 +116,47 @@ export class Vteps {
     return standing;
   }
 
-  /** Makes the devices as planned. */
-  async ensure(host: ListedHost, config: NetworkConfig, underlay: Underlay, own: Lease): Promise<void> {
-    const { socket, macs, log } = this.options;
+  /**
+   * Makes the devices as planned. What is wrong with one that has stood does not stop the other family's.
+   * @returns the first such error
+   */
+  async ensure(
+    host: ListedHost,
+    config: NetworkConfig,
+    underlay: Underlay,
+    own: Lease,
+  ): Promise<Error | undefined> {
+    const { macs } = this.options;
     const { backend } = config;
-    if (backend.type !== 'vxlan') return;
+    if (backend.type !== 'vxlan') return undefined;
+    let failure: Error | undefined;
     for (const { family, network } of config.families) {
       const subnet = leaseFamily(own, family)?.subnet;
       const mac = macs.get(vxlanName(family, backend.vni));
       if (subnet === undefined || mac === undefined) continue;
       const plan = planVxlan({ family, backend, underlay, mac, subnet, network });
       this.planned.set(plan.name, plan);
-      const { index, repairs } = await ensureVxlan(socket, plan, host, log);
-      const print = JSON.stringify(plan, (_, value) => (typeof value === 'bigint' ? String(value) : value));
-      // What follows from a plan that changed (the underlay's MTU, say) is nobody's fault.
-      if (this.stood.get(plan.name) === print) this.count(plan.name, repairs);
-      this.stood.set(plan.name, print);
-      this.found.set(family.name, index);
-      this.names.set(index, plan.name);
-      this.offload(plan.name);
+      try {
+        await this.ensureDevice(plan, host);
+      } catch (error) {
+        if (!this.stood.has(plan.name)) throw error;
+        failure ??= error as Error;
+      }
     }
+    return failure;
+  }
+
+  private async ensureDevice(plan: VxlanPlan, host: ListedHost): Promise<void> {
+    const { socket, log } = this.options;
+    const { name, family } = plan;
+    const { index, repairs } = await ensureVxlan(socket, plan, host, log);
+    const print = JSON.stringify(plan, (_, value) => (typeof value === 'bigint' ? String(value) : value));
+    // What follows from a plan that changed (the underlay's MTU, say) is nobody's fault.
+    if (this.stood.get(name) === print) this.count(name, repairs);
+    this.stood.set(name, print);
+    this.found.set(family.name, index);
+    this.names.set(index, name);
+    this.offload(name);
   }
 
   private offload(device: string): void {

@@ -67,10 +67,14 @@ function vxlanMtu(family: Family, backend: VxlanBackend, underlay: Underlay): nu
   return Math.min(backend.mtu ?? underlay.mtu, underlay.mtu) - family.vxlanOverhead;
 }
 
-/** MTU for pods: the smallest over all families, since one pod interface carries them all. */
+/**
+ * MTU for pods: the smallest over all families, since one pod interface carries them all. With less than the families need,
+ * the kernel would take IPv6 off the bridge and the pods' devices; larger packets it sends in fragments.
+ */
 export function podMtu(families: readonly Family[], backend: Backend, underlay: Underlay): number {
   if (backend.type !== 'vxlan') return underlay.mtu;
-  return Math.min(...families.map((family) => vxlanMtu(family, backend, underlay)));
+  const carried = Math.min(...families.map((family) => vxlanMtu(family, backend, underlay)));
+  return Math.max(carried, leastMtu(families, false));
 }
 
 /** IFNAMSIZ less the byte that ends the text (include/uapi/linux/if.h). */
@@ -213,7 +217,9 @@ export function deviceRepairs(
     settings.mac = plan.mac;
     reasons.push(`MAC address was ${actual.mac}`);
   }
-  if (actual.mtu !== plan.mtu) {
+  // With less than IPv6 needs the kernel takes it off the device, addresses, routes and all. What stands carries more than
+  // nothing: packets too large for the underlay are sent in fragments.
+  if (actual.mtu !== plan.mtu && plan.mtu >= leastMtu([plan.family], false)) {
     settings.mtu = plan.mtu;
     reasons.push(`MTU was ${actual.mtu}`);
   }

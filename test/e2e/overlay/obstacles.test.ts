@@ -2,13 +2,15 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, it } from 'node:test';
 import { ipv4, ipv6 } from '../../../src/model/address.ts';
-import { Lab, withLab } from '../../lab/lab.ts';
+import { etcdPrefix, Lab, withLab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
 import { servicePort } from '../../lab/place.ts';
 import type { Pod } from '../../lab/pod.ts';
 import { udpSink } from '../../lab/udp.ts';
 import { healthFlags, readyz } from '../agent/readiness.ts';
-import { assertConverges, saidSince } from './state.ts';
+import { assertConverges, flannelLease, saidSince } from './state.ts';
+
+type Lease = ReturnType<typeof flannelLease>;
 
 const networkConfig = {
   Network: '10.244.0.0/16',
@@ -167,6 +169,19 @@ describe('what stands in the way of the routes to the other nodes', () => {
       one,
       /\[!\] underlay: eth0 has an MTU of 1300: at least 1350 is needed for IPv4 and IPv6/,
     );
+    const taken = (await lab.etcd.keys(`${etcdPrefix}/subnets/`)).map(({ key }) => key);
+    const [first, second] = [77, 78, 79, 80, 81, 82]
+      .map((number) => flannelLease(number, `02:00:00:00:01:${number}`))
+      .filter(({ key }) => !taken.some((other) => other.startsWith(key))) as [Lease, Lease];
+    // What stands goes on, IPv6 too; and where it does not, IPv4 does.
+    await lab.etcd.put(first.key, first.value);
+    for (const family of [ipv4, ipv6]) await assertConverges(lab, one, { family });
+    await exchange(lab, pods[0], pods[1], 'ipv6');
+    await one.namespace.ip('link delete flannel-v6.1');
+    await told(lab, one, /\[-\] overlay: .*fd00:244/);
+    await lab.etcd.put(second.key, second.value);
+    await assertConverges(lab, one);
+    for (const { key } of [first, second]) await lab.etcd.delete(key);
     await one.setMtu(1500);
     await told(lab, one, /\[!\] underlay:|\[-\]/, false);
     for (const family of [ipv4, ipv6]) await assertConverges(lab, one, { family });

@@ -57,6 +57,14 @@ describe('whether a node can follow a configuration', () => {
     const families = network.families.map(({ family }) => family);
     assert.equal(podMtu(families, network.backend, underlay(1500)), 1450);
   });
+
+  it('IPv6 keeps what it needs where an underlay carries less meanwhile: Linux would take it off the devices', () => {
+    const network = config(v6);
+    const families = network.families.map(({ family }) => family);
+    assert.equal(podMtu(families, network.backend, underlay(1400)), 1330);
+    assert.equal(podMtu(families, network.backend, underlay(1300)), 1280);
+    assert.equal(podMtu([ipv4], network.backend, underlay(1300)), 1250);
+  });
 });
 
 describe('what nodes say of the way to them', () => {

@@ -155,13 +155,19 @@ export function tryParseAddress(text: unknown): Address | undefined {
   }
 }
 
+/** True for an IPv6 address that means nothing without its interface: one of a single link (fe80::/10). */
+export function isLinkLocal({ family, value }: Address): boolean {
+  return family === ipv6 && value >> 118n === 0x3fan;
+}
+
 /**
  * True for an address that a machine can have for others to reach: not unspecified, loopback, multicast or broadcast; of
- * IPv6 neither one of a single link (fe80::/10) nor one that stands for an IPv4 address (::ffff:0:0/96).
+ * IPv6 neither one of a single link nor one that stands for an IPv4 address (::ffff:0:0/96).
  */
-export function isUnicast({ family, value }: Address): boolean {
+export function isUnicast(address: Address): boolean {
+  const { family, value } = address;
   if (family === ipv6)
-    return value > 1n && value >> 120n !== 0xffn && value >> 118n !== 0x3fan && value >> 32n !== 0xffffn;
+    return value > 1n && value >> 120n !== 0xffn && !isLinkLocal(address) && value >> 32n !== 0xffffn;
   const number = Number(value);
   const first = number >>> 24;
   return first > 0 && first !== 127 && (first < 224 || first >= 240) && number !== 0xffff_ffff;

@@ -1,10 +1,9 @@
 import type { RequestListener, Server } from 'node:http';
-import { type Family, ipv4, ipv6 } from '../model/address.ts';
+import { type Family, ipv4, ipv6, isLinkLocal, parseAddress } from '../model/address.ts';
 import { describeError } from '../model/error.ts';
 import { descriptorLimit } from '../process/descriptors.ts';
 import { Connections, listenAt, makeHttpServer } from '../process/http.ts';
 import type { Log } from '../process/log.ts';
-import { isLinkLocal } from './plan/nodeport-addresses.ts';
 
 interface Listener {
   readonly server: Server;
@@ -52,7 +51,7 @@ export function listenHosts(
   if (families.length > 1 && families.every(({ addresses }) => addresses === undefined)) return [everywhere];
   return families.flatMap(({ family, addresses }) => {
     if (addresses === undefined) return family === ipv6 ? ['::'] : ['0.0.0.0'];
-    return addresses.filter((address) => !isLinkLocal(address));
+    return addresses.filter((address) => !isLinkLocal(parseAddress(address)));
   });
 }
 

@@ -4,6 +4,7 @@ import { type Link, listLinks } from '../../kernel/netlink/links.ts';
 import { netnsNumber } from '../../kernel/netlink/netns-ids.ts';
 import { RtSocket } from '../../kernel/netlink/socket.ts';
 import { closeNetns, inNetns, type Netns, openNetns } from '../../kernel/netns.ts';
+import { isLinkLocal, parseAddress } from '../../model/address.ts';
 import type { Device, Peer, Resident } from './plan/questions.ts';
 
 /** A network namespace that is looked into. */
@@ -161,5 +162,5 @@ export class Spaces {
 function isFollowed({ kind, name, master, peerNetns }: Link, node: LookedSpace): boolean {
   if (kind !== 'veth' || peerNetns === undefined) return false;
   const own = node.devices.find((one) => one.name === name)?.addresses ?? [];
-  return master !== 0 || own.every(({ address }) => address.startsWith('fe80:'));
+  return master !== 0 || own.every(({ address }) => isLinkLocal(parseAddress(address)));
 }

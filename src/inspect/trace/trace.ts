@@ -1,5 +1,5 @@
 import { killChildren } from '../../kernel/process.ts';
-import { type Family, ipv4, ipv6, parseAddress, tryParseAddress } from '../../model/address.ts';
+import { type Family, ipv4, ipv6, isLinkLocal, parseAddress, tryParseAddress } from '../../model/address.ts';
 import { TwillError } from '../../model/error.ts';
 import { type InspectFlags, type Screen, show } from '../output.ts';
 import { Kernel } from './kernel.ts';
@@ -55,7 +55,7 @@ function nodeAddress({ node }: Spaces, family: Family): string | undefined {
   );
   const all = outward.flatMap(({ addresses }) => addresses.map(({ address }) => address));
   return ofFamily(
-    all.filter((address) => !address.startsWith('fe80:')),
+    all.filter((address) => !isLinkLocal(parseAddress(address))),
     family,
   );
 }

@@ -1,4 +1,4 @@
-import { type Address, ipv4, type Prefix, prefixContains } from '../../model/address.ts';
+import { type Address, ipv4, isLinkLocal, type Prefix, prefixContains } from '../../model/address.ts';
 import { TwillError } from '../../model/error.ts';
 import type { PodNetwork } from '../../model/pod-network.ts';
 import type { PodRecord } from './pod.ts';
@@ -26,14 +26,13 @@ export interface BridgeAddress {
   readonly length: number;
 }
 
-const IPV6_LINK_LOCAL = 0xfe80n << 112n;
-
 /** The bridge plugin's rule: one IPv4 address, and IPv6 addresses of networks that do not overlap. */
 function isInTheWay(entry: StandingAddress, gateway: Address, subnet: Prefix): boolean {
   if (entry.address.family !== gateway.family || entry.address.text === gateway.text) return false;
   if (gateway.family === ipv4) return true;
-  const isLinkLocal = entry.address.value >> 118n === IPV6_LINK_LOCAL >> 118n;
-  return !isLinkLocal && (prefixContains(subnet, entry.address) || entry.length <= subnet.length);
+  return (
+    !isLinkLocal(entry.address) && (prefixContains(subnet, entry.address) || entry.length <= subnet.length)
+  );
 }
 
 /**

@@ -1,4 +1,4 @@
-import { type Address, ipv4, parseCidr, prefixContains } from '../../model/address.ts';
+import { type Address, ipv4, isLinkLocal, parseCidr, prefixContains } from '../../model/address.ts';
 import type { PodNetwork } from '../../model/pod-network.ts';
 import type { BridgeAddress } from './bridge.ts';
 import type { PodRecord } from './pod.ts';
@@ -10,8 +10,9 @@ export interface StrayAddresses {
   readonly refusal: string | undefined;
 }
 
-function isLinkLocal({ family, value }: Address): boolean {
-  return family === ipv4 ? value >> 16n === 0xa9fen : value >> 118n === 0x3fan;
+/** What a machine gives itself: link-local, or of 169.254.0.0/16. */
+function isAutomatic(address: Address): boolean {
+  return isLinkLocal(address) || (address.family === ipv4 && address.value >> 16n === 0xa9fen);
 }
 
 /** Pods whose gateway it is, or that are in its network. */
@@ -49,7 +50,7 @@ export function strayAddresses(
     const { address, length } = entry;
     const own = network.families.find(({ family }) => family === address.family);
     const isGateway = own?.gateway.text === address.text;
-    if (isLinkLocal(address) || (isGateway && own?.subnet.length === length)) continue;
+    if (isAutomatic(address) || (isGateway && own?.subnet.length === length)) continue;
     const users = isGateway ? [] : usersOf(entry, network, records);
     if (users.length === 0) remove.push(entry);
     // Pods keep a family that the network has no more.

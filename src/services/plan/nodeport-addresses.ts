@@ -1,5 +1,12 @@
 /** What `--nodeport-addresses` means on this node, as kube-proxy reads it (pkg/proxy/util/nodeport_addresses.go). */
-import { type Family, ipv4, type Prefix, parseAddress, prefixContains } from '../../model/address.ts';
+import {
+  type Family,
+  ipv4,
+  isLinkLocal,
+  type Prefix,
+  parseAddress,
+  prefixContains,
+} from '../../model/address.ts';
 import type { NodeFacts } from './service.ts';
 
 /** undefined: all addresses of the node; `primary`: those its Node object names. */
@@ -48,15 +55,10 @@ export function ownAddresses(family: Family, own: readonly string[], facts: Node
   const named = facts?.addresses ?? [];
   if (named.length > 0) return named.filter((text) => parseAddress(text).family === family);
   // Link-local ones come and go with the interfaces of pods.
-  return own.filter((text) => !isLinkLocal(text));
+  return own.filter((text) => !isLinkLocal(parseAddress(text)));
 }
 
 /** True for an address of a loopback interface. */
 export function isLoopback(text: string): boolean {
   return text.startsWith('127.') || text === '::1';
-}
-
-/** True for an IPv6 address that means nothing without its interface. */
-export function isLinkLocal(text: string): boolean {
-  return /^fe[89ab][0-9a-f]:/.test(text);
 }

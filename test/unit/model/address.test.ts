@@ -3,6 +3,7 @@ import { describe, it } from 'node:test';
 import {
   addressBytes,
   addressFromBytes,
+  isLinkLocal,
   makePrefix,
   parseAddress,
   parseCidr,
@@ -45,6 +46,13 @@ describe('address', () => {
       assert.deepEqual(addressFromBytes(addressBytes(address)), address);
     });
   }
+
+  it('says of which one needs the interface, too: all of fe80::/10', () => {
+    const needing = ['fe80::1', 'fe90::1', 'febf:ffff::'];
+    assert.deepEqual(needing.map(parseAddress).filter(isLinkLocal).length, needing.length);
+    for (const text of ['fe7f::1', 'fec0::1', '::1', 'fd00::1', '169.254.0.1'])
+      assert.equal(isLinkLocal(parseAddress(text)), false, text);
+  });
 
   const refused = [
     '',

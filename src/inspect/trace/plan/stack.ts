@@ -1,6 +1,6 @@
 /** A namespace's IP layer: what it sends, what comes in, and the rules on the way. */
 
-import { makePrefix, parseAddress, prefixContains } from '../../../model/address.ts';
+import { isLinkLocal, makePrefix, parseAddress, prefixContains } from '../../../model/address.ts';
 import type { Outcome, Surroundings } from './chains.ts';
 import { type Hook, walkHook } from './hooks.ts';
 import {
@@ -61,7 +61,7 @@ function addressFor(
   nextHop: string | undefined,
 ): string | undefined {
   const own = (deviceOf(space, name)?.addresses ?? []).filter(
-    ({ address }) => parseAddress(address).family === family && !/^fe80:/.test(address),
+    ({ address }) => parseAddress(address).family === family && !isLinkLocal(parseAddress(address)),
   );
   const near = own.find(
     ({ address, length }) =>

@@ -1,9 +1,8 @@
 import { KernelRefusal } from '../kernel/errno.ts';
 import { addAddress, deleteAddress, type InterfaceAddress } from '../kernel/netlink/addresses.ts';
 import {
-  changeVxlan,
-  createVxlan,
   deleteLink,
+  findLink,
   type Link,
   type LinkSettings,
   listLinks,
@@ -11,6 +10,7 @@ import {
   withoutLinkLocal,
 } from '../kernel/netlink/links.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
+import { changeVxlan, createVxlan } from '../kernel/netlink/vxlan.ts';
 import { readSysctl, writeSysctl } from '../kernel/sysctl.ts';
 import { ipv6 } from '../model/address.ts';
 import { describeError, isTwillError, TwillError } from '../model/error.ts';
@@ -71,7 +71,7 @@ async function create(socket: RtSocket, plan: VxlanPlan): Promise<number> {
       cause,
     );
   }
-  const link = (await listLinks(socket)).find((candidate) => candidate.name === name);
+  const link = await findLink(socket, name);
   if (link === undefined) throw new TwillError('conflict', `${name} vanished while it was being made`);
   await socket.request(setLink(link.index, withoutLinkLocal(mtu), name));
   await change(socket, link.index, { up: true }, plan);

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { kernelFamilies } from '../kernel/ipv6.ts';
 import { listAddresses } from '../kernel/netlink/addresses.ts';
-import { deleteLink, listLinks } from '../kernel/netlink/links.ts';
+import { deleteLink, findLink } from '../kernel/netlink/links.ts';
 import { RtSocket } from '../kernel/netlink/socket.ts';
 import { removeNftTable } from '../kernel/nft.ts';
 import { runChecked } from '../kernel/process.ts';
@@ -67,7 +67,7 @@ async function removeIpvs(found: Leftovers): Promise<void> {
   let socket: RtSocket | undefined;
   try {
     socket = new RtSocket();
-    const device = (await listLinks(socket)).find(({ name }) => name === IPVS_DEVICE);
+    const device = await findLink(socket, IPVS_DEVICE);
     if (device === undefined) return;
     const addresses = (await listAddresses(socket)).filter(({ index }) => index === device.index);
     const own = new Set(addresses.map(({ address }) => address.text));

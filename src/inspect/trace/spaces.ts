@@ -1,5 +1,6 @@
 import { findNamespaces } from '../../kernel/find-namespaces.ts';
 import { listAddresses } from '../../kernel/netlink/addresses.ts';
+import { RT_SCOPE_HOST } from '../../kernel/netlink/constants.ts';
 import { type Link, listLinks } from '../../kernel/netlink/links.ts';
 import { netnsNumber } from '../../kernel/netlink/netns-ids.ts';
 import { RtSocket } from '../../kernel/netlink/socket.ts';
@@ -17,9 +18,6 @@ export interface LookedSpace {
   readonly devices: readonly Device[];
 }
 
-/** The scope of addresses that are for the machine itself only (RT_SCOPE_HOST). */
-const HOST = 254;
-
 function deviceOf(
   link: Link,
   links: readonly Link[],
@@ -35,7 +33,7 @@ function deviceOf(
     mtu: link.mtu,
     mac: link.mac,
     addresses: addresses
-      .filter(({ index, scope }) => index === link.index && scope < HOST)
+      .filter(({ index, scope }) => index === link.index && scope < RT_SCOPE_HOST)
       .map(({ address, length }) => ({ address: address.text, length })),
     master: link.master === 0 ? undefined : named(link.master),
     port: hairpin === undefined ? undefined : { forwarding, hairpin, isolated },

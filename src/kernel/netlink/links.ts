@@ -1,4 +1,4 @@
-import { type Address, addressFromBytes, ipv4, macFromBytes } from '../../model/address.ts';
+import { type Address, addressFromBytes, macFromBytes } from '../../model/address.ts';
 import { hasIpv6 } from '../ipv6.ts';
 import { attributeString, attributeU32, type Message, type MessageWriter, parseAttributes } from './codec.ts';
 import * as nl from './constants.ts';
@@ -40,7 +40,7 @@ export interface Link {
 }
 
 /** struct ifinfomsg: family, type 0, index, flags and the mask of flags to change. */
-function ifinfo(index: number, flags = 0, change = 0, family = nl.AF_UNSPEC): Buffer {
+export function ifinfo(index: number, flags = 0, change = 0, family = nl.AF_UNSPEC): Buffer {
   const struct = Buffer.alloc(16);
   struct.writeUInt8(family, 0);
   struct.writeInt32LE(index, 4);
@@ -110,6 +110,10 @@ export function listLinks(socket: RtSocket): Promise<Link[]> {
   });
 }
 
+export async function findLink(socket: RtSocket, name: string): Promise<Link | undefined> {
+  return (await listLinks(socket)).find((link) => link.name === name);
+}
+
 /** What {@link setLink} can change; absent fields stay as they are. `master` 0 takes the device out of its bridge. */
 export interface LinkSettings {
   readonly up?: boolean;
@@ -128,6 +132,8 @@ export interface LinkSettings {
    */
   readonly addressGenMode?: number;
 }
+
+export type NewLink = LinkSettings & { readonly name: string };
 
 /** IPV6_MIN_MTU: the kernel takes IPv6, and its settings, from a device whose MTU is smaller (addrconf_notify). */
 const IPV6_MIN_MTU = 1280;
@@ -171,64 +177,25 @@ export function setLink(index: number, settings: LinkSettings, label = `device $
   };
 }
 
-function createLink(to: MessageWriter, settings: LinkSettings & { readonly name: string }): MessageWriter {
+/** The beginning of a message that makes a device. */
+export function createLink(to: MessageWriter, settings: NewLink): MessageWriter {
   to.message(nl.RTM_NEWLINK, nl.NLM_F_CREATE | nl.NLM_F_EXCL).struct(ifinfo(0, ...flagsOf(settings)));
   return writeSettings(to, settings);
 }
 
-export function createBridge(settings: LinkSettings & { readonly name: string }): Change {
+/** A device of a kind that needs no more than that. */
+export function createDevice(kind: 'bridge' | 'ifb', settings: NewLink): Change {
   return {
-    what: `create bridge ${settings.name}`,
-    write: (to) => createLink(to, settings).begin(nl.IFLA_LINKINFO).string(nl.IFLA_INFO_KIND, 'bridge').end(),
+    what: `create ${kind} ${settings.name}`,
+    write: (to) => createLink(to, settings).begin(nl.IFLA_LINKINFO).string(nl.IFLA_INFO_KIND, kind).end(),
   };
-}
-
-export function createVxlan(
-  settings: LinkSettings & { readonly name: string },
-  vxlan: VxlanParameters,
-): Change {
-  const { vni, port, learning, underlayIndex, local, gbp } = vxlan;
-  const write = (to: MessageWriter): void => {
-    createLink(to, settings).begin(nl.IFLA_LINKINFO).string(nl.IFLA_INFO_KIND, 'vxlan');
-    to.begin(nl.IFLA_INFO_DATA).u32(nl.IFLA_VXLAN_ID, vni).u16be(nl.IFLA_VXLAN_PORT, port);
-    to.u8(nl.IFLA_VXLAN_LEARNING, learning ? 1 : 0).u32(nl.IFLA_VXLAN_LINK, underlayIndex);
-    if (local !== undefined)
-      to.address(local.family === ipv4 ? nl.IFLA_VXLAN_LOCAL : nl.IFLA_VXLAN_LOCAL6, local);
-    if (gbp) to.bytes(nl.IFLA_VXLAN_GBP, []);
-    to.end().end();
-  };
-  return { what: `create VXLAN device ${settings.name}`, write };
-}
-
-/**
- * Changes parameters of a standing VXLAN device: those that are given, and none besides `local`, `underlayIndex` and
- * `learning`, which are all that the kernel changes so (vxlan_changelink, Linux 4.12 and later). Its entries stay.
- */
-export function changeVxlan(
-  index: number,
-  { local, underlayIndex, learning }: Partial<Pick<VxlanParameters, 'local' | 'underlayIndex' | 'learning'>>,
-  label: string,
-): Change {
-  const write = (to: MessageWriter): void => {
-    to.message(nl.RTM_NEWLINK).struct(ifinfo(index));
-    to.begin(nl.IFLA_LINKINFO).string(nl.IFLA_INFO_KIND, 'vxlan').begin(nl.IFLA_INFO_DATA);
-    if (learning !== undefined) to.u8(nl.IFLA_VXLAN_LEARNING, learning ? 1 : 0);
-    if (underlayIndex !== undefined) to.u32(nl.IFLA_VXLAN_LINK, underlayIndex);
-    if (local !== undefined)
-      to.address(local.family === ipv4 ? nl.IFLA_VXLAN_LOCAL : nl.IFLA_VXLAN_LOCAL6, local);
-    to.end().end();
-  };
-  return { what: `change VXLAN device ${label}`, write };
 }
 
 /**
  * A veth pair: `settings` describe this end, `peer` the other. With `peer.netnsFd` the other end is born inside that
  * namespace, so it never shows up in ours.
  */
-export function createVeth(
-  settings: LinkSettings & { readonly name: string },
-  peer: LinkSettings & { readonly name: string },
-): Change {
+export function createVeth(settings: NewLink, peer: NewLink): Change {
   const write = (to: MessageWriter): void => {
     createLink(to, settings).begin(nl.IFLA_LINKINFO).string(nl.IFLA_INFO_KIND, 'veth');
     to.begin(nl.IFLA_INFO_DATA)

@@ -140,16 +140,3 @@ export function listQdiscs(socket: RtSocket): Promise<Qdisc[]> {
     read: parseQdisc,
   });
 }
-
-/** An intermediate functional block: a device whose queue shapes what other devices receive. */
-export function createIfb(settings: { readonly name: string; readonly mtu: number }): Change {
-  const struct = Buffer.alloc(16);
-  struct.writeUInt32LE(nl.IFF_UP, 8);
-  struct.writeUInt32LE(nl.IFF_UP, 12);
-  const write = (to: MessageWriter): void => {
-    to.message(nl.RTM_NEWLINK, nl.NLM_F_CREATE | nl.NLM_F_EXCL).struct(struct);
-    to.string(nl.IFLA_IFNAME, settings.name).u32(nl.IFLA_MTU, settings.mtu);
-    to.begin(nl.IFLA_LINKINFO).string(nl.IFLA_INFO_KIND, 'ifb').end();
-  };
-  return { what: `create ifb ${settings.name}`, write };
-}

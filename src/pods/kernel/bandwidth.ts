@@ -1,6 +1,5 @@
-import { type Link, listLinks, setLink } from '../../kernel/netlink/links.ts';
+import { createDevice, findLink, type Link, listLinks, setLink } from '../../kernel/netlink/links.ts';
 import {
-  createIfb,
   createIngress,
   deleteIngress,
   listQdiscs,
@@ -22,10 +21,6 @@ async function applyMissing(socket: RtSocket, changes: readonly Change[]): Promi
   if (failed !== undefined) throw failed;
 }
 
-async function findLink(socket: RtSocket, name: string): Promise<Link | undefined> {
-  return (await listLinks(socket)).find((link) => link.name === name);
-}
-
 /** What a pod sends goes, as its host-side veth receives it, through the queue of an ifb device. */
 async function shapeSent(
   socket: RtSocket,
@@ -37,7 +32,10 @@ async function shapeSent(
   const alias = aliasOf(record);
   // A redirection outlives the device it led to, and drops everything then: it is always made anew.
   await socket.batch([deleteIngress(port.index)]);
-  await applyMissing(socket, [createIfb({ name, mtu: record.mtu }), createIngress(port.index)]);
+  await applyMissing(socket, [
+    createDevice('ifb', { name, mtu: record.mtu, up: true }),
+    createIngress(port.index),
+  ]);
   const ifb = await findLink(socket, name);
   if (ifb === undefined) throw new TwillError('not-found', `${name} is gone`);
   await applyMissing(socket, [

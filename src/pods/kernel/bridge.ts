@@ -1,5 +1,12 @@
 import { addAddress, deleteAddress, listAddresses } from '../../kernel/netlink/addresses.ts';
-import { createBridge, type Link, listLinks, setBridgePort, setLink } from '../../kernel/netlink/links.ts';
+import {
+  createDevice,
+  findLink,
+  type Link,
+  listLinks,
+  setBridgePort,
+  setLink,
+} from '../../kernel/netlink/links.ts';
 import type { Change, RtSocket } from '../../kernel/netlink/socket.ts';
 import { readSysctl, writeSysctl } from '../../kernel/sysctl.ts';
 import { type Family, ipv4, ipv6 } from '../../model/address.ts';
@@ -9,10 +16,6 @@ import { type BridgeOptions, planBridgeAddresses, portProblem, usualBridge } fro
 import type { PodRecord } from '../plan/pod.ts';
 import { macOf } from '../plan/wiring.ts';
 import type { PodRepairs } from '../repairs.ts';
-
-async function findLink(socket: RtSocket, name: string): Promise<Link | undefined> {
-  return (await listLinks(socket)).find((link) => link.name === name);
-}
 
 /** Sends changes and throws the first refusal. */
 export async function apply(socket: RtSocket, changes: readonly Change[]): Promise<void> {
@@ -47,7 +50,7 @@ async function findOrMake(
     const own = bridgeMac(network);
     const mac = own === undefined ? {} : { mac: own };
     try {
-      await socket.request(createBridge({ name, mtu: network.mtu, ...mac }));
+      await socket.request(createDevice('bridge', { name, mtu: network.mtu, ...mac }));
     } catch (error) {
       if (!isTwillError(error, 'exists')) throw error;
     }

@@ -1,6 +1,7 @@
 import { findNamespaces } from '../../kernel/find-namespaces.ts';
 import { kernelFamilies } from '../../kernel/ipv6.ts';
 import { listAddresses } from '../../kernel/netlink/addresses.ts';
+import { RT_SCOPE_LINK } from '../../kernel/netlink/constants.ts';
 import { type Link, listLinks } from '../../kernel/netlink/links.ts';
 import { neighboursOf } from '../../kernel/netlink/neighbours.ts';
 import { listQdiscs } from '../../kernel/netlink/qdiscs.ts';
@@ -10,8 +11,6 @@ import { closeNetns, inNetns, type Netns } from '../../kernel/netns.ts';
 import { families } from '../../model/address.ts';
 import { limitOf } from '../plan/bandwidth.ts';
 import type { Inside, Limit, Resident } from '../plan/resident.ts';
-
-const RT_SCOPE_LINK = 253;
 
 /** Looks at the other end of a pod's device, in the pod. @returns undefined when it is not there any more */
 async function lookInside(netns: Netns, index: number): Promise<Inside | undefined> {

@@ -17,6 +17,7 @@ import {
 import { lookUpRoute } from '../../../src/kernel/netlink/route-lookup.ts';
 import { deleteRoute, replaceRoute, routesOf } from '../../../src/kernel/netlink/routes.ts';
 import { type Change, RtSocket } from '../../../src/kernel/netlink/socket.ts';
+import { createVxlan } from '../../../src/kernel/netlink/vxlan.ts';
 import { inNetns } from '../../../src/kernel/netns.ts';
 import { ipv4, ipv6, parseAddress, parsePrefix, prefixHost } from '../../../src/model/address.ts';
 import { isTwillError } from '../../../src/model/error.ts';
@@ -52,7 +53,7 @@ async function link(socket: RtSocket, name: string): Promise<links.Link> {
 it(
   'creates a VXLAN device that reads back with the parameters it was given',
   withSocket(async (socket, namespace) => {
-    await apply(socket, links.createBridge({ name: 'under', up: true }));
+    await apply(socket, links.createDevice('bridge', { name: 'under', up: true }));
     const under = await link(socket, 'under');
     for (const [name, local] of [
       ['flannel.7', '192.0.2.1'],
@@ -66,7 +67,7 @@ it(
         learning: false,
         gbp: false,
       };
-      await apply(socket, links.createVxlan({ name, mtu: 1430, mac: '0e:11:22:33:44:55' }, parameters));
+      await apply(socket, createVxlan({ name, mtu: 1430, mac: '0e:11:22:33:44:55' }, parameters));
       const made = await link(socket, name);
       assert.deepEqual(made.vxlan, parameters);
       assert.equal(made.mtu, 1430);
@@ -80,7 +81,7 @@ it(
 it(
   'sets, lists and deletes routes, neighbours and forwarding entries of both families',
   withSocket(async (socket) => {
-    await apply(socket, links.createBridge({ name: 'under', up: true }));
+    await apply(socket, links.createDevice('bridge', { name: 'under', up: true }));
     const underlayIndex = (await link(socket, 'under')).index;
     const vxlan = {
       vni: 1,
@@ -90,7 +91,7 @@ it(
       learning: false,
       gbp: false,
     };
-    await apply(socket, links.createVxlan({ name: 'flannel.1', up: true }, vxlan));
+    await apply(socket, createVxlan({ name: 'flannel.1', up: true }, vxlan));
     const device = (await link(socket, 'flannel.1')).index;
     await apply(socket, addAddress({ index: device, address: parseAddress('10.244.0.0'), length: 32 }));
     await apply(socket, addAddress({ index: device, address: parseAddress('fd00:f::'), length: 128 }));
@@ -170,7 +171,7 @@ it(
         const peer = { name: 'eth0', mtu: 1450, mac: '0a:58:0a:f4:00:02', netnsFd: fd };
         await apply(
           socket,
-          links.createBridge({ name: 'cni0', up: true }),
+          links.createDevice('bridge', { name: 'cni0', up: true }),
           links.createVeth({ name: 'veth1', mtu: 1450 }, peer),
         );
         assert.equal((await link(inside, 'eth0')).mac, '0a:58:0a:f4:00:02');
@@ -203,7 +204,7 @@ it(
 it(
   'reports each refused change of a large batch by name and applies the others',
   withSocket(async (socket) => {
-    await apply(socket, links.createBridge({ name: 'br0', up: true }));
+    await apply(socket, links.createDevice('bridge', { name: 'br0', up: true }));
     const device = (await link(socket, 'br0')).index;
     const address = (index: number) => prefixHost(parsePrefix('10.1.0.0/16'), index);
     // Every third change deletes what is not there.
@@ -227,7 +228,7 @@ it(
 it(
   'fails a large batch whose socket is closed meanwhile, and closes it only when nothing is being sent',
   withSocket(async (socket, namespace) => {
-    await apply(socket, links.createBridge({ name: 'br0', up: true }));
+    await apply(socket, links.createDevice('bridge', { name: 'br0', up: true }));
     const device = (await link(socket, 'br0')).index;
     const other = inNetns(namespace.path, () => new RtSocket());
     const addresses = Array.from({ length: 2000 }, (_, index) =>
@@ -269,7 +270,7 @@ it(
           () => new EventSocket({ groups: [RTNLGRP_LINK], onEvent, onLost: reject }),
         );
       });
-      await apply(socket, links.createBridge({ name: 'br9', up: true }));
+      await apply(socket, links.createDevice('bridge', { name: 'br9', up: true }));
       assert.equal((await seen).kind, 'bridge');
     } finally {
       events?.close();
@@ -302,7 +303,9 @@ it('comes back from a namespace whatever the work does, and names a path that is
 it(
   'lists for many callers at once, though the kernel allows a socket one dump at a time',
   withSocket(async (socket) => {
-    const bridges = Array.from({ length: 60 }, (_, index) => links.createBridge({ name: `br${index}` }));
+    const bridges = Array.from({ length: 60 }, (_, index) =>
+      links.createDevice('bridge', { name: `br${index}` }),
+    );
     await apply(socket, ...bridges);
     const lists = await Promise.all(Array.from({ length: 20 }, () => links.listLinks(socket)));
     for (const list of lists) assert.ok(list.length >= bridges.length);

@@ -1,14 +1,5 @@
+import { outsideProblems, type WiredLink } from '../../pods/plan/check.ts';
 import type { PodRecord } from '../../pods/plan/pod.ts';
-
-/** A device of the node as far as a pod's wiring needs it. */
-export interface WiredLink {
-  readonly index: number;
-  readonly name: string;
-  readonly up: boolean;
-  readonly mtu: number;
-  readonly master: number;
-  readonly hairpin: boolean | undefined;
-}
 
 /** Which devices of the node have an address, by the address without its length. */
 export type HeldAddresses = ReadonlyMap<string, readonly string[]>;
@@ -31,18 +22,8 @@ export function outsideTroubles(
   links: ReadonlyMap<string, WiredLink>,
   held: HeldAddresses,
 ): string[] {
-  const bridge = links.get(record.bridge);
-  if (bridge === undefined) return [`the bridge ${record.bridge} is gone`];
-  const port = links.get(record.hostVeth);
-  if (port === undefined) return [`its device ${record.hostVeth} is gone`];
-  const troubles = addressTroubles(record, held);
-  if (!bridge.up) troubles.push(`the bridge ${record.bridge} is down`);
-  if (!port.up) troubles.push(`its device ${record.hostVeth} is down`);
-  if (port.master !== bridge.index)
-    troubles.push(`its device ${record.hostVeth} is no port of the bridge ${record.bridge}`);
-  else if (record.hairpin && port.hairpin === false)
-    troubles.push(`hairpin is off at ${record.hostVeth}: the pod does not reach itself through a Service`);
-  return troubles;
+  const standing = [record.bridge, record.hostVeth].every((name) => links.has(name));
+  return [...(standing ? addressTroubles(record, held) : []), ...outsideProblems(record, links)];
 }
 
 /** Pods that claim one address, by the address. */

@@ -1,63 +1,39 @@
 import { listAddresses } from '../../kernel/netlink/addresses.ts';
-import { type Link, listLinks } from '../../kernel/netlink/links.ts';
+import { findLink, listLinks } from '../../kernel/netlink/links.ts';
 import { routesOf } from '../../kernel/netlink/routes.ts';
 import { RtSocket } from '../../kernel/netlink/socket.ts';
 import { inNetns, type Netns } from '../../kernel/netns.ts';
-import { parsePrefix } from '../../model/address.ts';
+import { families, parsePrefix } from '../../model/address.ts';
 import { TwillError } from '../../model/error.ts';
-import { portProblem } from '../plan/bridge.ts';
+import { type Expected, insideProblem, outsideProblems, type Standing } from '../plan/check.ts';
 import type { PodRecord } from '../plan/pod.ts';
 
-/** What of a pod must be as it was made: later plugins of a chain may have changed the rest. */
-export interface Expected {
-  readonly addresses: readonly string[];
-  /** Destinations in CIDR notation. */
-  readonly routes: readonly string[];
-}
-
-/** @throws TwillError `kernel` naming what the pod has lost */
-async function checkSocket(pod: RtSocket, record: PodRecord, expected: Expected): Promise<Link> {
-  const link = (await listLinks(pod)).find(({ name }) => name === record.ifname);
-  if (link === undefined) throw new TwillError('kernel', `the pod has no interface ${record.ifname}`);
-  if (record.up === false) return link;
-  if (!link.up) throw new TwillError('kernel', `${record.ifname} of the pod is down`);
-  const addresses = await listAddresses(pod);
-  const present = new Set(
-    addresses
-      .filter(({ index }) => index === link.index)
-      .map(({ address, length }) => `${address.text}/${length}`),
-  );
-  const lost = expected.addresses.find((address) => !present.has(address));
-  if (lost !== undefined) throw new TwillError('kernel', `${record.ifname} of the pod has lost ${lost}`);
-  for (const destination of expected.routes.map(parsePrefix)) {
+async function readInside(pod: RtSocket, ifname: string, wanted: Expected): Promise<Standing> {
+  const device = await findLink(pod, ifname);
+  const addresses = (await listAddresses(pod)).filter(({ index }) => index === device?.index);
+  const used = new Set(wanted.routes.map((destination) => parsePrefix(destination).family));
+  const listed = families
+    .filter((family) => used.has(family))
     // The sbr plugin moves routes to tables of their own.
-    const routes = await pod.list(routesOf(destination.family, true));
-    if (!routes.some((route) => route.destination.text === destination.text))
-      throw new TwillError('kernel', `the pod has lost its route to ${destination.text}`);
-  }
-  return link;
-}
-
-async function checkOutside(host: RtSocket, record: PodRecord): Promise<void> {
-  const links = await listLinks(host);
-  const bridge = links.find(({ name }) => name === record.bridge);
-  if (bridge === undefined || !bridge.up)
-    throw new TwillError('kernel', `bridge ${record.bridge} is ${bridge === undefined ? 'gone' : 'down'}`);
-  const port = links.find(({ name }) => name === record.hostVeth);
-  if (port === undefined) throw new TwillError('kernel', `${record.hostVeth} is gone`);
-  const problem =
-    port.master === bridge.index ? portProblem(port, record) : `is not a port of ${record.bridge}`;
-  if (problem !== undefined) throw new TwillError('kernel', `${record.hostVeth} ${problem}`);
+    .map((family) => pod.list(routesOf(family, true)));
+  return {
+    device,
+    addresses: addresses.map(({ address, length }) => `${address.text}/${length}`),
+    routes: (await Promise.all(listed)).flat().map(({ destination }) => destination.text),
+  };
 }
 
 /**
  * Looks whether what is inside the pod's namespace is as ADD left it.
  * @throws TwillError `kernel` naming what is missing
  */
-export async function checkInside(record: PodRecord, netns: Netns, expected: Expected): Promise<void> {
+export async function checkInside(record: PodRecord, netns: Netns, wanted: Expected): Promise<void> {
+  // As the kernel writes them.
+  const expected = { ...wanted, routes: wanted.routes.map((destination) => parsePrefix(destination).text) };
   const pod = inNetns(netns, () => new RtSocket());
   try {
-    await checkSocket(pod, record, expected);
+    const problem = insideProblem(record, expected, await readInside(pod, record.ifname, expected));
+    if (problem !== undefined) throw new TwillError('kernel', problem);
   } finally {
     pod.close();
   }
@@ -74,5 +50,8 @@ export async function checkPod(
   expected: Expected,
 ): Promise<void> {
   await checkInside(record, netns, expected);
-  await checkOutside(host, record);
+  const links = new Map((await listLinks(host)).map((link) => [link.name, link]));
+  const problems = outsideProblems(record, links);
+  if (problems.length > 0)
+    throw new TwillError('kernel', `the pod is not as ADD left it: ${problems.join(', ')}`);
 }

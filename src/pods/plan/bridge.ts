@@ -84,6 +84,9 @@ export function portProblem(
   { hairpin, isolated }: Pick<PodRecord, 'hairpin' | 'isolated'>,
 ): string | undefined {
   if (!port.up) return 'is down';
-  if (port.hairpin !== hairpin) return `has hairpin mode ${hairpin ? 'off' : 'on'}`;
+  if (port.hairpin !== hairpin)
+    return hairpin
+      ? 'has hairpin mode off: the pod does not reach itself through a Service'
+      : 'has hairpin mode on';
   return isolated === true && port.isolated !== true ? 'is not isolated from other ports' : undefined;
 }

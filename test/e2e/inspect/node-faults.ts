@@ -20,7 +20,7 @@ export const podFaults: readonly Fault[] = [
     apply: ({ veth }) => `bridge link set dev ${veth} hairpin off`,
     undo: ({ veth }) => `bridge link set dev ${veth} hairpin on`,
     by: 'diff',
-    says: ({ veth }) => new RegExp(`hairpin is off at ${veth}`),
+    says: ({ veth }) => new RegExp(`its device ${veth} has hairpin mode off: the pod does not reach itself`),
   },
   {
     name: 'the bridge is down',

@@ -12,7 +12,8 @@ test('twill pods shows what the pods have, as a table, as JSON and as YAML, also
       bandwidth: { ingressRate: 8_000_000, ingressBurst: 8_000_000 },
     };
     const environment = { CNI_ARGS: 'IgnoreUnknown=1;K8S_POD_NAMESPACE=web;K8S_POD_NAME=front' };
-    const added = await node.call('ADD', { netns: pod.path, config: { runtimeConfig }, environment });
+    const config = { runtimeConfig, portIsolation: true };
+    const added = await node.call('ADD', { netns: pod.path, config, environment });
     assert.equal(added.status, 0, added.stdout);
     const args = [twillProgram, 'pods', '--socket', node.socketPath];
     const ask = (...more: string[]): Promise<string> =>
@@ -40,11 +41,16 @@ test('twill pods shows what the pods have, as a table, as JSON and as YAML, also
     const away = await node.namespace.run(process.execPath, args);
     assert.equal(away.status, 0, away.stderr);
     assert.match(away.stdout, /^the Twill agent does not answer on .*: from its records$/m);
-    await node.namespace.ip(`link set ${veth} nomaster`);
-    const broken = await node.namespace.run(process.execPath, [...args, '-o', 'json']);
-    assert.equal(broken.status, 1);
-    const [{ troubles }] = JSON.parse(broken.stdout).pods;
-    assert.deepEqual(troubles, [`its device ${veth} is no port of the bridge cni0`]);
+    for (const [damage, trouble] of [
+      ['type bridge_slave isolated off', 'is not isolated from other ports'],
+      ['nomaster', 'is no port of the bridge cni0'],
+    ] as const) {
+      await node.namespace.ip(`link set ${veth} ${damage}`);
+      const broken = await node.namespace.run(process.execPath, [...args, '-o', 'json']);
+      assert.equal(broken.status, 1, broken.stdout);
+      const [{ troubles }] = JSON.parse(broken.stdout).pods;
+      assert.deepEqual(troubles, [`its device ${veth} ${trouble}`]);
+    }
   });
 });
 

@@ -93,7 +93,7 @@ test('2 CHECK: missing traffic shaping, firewall rules or reservations are an er
 test('2 CHECK: a container that is generally unreachable is an error', async () => {
   const { call, result } = await cni.added();
   await cni.node.namespace.ip(`link set ${result.interfaces[1].name} nomaster`);
-  fails(await call('CHECK', { config: { prevResult: result } }), 100, /not a port of cni0/);
+  fails(await call('CHECK', { config: { prevResult: result } }), 100, /no port of the bridge cni0/);
 });
 
 test('2 CHECK: a port of the bridge that is not as ADD made it is an error', async () => {

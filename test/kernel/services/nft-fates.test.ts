@@ -1,12 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { type Family, ipv4, ipv6 } from '../../../src/model/address.ts';
-import { rulesetDocument } from '../../../src/services/nftables/plan/document.ts';
-import { Ruleset } from '../../../src/services/nftables/plan/ruleset.ts';
-import { renderServicePort } from '../../../src/services/nftables/plan/service-rules.ts';
-import { serviceEntries } from '../../../src/services/plan/table.ts';
 import { kubeProxyEndings, type NodeSetting } from '../../lab/kube-proxy-reading.ts';
 import { withNamespace } from '../../lab/namespace.ts';
+import { nftDocument } from '../../lab/nft-document.ts';
 import { nftWorld } from '../../lab/nft-world.ts';
 import { type Ending, type Packet, walk } from '../../lab/packet-walker.ts';
 import { nftOptionsFor, stateOf } from '../../lab/service-fixtures.ts';
@@ -24,17 +21,11 @@ function documentOf(state: WorldState, family: Family, at: Addresses, node: Node
     fromPod: node.isPod === undefined ? undefined : { network: at.pods },
     masqueradeAll: node.masqueradeAll === true,
   });
-  const ruleset = new Ruleset(options);
-  const [key, parsed] = stateOf(
+  const parsed = stateOf(
     state.service as unknown as Record<string, unknown>,
     ...(state.slices as unknown as Record<string, unknown>[]),
   );
-  const entries = serviceEntries(parsed, family, node);
-  ruleset.setService(
-    key,
-    entries.map((entry) => renderServicePort(entry, options)),
-  );
-  return rulesetDocument(ruleset, options.v6);
+  return nftDocument([parsed], family, node, options);
 }
 
 /**

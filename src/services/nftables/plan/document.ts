@@ -1,4 +1,4 @@
-/** What is given to `nft -f`: chains and declarations. Elements go to the kernel directly; tests and people read them here. */
+/** What is given to `nft -f`: chains and declarations. Elements go to the kernel directly. */
 import { affinitySize, type Chain } from './chains.ts';
 import {
   affinityMap,
@@ -12,8 +12,6 @@ import {
   stampSet,
   tableName,
 } from './names.ts';
-import { packedText } from './pack.ts';
-import type { Ruleset } from './ruleset.ts';
 
 function typeName(field: Field, ip: string): string {
   switch (field) {
@@ -107,41 +105,4 @@ export function shapesDocument(ip: string, shapes: ReadonlyMap<number, string>):
   return [...shapes].map(
     ([number, chain]) => `add element ${table(ip)} ${shapesMap} { ${shapeId(number)} : goto ${chain} }`,
   );
-}
-
-/** One element as nft writes it. */
-function elementText(
-  name: SetName,
-  key: string,
-  {
-    data,
-    comment,
-    v6,
-  }: { readonly data: string; readonly comment: string | undefined; readonly v6: boolean },
-): string {
-  const layout: Layout = layouts[name];
-  if (layout.interval === true) {
-    const bytes = v6 ? 16 : 4;
-    const first = packedText(layout.key, key.slice(0, -bytes), v6);
-    return `${first}-${packedText(['address'], key.slice(-bytes), v6)}`;
-  }
-  const words = comment === undefined ? '' : ` comment "${comment}"`;
-  const text = packedText(layout.key, key, v6) + words;
-  return layout.data === undefined ? text : `${text} : ${packedText(layout.data, data, v6)}`;
-}
-
-/** All that should stand, as one document. */
-export function rulesetDocument(ruleset: Ruleset, v6: boolean): string {
-  const ip = v6 ? 'ip6' : 'ip';
-  const elements = setNames.flatMap((set) =>
-    [...ruleset.elements[set]]
-      .map(([key, data]) => elementText(set, key, { data, comment: ruleset.holder(set, key), v6 }))
-      .sort()
-      .map((text) => `add element ${table(ip)} ${set} { ${text} }`),
-  );
-  const chains = ruleset.chains().map((chain) => ({ chain, text: chainDocument(ip, chain, false) }));
-  const of = (hooked: boolean): string[] =>
-    chains.filter(({ chain }) => (chain.hook !== undefined) === hooked).flatMap(({ text }) => text);
-  const shapes = shapesDocument(ip, ruleset.shapeChains());
-  return `${[...declarations(ip), ...of(false), ...shapes, ...elements, ...of(true)].join('\n')}\n`;
 }

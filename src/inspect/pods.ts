@@ -1,8 +1,9 @@
-import type { Bandwidth, PodRecord } from '../pods/plan/pod.ts';
+import { addressesOf, type Bandwidth, type PodRecord } from '../pods/plan/pod.ts';
 import { wallClockMs } from '../process/clock.ts';
 import { age } from './age.ts';
 import { type Look, looking } from './look.ts';
 import { type Answer, type InspectFlags, type Screen, show } from './output.ts';
+import { podName } from './plan/wiring.ts';
 import { type Cell, formatTable } from './table.ts';
 
 export interface PodsFlags extends InspectFlags {
@@ -54,10 +55,10 @@ function notes(pod: ShownPod): string {
 }
 
 function row(pod: ShownPod, now: number): Cell[] {
-  const { containerId, addresses, mac, hostVeth, createdAt, troubles } = pod;
+  const { mac, hostVeth, createdAt, troubles } = pod;
   return [
-    pod.pod ?? containerId.slice(0, 13),
-    addresses.map(({ address }) => address.split('/')[0]).join(','),
+    podName(pod),
+    addressesOf(pod).join(','),
     mac,
     hostVeth,
     age(createdAt, now),

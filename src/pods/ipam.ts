@@ -3,7 +3,7 @@ import { TwillError } from '../model/error.ts';
 import type { PodNetwork, PodNetworkFamily } from '../model/pod-network.ts';
 import { unmapped } from '../model/untrusted.ts';
 import { chooseAddress, isPodAddress } from './plan/address.ts';
-import type { PodRecord } from './plan/pod.ts';
+import { addressesOf } from './plan/pod.ts';
 import type { Interval, Ranges } from './plan/ranges.ts';
 import type { PodStore } from './store.ts';
 
@@ -11,11 +11,6 @@ import type { PodStore } from './store.ts';
 export interface RequestedAddress {
   readonly text: string;
   readonly from: string;
-}
-
-/** The addresses of a record without their prefix lengths. */
-export function addressesOf(record: PodRecord): string[] {
-  return record.addresses.map(({ address }) => address.slice(0, address.indexOf('/')));
 }
 
 /** @throws TwillError `invalid` where two of a family are wanted: one of them would be forgotten silently */

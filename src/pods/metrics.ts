@@ -1,8 +1,7 @@
 import type { PodNetworkState } from '../model/pod-network.ts';
 import { commands } from './cni/call.ts';
-import { addressesOf } from './ipam.ts';
 import { capacity } from './plan/address.ts';
-import type { PodRecord } from './plan/pod.ts';
+import { addressesOf, type PodRecord } from './plan/pod.ts';
 
 /** Upper bounds in seconds: a call takes a few milliseconds, and the executable gives up after a minute. */
 const buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 60];

@@ -1,14 +1,11 @@
-import { parseAddress, prefixContains } from '../model/address.ts';
 import { describeError } from '../model/error.ts';
 import type { PodNetworkState } from '../model/pod-network.ts';
 import type { Log } from '../process/log.ts';
 import type { Adoption } from './adoption.ts';
 import type { HostLocal } from './hostlocal.ts';
-import { addressesOf } from './ipam.ts';
 import type { ForeignRules } from './kernel/portmap.ts';
-import { isNameless } from './plan/adoption.ts';
 import type { PodKey, PodRecord } from './plan/pod.ts';
-import { isOfContainer } from './plan/portmap.ts';
+import { areDead, areOf, displacedBy, tracesOf } from './plan/remains.ts';
 import type { Reservation } from './plan/resident.ts';
 import { pluginIfb } from './record.ts';
 
@@ -45,18 +42,11 @@ export class Remains {
   async release(key: PodKey, record: PodRecord | undefined): Promise<boolean> {
     const had = this.releaseFiles(key);
     if (had === undefined && record === undefined) return false;
-    // A file may be of a pod that is long gone, and its address another's by now.
-    const others = this.options.records().filter((one) => one.containerId !== key.containerId);
-    const used = new Set(others.flatMap(addressesOf));
-    const own = [
-      ...(record === undefined ? [] : addressesOf(record)),
-      ...(had ?? []).map(({ address }) => address),
-    ];
-    const addresses = new Set(own.filter((address) => !used.has(address)));
-    const names = [key.network, record?.network ?? '', ...(had ?? []).map(({ network }) => network)];
-    const ifbs = [...new Set(names)].map((network) => pluginIfb({ ...key, network }));
-    const steps = [this.removeRules(key, addresses), ...ifbs.map((name) => this.options.deleteDevice(name))];
-    for (const step of await Promise.allSettled(steps))
+    const traces = tracesOf(key, record, had ?? [], this.options.records());
+    const ifbs = [...traces.networks].map((network) => pluginIfb({ ...key, network }));
+    const { rules, deleteDevice } = this.options;
+    const removed = rules.remove((found) => areOf(found, key, traces.addresses));
+    for (const step of await Promise.allSettled([removed, ...ifbs.map(deleteDevice)]))
       if (step.status === 'rejected') this.failed(key, step.reason);
     return had !== undefined;
   }
@@ -78,28 +68,11 @@ export class Remains {
     this.attempts = ATTEMPTS;
   }
 
-  /** A container may have other interfaces, with rules of their own. */
-  private async removeRules({ containerId, ifname }: PodKey, own: ReadonlySet<string>): Promise<void> {
-    await this.options.rules.remove((rules) => {
-      const { addresses } = rules;
-      const isAbout = addresses.some((address) => own.has(address));
-      if (rules.containerId === '') return isAbout;
-      const isOwn = isOfContainer(rules, containerId) && (rules.ifname ?? ifname) === ifname;
-      return isOwn && (isAbout || addresses.length === 0 || own.size === 0);
-    });
-  }
-
   /** Has host ports that a new pod claims lead to it, and no more to adopted pods that it takes the place of. */
   async giveWay({ portMappings }: PodRecord): Promise<void> {
-    const claimed = new Set(portMappings.map(({ protocol, hostPort }) => `${protocol} ${hostPort}`));
-    const before = this.options
-      .records()
-      .filter(({ adopted }) => adopted === true)
-      .filter((record) =>
-        record.portMappings.some(({ protocol, hostPort }) => claimed.has(`${protocol} ${hostPort}`)),
-      );
-    if (before.length === 0) return;
-    await this.options.rules.giveWay(portMappings, new Set(before.flatMap(addressesOf)));
+    const { records, rules } = this.options;
+    const displaced = displacedBy(portMappings, records());
+    if (displaced.size > 0) await rules.giveWay(portMappings, displaced);
   }
 
   /**
@@ -112,21 +85,13 @@ export class Remains {
     const state = podNetwork();
     if (!state.ready) return;
     const subnets = state.network.families.map(({ subnet }) => subnet);
-    const isOurs = (text: string): boolean =>
-      subnets.some((subnet) => prefixContains(subnet, parseAddress(text)));
     // What was read before the look is of a pod whose device stood before it, or of none.
     const read = await rules.names();
     await adoption.look();
-    const removed = await rules.remove((found) => {
-      const standing = records();
-      if (!adoption.isWhole || !read.has(found.name)) return false;
-      if (standing.some(({ containerId }) => isOfContainer(found, containerId))) return false;
-      // Those of pods that stand and are not ours to look after are somebody's, too.
-      const somebodys = found.containerId === '' ? standing : standing.filter(isNameless);
-      const used = new Set([...adoption.held(), ...somebodys.flatMap(addressesOf)]);
-      const { addresses } = found;
-      return addresses.length > 0 && addresses.every((address) => isOurs(address) && !used.has(address));
-    });
+    const removed = await rules.remove(
+      (found) =>
+        adoption.isWhole && read.has(found.name) && areDead(found, records(), adoption.held(), subnets),
+    );
     for (const { name, containerId } of removed)
       log.warn({ rules: name, containerId }, 'removed rules of a container that is gone');
   }

@@ -1,16 +1,16 @@
 import { outsideProblems, type WiredLink } from '../../pods/plan/check.ts';
-import type { PodRecord } from '../../pods/plan/pod.ts';
+import { bareAddress, type PodRecord } from '../../pods/plan/pod.ts';
 
 /** Which devices of the node have an address, by the address without its length. */
 export type HeldAddresses = ReadonlyMap<string, readonly string[]>;
 
-const bare = (address: string): string => address.split('/')[0]!;
-
 function addressTroubles({ addresses, bridge, gateway }: PodRecord, held: HeldAddresses): string[] {
   return addresses.flatMap((one) => {
-    const own = held.get(bare(one.address));
+    const own = held.get(bareAddress(one.address));
     const taken =
-      own === undefined ? [] : [`${bare(one.address)} is an address of this node's ${own.join(', ')}, too`];
+      own === undefined
+        ? []
+        : [`${bareAddress(one.address)} is an address of this node's ${own.join(', ')}, too`];
     const away = gateway !== false && held.get(one.gateway)?.includes(bridge) !== true;
     return away ? [...taken, `its gateway ${one.gateway} is no address of the bridge ${bridge}`] : taken;
   });
@@ -35,4 +35,5 @@ export function sharedAddresses(records: readonly PodRecord[]): Map<string, PodR
 }
 
 /** A pod's name for people: the Kubernetes pod's, else the beginning of the container's. */
-export const podName = ({ pod, containerId }: PodRecord): string => pod ?? containerId.slice(0, 13);
+export const podName = ({ pod, containerId }: Pick<PodRecord, 'pod' | 'containerId'>): string =>
+  pod ?? containerId.slice(0, 13);

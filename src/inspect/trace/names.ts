@@ -1,7 +1,7 @@
 import { kernelFamilies } from '../../kernel/ipv6.ts';
 import { parseAddress } from '../../model/address.ts';
 import { describeError } from '../../model/error.ts';
-import type { PodRecord } from '../../pods/plan/pod.ts';
+import { addressesOf, type PodRecord } from '../../pods/plan/pod.ts';
 import type { ServiceRow } from '../../services/plan/row.ts';
 import { knownPods } from '../pod-records.ts';
 import { listServices } from '../service-list.ts';
@@ -11,7 +11,7 @@ import { type ServiceAddress, servicesOfRules } from './plan/service-names.ts';
 import type { NamedPod, Names } from './plan/targets.ts';
 import type { OwnRules } from './rules.ts';
 
-function addressesOf(rows: readonly ServiceRow[]): ServiceAddress[] {
+function serviceAddresses(rows: readonly ServiceRow[]): ServiceAddress[] {
   return rows.flatMap(({ name, clusterIPs, externalIPs, loadBalancerIPs, ports }) => {
     const kinds = [
       ['cluster IP', clusterIPs],
@@ -40,7 +40,7 @@ interface ServiceNames {
 
 function namesOf(rows: readonly ServiceRow[]): ServiceNames {
   const headless = rows.filter(({ type }) => type === 'Headless').map(({ name }) => name);
-  return { ways: addressesOf(rows), headless };
+  return { ways: serviceAddresses(rows), headless };
 }
 
 /** The proxy's Services; those that rules, or its source, tell while it does not answer. */
@@ -66,10 +66,11 @@ async function services(socket: string, rules: OwnRules, notes: string[]): Promi
 /** Of a pod with several interfaces all addresses are one's. */
 function namedPods(records: readonly PodRecord[]): NamedPod[] {
   const found = new Map<string, NamedPod & { readonly addresses: string[] }>();
-  for (const { pod, containerId, netns, addresses } of records) {
+  for (const record of records) {
+    const { pod, containerId, netns } = record;
     const known = found.get(containerId) ?? { pod, containerId, netns, addresses: [] };
     found.set(containerId, known);
-    known.addresses.push(...addresses.map(({ address }) => address.slice(0, address.indexOf('/'))));
+    known.addresses.push(...addressesOf(record));
   }
   return [...found.values()];
 }

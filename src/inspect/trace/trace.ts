@@ -2,6 +2,7 @@ import { killChildren } from '../../kernel/process.ts';
 import { type Family, ipv4, ipv6, isLinkLocal, parseAddress, tryParseAddress } from '../../model/address.ts';
 import { TwillError } from '../../model/error.ts';
 import { type InspectFlags, type Screen, show } from '../output.ts';
+import { podName } from '../plan/wiring.ts';
 import { Kernel } from './kernel.ts';
 import { readNames } from './names.ts';
 import { type TraceAnswer, type TraceEnd, traceAnswer } from './plan/answer.ts';
@@ -45,7 +46,7 @@ function spaceName(space: LookedSpace, { node, pods }: Names): string {
   if (space.id === 'node') return node === undefined ? 'node' : `node ${node}`;
   const own = space.devices.flatMap(({ addresses }) => addresses.map(({ address }) => address));
   const pod = pods.find(({ addresses }) => addresses.some((address) => own.includes(address)));
-  return `pod ${pod?.pod ?? pod?.containerId.slice(0, 13) ?? own[0] ?? space.id}`;
+  return `pod ${pod === undefined ? (own[0] ?? space.id) : podName(pod)}`;
 }
 
 /** An address that the node itself is reached by: of its first device that no pod is behind. */
@@ -161,7 +162,7 @@ class Request {
 }
 
 function labelOf(target: Target, name: string): string {
-  return target.kind === 'pod' ? `pod ${target.pod.pod ?? target.pod.containerId.slice(0, 13)}` : name;
+  return target.kind === 'pod' ? `pod ${podName(target.pod)}` : name;
 }
 
 /** Nobody has the cluster address of a Service: rules must translate it. */

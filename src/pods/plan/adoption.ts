@@ -1,7 +1,14 @@
 import { type Family, makeAddress, parseAddress, parseCidr, prefixHost } from '../../model/address.ts';
 import { readAlias } from './alias.ts';
 import { ifbName } from './bandwidth.ts';
-import type { HostPortOptions, PodAddress, PodKey, PodRecord, PortMapping } from './pod.ts';
+import {
+  bareAddress,
+  type HostPortOptions,
+  type PodAddress,
+  type PodKey,
+  type PodRecord,
+  type PortMapping,
+} from './pod.ts';
 import type { FoundMapping, ReadMappings } from './portmap.ts';
 import type { Inside, Limit, Reservation, Resident } from './resident.ts';
 
@@ -22,8 +29,6 @@ export interface Findings {
 /** A record but for what the store adds. */
 export type Adopted = Omit<PodRecord, 'order' | 'createdAt'>;
 
-const bare = (address: string): string => address.slice(0, address.indexOf('/'));
-
 /** Our own pod by its device's alias; nobody else's, since the name has to fit. */
 function ownAlias({ alias, hostVeth }: Resident, { hostVethOf }: Findings): ReturnType<typeof readAlias> {
   const read = readAlias(alias ?? '');
@@ -40,7 +45,7 @@ export function isNameless({ containerId, adopted }: Pick<PodRecord, 'containerI
 function keyOf(resident: Resident, inside: Inside, findings: Findings): PodKey {
   const own = ownAlias(resident, findings)?.key;
   if (own !== undefined) return own;
-  const held = new Set(inside.addresses.map(bare));
+  const held = new Set(inside.addresses.map(bareAddress));
   const reservation = findings.reservations.find(
     ({ address, containerId }) => held.has(address) && containerId !== '',
   );
@@ -148,7 +153,7 @@ export function planAdoption(findings: Findings): Adopted[] {
         hostVeth,
         bridge,
         hairpin,
-        ...foundHostPorts(addresses.map(bare), findings.mappings),
+        ...foundHostPorts(addresses.map(bareAddress), findings.mappings),
         ...bandwidthOf(key, hostVeth, findings),
         ...(isolated ? { isolated } : {}),
         ...own?.options,
@@ -166,5 +171,5 @@ export function strangersAddresses({
 }: Pick<Findings, 'residents' | 'bridges'>): string[] {
   return residents
     .filter(({ bridge }) => !bridges.has(bridge))
-    .flatMap(({ inside }) => inside?.addresses.map(bare) ?? []);
+    .flatMap(({ inside }) => inside?.addresses.map(bareAddress) ?? []);
 }

@@ -87,3 +87,11 @@ export interface PodRecord extends PodKey {
   /** ISO 8601, for people. */
   readonly createdAt: string;
 }
+
+/** An address without its prefix length, which it need not have. */
+export const bareAddress = (text: string): string => text.split('/', 1)[0]!;
+
+/** The addresses of a pod, without prefix lengths. */
+export function addressesOf({ addresses }: Pick<PodRecord, 'addresses'>): string[] {
+  return addresses.map(({ address }) => bareAddress(address));
+}

@@ -1,6 +1,6 @@
 import { conditionsOf } from './conditions.ts';
 import { ownChain } from './hostports.ts';
-import type { HostPortOptions, PortMapping } from './pod.ts';
+import { bareAddress, type HostPortOptions, type PortMapping } from './pod.ts';
 
 /** What a plugin made for one container in the node's rules. */
 export interface PluginRules {
@@ -42,8 +42,6 @@ export interface ReadMappings {
 const chainName = /^CNI-(?:(?:DN|SN)-)?[0-9a-f]{10,}$/;
 const target = /--to-destination \[?([0-9a-f.:]+?)\]?:(\d+)$/;
 
-const bare = (address: string): string => address.replace(/\/\d+$/, '');
-
 /**
  * The chains of single containers in table nat. The plugins name the container in a comment of the rule that jumps there:
  * `dnat name: "cbr0" id: "0123…"`, for masquerading without `dnat`.
@@ -62,7 +60,7 @@ export function foreignChains(saved: string): ForeignChain[] {
     if (comment === undefined || comment === null) return [];
     const rules = lines.filter((line) => line.startsWith(`-A ${name} `));
     const targets = rules.flatMap((line) => target.exec(line)?.[1] ?? []);
-    const sources = jumps.flatMap((line) => / -s (\S+)/.exec(line)?.[1] ?? []).map(bare);
+    const sources = jumps.flatMap((line) => / -s (\S+)/.exec(line)?.[1] ?? []).map(bareAddress);
     const [, network = '', containerId = ''] = comment;
     return [{ name, jumps, network, containerId, addresses: [...new Set([...targets, ...sources])] }];
   });
@@ -167,7 +165,7 @@ export function foundMappings(saved: string): FoundMapping[] {
       protocol: protocol as PortMapping['protocol'],
       hostPort: Number(hostPort),
       containerPort: Number(to[2]),
-      ...(hostIP === undefined ? {} : { hostIP: bare(hostIP) }),
+      ...(hostIP === undefined ? {} : { hostIP: bareAddress(hostIP) }),
       options: { ...optionsOf(lines, line), ...conditions },
     };
     return [mapping];

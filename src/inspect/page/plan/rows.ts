@@ -2,7 +2,7 @@ import { isBroken } from '../../../mesh/plan/conclusion.ts';
 import { sentenceOf } from '../../../mesh/plan/sentences.ts';
 import type { MeshPartner } from '../../../mesh/plan/state.ts';
 import { oneLine } from '../../../model/text.ts';
-import type { PodRecord } from '../../../pods/plan/pod.ts';
+import { addressesOf, type PodRecord } from '../../../pods/plan/pod.ts';
 import type { ServiceRow } from '../../../services/plan/row.ts';
 import type { Difference } from '../../plan/difference.ts';
 import { meshText } from '../../plan/mesh.ts';
@@ -97,7 +97,7 @@ function podView(pod: TroubledPod): PodView {
   return {
     name: pod.pod,
     container: pod.containerId,
-    addresses: pod.addresses.map(({ address }) => address.split('/')[0]!),
+    addresses: addressesOf(pod),
     veth: pod.hostVeth,
     hostPorts: pod.portMappings.map(
       ({ hostPort, containerPort, protocol }) => `${hostPort}→${containerPort}/${protocol}`,

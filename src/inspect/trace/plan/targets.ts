@@ -1,6 +1,7 @@
 /** What people write for FROM and TO, and what they mean by it. */
 import { tryParseAddress } from '../../../model/address.ts';
 import { TwillError } from '../../../model/error.ts';
+import { podName } from '../../plan/wiring.ts';
 import type { Protocol } from './packet.ts';
 import type { ServiceAddress } from './service-names.ts';
 
@@ -87,10 +88,7 @@ const distinct = ({ pod, containerId }: NamedPod): string =>
   pod === undefined ? containerId : `${pod} (container ${containerId})`;
 
 function known({ pods, services, node }: Names): string {
-  const names = [
-    ...pods.map(({ pod, containerId }) => pod ?? containerId.slice(0, 13)),
-    ...new Set(services.map(({ service }) => service)),
-  ];
+  const names = [...pods.map(podName), ...new Set(services.map(({ service }) => service))];
   return `known here: ${['node', ...(node === undefined ? [] : [node]), 'outside', 'any address'].join(', ')}${names.length === 0 ? '' : `, ${listed(names)}`}`;
 }
 

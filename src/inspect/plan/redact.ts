@@ -4,35 +4,50 @@ const GONE = '***';
 
 /** What is in names whose values nobody else needs to know, in JSON, YAML, environment and command lines; and their ends. */
 const secretWord =
-  '(?:passw(?:or)?d|passphrase|secret|token|private[ _-]?key|pre-?shared[ _-]?key|client[_-]?key[_-]?data|api[_-]?key|access[_-]?key|credential|authorization|signature|cookie|psk)[\\w.-]{0,60}';
+  '(?:passw(?:or)?d|passphrase|secret|token|private[ _-]?key|pre-?shared[ _-]?key|client[_-]?key[_-]?data|api[_-]?key|access[_-]?key|credential|authorization|signature|(?<!tcp_syn|sctp_timeout_|net.sctp.(?:valid_)?)cookie|psk)[\\w.-]{0,60}';
 /** Names, or their last words, that mean something else within a longer word. */
 const shortName = '(?<![a-z0-9])(?:pass|pwd|auth|sig)';
+/** Not where it is a Service's, in the comment of a rule: `--comment "demo/auth:http cluster IP"`. */
+const service = '[a-z\\d-]{1,63}/[a-z\\d-]{1,63}';
+const notOfService = `(?=[\\s\\\\"':=])(?!(?:(?<=comment(?:\\\\*":)? ?\\\\*"${service})(?::[a-z\\d-]{1,63})? (?:(?:cluster|external|loadbalancer) IP|has no |->)|(?<=KUBE-[^"\\n]{1,160}comment \\\\*"${service})(?::[a-z\\d-]{1,63})?\\\\*"))`;
 /** Of a line that begins with such a name. */
 const lineName = `[\\w.-]{0,60}(?:${secretWord}|(?<![a-z0-9])(?:pass|pwd))`;
 
 /** Text in quotes, also as it is within a text that is quoted itself. */
 const quotedText =
   '(?<slashes>\\\\+)"(?:(?!\\k<slashes>").)*\\k<slashes>"|"(?:[^"\\\\]|\\\\.)*"|\'(?:[^\'\\\\]|\\\\.)*\'';
-/** Up to the end of the word, of the quoted text, or of a list; of a quoted text that was cut all of the line. */
-const value = `(?<value>${quotedText}|\\[[^\\]]{0,1000}\\]|\\{[^}]{0,1000}\\}|["'\\\\][^\\n]*|[^\\s,;"'&})\\]]+)`;
+/** Up to the end of the word, or of the quoted text; of one that was cut all of the line. */
+const value = `(?<value>${quotedText}|\\\\*["'][^\\n]*|(?:[^\\s,;"'&})\\]\\\\]|\\\\(?!\\\\*["']))+)`;
+/** What leads from a name to its value. */
+const assigned = `(?:\\\\*["']\\s*[:=]\\s*|\\s*[:=][ \\t]*)`;
+/** Not a list, which {@link withoutLists} is for: of a lone bracket the other one would stay. */
+const notList = '(?![[{])';
 
 /** `"password": "x"`, `password: x`, `--etcd-password=x`, `TOKEN=x`, `"auth":"x"`. */
-const named = new RegExp(`(?<name>(?:${secretWord}|${shortName})\\\\*["']?\\s*[:=][ \\t]*)${value}`, 'gi');
+const secret = `(?:${secretWord}|${shortName})${notOfService}${assigned}`;
+const named = new RegExp(`(?<name>${secret})${notList}${value}`, 'gi');
+/** `"tokens": [` */
+const list = new RegExp(`${secret}(?=[[{])`, 'gi');
 /** `--etcd-password x`, also as words of a list in JSON. */
 const following = new RegExp(
-  `(?<name>${secretWord}[ \\t]+(?=["']?[^\\s-])|["']-[\\w.-]{0,60}${secretWord}["']\\s*,\\s*)${value}`,
+  `(?<name>${secretWord}${notOfService}[ \\t]+(?=["']?[^\\s-])|["']-[\\w.-]{0,60}${secretWord}["']\\s*,\\s*${notList})${value}`,
   'gi',
 );
 /** `name: PASSWORD` and `value: x`, as containers have their environment. */
 const pair = new RegExp(
-  `(?<name>\\bname\\\\*["']?\\s*[:=]\\s*\\\\*["']?${lineName}\\\\*["']?\\s*,?\\s*\\\\*["']?value\\\\*["']?\\s*[:=][ \\t]*)${value}`,
+  `(?<name>\\bname\\\\*["']?\\s*[:=]\\s*\\\\*["']?${lineName}\\\\*["']?\\s*,?\\s*\\\\*["']?value\\\\*["']?\\s*[:=][ \\t]*)${notList}${value}`,
   'gi',
 );
-/** In YAML, and among the headers of HTTP: `password: all of the line`. */
-const line = new RegExp(`^(?<name>[ \\t]*(?:- )?${lineName}:[ \\t]+)(?<value>[^\\s"'{[|>].*)$`, 'gim');
-/** In YAML: `password: |`, and lines that stand further in. */
+/** In YAML, and among the headers of HTTP: `password: all of the line`, and what goes on further in. */
+const line = new RegExp(
+  `^(?<name>(?<in>[ \\t]*)(?:- )?${lineName}:[ \\t]+)(?<value>[^\\s"'{[|>].*(?:\\n\\k<in>[ \\t]+(?!.*:(?:[ \\t]|$))\\S.*)*)$`,
+  'gim',
+);
+/** Lines of YAML that stand further in. */
+const further = '\\n\\k<in>[ \\t]+\\S.*|\\n[ \\t]*(?=\\n)';
+/** In YAML: `password: |` or nothing, and the lines that follow; a list's may stand no further in. */
 const block = new RegExp(
-  `^(?<name>(?<in>[ \\t]*)(?:- )?${lineName}:[ \\t]*)(?<value>[|>][-+0-9]*[ \\t]*(?:\\n\\k<in>[ \\t]+\\S.*|\\n[ \\t]*(?=\\n))*)`,
+  `^(?<name>(?<in>[ \\t]*)(?:- )?${lineName}:[ \\t]*)(?<value>(?:[!&]\\S+[ \\t]+)*[|>][-+0-9]*[ \\t]*(?:#.*)?(?:${further})*|(?:${further})+|(?:\\n\\k<in>- .*(?:${further})*)+)`,
   'gim',
 );
 /** `curl -u user:x`, `sshpass -p x`. */
@@ -50,15 +65,71 @@ const encodedKey = /\bLS0tLS1CRUdJTi[\w+/=]{20,}/g;
 
 /** What stands for a value: JSON stays JSON. */
 function hidden(text: string, name: string): string {
-  const [quote] = /^\\*["']/.exec(text) ?? [];
-  if (quote !== undefined) return quote + GONE + quote;
-  return name.includes('"') ? `"${GONE}"` : GONE;
+  const quote = /^\\*["']/.exec(text)?.[0] ?? /(\\*["'])\s*[:=,]\s*$/.exec(name)?.[1] ?? '';
+  return quote + GONE + quote;
 }
 
 const withoutValue = (...match: unknown[]): string => {
   const groups = match.at(-1) as { readonly name: string; readonly value: string };
   return groups.name + hidden(groups.value, groups.name);
 };
+
+/** Behind a name without quotes, in prose perhaps, a list has at most so many characters in several lines. */
+const MOST_OF_LIST = 1000;
+/** So many lists without an end are looked through for it; of further ones the line goes. */
+const MOST_LISTS = 20;
+
+/**
+ * Where the list ends that begins there; the line, or the quoted text that it is in, where it has no end.
+ * @param quote what its texts are in, if the name before it is: `"`, or `\\"` within a text that is quoted itself
+ */
+function listEnd(text: string, start: number, quote: string | undefined): number | undefined {
+  const slashes = (quote?.length ?? 1) - 1;
+  let depth = 0;
+  let open: string | undefined;
+  const marks = /(\\*)(["'])|[[\]{}\n]/g;
+  marks.lastIndex = start;
+  for (let found = marks.exec(text); found !== null; found = marks.exec(text)) {
+    const [mark, { length } = '', mouth] = found;
+    if (mouth !== undefined) {
+      if (mouth === "'" && quote?.endsWith('"') === true) continue;
+      if (length < slashes) return found.index;
+      // Each time that a text is quoted a quote in it gets twice as many and one.
+      if (length % (2 * slashes + 2) !== slashes) continue;
+      if (open === undefined) open = mouth;
+      else if (open === mouth) open = undefined;
+    } else if (mark === '\n') {
+      if (open !== undefined || (quote === undefined && found.index - start > MOST_OF_LIST)) return undefined;
+    } else if (open === undefined) {
+      depth += mark === '[' || mark === '{' ? 1 : -1;
+      if (depth === 0) return found.index + 1;
+    }
+  }
+  return undefined;
+}
+
+/** The text without lists behind names of secrets, whatever is in them. */
+function withoutLists(text: string): string {
+  let shown = '';
+  let done = 0;
+  let patience = MOST_LISTS;
+  list.lastIndex = 0;
+  for (let found = list.exec(text); found !== null; found = list.exec(text)) {
+    const [name] = found;
+    const start = list.lastIndex;
+    const quote = /(\\*["'])\s*[:=]\s*$/.exec(name)?.[1];
+    let end = patience > 0 ? listEnd(text, start, quote) : undefined;
+    if (end === undefined) {
+      patience--;
+      const line = text.indexOf('\n', start);
+      end = line < 0 ? text.length : line;
+    }
+    shown += text.slice(done, start) + hidden('', name);
+    done = end;
+    list.lastIndex = end;
+  }
+  return shown + text.slice(done);
+}
 
 /** A letter or digit of base 64, or what stands between its lines, also in a text that is quoted. */
 const keyCharacter = /[\w+/=\s\\]/;
@@ -85,9 +156,10 @@ function redactPart(text: string): string {
     .replace(webToken, GONE)
     .replace(knownToken, GONE)
     .replace(bearer, `$1 ${GONE}`);
-  const withoutValues = [block, line, pair, named, following, login, mailed].reduce(
+  const withoutBlocks = withoutKeys.replace(block, withoutValue);
+  const withoutValues = [line, pair, named, following, login, mailed].reduce(
     (shown, pattern) => shown.replace(pattern, withoutValue),
-    withoutKeys,
+    withoutLists(withoutBlocks),
   );
   return withoutKeyEnds(withoutValues);
 }

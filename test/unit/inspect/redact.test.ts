@@ -41,6 +41,17 @@ const planted: Readonly<Record<string, string>> = {
   'a signed address': `https://192.0.2.1/x?sv=1&sig=${secret}&after=1`,
   'a token that begins as its service has it': `cloned with ghp_${secret.replace(/-/g, '')} after`,
   'a key of PGP': `-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n${secret}\n-----END PGP PRIVATE KEY BLOCK-----\nafter`,
+  'one on the next line in YAML': `password:\n  ${secret}\nafter: 1`,
+  'one that goes on in the next line in YAML': `password: my\n  ${secret}\nafter: 1`,
+  'a list of tokens in YAML': `tokens:\n- ${secret}\n- more\nafter: 1`,
+  'several lines with a tag in YAML': `password: !!str |\n  ${secret}\nafter: 1`,
+  'one on the next line in JSON': `{"password":\n  "${secret}",\n"after": 1}`,
+  'what is further in': `{"credentials":{"of":{"a":"b"},"key":"${secret}"},"after":1}`,
+  'a long list': `{"tokens":["${'x'.repeat(2000)}","${secret}"],"after":1}`,
+  'a list that was cut': `{"tokens":["x","${secret}"\nafter`,
+  'a list of several lines': `{"tokens": [\n${`  "${'x'.repeat(100)}",\n`.repeat(20)}  "${secret}"\n],\n"after": 1}`,
+  'a list in a text that is quoted': `{"msg":"{\\"tokens\\":[\\"a\\\\\\"]\\",\\"${secret}\\"]}","after":1}`,
+  'a password in the comment of a rule': `--comment "demo/password:${secret}" after`,
   'a password that was cut': `{"password":"${secret} and`,
 };
 
@@ -60,6 +71,14 @@ describe('what a report leaves out', () => {
       '{"mesh":{"passSeconds":10,"passedOver":3},"author":"x","bypass":"none"}',
       '5: veth1a2b@if2: <BROADCAST,MULTICAST,UP> mtu 1450 master cni0 state UP',
       'udp ESTABLISHED src=10.244.1.2 dst=10.96.0.10 sport=53:80 mark=0',
+      'net/ipv4/tcp_syncookies = 1',
+      '"net/netfilter/nf_conntrack_sctp_timeout_cookie_wait":"3"',
+      'net/netfilter/nf_conntrack_sctp_timeout_cookie_echoed = 3',
+      '--comment "demo/auth:http cluster IP" -j KUBE-SVC-NPX46M4PTMTKRN6Y',
+      '{"rule":"--comment \\"demo/secret-store:http -> 10.244.1.2:80\\" -j DNAT"}',
+      '-A KUBE-NODEPORTS -p tcp -m comment --comment "demo/token:http" -m tcp --dport 30080',
+      '--comment "demo/token has no endpoints" -j REJECT',
+      '--comment "demo/token cluster IP" -j KUBE-SVC-NPX46M4PTMTKRN6Y',
       'net/ipv4/tcp_fastopen_key = 00000000-00000000-00000000-00000000',
     ];
     for (const text of said) assert.equal(redact(text), text);
@@ -73,6 +92,11 @@ describe('what a report leaves out', () => {
       'token'.repeat(100_000),
       'token: |\n'.repeat(100_000),
       '"token":['.repeat(50_000),
+      '"token":[\n'.repeat(50_000),
+      'token: {\n'.repeat(50_000),
+      '"token":{"a":"'.repeat(50_000),
+      'token:\n  '.repeat(50_000),
+      'token: x\n  y\n'.repeat(50_000),
       'name: token value '.repeat(50_000),
       'a:b'.repeat(100_000),
       '\\"token\\":\\"'.repeat(50_000),
@@ -86,6 +110,36 @@ describe('what a report leaves out', () => {
     assert.deepEqual(Object.keys(shown), [...Object.keys(names), 'after']);
     assert.deepEqual(JSON.parse(shown.after), { token: '***' });
     assert.ok(!JSON.stringify(shown).includes('12345'));
+  });
+
+  it('and JSON stays JSON whatever is behind the name', () => {
+    const inner = JSON.stringify({ token: 12345, secrets: { a: ['"]', '\\'] }, last: [1] });
+    const values = [
+      { a: { b: 'x' }, c: 1 },
+      [['x'], { y: [1, '}'] }],
+      ['x'.repeat(2000), secret],
+      'quoted "]}\\',
+      [],
+      null,
+      true,
+    ];
+    const given = {
+      values: values.map((token) => ({ token, after: 1 })),
+      inner,
+      again: JSON.stringify({ inner }),
+    };
+    for (const text of [JSON.stringify(given), JSON.stringify(given, undefined, 2)]) {
+      const shown = JSON.parse(redact(text));
+      assert.deepEqual(
+        shown.values,
+        values.map(() => ({ token: '***', after: 1 })),
+      );
+      const left = { token: '***', secrets: '***', last: [1] };
+      assert.deepEqual(JSON.parse(shown.inner), left);
+      assert.deepEqual(JSON.parse(JSON.parse(shown.again).inner), left);
+    }
+    const said = JSON.stringify({ msg: 'Unexpected token { in JSON', level: 'x', next: { a: 1 } });
+    assert.deepEqual(Object.keys(JSON.parse(redact(said))), ['msg', 'level', 'next']);
   });
 
   it('is found wherever it stands in a long text', () => {

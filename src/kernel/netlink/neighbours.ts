@@ -1,5 +1,6 @@
 import { type Address, addressFromBytes, type Family, macFromBytes } from '../../model/address.ts';
 import { isTwillError } from '../../model/error.ts';
+import { KernelRefusal } from '../errno.ts';
 import { type Message, type MessageWriter, parseAttributes } from './codec.ts';
 import * as nl from './constants.ts';
 import type { Change, Listing, RtSocket } from './socket.ts';
@@ -74,10 +75,22 @@ export function neighboursOf(family: Family, device: number): Listing<Neighbour>
 }
 
 /**
- * Asks for one ARP (IPv4) or NDP (IPv6) entry (neigh_get, kernel 5.0 and later).
+ * Asks for one entry (neigh_get, rtnl_fdb_get), and kernels before 5.0, which know lists alone, for all.
+ * @param listing reads the one that is meant, and nothing else
  * @returns undefined where there is none
  */
-export async function findNeighbour(
+async function findOne<T>(socket: RtSocket, question: Change, listing: Listing<T>): Promise<T | undefined> {
+  try {
+    return listing.read(await socket.ask(question));
+  } catch (error) {
+    if (isTwillError(error, 'not-found')) return undefined;
+    if (!(error instanceof KernelRefusal && error.errno === 'EOPNOTSUPP')) throw error;
+    return (await socket.list(listing))[0];
+  }
+}
+
+/** Asks for one ARP (IPv4) or NDP (IPv6) entry. @returns undefined where there is none */
+export function findNeighbour(
   socket: RtSocket,
   device: number,
   address: Address,
@@ -87,16 +100,16 @@ export async function findNeighbour(
       .struct(ndmsg(address.family.af, device, 0, 0))
       .address(nl.NDA_DST, address);
   };
-  try {
-    return parseNeighbour(await socket.ask({ what: `look up neighbour ${address.text}`, write }));
-  } catch (error) {
-    if (isTwillError(error, 'not-found')) return undefined;
-    throw error;
-  }
+  const { request, read } = neighboursOf(address.family, device);
+  const only = (answer: Message): Neighbour | undefined => {
+    const entry = read(answer);
+    return entry?.address.text === address.text ? entry : undefined;
+  };
+  return findOne(socket, { what: `look up neighbour ${address.text}`, write }, { request, read: only });
 }
 
-/** Forwarding entries of one VXLAN device. */
-export function fdbOf(device: number): Listing<FdbEntry> {
+/** @param device 0 for those of all devices */
+function listForwarding(device: number): Change {
   // For PF_BRIDGE the kernel reads the header as struct ifinfomsg and filters by its index (valid_fdb_dump_legacy).
   const header = Buffer.alloc(16);
   header.writeUInt8(nl.AF_BRIDGE, 0);
@@ -104,8 +117,13 @@ export function fdbOf(device: number): Listing<FdbEntry> {
   const write = (to: MessageWriter): void => {
     to.message(nl.RTM_GETNEIGH).struct(header);
   };
+  return { what: 'list forwarding entries', write };
+}
+
+/** Forwarding entries of one VXLAN device. */
+export function fdbOf(device: number): Listing<FdbEntry> {
   return {
-    request: { what: 'list forwarding entries', write },
+    request: listForwarding(device),
     read: (answer) => ofDevice(parseFdbEntry(answer), device),
   };
 }
@@ -195,14 +213,32 @@ export interface Forwarding {
   readonly destination: Address | undefined;
 }
 
+interface Forwarder {
+  readonly index: number;
+  readonly isBridge: boolean;
+}
+
+/** Reads a forwarding entry of a bridge or a VXLAN device for the MAC address; undefined for everything else. */
+function parseForwarding({ payload }: Message, of: Forwarder, mac: string): Forwarding | undefined {
+  const attributes = parseAttributes(payload, 12);
+  const [lladdr, master, destination] = [nl.NDA_LLADDR, nl.NDA_MASTER, nl.NDA_DST].map((type) =>
+    attributes.get(type),
+  );
+  const device = payload.readInt32LE(4);
+  const isSelf = (payload.readUInt8(10) & nl.NTF_SELF) !== 0;
+  const isOf = of.isBridge ? master?.readUInt32LE(0) === of.index : isSelf && device === of.index;
+  if (!isOf || lladdr === undefined || macFromBytes(lladdr) !== mac) return undefined;
+  return { device, destination: destination === undefined ? undefined : addressFromBytes(destination) };
+}
+
 /**
- * Asks for one forwarding entry (rtnl_fdb_get, kernel 5.0 and later).
+ * Asks for one forwarding entry.
  * @param of the bridge or the VXLAN device
  * @returns undefined where there is none
  */
-export async function findForwarding(
+export function findForwarding(
   socket: RtSocket,
-  of: { readonly index: number; readonly isBridge: boolean },
+  of: Forwarder,
   mac: string,
 ): Promise<Forwarding | undefined> {
   const write = (to: MessageWriter): void => {
@@ -212,16 +248,12 @@ export async function findForwarding(
       .mac(nl.NDA_LLADDR, mac);
     if (of.isBridge) to.u32(nl.NDA_MASTER, of.index);
   };
-  let payload: Buffer;
-  try {
-    ({ payload } = await socket.ask({ what: `look up where ${mac} is`, write }));
-  } catch (error) {
-    if (isTwillError(error, 'not-found')) return undefined;
-    throw error;
-  }
-  const destination = parseAttributes(payload, 12).get(nl.NDA_DST);
-  return {
-    device: payload.readInt32LE(4),
-    destination: destination === undefined ? undefined : addressFromBytes(destination),
-  };
+  return findOne(
+    socket,
+    { what: `look up where ${mac} is`, write },
+    {
+      request: listForwarding(of.isBridge ? 0 : of.index),
+      read: (answer) => parseForwarding(answer, of, mac),
+    },
+  );
 }

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { closeSync, openSync, readlinkSync } from 'node:fs';
+import { constants } from 'node:os';
 import { it } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
+import { kernelError } from '../../../src/kernel/errno.ts';
 import { addAddress, listAddresses } from '../../../src/kernel/netlink/addresses.ts';
 import type { Message } from '../../../src/kernel/netlink/codec.ts';
 import { NUD_PERMANENT, RTNLGRP_LINK } from '../../../src/kernel/netlink/constants.ts';
@@ -35,6 +37,13 @@ function withSocket(work: (socket: RtSocket, namespace: Namespace) => Promise<vo
         socket.close();
       }
     });
+}
+
+/** As of a kernel before 5.0: of neighbours and forwarding entries it has lists alone. */
+class OldKernel extends RtSocket {
+  override ask({ what }: Change): Promise<Message> {
+    return Promise.reject(kernelError(what, constants.errno.EOPNOTSUPP));
+  }
 }
 
 async function apply(socket: RtSocket, ...changes: Change[]): Promise<void> {
@@ -80,7 +89,8 @@ it(
 
 it(
   'sets, lists and deletes routes, neighbours and forwarding entries of both families',
-  withSocket(async (socket) => {
+  withSocket(async (socket, namespace) => {
+    const old = inNetns(namespace.path, () => new OldKernel());
     await apply(socket, links.createDevice('bridge', { name: 'under', up: true }));
     const underlayIndex = (await link(socket, 'under')).index;
     const vxlan = {
@@ -122,10 +132,12 @@ it(
         found.filter((entry) => entry.mac === '0e:00:00:00:00:07').map((entry) => entry.address.text),
         [gateway.text],
       );
-      const one = await neighbours.findNeighbour(socket, device, gateway);
-      assert.deepEqual([one?.mac, one?.state], ['0e:00:00:00:00:07', NUD_PERMANENT]);
-      const other = await neighbours.findNeighbour(socket, device, prefixHost(destination, 9));
-      assert.equal(other, undefined);
+      for (const kernel of [socket, old]) {
+        const one = await neighbours.findNeighbour(kernel, device, gateway);
+        assert.deepEqual([one?.mac, one?.state], ['0e:00:00:00:00:07', NUD_PERMANENT]);
+        const other = await neighbours.findNeighbour(kernel, device, prefixHost(destination, 9));
+        assert.equal(other, undefined);
+      }
       await apply(socket, deleteRoute(route), neighbours.deleteNeighbour(device, gateway));
       assert.ok(!(await socket.list(routesOf(family))).some((entry) => entry.destination.text === subnet));
     }
@@ -151,6 +163,13 @@ it(
       entries.map((entry) => [entry.mac, entry.destination?.text]),
       [['0e:00:00:00:00:07', '192.0.2.7']],
     );
+    const forwarder = { index: device, isBridge: false };
+    for (const kernel of [socket, old]) {
+      const forwarding = await neighbours.findForwarding(kernel, forwarder, '0e:00:00:00:00:07');
+      assert.deepEqual([forwarding?.device, forwarding?.destination?.text], [device, '192.0.2.7']);
+      assert.equal(await neighbours.findForwarding(kernel, forwarder, '0e:00:00:00:00:09'), undefined);
+    }
+    old.close();
     await apply(socket, neighbours.setFdb(device, '0e:00:00:00:00:07', parseAddress('192.0.2.8')));
     assert.deepEqual(
       (await socket.list(neighbours.fdbOf(device))).map((entry) => entry.destination?.text),
@@ -163,7 +182,7 @@ it(
 
 it(
   'bears the far end of a veth pair inside another namespace, and deletes a group at once',
-  withSocket(async (socket) => {
+  withSocket(async (socket, namespace) => {
     await withNamespace('pod', async (pod) => {
       const fd = openSync(pod.path, 'r');
       const inside = inNetns(pod.path, () => new RtSocket());
@@ -184,6 +203,14 @@ it(
         );
         const port = await link(socket, 'veth1');
         assert.deepEqual([port.master, port.group, port.hairpin, port.up], [master, 77, true, true]);
+        const bridge = { index: master, isBridge: true };
+        const old = inNetns(namespace.path, () => new OldKernel());
+        for (const kernel of [socket, old]) {
+          const own = await neighbours.findForwarding(kernel, bridge, port.mac);
+          assert.deepEqual([own?.device, own?.destination], [port.index, undefined]);
+          assert.equal(await neighbours.findForwarding(kernel, bridge, '0e:00:00:00:00:09'), undefined);
+        }
+        old.close();
         await apply(socket, links.deleteLinkGroup(77));
         assert.deepEqual(
           (await links.listLinks(socket)).map((entry) => entry.name),

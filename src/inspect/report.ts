@@ -1,9 +1,11 @@
-import { writeFileSync } from 'node:fs';
+import { lstatSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname } from 'node:path';
 import { dropExecutablePages } from '../kernel/executable-pages.ts';
 import { TwillError } from '../model/error.ts';
 import { isoTime, wallClockMs } from '../process/clock.ts';
+import { replaceFile } from '../process/durable.ts';
+import { fileError } from '../process/files.ts';
 import { Archive } from './archive.ts';
 import { lookAtDifferences } from './diff.ts';
 import type { Compared } from './differences.ts';
@@ -127,6 +129,25 @@ async function collect(
   return entries;
 }
 
+/**
+ * Writes all of it or nothing: half an archive cannot be told from one by its name.
+ * @param isGiven false for a name that can be foreseen: what stands there is somebody else's
+ */
+function writeArchive(file: string, archive: Buffer, isGiven: boolean): void {
+  const standing = lstatSync(file, { throwIfNoEntry: false });
+  if (standing !== undefined && !isGiven)
+    throw new TwillError('exists', `'${file}' is there already: take it away, or give --file`);
+  try {
+    // Into a pipe, a device, or where a link leads.
+    if (standing?.isFile() === false) writeFileSync(file, archive, { mode: 0o600 });
+    else replaceFile(file, [archive], { mode: 0o600 });
+  } catch (cause) {
+    const { code = '' } = cause as NodeJS.ErrnoException;
+    if (!['ENOENT', 'ENOTDIR'].includes(code)) throw fileError(file, cause);
+    throw new TwillError('permission', `cannot write '${file}' (is ${dirname(file)} a directory?)`, cause);
+  }
+}
+
 async function report(flags: ReportFlags): Promise<ReportAnswer> {
   const now = wallClockMs();
   const stamp = isoTime(now).slice(0, 19).replace(/[-:]/g, '').replace('T', '-');
@@ -153,13 +174,7 @@ async function report(flags: ReportFlags): Promise<ReportAnswer> {
   entries.push(...collected.flat());
   const archive = await packing.end();
   if (file === '-') process.stdout.write(archive);
-  else
-    try {
-      // A name that is not given can be foreseen: what stands there is somebody else's.
-      writeFileSync(file, archive, { mode: 0o600, flag: flags.file === undefined ? 'wx' : 'w' });
-    } catch (cause) {
-      throw new TwillError('permission', `cannot write '${file}' (is ${dirname(file)} a directory?)`, cause);
-    }
+  else writeArchive(file, archive, flags.file !== undefined);
   return {
     version: 1,
     file,

@@ -92,6 +92,19 @@ test('twill report packs what helps, bounded, and no secret', async () => {
     ]);
     assert.match(refused.stderr, /\(is \/nowhere a directory\?\)/);
 
+    // A disk that is full says so, and has the file of before.
+    const small = join(directory, 'small');
+    mkdirSync(small);
+    const full = await node.namespace.run('unshare', [
+      ...['-m', 'sh', '-c'],
+      `mount -t tmpfs -o size=4k none ${small} && echo before > ${small}/r.tar.gz &&
+      ${twillProgram} report --file ${small}/r.tar.gz --socket=${node.socketPath} --cni-conf-dir=${confDir}
+      echo status $?; cat ${small}/*; ls -A ${small}`,
+    ]);
+    assert.match(full.stderr, /ENOSPC/);
+    assert.doesNotMatch(full.stderr, /a directory\?/);
+    assert.equal(full.stdout, 'status 3\nbefore\nr.tar.gz\n');
+
     const piped = await node.namespace.run('sh', [
       '-c',
       `${twillProgram} report --file - --socket=${node.socketPath} --cni-conf-dir=${confDir} | tar -tz`,

@@ -100,17 +100,31 @@ function installExecutable(source: string, directory: string): boolean {
   return true;
 }
 
+/** What a file is called, and what to change where runtimes cannot read it under that name. */
+interface FileName {
+  readonly name: string;
+  readonly from: string;
+}
+
+/** The name is that of the file itself. */
+export const ownName = (path: string): FileName => ({ name: basename(path), from: 'its name' });
+
+/** What libcni reads (ConfFiles). */
+const readEnding = /\.(conflist|conf|json)$/;
+
 /**
  * What keeps a runtime from using a configuration under this name: libcni reads lists of plugins from files that end in
  * conflist only, and single plugins from the others.
  */
-function unusable(config: Readonly<Record<string, unknown>>, name: string): string | undefined {
+function unusable(config: Readonly<Record<string, unknown>>, { name, from }: FileName): string | undefined {
+  if (!readEnding.test(name))
+    return `runtimes read no ${name}: have ${from} end in .conflist, .conf or .json`;
   const plugins = goField(config, 'plugins');
   const isList = Array.isArray(plugins) && plugins.length > 0;
   const has = (of: unknown, field: string): boolean => isObject(of) && Boolean(goField(of, field));
   if (!has(config, 'name')) return 'it has no name';
   if (name.endsWith('.conflist') && !isList)
-    return `it has no list of plugins, and runtimes read one from ${name}: put it into "plugins", or have --cni-conf-name end in .conf`;
+    return `it has no list of plugins, and runtimes read one from ${name}: put it into "plugins", or have ${from} end in .conf`;
   if (!name.endsWith('.conflist') && isList)
     return `it has a list of plugins, which runtimes read from files that end in .conflist only, and not from ${name}`;
   if (!(isList ? plugins : [config]).every((plugin) => has(plugin, 'type')))
@@ -119,10 +133,10 @@ function unusable(config: Readonly<Record<string, unknown>>, name: string): stri
 }
 
 /**
- * @param name of the file that runtimes will read
+ * @param as the file that runtimes will read
  * @throws TwillError `invalid` when it is no configuration, or none under that name
  */
-export function readConflist(path: string, name = basename(path)): string {
+export function readConflist(path: string, as: FileName): string {
   let text: string;
   try {
     text = readRegularFile(path);
@@ -136,7 +150,7 @@ export function readConflist(path: string, name = basename(path)): string {
     throw new TwillError('invalid', `${path} is not JSON`, cause);
   }
   if (!isObject(config)) throw new TwillError('invalid', `${path} is not a JSON object`);
-  const problem = unusable(config, name);
+  const problem = unusable(config, as);
   if (problem !== undefined) throw new TwillError('invalid', `${path}: ${problem}`);
   return text;
 }
@@ -233,7 +247,10 @@ export function installCni(flags: InstallFlags): void {
   try {
     const { cniConf, cniSocket } = flags;
     if (flags.executableOnly !== true) assertReadName(cniConfName, cniConf !== undefined);
-    const conflist = cniConf === undefined ? builtinConflist(cniSocket) : readConflist(cniConf, cniConfName);
+    const conflist =
+      cniConf === undefined
+        ? builtinConflist(cniSocket)
+        : readConflist(cniConf, { name: cniConfName, from: '--cni-conf-name' });
     say(installExecutable(flags.cniExecutable ?? findExecutable(), cniBinDir), join(cniBinDir, 'twill'));
     if (flags.executableOnly === true) return;
     say(installConflist(conflist, cniConfDir, cniConfName), join(cniConfDir, cniConfName));

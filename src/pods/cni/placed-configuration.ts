@@ -1,9 +1,9 @@
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { TwillError } from '../../model/error.ts';
 import type { Log } from '../../process/log.ts';
 import { ReconcileLoop } from '../../process/loop.ts';
 import { setAside } from './configurations.ts';
-import { installConflist, readConflist } from './install.ts';
+import { installConflist, ownName, readConflist } from './install.ts';
 
 /** A configuration that somebody has removed is back after so long. */
 const RESYNC_MS = 60_000;
@@ -32,10 +32,10 @@ export class PlacedConfiguration {
       resyncMs: RESYNC_MS,
       work: async () => {
         if (!ready()) return;
-        const name = basename(source);
+        const as = ownName(source);
         try {
-          if (installConflist(readConflist(source), directory, name))
-            log.info({ path: join(directory, name) }, 'the container runtime has its CNI configuration');
+          if (installConflist(readConflist(source, as), directory, as.name))
+            log.info({ path: join(directory, as.name) }, 'the container runtime has its CNI configuration');
           for (const [path, aside] of setAside(directory))
             log.info({ path, aside }, 'set aside another CNI configuration, which sorts first');
         } catch (cause) {

@@ -17,6 +17,9 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { earlierConfigurations } from '../../../src/pods/cni/configurations.ts';
 import { builtinConflist, installCni } from '../../../src/pods/cni/install.ts';
+import { PlacedConfiguration } from '../../../src/pods/cni/placed-configuration.ts';
+import { makeLog } from '../../../src/process/log.ts';
+import { waitFor } from '../../lab/wait.ts';
 
 test('install-cni writes the plugin and the configuration, and nothing when they are as they should be', (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'twill-install-'));
@@ -118,6 +121,35 @@ test('install-cni refuses what no runtime would read under its name', (t) => {
     else assert.throws(install, refusal);
     assert.equal(existsSync(cniBinDir), refusal === undefined, `${at}`);
     assert.equal(existsSync(join(cniConfDir, cniConfName)), refusal === undefined);
+  }
+});
+
+test('the agent places no configuration under a name of which runtimes read nothing, and says what to change', async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'twill-install-'));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const list = { cniVersion: '1.0.0', name: 'net', plugins: [{ type: 'twill' }] };
+  const cases: readonly [name: string, config: object, refusal: RegExp | undefined][] = [
+    ['10-twill.yaml', list, /runtimes read no 10-twill\.yaml: have its name end in \.conflist, /],
+    ['10-twill.conflist', { name: 'net', type: 'twill' }, /"plugins", or have its name end in \.conf$/],
+    ['10-twill.conflist', list, undefined],
+  ];
+  for (const [name, config, refusal] of cases) {
+    const source = join(directory, name);
+    writeFileSync(source, JSON.stringify(config));
+    const placed = join(directory, 'net.d');
+    const log = makeLog({ level: 'fatal', format: 'json', name: 'test' });
+    const { loop } = new PlacedConfiguration({ source, directory: placed, ready: () => true, log });
+    try {
+      loop.trigger('test');
+      await waitFor('a look', () => loop.status().lastError !== undefined || existsSync(join(placed, name)));
+      if (refusal === undefined) assert.ok(existsSync(join(placed, name)));
+      else {
+        assert.match(loop.status().lastError ?? '', refusal);
+        assert.equal(existsSync(placed), false);
+      }
+    } finally {
+      await loop.stop();
+    }
   }
 });
 

@@ -25,6 +25,7 @@ import { ProxyMetrics } from './metrics.ts';
 import { NodeAddresses } from './node-addresses.ts';
 import { findKubeProxy, findOtherProxy } from './other-proxy.ts';
 import type { ModeChoice } from './plan/mode.ts';
+import { isFamilyUnnamed } from './plan/nodeport-addresses.ts';
 import { type ServedFamily, ServiceProxy } from './service-proxy.ts';
 import type { ProxySettings } from './settings.ts';
 import { ManifestSource } from './sources/manifests.ts';
@@ -134,8 +135,8 @@ async function startProxy(setting: FamilySetting, state: ProxyState, closers: Cl
   // Some kernels load connection tracking, whose settings are not there before, with the first rule that needs it.
   const isTracking = readSysctl('net/netfilter/nf_conntrack_max') !== undefined;
   if (isTracking) tune(config, log);
-  for (const { rules, nodePortAddresses } of families) {
-    if (Array.isArray(config.nodePortAddresses) && nodePortAddresses(undefined) === undefined)
+  for (const { rules } of families) {
+    if (isFamilyUnnamed(config.nodePortAddresses, rules.family))
       log.warn(
         { family: rules.family.name },
         'node ports answer on all addresses: none of this family is named',

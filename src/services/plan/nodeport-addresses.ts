@@ -20,6 +20,11 @@ function networks(wanted: readonly Prefix[], family: Family): readonly Prefix[] 
   return named.length === 0 || named.some(({ length }) => length === 0) ? undefined : named;
 }
 
+/** True where networks are given and none is of this family: its node ports answer on all addresses then, unasked. */
+export function isFamilyUnnamed(wanted: NodePortAddresses, family: Family): boolean {
+  return typeof wanted === 'object' && !wanted.some((prefix) => prefix.family === family);
+}
+
 /** True when node ports are to answer on 127.0.0.1, too. */
 export function servesLoopback(wanted: NodePortAddresses): boolean {
   if (wanted === 'primary') return false;

@@ -3,6 +3,7 @@ import { describe, test } from 'node:test';
 import { type Family, ipv4, ipv6, parsePrefix } from '../../../src/model/address.ts';
 import { parseNode } from '../../../src/services/plan/node-parse.ts';
 import {
+  isFamilyUnnamed,
   type NodePortAddresses,
   nodePortAddresses,
   servesLoopback,
@@ -50,9 +51,14 @@ describe('addresses that serve node ports:', () => {
           : flag === 'primary'
             ? flag
             : flag.split(',').map((text) => parsePrefix(text));
+      const given = flag !== '' && flag !== 'primary';
       assert.equal(serving(wanted, ipv4), four);
       assert.equal(serving(wanted, ipv6), six);
       assert.equal(servesLoopback(wanted), loopback);
+      const unnamed = (family: Family, word: RegExp) =>
+        assert.equal(isFamilyUnnamed(wanted, family), given && !word.test(flag));
+      unnamed(ipv4, /\./);
+      unnamed(ipv6, /::/);
     });
   }
 });

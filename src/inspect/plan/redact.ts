@@ -150,18 +150,18 @@ function withoutKeyEnds(text: string): string {
 }
 
 function redactPart(text: string): string {
-  const withoutKeys = withoutCredentials(text)
-    .replace(privateKey, '-----BEGIN $1----- *** -----END $1-----')
+  const whole = withoutCredentials(text).replace(privateKey, '-----BEGIN $1----- *** -----END $1-----');
+  // While its end can be told: `PRIVATE KEY BLOCK` is a name with a value, too.
+  const withoutKeys = withoutKeyEnds(whole)
     .replace(encodedKey, GONE)
     .replace(webToken, GONE)
     .replace(knownToken, GONE)
     .replace(bearer, `$1 ${GONE}`);
   const withoutBlocks = withoutKeys.replace(block, withoutValue);
-  const withoutValues = [line, pair, named, following, login, mailed].reduce(
+  return [line, pair, named, following, login, mailed].reduce(
     (shown, pattern) => shown.replace(pattern, withoutValue),
     withoutLists(withoutBlocks),
   );
-  return withoutKeyEnds(withoutValues);
 }
 
 /** What every text has in it that one of the patterns finds something in: a word, or a beginning. */

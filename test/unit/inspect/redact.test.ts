@@ -35,10 +35,12 @@ const planted: Readonly<Record<string, string>> = {
   'a flag among others in JSON': `{"args":["--etcd-password","${secret}","after"]}`,
   'a list of tokens': `{"tokens":["${secret}","more"],"after":1}`,
   'a login of curl': `curl -u root:${secret} https://192.0.2.1/after`,
+  'a login of curl, at length': `curl --user root:${secret} 192.0.2.1/after`,
   'a login of a proxy without a scheme': `http_proxy=user:${secret}@192.0.2.9:3128 after`,
   'a header of several words': `Proxy-Authorization: Digest username="x", response="${secret}"\nafter`,
   'a cookie': `Set-Cookie: sid=${secret}; Path=/\nafter`,
   'a signed address': `https://192.0.2.1/x?sv=1&sig=${secret}&after=1`,
+  'a signature of YAML': `sv: 1\nsig: ${secret}\nafter: 1`,
   'a token that begins as its service has it': `cloned with ghp_${secret.replace(/-/g, '')} after`,
   'a key of PGP': `-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n${secret}\n-----END PGP PRIVATE KEY BLOCK-----\nafter`,
   'one on the next line in YAML': `password:\n  ${secret}\nafter: 1`,
@@ -160,10 +162,12 @@ describe('what a report leaves out', () => {
   });
 
   it('is the rest of a private key, too, where a text was cut within it', () => {
-    const text = `left out …\nMIGH${'A'.repeat(60)}\n${'Zm9v'.repeat(10)}==\n-----END EC PRIVATE KEY-----\nafter`;
-    const shown = redact(text);
-    assert.ok(!shown.includes('Zm9v') && !shown.includes('MIGH'), shown);
-    assert.match(shown, /left out …[\s\S]*after$/);
+    for (const kind of ['EC PRIVATE KEY', 'PGP PRIVATE KEY BLOCK']) {
+      const text = `left out …\nMIGH${'A'.repeat(60)}\n${'Zm9v'.repeat(10)}==\n-----END ${kind}-----\nafter`;
+      const shown = redact(text);
+      assert.ok(!shown.includes('Zm9v') && !shown.includes('MIGH'), shown);
+      assert.match(shown, /left out …[\s\S]*after$/);
+    }
   });
 
   it('and what is too long loses its middle, by whole lines', () => {

@@ -8,6 +8,18 @@ import { waitFor } from '../../../lab/wait.ts';
 
 const cni = conformanceNode();
 
+/** What CHECK says of damage on the node. The agent puts it right soon: perhaps before the question. */
+function damaged(
+  [program, ...args]: readonly [string, ...string[]],
+  check: () => Promise<CniOutcome>,
+): Promise<CniOutcome> {
+  return waitFor(`CHECK to find the damage of ${program} ${args.join(' ')}`, async () => {
+    await cni.node.namespace.run(program, args);
+    const outcome = await check();
+    return outcome.status === 0 ? undefined : outcome;
+  });
+}
+
 test('2 CHECK: succeeds immediately after ADD, and says nothing', async () => {
   const { call, result } = await cni.added();
   const outcome = await call('CHECK', { config: { prevResult: result } });
@@ -48,39 +60,23 @@ test('2 CHECK: missing traffic shaping, firewall rules or reservations are an er
   const shaped = await cni.added({ config: { runtimeConfig: { bandwidth } } });
   const config = { prevResult: shaped.result };
   assert.equal((await shaped.call('CHECK', { config })).status, 0);
-  // What is missing is put right soon: perhaps before the question.
-  const found = (what: string, damage: readonly [string, ...string[]], check: () => Promise<CniOutcome>) =>
-    waitFor(`CHECK to find ${what} missing`, async () => {
-      const [program, ...args] = damage;
-      await cni.node.namespace.run(program, args);
-      const outcome = await check();
-      return outcome.status === 0 ? undefined : outcome;
-    });
-  const device = shaped.result.interfaces[1].name;
-  fails(
-    await found('shaping', ['tc', 'qdisc', 'del', 'dev', device, 'root'], () =>
-      shaped.call('CHECK', { config }),
-    ),
-    100,
-    /not shaped/,
-  );
+  const shaping = ['tc', 'qdisc', 'del', 'dev', shaped.result.interfaces[1].name, 'root'] as const;
+  fails(await damaged(shaping, () => shaped.call('CHECK', { config })), 100, /not shaped/);
   const portMappings = [{ hostPort: 9090, containerPort: 80, protocol: 'tcp' }];
   const mapped = await cni.added({ config: { runtimeConfig: { portMappings } } });
   assert.equal((await mapped.call('CHECK', { config: { prevResult: mapped.result } })).status, 0);
+  const hostPorts = ['iptables-nft', '-t', 'nat', '-F', 'CNI-HOSTPORT-TWILL'] as const;
   fails(
-    await found('host ports', ['iptables-nft', '-t', 'nat', '-F', 'CNI-HOSTPORT-TWILL'], () =>
-      mapped.call('CHECK', { config: { prevResult: mapped.result } }),
-    ),
+    await damaged(hostPorts, () => mapped.call('CHECK', { config: { prevResult: mapped.result } })),
     100,
     /host ports/,
   );
   await mapped.call('DEL');
   const guarded = await cni.added({ config: { macspoofchk: true } });
   assert.equal((await guarded.call('CHECK', { config: { prevResult: guarded.result } })).status, 0);
+  const guards = ['nft', 'delete', 'table', 'bridge', 'twill-macspoofchk'] as const;
   fails(
-    await found('rules against forged MACs', ['nft', 'delete', 'table', 'bridge', 'twill-macspoofchk'], () =>
-      guarded.call('CHECK', { config: { prevResult: guarded.result } }),
-    ),
+    await damaged(guards, () => guarded.call('CHECK', { config: { prevResult: guarded.result } })),
     100,
     /forged MACs.*missing or changed/,
   );
@@ -92,8 +88,10 @@ test('2 CHECK: missing traffic shaping, firewall rules or reservations are an er
 
 test('2 CHECK: a container that is generally unreachable is an error', async () => {
   const { call, result } = await cni.added();
-  await cni.node.namespace.ip(`link set ${result.interfaces[1].name} nomaster`);
-  fails(await call('CHECK', { config: { prevResult: result } }), 100, /no port of the bridge cni0/);
+  const outcome = await damaged(['ip', 'link', 'set', result.interfaces[1].name, 'nomaster'], () =>
+    call('CHECK', { config: { prevResult: result } }),
+  );
+  fails(outcome, 100, /no port of the bridge cni0/);
 });
 
 test('2 CHECK: a port of the bridge that is not as ADD made it is an error', async () => {
@@ -101,21 +99,13 @@ test('2 CHECK: a port of the bridge that is not as ADD made it is an error', asy
   const veth = result.interfaces[1].name;
   const config = { prevResult: result };
   assert.equal((await call('CHECK', { config })).status, 0);
+  const port = ['ip', 'link', 'set', veth] as const;
   for (const [wrong, right, message] of [
-    [
-      'link set VETH type bridge_slave isolated off',
-      'link set VETH type bridge_slave isolated on',
-      /is not isolated/,
-    ],
-    [
-      'link set VETH type bridge_slave hairpin off',
-      'link set VETH type bridge_slave hairpin on',
-      /has hairpin mode off/,
-    ],
-    ['link set VETH down', 'link set VETH up', /is down/],
+    ['type bridge_slave isolated off', 'type bridge_slave isolated on', /is not isolated/],
+    ['type bridge_slave hairpin off', 'type bridge_slave hairpin on', /has hairpin mode off/],
+    ['down', 'up', /is down/],
   ] as const) {
-    await cni.node.namespace.ip(wrong.replace('VETH', veth));
-    fails(await call('CHECK', { config }), 100, message);
-    await cni.node.namespace.ip(right.replace('VETH', veth));
+    fails(await damaged([...port, ...wrong.split(' ')], () => call('CHECK', { config })), 100, message);
+    await cni.node.namespace.ip(`link set ${veth} ${right}`);
   }
 });

@@ -1,5 +1,7 @@
 // Rules of pods' traffic where others have written to the same tables, with another program or in another way.
 import assert from 'node:assert/strict';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { it } from 'node:test';
 import { withLab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
@@ -39,6 +41,36 @@ for (const [used, other] of [
       assert.match(await saved(node, used), /-A POSTROUTING .*-j FLANNEL-POSTRTG/);
     });
   });
+
+it('what flannel left in iptables-legacy and cannot go for the moment is named, and goes later', async () => {
+  await withLab({ nodes: 1, underlay: 'ipv4' }, async (lab) => {
+    const node = lab.nodes[0]!;
+    await node.exec('iptables-legacy-restore', ['--noflush'], { input: oldFlannels });
+    await node.exec('iptables-nft', ['-t', 'mangle', '-N', 'KUBE-IPTABLES-HINT']);
+    const failing = join(node.programs, 'failing');
+    mkdirSync(node.programs);
+    writeFileSync(failing, '');
+    writeFileSync(
+      join(node.programs, 'iptables-legacy'),
+      `#!/bin/sh\n[ -e ${failing} ] || exec /usr/sbin/iptables-legacy "$@"\necho "can't initialize iptables table: Memory allocation problem." >&2\nexit 3\n`,
+      { mode: 0o755 },
+    );
+    await node.startAgent();
+    await lab.waitFor('word of it', () =>
+      /rules cannot be removed[^\n]*iptables-legacy|iptables-legacy[^\n]*rules cannot be removed/.test(
+        node.agent!.log(),
+      ),
+    );
+    assert.match(await saved(node, 'legacy'), /FLANNEL-POSTRTG/);
+    rmSync(failing);
+    await lab.waitFor('the others to go', async () => {
+      // Rules are looked at when somebody has written some.
+      await node.exec('iptables-nft', ['-F', 'FLANNEL-FWD']);
+      return !(await saved(node, 'legacy')).includes('FLANNEL');
+    });
+    assert.match(await saved(node, 'legacy'), /-A FORWARD -s 192\.0\.2\.77\/32 -j DROP/);
+  });
+});
 
 it('a chain of table nat that is not as iptables makes it: said with what to do, and table filter has its rules', async () => {
   await withLab({ nodes: 1, underlay: 'ipv4' }, async (lab) => {

@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict';
+import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import type { RunResult } from '../../../src/kernel/process.ts';
+import { type RunResult, runChecked } from '../../../src/kernel/process.ts';
+import { serveQuestions } from '../../../src/process/question-server.ts';
 import { twillProgram } from '../../lab/files.ts';
 import { makeNamespace, type Namespace } from '../../lab/namespace.ts';
+import { waitFor } from '../../lab/wait.ts';
 
 /** What an operator types, what becomes of it, and what is said about it, on whichever of both outputs. */
 interface Case {
@@ -91,6 +95,39 @@ describe('what is asked oddly', () => {
     const preflight = await without('preflight');
     assert.match(preflight.stdout.replace(/\s+/g, ' '), /install iptables/);
     assert.ok(preflight.status <= 1, preflight.stderr);
+  });
+
+  it('trace of what is nobody’s ends what it has begun to read rules with', async () => {
+    await namespace.exec('iptables-nft', ['-t', 'nat', '-N', 'OTHERS']);
+    const directory = mkdtempSync(join(namespace.directory, 'trace-'));
+    const begun = join(directory, 'begun');
+    writeFileSync(join(directory, 'iptables-nft-save'), `#!/bin/sh\necho $$ >${begun}\nexec sleep 1000\n`, {
+      mode: 0o755,
+    });
+    // A proxy that answers when rules are being read.
+    const path = join(directory, 'proxy.sock');
+    const close = await serveQuestions(path, async () => {
+      await waitFor('rules to be read', () => existsSync(begun));
+      return JSON.stringify({ services: [] });
+    });
+    try {
+      const flags = ['--socket=/nonexistent/cni.sock', `--proxy-socket=${path}`];
+      const { status, stderr } = await namespace.run(
+        process.execPath,
+        [twillProgram, 'trace', 'node', 'shop/nobody', ...flags],
+        { env: { ...process.env, PATH: `${directory}:${process.env.PATH}` } },
+      );
+      assert.match(stderr, /'shop\/nobody' is no pod, Service or address/);
+      assert.equal(status, 3);
+      const pid = readFileSync(begun, 'utf8').trim();
+      await waitFor('what reads rules to end', async () => {
+        const pids = await runChecked('ip', ['netns', 'pids', namespace.name]);
+        return !pids.split('\n').includes(pid);
+      });
+    } finally {
+      await close();
+      await namespace.exec('iptables-nft', ['-t', 'nat', '-X', 'OTHERS']);
+    }
   });
 
   it('--watch into a pipe that is closed ends, and says nothing', async () => {

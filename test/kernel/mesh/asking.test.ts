@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { after, before, describe, it } from 'node:test';
+import { after, before, describe, it, test } from 'node:test';
 import { pino } from 'pino';
 import { inNetns } from '../../../src/kernel/netns.ts';
+import { type Lease, noOrder } from '../../../src/leases/plan/lease.ts';
 import { ask } from '../../../src/mesh/asker.ts';
+import { askInFamily } from '../../../src/mesh/asking.ts';
 import {
   makeAnswer,
   makeQuestion,
@@ -15,7 +17,7 @@ import {
 import type { MeshPath, MeshPlace } from '../../../src/mesh/plan/places.ts';
 import type { Reply } from '../../../src/mesh/plan/record.ts';
 import { Responder } from '../../../src/mesh/responder.ts';
-import { ipv4, ipv6, parseAddress } from '../../../src/model/address.ts';
+import { ipv4, ipv6, parseAddress, parsePrefix } from '../../../src/model/address.ts';
 import { makeNamespace, type Namespace } from '../../lab/namespace.ts';
 import { waitFor } from '../../lab/wait.ts';
 
@@ -24,6 +26,10 @@ const bytes = (length: number, first = 1): Uint8Array =>
   Uint8Array.from({ length }, (_, index) => index + first);
 const question = (pair = 1): Uint8Array => makeQuestion(bytes(8, pair), bytes(16));
 const log = pino({ level: 'silent' });
+/** Has this process do nothing for so long. */
+const hold = (ms: number): void => {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+};
 
 const worlds = [
   { family: ipv4, here: '192.0.2.1', there: '192.0.2.2', nobody: '198.51.100.1', length: 24 },
@@ -104,7 +110,7 @@ for (const { family, here, there, nobody, length } of worlds)
 
     it('says nothing where this process did not listen in time', async () => {
       const reply = put(there, { timeoutMs: 50 });
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
+      hold(500);
       assert.equal(await reply, undefined);
     });
 
@@ -216,3 +222,60 @@ for (const { family, here, there, nobody, length } of worlds)
       await waitFor('an answer', async () => (await put(there))?.kind === 'answered');
     });
   });
+
+test('nothing is said of large packets where this process did not listen in time for the answer to one', async () => {
+  // All of loopback: what asks later than at once is in no namespace of ours.
+  const place = (path: MeshPath, address: string): MeshPlace => ({
+    path,
+    family: ipv4,
+    address: parseAddress(address),
+  });
+  const there: Lease = {
+    name: 'there',
+    backend: 'vxlan',
+    vni: 1,
+    families: [
+      {
+        family: ipv4,
+        subnet: parsePrefix('127.9.2.0/24'),
+        publicIp: parseAddress('127.9.0.2'),
+        vtepMac: '02:00:00:00:00:02',
+      },
+    ],
+    order: noOrder,
+  };
+  const backend = {
+    type: 'vxlan',
+    vni: 1,
+    port: 8472,
+    mtu: undefined,
+    directRouting: false,
+    learning: false,
+    gbp: false,
+  } as const;
+  let questions = 0;
+  let busy = false;
+  const responder = new Responder({
+    port,
+    log,
+    mayAsk: () => {
+      // The third one is the large one.
+      if (++questions % 3 === 0 && busy) hold(1500);
+      return true;
+    },
+    largest: () => 1400,
+    onFlood: () => {},
+  });
+  try {
+    await responder.serve([place('underlay', '127.9.0.2'), place('overlay', '127.9.2.0')]);
+    const own = [place('underlay', '127.9.0.1'), place('overlay', '127.9.1.0')];
+    const asked = () => askInFamily(there, ipv4, { backend, largest: 1450 }, own, { port, timeoutMs: 1000 });
+    const large = (await asked())?.large;
+    assert.deepEqual([large?.bytes, large?.reply.kind], [1400, 'answered']);
+    busy = true;
+    assert.equal(await asked(), undefined);
+    assert.equal(questions, 6);
+  } finally {
+    responder.close();
+  }
+});

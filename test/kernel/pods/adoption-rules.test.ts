@@ -1,11 +1,12 @@
 // Rules that other plugins, or an earlier agent, made for pods which are adopted: read, kept, and removed with them.
 import assert from 'node:assert/strict';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { type CniNode, dualStack, fetchFrom, serveName, withCniNode } from '../../lab/cni-node.ts';
-import { FlannelChain } from '../../lab/flannel-chain.ts';
+import { FlannelChain, pluginFolder } from '../../lab/flannel-chain.ts';
 import { addressOf, hostPort, type OldPod, withOldNode } from '../../lab/old-node.ts';
+import { pathWithout } from '../../lab/programs.ts';
 import { waitFor } from '../../lab/wait.ts';
 
 /** A folder of programs in which iptables-nft-save fails while a file is there. @returns that file */
@@ -27,7 +28,8 @@ test('host ports that cannot be read when pods are adopted are read later, and s
     rmSync(join(node.directory, 'pods'), { recursive: true });
     const { folder, failing } = failingSave(node);
     node.launcher = ['env', `PATH=${folder}:${process.env.PATH}`];
-    await node.startServer('400');
+    // A look each second, of which twenty may fail.
+    await node.startServer('4000');
     await waitFor('a look after the pods', () => /cannot be read yet/.test(node.log));
     assert.deepEqual(
       (await node.records()).map(({ portMappings, hostPortsUnread }) => ({ portMappings, hostPortsUnread })),
@@ -186,6 +188,35 @@ test('what the firewall plugin accepts goes with its pod, and when its pod is go
   );
 });
 
+test('an old reservation of an address that is another pod’s by now: its DEL leaves that pod’s rules', async () => {
+  await withCniNode(async (node) => {
+    const { pod, containerId, result } = await node.added();
+    const address = addressOf(result);
+    const config = { cniVersion: '1.0.0', name: 'twill', type: 'firewall', backend: 'iptables' };
+    await node.namespace.exec(join(pluginFolder, 'firewall'), [], {
+      input: JSON.stringify({ ...config, prevResult: result }),
+      env: {
+        ...process.env,
+        CNI_COMMAND: 'ADD',
+        CNI_CONTAINERID: containerId,
+        CNI_NETNS: pod.path,
+        CNI_IFNAME: 'eth0',
+        CNI_PATH: pluginFolder,
+      },
+    });
+    const accepted = (): Promise<string> => node.namespace.exec('iptables-nft', ['-S', 'CNI-FORWARD']);
+    const before = await accepted();
+    assert.ok(before.includes(`-s ${address}/32 -j ACCEPT`), before);
+    const folder = join(node.directory, 'cni-data/networks/cbr0');
+    mkdirSync(folder, { recursive: true });
+    const reservation = join(folder, address);
+    writeFileSync(reservation, 'late\r\neth0');
+    assert.equal((await node.call('DEL', { containerId: 'late', netns: '' })).status, 0);
+    assert.ok(!existsSync(reservation));
+    assert.equal(await accepted(), before);
+  });
+});
+
 /**
  * What the portmap plugin (`backend: nftables`) and the bridge plugin (`ipMasqBackend: nftables`) write for a pod since
  * version 1.6: portmap_nftables.go and ipmasq_nftables_linux.go. Debian has no such version.
@@ -268,5 +299,25 @@ test('rules that the plugins wrote with nftables: host ports are adopted, give w
     assert.equal(await fetch(8081), 'other');
     assert.doesNotMatch(await rules(), /10\.244\.7\.2\b/);
     assert.equal((await rules()).match(/10\.244\.7\.3\b.*masquerade/g)?.length, 3);
+  });
+});
+
+test('rules that the plugins wrote with nftables, where no nft is installed: named, and nothing else waits for them', async () => {
+  await withOldNode(async ({ node, add, natTable }) => {
+    const old = await add('old', hostPort(8080));
+    await node.namespace.exec('nft', ['-f', '-'], { input: pluginDocument(old, 8081) });
+    node.launcher = ['env', `PATH=${pathWithout(node.directory, /^nft$/)}`];
+    await node.startServer();
+    assert.match(node.log, /'nft' is not installed[^\n]*may stand there, unread/);
+    assert.deepEqual(
+      (await node.records()).map(({ portMappings, hostPortsUnread }) => [
+        portMappings.map((mapping) => mapping.hostPort),
+        hostPortsUnread,
+      ]),
+      [[[8080], undefined]],
+    );
+    await node.added({ config: { runtimeConfig: hostPort(8082) } });
+    assert.equal((await node.call('DEL', { containerId: 'old', netns: old.netns })).status, 0);
+    assert.doesNotMatch(await natTable(), /--dport 8080/);
   });
 });

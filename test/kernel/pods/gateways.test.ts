@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { parseAddress } from '../../../src/model/address.ts';
+import { macOf } from '../../../src/pods/plan/wiring.ts';
 import { assertReaches, type CniNode, dualStack, withCniNode } from '../../lab/cni-node.ts';
 import { waitFor } from '../../lab/wait.ts';
 
@@ -11,21 +13,40 @@ async function addressesOfBridge(node: CniNode): Promise<string[]> {
   return shown.flatMap(({ local, prefixlen }) => (local === undefined ? [] : `${local}/${prefixlen}`));
 }
 
+async function macOfBridge({ namespace }: CniNode): Promise<string> {
+  return JSON.parse(await namespace.exec('ip', ['-j', 'link', 'show', 'cni0']))[0].address;
+}
+
 test('a bridge that somebody else has made keeps one MAC, whatever pods come and go', async () => {
   await withCniNode(async (node) => {
-    const mac = async (): Promise<string> =>
-      JSON.parse(await node.namespace.exec('ip', ['-j', 'link', 'show', 'cni0']))[0].address;
     await node.namespace.ip('link add cni0 type bridge');
-    const before = await mac();
+    const before = await macOfBridge(node);
     const pods = [await node.added(), await node.added(), await node.added(), await node.added()];
     for (const { call } of pods) assert.equal((await call('DEL')).status, 0);
-    assert.equal(await mac(), before);
+    assert.equal(await macOfBridge(node), before);
     assert.equal(pods[3]?.result.interfaces[0].mac, before);
     // Another one, under the same agent.
     await node.namespace.ip('link del cni0', 'link add cni0 address 02:00:00:00:00:09 type bridge');
     await node.added();
     await node.added();
-    assert.equal(await mac(), '02:00:00:00:00:09');
+    assert.equal(await macOfBridge(node), '02:00:00:00:00:09');
+  });
+});
+
+test('a bridge that has no MAC, since the last port of one without its own went, gets ours', async () => {
+  await withCniNode(async (node) => {
+    await node.namespace.ip(
+      'link add cni0 type bridge',
+      'link add port0 type veth peer name port1',
+      'link set port0 master cni0',
+      'link del port0',
+    );
+    assert.equal(await macOfBridge(node), '00:00:00:00:00:00');
+    const ours = macOf(parseAddress('10.244.7.1'));
+    const pods = [await node.added(), await node.added()];
+    for (const { result } of pods) assert.equal(result.interfaces[0].mac, ours);
+    for (const { call } of pods) assert.equal((await call('DEL')).status, 0);
+    assert.equal(await macOfBridge(node), ours);
   });
 });
 

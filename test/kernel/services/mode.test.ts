@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { twillProgram } from '../../lab/files.ts';
 import { httpAnswer } from '../../lab/http.ts';
 import { type Namespace, withNamespace } from '../../lab/namespace.ts';
+import { pathWithout } from '../../lab/programs.ts';
 import { startProxy } from '../../lab/proxy-process.ts';
 import { noDrawnNumbers, type RefusingNft, refusingNft } from '../../lab/refusing-nft.ts';
 import { waitFor } from '../../lab/wait.ts';
@@ -24,24 +25,6 @@ interface Case {
   readonly lacks?: RefusingNft;
   /** What /readyz and status say besides. */
   readonly warns?: readonly RegExp[];
-}
-
-const programs = ['nft', 'iptables', 'ip6tables'].flatMap((name) => [
-  name,
-  ...['-nft', '-legacy'].flatMap((variant) =>
-    ['', '-save', '-restore'].map((verb) => `${name}${variant}${verb}`),
-  ),
-]);
-
-/** A search path on which some programs are not. */
-function pathWithout(directory: string, hidden: RegExp): string {
-  const folder = join(directory, 'bin');
-  mkdirSync(folder);
-  symlinkSync(process.execPath, join(folder, 'node'));
-  symlinkSync('/usr/sbin/ip', join(folder, 'ip'));
-  for (const name of programs.filter((one) => !hidden.test(one)))
-    symlinkSync(join('/usr/sbin', name), join(folder, name));
-  return folder;
 }
 
 const rules = (node: Namespace, family: string, document: string) =>

@@ -43,3 +43,35 @@ test('manifests are read as kubectl reads them', () => {
     ],
   );
 });
+
+const withMetadata = (between: string): string => `
+kind: Service
+metadata: { name: before, namespace: shop }
+spec: { clusterIP: 10.96.0.1, ports: [{ port: 80 }] }
+---
+kind: Service
+metadata: { name: between, namespace: shop, ${between} }
+spec: { clusterIP: 10.96.0.2, ports: [{ port: 80 }] }
+---
+kind: Service
+metadata: { name: after, namespace: shop }
+spec: { clusterIP: 10.96.0.3, ports: [{ port: 80 }] }
+`;
+
+test('a document that YAML cannot put together is named, and the others of its file stand', () => {
+  for (const [between, reason] of [
+    ['labels: *nobody', /^document 2: .*nobody/],
+    ['<<: [1, 2]', /^document 2: Merge sources must be maps/],
+  ] as const) {
+    const skipped: string[] = [];
+    const { services } = parseManifests(withMetadata(between), 'web.yaml', {
+      skipped: (path, said) => skipped.push(`${path}: ${said}`),
+    });
+    assert.deepEqual(
+      services.map(({ name }) => name),
+      ['before', 'after'],
+    );
+    assert.equal(skipped.length, 1);
+    assert.match(skipped[0]!.replace(/^web\.yaml: /, ''), reason);
+  }
+});

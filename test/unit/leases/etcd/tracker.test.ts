@@ -129,6 +129,22 @@ describe('the mirror of the leases in etcd', () => {
     await tracker.stop();
   });
 
+  it('the history is asked about as of the configuration, where the watch told that last', async () => {
+    const store = new FakeStore();
+    store.content = [record(1, 5n)];
+    const tracker = await tracked(store);
+    store.handler!.config('{"new":1}', 14n);
+    tracker.reconnect();
+    await until(() => store.watched.length === 2);
+    assert.deepEqual([store.known?.revision, store.known?.config], [14n, '{"new":1}']);
+    store.revision = 20n;
+    store.handler!.events([{ type: 'put', record: record(2, 20n) }], 20n);
+    tracker.reconnect();
+    await until(() => store.watched.length === 3);
+    assert.equal(store.known?.revision, 20n);
+    await tracker.stop();
+  });
+
   it('a listing is newer than what the watch tells late', async () => {
     const store = new FakeStore();
     const tracker = await tracked(store);

@@ -93,9 +93,7 @@ export class FlannelChain {
   }
 
   private portmap(runtimeConfig: object): PluginOptions {
-    return { type: 'portmap', snat: true, ...this.options.portmap, runtimeConfig } as {
-      readonly type: string;
-    };
+    return { type: 'portmap', snat: true, ...this.options.portmap, runtimeConfig };
   }
 
   /** The plugins that come after the bridge plugin. */

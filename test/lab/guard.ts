@@ -141,8 +141,15 @@ export async function guardThisProcess(): Promise<Guard> {
 
 let shared: Promise<Guard> | undefined;
 
+/** The lock of iptables-legacy is one of the machine: other tests' tables would make these wait, here and in namespaces. */
+function withOwnLock(guard: Guard): Guard {
+  const lock = join(guard.directory, 'xtables.lock');
+  for (const environment of [process.env, guard.environment]) environment.XTABLES_LOCKFILE = lock;
+  return guard;
+}
+
 /** The guard of what tests make one by one; it lasts until the process ends. */
 export function sharedGuard(): Promise<Guard> {
-  shared ??= Guard.start();
+  shared ??= Guard.start().then(withOwnLock);
   return shared;
 }

@@ -43,8 +43,7 @@ for (const family of families) {
 test('the lock of iptables-legacy is waited for, also to read', () =>
   withNamespace('locked', async (namespace) => {
     const directory = mkdtempSync(join(tmpdir(), 'twill-lock-'));
-    const lock = join(directory, 'xtables.lock');
-    process.env.XTABLES_LOCKFILE = lock;
+    const lock = process.env.XTABLES_LOCKFILE!;
     const held = join(directory, 'held');
     const holder = spawn('flock', [lock, 'sh', '-c', 'touch "$0"; sleep 1', held], { stdio: 'ignore' });
     const ended = once(holder, 'exit');
@@ -54,7 +53,6 @@ test('the lock of iptables-legacy is waited for, also to read', () =>
       assert.deepEqual(await iptables.list('nat', 'POSTROUTING'), ['-P POSTROUTING ACCEPT']);
       assert.equal(await iptables.has('nat', '-A POSTROUTING -j RETURN'), false);
     } finally {
-      delete process.env.XTABLES_LOCKFILE;
       holder.kill();
       await ended;
       rmSync(directory, { recursive: true });

@@ -1,3 +1,4 @@
+import { subnetsOf } from '../leases/plan/lease.ts';
 import type { NetworkConfig } from '../leases/plan/network-config.ts';
 import type { LeaseSource } from '../leases/plan/source.ts';
 import type { Prefix } from '../model/address.ts';
@@ -42,9 +43,7 @@ export class NodeGround {
     const { source, bridge } = this.options;
     const all = [...networksOf(config), ...networksOf(source.latestConfig() ?? config)];
     const inForce = new Map(all.map((network) => [network.text, network]));
-    const subnets = [...source.leases().values()].flatMap(({ families }) =>
-      families.map(({ subnet }) => subnet),
-    );
+    const subnets = [...source.leases().values()].flatMap(subnetsOf);
     this.former = networksLeft(
       this.former.filter(({ text }) => !inForce.has(text)),
       subnets,

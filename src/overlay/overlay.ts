@@ -1,5 +1,5 @@
 import type { RtSocket } from '../kernel/netlink/socket.ts';
-import { type Lease, leaseFamily } from '../leases/plan/lease.ts';
+import { type Lease, leaseFamily, subnetsOf } from '../leases/plan/lease.ts';
 import { inNetwork } from '../leases/plan/network-change.ts';
 import type { NetworkConfig } from '../leases/plan/network-config.ts';
 import type { LeaseSource } from '../leases/plan/source.ts';
@@ -143,7 +143,7 @@ export class Overlay {
 
   /** True where somebody else's route is, or was, in the way of one of ours. */
   crosses(destination: Prefix): boolean {
-    const subnets = (this.ensured?.families ?? []).map(({ subnet }) => subnet);
+    const subnets = this.ensured === undefined ? [] : subnetsOf(this.ensured);
     return this.ways.seen(this.peers.entries, destination, subnets);
   }
 
@@ -248,7 +248,7 @@ export class Overlay {
     if (failure !== undefined) throw failure;
     if (host !== undefined) {
       await this.vteps.retire(host, network);
-      await this.blackholes.ensure(own.families.map(({ subnet }) => subnet));
+      await this.blackholes.ensure(subnetsOf(own));
     }
     this.publish(underlay, own);
     if (host !== undefined) await this.lookAtWays(host, own);

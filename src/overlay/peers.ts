@@ -1,5 +1,5 @@
 import type { RtSocket } from '../kernel/netlink/socket.ts';
-import type { Lease } from '../leases/plan/lease.ts';
+import { type Lease, subnetsOf } from '../leases/plan/lease.ts';
 import type { Backend } from '../leases/plan/network-config.ts';
 import type { Address } from '../model/address.ts';
 import type { Contest } from '../model/contest.ts';
@@ -127,7 +127,7 @@ export class OverlayPeers {
   /** Only what stands before our first change can be a flanneld's; with `alloc`, somebody else's routes are wanted. */
   private adoption({ adopting, own, backend, paths: [path] }: PeersInput): Adoption | undefined {
     if (this.listed || !adopting || backend.type === 'alloc' || path === undefined) return undefined;
-    return { underlay: path.underlay, subnets: own.families.map(({ subnet }) => subnet) };
+    return { underlay: path.underlay, subnets: subnetsOf(own) };
   }
 
   private reportLeftovers(changes: readonly OverlayChange[]): void {

@@ -3,8 +3,9 @@ import type { Prefix } from '../../model/address.ts';
 import { describeError, isTwillError, TwillError } from '../../model/error.ts';
 import { monotonicMs } from '../../process/clock.ts';
 import type { Log } from '../../process/log.ts';
-import { type Claim, claimedLease, subnetsOf } from '../plan/claim.ts';
-import { formatLeaseValue, type Lease } from '../plan/lease.ts';
+import { type Claim, claimedLease } from '../plan/claim.ts';
+import { type HeldLease, noAssertions } from '../plan/keeping.ts';
+import { formatLeaseValue, type Lease, subnetsOf } from '../plan/lease.ts';
 import {
   carriesOurIp,
   chooseSubnet,
@@ -20,22 +21,11 @@ type Reuse = Extract<SubnetChoice, { kind: 'reuse' }>;
 type Creation = Extract<SubnetChoice, { kind: 'create' }>;
 
 /** A lease that we hold. */
-export interface Held {
+export interface Held extends HeldLease {
   readonly record: LeaseRecord;
-  readonly lease: Lease;
   /** The key as it was when we said first what it says: who claims the same since then came after us. */
   readonly origin: Pick<LeaseRecord, 'created' | 'revision'>;
-  /** Taken over by public IP alone, at this time by the monotonic clock; undefined when the lease is ours beyond doubt. */
-  readonly unprovenSince: number | undefined;
-  /** When we made it, by the monotonic clock; undefined for one that was there. */
-  readonly madeAt: number | undefined;
-  /** We made it, or our own subnet file says that it is ours: no word of another node's makes it theirs. */
-  readonly sure: boolean;
-  /** How often we have written our content back after another node overwrote it, and when by the monotonic clock. */
-  readonly asserted: { readonly count: number; readonly at: number; readonly first: number };
 }
-
-const never = { count: 0, at: Number.NEGATIVE_INFINITY, first: Number.NEGATIVE_INFINITY };
 
 /** What is known before an attempt. */
 export interface Circumstances {
@@ -106,7 +96,7 @@ export class EtcdAcquisition {
     );
     const unprovenSince = choice.proven ? undefined : monotonicMs();
     const sure = wasOurs(choice.lease, wish.identity);
-    return { record, lease, origin: record, unprovenSince, madeAt: undefined, sure, asserted: never };
+    return { record, lease, origin: record, unprovenSince, madeAt: undefined, sure, asserted: noAssertions };
   }
 
   private async make(
@@ -129,7 +119,15 @@ export class EtcdAcquisition {
     if (standing !== undefined) tracker.forget(standing.name);
     log.info({ lease: record.name }, 'leased a subnet');
     const madeAt = monotonicMs();
-    return { record, lease, origin: record, unprovenSince: undefined, madeAt, sure: true, asserted: never };
+    return {
+      record,
+      lease,
+      origin: record,
+      unprovenSince: undefined,
+      madeAt,
+      sure: true,
+      asserted: noAssertions,
+    };
   }
 
   /** A user that may write one key alone has to be told which. */

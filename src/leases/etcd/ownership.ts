@@ -4,9 +4,9 @@ import { TwillError } from '../../model/error.ts';
 import { monotonicMs } from '../../process/clock.ts';
 import { type Log, LogLimiter } from '../../process/log.ts';
 import { ReconcileLoop } from '../../process/loop.ts';
-import { type Claim, claimedLease, isAnothers, isTwins, saysLease, subnetsOf } from '../plan/claim.ts';
-import { formatLeaseValue, type Lease, sameLease } from '../plan/lease.ts';
-import { fits } from '../plan/subnet-choice.ts';
+import { type Claim, claimedLease } from '../plan/claim.ts';
+import { assertedAgain, isContested, keeping, yieldsTo } from '../plan/keeping.ts';
+import { formatLeaseValue, type Lease, sameLease, subnetsOf } from '../plan/lease.ts';
 import { TENURE_MS } from '../plan/tenure.ts';
 import { EtcdAcquisition, type Held } from './acquisition.ts';
 import { removeImpostors } from './impostors.ts';
@@ -18,19 +18,10 @@ import type { EtcdTracker } from './tracker.ts';
 /** Attempts to create a lease before other nodes' races are left to the loop's backoff; flannel's number. */
 const RACE_RETRIES = 10;
 
-/** An unproven takeover that nobody has disputed for this long counts as ours. */
-const DISPUTE_MS = 60_000;
-
-/** So often a lease is written back to a node that may be the right one; one that goes on for longer is. */
-const MOST_ASSERTIONS = 20;
-/** So many follow at once; further ones come as seldom as that, in milliseconds: often enough for those who believe us. */
-const FREE_ASSERTIONS = 3;
+/** Once our lease was written back several times, further ones wait for so long: often enough for those who believe us. */
 const ASSERTION_GAP_MS = TENURE_MS / 8;
 /** For so long after our lease was taken we look for what was made beside it. */
 const AFTERMATH_MS = 2 * TENURE_MS;
-/** After so long without a dispute the next one is the first. */
-const QUIET_MS = 10 * 60_000;
-
 export interface OwnershipOptions {
   readonly store: EtcdLeases;
   readonly tracker: EtcdTracker;
@@ -107,8 +98,8 @@ export class EtcdOwnership {
   /** Says that somebody keeps writing over our lease, and we over what he writes: the two may both be right. */
   get disputed(): string | undefined {
     const { record, asserted } = this.held ?? {};
-    if (record === undefined || asserted === undefined || asserted.count <= FREE_ASSERTIONS) return undefined;
-    if (monotonicMs() - asserted.at > DISPUTE_MS) return undefined;
+    if (record === undefined || asserted === undefined) return undefined;
+    if (!isContested(asserted, monotonicMs())) return undefined;
     return `another has overwritten or deleted our lease ${record.name} ${asserted.count} times, and we wrote it back: the log has his; stop that node's agent or this one's`;
   }
 
@@ -141,46 +132,41 @@ export class EtcdOwnership {
     const { tracker, log } = this.options;
     const { name } = held.record;
     const record = tracker.records.get(name);
-    if (record === undefined && !(this.renewal.lives && fits(wish.config, subnetsOf(held.lease)))) {
-      this.lose(held, 'its key was deleted or has expired');
+    const step = keeping(held, record, wish, this.renewal.lives);
+    if (step.kind === 'lost') {
+      this.lose(held, step.why);
       return;
     }
-    if (record === undefined) {
-      await this.assert(held, undefined, claimedLease(wish, subnetsOf(held.lease)));
-      return;
-    }
-    if (!fits(wish.config, subnetsOf(held.lease))) {
-      // Until there is another lease this one holds.
+    if (step.kind === 'replace') {
       if (this.limiter.allow(`unfit ${name}`) !== undefined)
         log.info({ lease: name }, 'our lease does not fit the changed network configuration, taking another');
       await this.acquire(wish);
       return;
     }
     const lease = claimedLease(wish, subnetsOf(held.lease));
-    // In an etcd that counts anew another's may have the lower number.
-    const newer = record.revision > held.record.revision || isAnothers(record, lease);
-    const overwritten = newer && record.value !== held.record.value;
-    if (overwritten && !saysLease(record, lease)) {
-      // A key that was made anew after ours had run out is its maker's.
-      const anew = record.created !== held.record.created && isAnothers(record, lease);
-      if (anew && !this.renewal.lives) this.lose(held, 'another node holds its key now');
-      else await this.dispute(held, record, lease);
+    if (record === undefined) {
+      await this.assert(held, undefined, lease);
       return;
     }
-    if (overwritten || saysLease(record, lease)) {
-      this.hold({ ...held, record, lease }, false);
-    } else {
-      const updated = await this.options.store.update(record, formatLeaseValue(lease));
-      if (updated === undefined) throw await this.raced(name);
-      log.info({ lease: name, value: updated.value }, 'updated our lease');
-      this.hold(
-        { ...held, record: updated, lease, origin: { ...held.origin, revision: updated.revision } },
-        true,
-      );
+    if (step.kind === 'dispute') {
+      await this.dispute(held, record, lease);
+      return;
     }
+    if (step.kind === 'confirm') this.hold({ ...held, record, lease }, false);
+    else await this.update(held, record, lease);
     if (monotonicMs() - held.asserted.at < AFTERMATH_MS)
       await removeImpostors(this.options, held.origin, lease);
     if (this.renewal.due) await this.renew(record);
+  }
+
+  /** Writes what our lease should say now. */
+  private async update(held: Held, record: LeaseRecord, lease: Lease): Promise<void> {
+    const { store, log } = this.options;
+    const updated = await store.update(record, formatLeaseValue(lease));
+    if (updated === undefined) throw await this.raced(record.name);
+    log.info({ lease: record.name, value: updated.value }, 'updated our lease');
+    const origin = { ...held.origin, revision: updated.revision };
+    this.hold({ ...held, record: updated, lease, origin }, true);
   }
 
   private async renew(record: LeaseRecord): Promise<void> {
@@ -194,14 +180,7 @@ export class EtcdOwnership {
 
   /** Another value stands in the place of ours. */
   private async dispute(held: Held, record: LeaseRecord, lease: Lease): Promise<void> {
-    const now = monotonicMs();
-    const unproven =
-      held.unprovenSince !== undefined && now - held.unprovenSince < DISPUTE_MS && isTwins(record, lease);
-    const { count, first } = held.asserted;
-    // The node that had the subnet a moment before we made our lease takes it back in the same way.
-    const late = held.madeAt !== undefined && first - held.madeAt < TENURE_MS;
-    const yields = isAnothers(record, lease) ? late : !held.sure;
-    if (!unproven && !(count >= MOST_ASSERTIONS && yields)) {
+    if (!yieldsTo(record, lease, held, monotonicMs())) {
       await this.assert(held, record, lease);
       return;
     }
@@ -220,18 +199,14 @@ export class EtcdOwnership {
   private async assert(held: Held, record: LeaseRecord | undefined, lease: Lease): Promise<void> {
     const { store, log } = this.options;
     const { name } = held.record;
-    const now = monotonicMs();
-    const lately = now - held.asserted.at < QUIET_MS ? held.asserted : { count: 0, first: now };
-    const count = lately.count + 1;
+    const { asserted, waits } = assertedAgain(held.asserted, monotonicMs());
     if (this.limiter.allow(name) !== undefined)
       log.error(
-        { lease: name, ours: held.record.value, theirs: record?.value ?? 'nothing', count },
+        { lease: name, ours: held.record.value, theirs: record?.value ?? 'nothing', count: asserted.count },
         'another has overwritten or deleted our lease: writing it back; give nodes different public IPs, and each the right to write its own key alone',
       );
-    if (count > FREE_ASSERTIONS)
-      await sleep(ASSERTION_GAP_MS, undefined, { signal: this.abort.signal }).catch(() => undefined);
+    if (waits) await sleep(ASSERTION_GAP_MS, undefined, { signal: this.abort.signal }).catch(() => undefined);
     const updated = await store.retake(held.record, formatLeaseValue(lease), record !== undefined);
-    const asserted = { count, at: now, first: lately.first };
     let cleared: boolean;
     this.clearing = true;
     try {

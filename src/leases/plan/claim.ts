@@ -98,8 +98,6 @@ export function haveOneMac(a: Lease, b: Lease): boolean {
   );
 }
 
-export const subnetsOf = (lease: Lease): Prefix[] => lease.families.map(({ subnet }) => subnet);
-
 /** A key's last part and its value. */
 export interface LeaseText {
   readonly name: string;

@@ -49,6 +49,8 @@ export interface Lease {
   readonly leaving?: boolean;
 }
 
+export const subnetsOf = (lease: Lease): Prefix[] => lease.families.map(({ subnet }) => subnet);
+
 export function leaseFamily(lease: Lease, family: Family): LeaseFamily | undefined {
   return lease.families.find((entry) => entry.family === family);
 }

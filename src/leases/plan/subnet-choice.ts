@@ -9,7 +9,7 @@ import {
 } from '../../model/address.ts';
 import { TwillError } from '../../model/error.ts';
 import { isTooWide } from './holders.ts';
-import { type Lease, leaseFamily } from './lease.ts';
+import { type Lease, leaseFamily, subnetsOf } from './lease.ts';
 import { fitsLimits } from './network-change.ts';
 import type { FamilyNetwork, NetworkConfig } from './network-config.ts';
 
@@ -44,8 +44,6 @@ export function fits(config: NetworkConfig, subnets: readonly Prefix[]): boolean
     config.families.every((limits) => subnets.some((subnet) => fitsLimits(limits, subnet)))
   );
 }
-
-const subnetsOf = (lease: Lease): Prefix[] => lease.families.map(({ subnet }) => subnet);
 
 const sameSubnets = (a: readonly Prefix[], b: readonly Prefix[]): boolean =>
   a.length === b.length && a.every((subnet) => b.some((other) => other.text === subnet.text));

@@ -1,5 +1,3 @@
-import { leaseFamily } from '../leases/plan/lease.ts';
-import { renderSubnetFile } from '../leases/plan/subnet-file.ts';
 import { describeError } from '../model/error.ts';
 import { readFileIfPresent } from '../process/files.ts';
 import { hostPortDifferences } from './host-ports.ts';
@@ -12,6 +10,7 @@ import { entryDifferences, entryState } from './plan/entries.ts';
 import { firstPod } from './plan/peer-rows.ts';
 import { describeWay, isExpected } from './plan/reach.ts';
 import type { AgentState } from './plan/state.ts';
+import { wantedSubnetFile } from './plan/subnet-file.ts';
 import { podName } from './plan/wiring.ts';
 import { settingDifferences } from './settings.ts';
 import { trafficDifferences } from './traffic-rules.ts';
@@ -63,19 +62,15 @@ async function podDifferences(look: Look): Promise<Difference[]> {
 }
 
 function subnetFileDifferences(state: AgentState): Difference[] {
-  const { own, network, podMtu, settings } = state;
-  if (own === undefined || network === undefined || podMtu === undefined) return [];
-  const families = network.families.flatMap(({ family, network: pods }) => {
-    const subnet = leaseFamily(own, family)?.subnet;
-    return subnet === undefined ? [] : [{ family, network: pods, subnet }];
-  });
-  const wanted = renderSubnetFile({ families, mtu: podMtu, masquerade: settings.ipMasq });
-  const text = readFileIfPresent(settings.subnetFile);
+  const { subnetFile } = state.settings;
+  const wanted = wantedSubnetFile(state);
+  if (wanted === undefined) return [];
+  const text = readFileIfPresent(subnetFile);
   if (text === wanted) return [];
   const base = {
     kind: 'subnet file',
-    object: settings.subnetFile,
-    show: `cat ${settings.subnetFile}`,
+    object: subnetFile,
+    show: `cat ${subnetFile}`,
   } as const;
   return text === undefined
     ? [{ ...base, state: 'missing', detail: 'the file is gone' }]

@@ -3,8 +3,8 @@ import type { Address, Family, Prefix } from './address.ts';
 /** One family's share of what the agent tells the CNI server about this node. */
 export interface PodNetworkFamily {
   readonly family: Family;
-  /** The whole pod network, e.g. 10.244.0.0/16 (a node of a Kubernetes cluster may have several). */
-  readonly networks: readonly Prefix[];
+  /** The whole pod network, e.g. 10.244.0.0/16. */
+  readonly network: Prefix;
   /** This node's subnet, e.g. 10.244.7.0/24. */
   readonly subnet: Prefix;
   /** The bridge's address, the first of the subnet. */

@@ -1,6 +1,5 @@
 import type { RtSocket } from '../kernel/netlink/socket.ts';
-import { type Lease, leaseFamily, subnetsOf } from '../leases/plan/lease.ts';
-import { inNetwork } from '../leases/plan/network-change.ts';
+import { type Lease, subnetsOf } from '../leases/plan/lease.ts';
 import type { NetworkConfig } from '../leases/plan/network-config.ts';
 import type { LeaseSource } from '../leases/plan/source.ts';
 import { gatewayOf, renderSubnetFile } from '../leases/plan/subnet-file.ts';
@@ -17,9 +16,10 @@ import { Blackholes } from './blackhole.ts';
 import { NodeGround } from './ground.ts';
 import type { ListedHost } from './host.ts';
 import { OverlayPeers } from './peers.ts';
-import { podMtu, type Underlay, whyNotOver } from './plan/device.ts';
+import { type Underlay, whyNotOver } from './plan/device.ts';
 import { BRIDGE, bridgeProblems, publicIpProblems } from './plan/ground.ts';
 import type { FamilyPath } from './plan/peer.ts';
+import { follows, podNetworkOf } from './plan/pod-network.ts';
 import { NodeSettings, type Sysctls, standardSysctls } from './settings.ts';
 import { NodeUnderlay, type UnderlayWish } from './underlay.ts';
 import type { VtepMacs } from './vtep-macs.ts';
@@ -300,32 +300,15 @@ export class Overlay {
   private publish(underlay: Underlay, own: Lease): void {
     const { subnetFile, masquerade, log } = this.options;
     const config = this.network;
-    const families = config.families.flatMap(({ family, network }) => {
-      const subnet = leaseFamily(own, family)?.subnet;
-      return subnet === undefined ? [] : [{ family, network, subnet }];
-    });
     // Until our lease follows a changed configuration, pods go on by the one of before.
-    const fits = config.families.every((limits) =>
-      own.families.some(({ family, subnet }) => family === limits.family && inNetwork(limits, subnet)),
-    );
-    if (!fits && this.state.ready) return;
-    const mtu = podMtu(this.families, config.backend, underlay);
-    if (writeFileAtomically(subnetFile, renderSubnetFile({ families, mtu, masquerade })))
+    if (this.state.ready && !follows(own, config)) return;
+    const network = podNetworkOf(own, config, underlay);
+    const { mtu } = network;
+    if (writeFileAtomically(subnetFile, renderSubnetFile(network, masquerade)))
       log.info({ file: subnetFile, lease: own.name, mtu }, 'wrote the subnet file');
     const { wired, state } = this;
     if (state.ready && wired?.own === own && wired.network === config && state.network.mtu === mtu) return;
     this.wired = { own, network: config };
-    this.setState({
-      ready: true,
-      network: {
-        mtu,
-        families: families.map(({ family, network, subnet }) => ({
-          family,
-          networks: [network],
-          subnet,
-          gateway: gatewayOf(subnet),
-        })),
-      },
-    });
+    this.setState({ ready: true, network });
   }
 }

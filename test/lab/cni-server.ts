@@ -17,7 +17,7 @@ const families = subnets
     const subnet = parsePrefix(own);
     return {
       family: subnet.family,
-      networks: [parsePrefix(network)],
+      network: parsePrefix(network),
       subnet,
       gateway: prefixHost(subnet, 1),
     };

@@ -22,6 +22,7 @@ const RACE_RETRIES = 10;
 const ASSERTION_GAP_MS = TENURE_MS / 8;
 /** For so long after our lease was taken we look for what was made beside it. */
 const AFTERMATH_MS = 2 * TENURE_MS;
+
 export interface OwnershipOptions {
   readonly store: EtcdLeases;
   readonly tracker: EtcdTracker;

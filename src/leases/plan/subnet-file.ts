@@ -1,16 +1,5 @@
 import { type Address, type Family, ipv4, type Prefix, parseCidr, prefixHost } from '../../model/address.ts';
-
-/** What the subnet file tells: the CNI plugin flannel reads it, and so do we after a restart. */
-export interface SubnetFile {
-  readonly families: readonly {
-    readonly family: Family;
-    readonly network: Prefix;
-    readonly subnet: Prefix;
-  }[];
-  /** MTU for pods in bytes. */
-  readonly mtu: number;
-  readonly masquerade: boolean;
-}
+import type { PodNetwork } from '../../model/pod-network.ts';
 
 const infix = (family: Family): string => (family === ipv4 ? '' : 'IPV6_');
 
@@ -19,13 +8,13 @@ export function gatewayOf(subnet: Prefix): Address {
   return prefixHost(subnet, 1);
 }
 
-/** flannel's subnet.env. */
-export function renderSubnetFile(file: SubnetFile): string {
-  const lines = file.families.flatMap(({ family, network, subnet }) => [
+/** flannel's subnet.env: the CNI plugin flannel reads it, and so do we after a restart. */
+export function renderSubnetFile({ families, mtu }: PodNetwork, masquerade: boolean): string {
+  const lines = families.flatMap(({ family, network, subnet, gateway }) => [
     `FLANNEL_${infix(family)}NETWORK=${network.text}`,
-    `FLANNEL_${infix(family)}SUBNET=${gatewayOf(subnet).text}/${subnet.length}`,
+    `FLANNEL_${infix(family)}SUBNET=${gateway.text}/${subnet.length}`,
   ]);
-  lines.push(`FLANNEL_MTU=${file.mtu}`, `FLANNEL_IPMASQ=${file.masquerade}`);
+  lines.push(`FLANNEL_MTU=${mtu}`, `FLANNEL_IPMASQ=${masquerade}`);
   return `${lines.join('\n')}\n`;
 }
 

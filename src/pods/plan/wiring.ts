@@ -97,11 +97,9 @@ function parseGateway(text: string, destination: Prefix): Address {
 }
 
 function planRoutes(families: readonly PodNetworkFamily[], options: PodOptions): PlannedRoute[] {
-  const natural = families.flatMap(({ networks, family, gateway, subnet }) => [
+  const natural = families.flatMap(({ network, family, gateway, subnet }): PlannedRoute[] => [
     // The bridge is on the pod's own subnet already, by the address's prefix.
-    ...networks
-      .filter((destination) => destination.text !== subnet.text)
-      .map((destination): PlannedRoute => ({ destination, gateway })),
+    ...(network.text === subnet.text ? [] : [{ destination: network, gateway }]),
     ...(options.defaultRoute ? [{ destination: makePrefix(makeAddress(family, 0n), 0), gateway }] : []),
   ]);
   // Twice the same is once, and no conflict with itself.

@@ -12,7 +12,7 @@ import { makeLog } from '../../../src/process/log.ts';
 
 function network(subnetText: string): PodNetworkFamily {
   const subnet = parsePrefix(subnetText);
-  return { family: subnet.family, networks: [], subnet, gateway: prefixHost(subnet, 1) };
+  return { family: subnet.family, network: subnet, subnet, gateway: prefixHost(subnet, 1) };
 }
 
 const cases: [

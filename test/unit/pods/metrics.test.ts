@@ -37,7 +37,7 @@ test('calls are counted by command and code, durations by command', () => {
 
 test('addresses in use and free are counted by family while there is a subnet', () => {
   const families = ['10.244.7.0/24', 'fd00:7::/64'].map(parsePrefix).map((subnet) => {
-    return { family: subnet.family, networks: [], subnet, gateway: prefixHost(subnet, 1) };
+    return { family: subnet.family, network: subnet, subnet, gateway: prefixHost(subnet, 1) };
   });
   const state: PodNetworkState = { ready: true, network: { families, mtu: 1450 } };
   const addresses = ['10.244.7.2/24', 'fd00:7::2/64'].map((address) => ({ address, gateway: '' }));

@@ -235,9 +235,12 @@ async function outsideClient(node: CniNode): Promise<Namespace> {
   return client;
 }
 
-/** A refused TCP connection is an answer: a packet went there and one came back. */
-export async function assertReaches(from: Namespace, address: string): Promise<void> {
-  const result = await from.run('timeout', ['3', 'bash', '-c', `exec 3<>/dev/tcp/${address}/9`]);
+/**
+ * A refused TCP connection is an answer: a packet went there and one came back.
+ * @param seconds less where none is to come: a machine may be busy
+ */
+export async function assertReaches(from: Namespace, address: string, seconds = 20): Promise<void> {
+  const result = await from.run('timeout', [`${seconds}`, 'bash', '-c', `exec 3<>/dev/tcp/${address}/9`]);
   assert.match(result.stderr, /Connection refused/, `${from.name} does not reach ${address}`);
 }
 
@@ -255,6 +258,6 @@ export async function fetchFrom(
   address: string,
   port: number,
 ): Promise<string | undefined> {
-  const result = await namespace.run('timeout', ['2', 'bash', '-c', `cat </dev/tcp/${address}/${port}`]);
+  const result = await namespace.run('timeout', ['8', 'bash', '-c', `cat </dev/tcp/${address}/${port}`]);
   return result.status === 0 ? result.stdout : undefined;
 }

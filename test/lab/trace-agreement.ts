@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import type { TraceAnswer } from '../../src/inspect/trace/plan/answer.ts';
+import { chiSquaredLimit } from './chi-squared.ts';
 import type { LabNode } from './node.ts';
 import type { Place } from './place.ts';
 import type { Answer } from './probe-protocol.ts';
 import { ServiceLab, type ServiceLabOptions } from './service-lab.ts';
+import { patient } from './trace-lab.ts';
 import { type TraceCase, TraceRandom, type TraceWorld } from './trace-world.ts';
 import { Tracer } from './tracer.ts';
 
@@ -66,14 +68,15 @@ async function observe(
   for (let count = 0; count < MOST && (count < least || waits.size > 0); count++) {
     const { protocol, address, port } = one;
     try {
-      const answer = await one.from.probe.ask({ protocol, address, port, timeoutMs: dead > 0 ? 250 : 3000 });
+      const timeoutMs = dead > 0 ? 250 : patient;
+      const answer = await one.from.probe.ask({ protocol, address, port, timeoutMs });
       answers.push(answer);
       waits.delete(answer.server);
     } catch {
       lost++;
     }
-    if (servers.size === 0 && lost > 0) break;
-    if (lost > 12) break;
+    // Where some die and some arrive, chance may have many die before each server has answered.
+    if ((servers.size === 0 || dead === 0) && lost > 0) break;
   }
   return { answers, lost };
 }
@@ -92,9 +95,9 @@ class Shares {
     this.freedom += servers.size - 1;
   }
 
-  /** How many standard deviations the sum is above what chance makes of right shares. */
-  get deviations(): number {
-    return this.freedom === 0 ? 0 : (this.sum - this.freedom) / Math.sqrt(2 * this.freedom);
+  /** The sum in parts of what chance exceeds once in a hundred million times where shares are right. */
+  get ofLimit(): number {
+    return this.freedom === 0 ? 0 : this.sum / chiSquaredLimit(this.freedom + 1);
   }
 }
 
@@ -131,8 +134,8 @@ export interface Agreement {
   readonly spread: number;
   readonly died: number;
   readonly masqueraded: number;
-  /** See {@link Shares}. */
-  readonly deviations: number;
+  /** See {@link Shares}: above 1 they are not as predicted. */
+  readonly ofLimit: number;
 }
 
 const CASES_PER_ROUND = 25;
@@ -189,7 +192,7 @@ export async function checkAgreement(
     for (let done = 0; done < options.cases; done += CASES_PER_ROUND)
       await checkRound(random, world, tracer, Math.min(CASES_PER_ROUND, options.cases - done), tally);
     const { spread, died, masqueraded, shares } = tally;
-    return { cases: options.cases, spread, died, masqueraded, deviations: shares.deviations };
+    return { cases: options.cases, spread, died, masqueraded, ofLimit: shares.ofLimit };
   } finally {
     await world.services.stop();
   }

@@ -74,7 +74,15 @@ export async function startTraceLab(options: ServiceLabOptions = {}): Promise<Tr
   return { services, node, client, near, far, outside };
 }
 
-/** What a real connection reaches; undefined when it dies. */
-export async function reach(from: Place, address: string, port: number): Promise<Answer | undefined> {
-  return await from.probe.ask({ protocol: 'tcp', address, port, timeoutMs: 700 }).catch(() => undefined);
+/** How long one waits that is to be answered, in ms: a machine may be busy, and a SYN be sent again. */
+export const patient = 20_000;
+
+/** What a real connection reaches; undefined when it dies, or takes longer than one waits that is to die. */
+export async function reach(
+  from: Place,
+  address: string,
+  port: number,
+  timeoutMs = 700,
+): Promise<Answer | undefined> {
+  return await from.probe.ask({ protocol: 'tcp', address, port, timeoutMs }).catch(() => undefined);
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import type { Place } from '../../lab/place.ts';
 import { endings, trace, traceText } from '../../lab/trace.ts';
-import { reach, startTraceLab, type TraceLab } from '../../lab/trace-lab.ts';
+import { patient, reach, startTraceLab, type TraceLab } from '../../lab/trace-lab.ts';
 
 let lab: TraceLab;
 before(async () => {
@@ -47,7 +47,7 @@ test('what arrives: from pods, the node and outside, to pods, Services, node por
     const title = `${from.name} to ${to}`;
     assert.deepEqual(endings(answer), ends, title);
     assert.equal(status, 0, title);
-    const real = await reach(from, address, port);
+    const real = await reach(from, address, port, patient);
     assert.notEqual(real, undefined, `${title}: a real connection`);
     const way = answer.ways.find(({ packet }) =>
       [near, far, outside, node].some(

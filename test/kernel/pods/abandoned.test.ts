@@ -33,9 +33,11 @@ function execute(node: CniNode, containerId: string, pod: Namespace): ChildProce
   return child;
 }
 
-/** Nothing but the answer holds it up once it has a socket. */
+/** Nothing but the answer holds it up once it has a socket beside those that may be its standard input and output. */
 function waitsForAnswer(pid: number): boolean {
-  const descriptors = readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
+  const descriptors = readdirSync(`/proc/${pid}/fd`)
+    .filter((fd) => Number(fd) > 2)
+    .map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
   const sleeps = /^State:\s+S/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
   return sleeps && descriptors.some((link) => link.startsWith('socket:'));
 }

@@ -56,6 +56,8 @@ test('UDP: one conversation follows the host port from nobody to a pod and to th
       containerPort: 6000,
       protocol: 'udp',
     });
+    // By itself it must not be forgotten while this goes on.
+    node.namespace.sysctl({ 'net/netfilter/nf_conntrack_udp_timeout': '600' });
     // The same port of another host, and a conversation with it that says something once.
     await answer(client, 'outside', 5353);
     await node.namespace.exec('bash', ['-c', 'echo once >/dev/udp/192.0.2.9/5353']);

@@ -46,10 +46,12 @@ test(`${KILLS} killed ADDs with bandwidth and host ports leave nothing`, async (
   await Promise.all(
     ['10.244.0.0/16=10.244.7.0/24', '10.244.0.0/16=10.244.8.0/24'].map((subnets) =>
       withCniNode(async (node) => {
-        for (let turn = 0; turn < KILLS / 2; turn++) await killedAdd(node, turn);
-        const removed = node.log.match(/removing what an ADD left/g)?.length ?? 0;
-        t.diagnostic(`${removed} of ${KILLS / 2} had left something`);
-        assert.ok(removed > 3, 'the kills came too late or too early');
+        const removed = (): number => node.log.match(/removing what an ADD left/g)?.length ?? 0;
+        let turn = 0;
+        // On a fast machine few may come while an ADD is under way: then there are more of them.
+        for (; turn < KILLS / 2 || (removed() <= 3 && turn < 10 * KILLS); turn++) await killedAdd(node, turn);
+        t.diagnostic(`${removed()} of ${turn} had left something`);
+        assert.ok(removed() > 3, 'the kills came too late or too early');
         assert.deepEqual(
           readdirSync(join(node.directory, 'pods')).filter((name) => name.startsWith('veth')),
           [],

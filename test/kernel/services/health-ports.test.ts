@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { Agent, get, type IncomingMessage } from 'node:http';
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { test } from 'node:test';
 import pino from 'pino';
 import { ipv4, ipv6 } from '../../../src/model/address.ts';
@@ -14,7 +14,7 @@ async function answer(
   port: number,
   host = '127.0.0.1',
 ): Promise<{ status: number; weight: string | null; body: unknown }> {
-  const response = await fetch(`http://${host}:${port}/`, { signal: AbortSignal.timeout(2000) });
+  const response = await fetch(`http://${host}:${port}/`, { signal: AbortSignal.timeout(20_000) });
   const weight = response.headers.get('x-load-balancing-endpoint-weight');
   return { status: response.status, weight, body: await response.json() };
 }
@@ -38,14 +38,21 @@ function web(port: number, count: number): WantedPort {
   return { service: 'shop/web', port, counts };
 }
 
+/** Below those that the kernel gives to whoever asks for any: a port that was let go of must not be somebody's at once. */
+let nextPort = 20_000;
+
 /** A port that somebody holds until told not to. */
 async function held(host?: string): Promise<{ port: number; release: () => Promise<unknown> }> {
-  const holder = createServer((socket) => socket.destroy()).listen({ port: 0, host });
-  await once(holder, 'listening');
-  return {
-    port: (holder.address() as AddressInfo).port,
-    release: () => once(holder.close(), 'close'),
-  };
+  for (;;) {
+    const port = nextPort++;
+    const holder = createServer((socket) => socket.destroy()).listen({ port, host });
+    // One that another program of this machine has is passed over.
+    const holds = await once(holder, 'listening').then(
+      () => true,
+      () => false,
+    );
+    if (holds) return { port, release: () => once(holder.close(), 'close') };
+  }
 }
 
 test('a health check port says how many endpoints are here, and is served once whoever held it is gone', async () => {

@@ -224,10 +224,20 @@ async function watched(namespace: Namespace) {
   const { states } = serviceCases.find(({ name }) => name === 'node-port')!;
   await rules.sync(states, true);
   const repairs: boolean[] = [];
-  const hooks = { busy: () => false, wait: () => 0, repair: (broken: boolean) => repairs.push(broken), log };
+  let busy = false;
+  const hooks = { busy: () => busy, wait: () => 0, repair: (broken: boolean) => repairs.push(broken), log };
   const watch = new NftWatch(table, () => rules.looksWhole(), hooks);
   watch.start();
-  return { rules, repairs, watch, states };
+  /** As the proxy does: nobody looks meanwhile. */
+  const sync: NftRules['sync'] = async (...given) => {
+    busy = true;
+    try {
+      return await rules.sync(...given);
+    } finally {
+      busy = false;
+    }
+  };
+  return { sync, repairs, watch, states };
 }
 
 const services = ['ip', tableName, 'services'];
@@ -256,13 +266,13 @@ const harms: readonly (readonly [what: string, ...command: string[]])[] = [
 
 test('others’ changes of the table are noticed and put right, each; changes of other tables, and our own, are not', async () => {
   await withNamespace('nft', async (namespace) => {
-    const { rules, repairs, watch, states } = await watched(namespace);
+    const { sync, repairs, watch, states } = await watched(namespace);
     try {
       const stands = await elements(namespace, ipv4);
       for (const [what, ...command] of harms) {
         await namespace.exec('nft', [command.join(' ')]);
         await waitFor(`a repair after ${what}`, () => repairs.length > 0);
-        await rules.sync([], true);
+        await sync([], true);
         assert.deepEqual(await elements(namespace, ipv4), stands, what);
         // The repair itself is heard of, too, where nft has made it.
         await waitFor('the watch to be quiet', async () => {
@@ -273,8 +283,8 @@ test('others’ changes of the table are noticed and put right, each; changes of
       }
       const [[key]] = states as [(typeof states)[number]];
       await namespace.exec('nft', ['add table ip other; add chain ip other x; add table ip6 twill-services']);
-      await rules.sync([[key, { service: undefined, slices: [] }]], false);
-      await rules.sync(states, false);
+      await sync([[key, { service: undefined, slices: [] }]], false);
+      await sync(states, false);
       await sleep(300);
       assert.deepEqual(repairs, []);
     } finally {

@@ -31,6 +31,13 @@ function startProxy(namespace: Namespace, ...flags: readonly string[]): Running 
   return { child, log: () => text };
 }
 
+/** Resolves when it is called so: until then it is `ip`, which starts it. */
+async function named(child: ChildProcess): Promise<void> {
+  await waitFor('a process to have its name', () =>
+    readFileSync(`/proc/${child.pid}/comm`, 'utf8').startsWith('kube-proxy'),
+  );
+}
+
 async function end(child: ChildProcess): Promise<void> {
   const ended = once(child, 'exit');
   child.kill();
@@ -52,7 +59,7 @@ test('waits while a kube-proxy runs, says so, and takes its rules over when it e
       const program = join(directory, 'kube-proxy');
       copyFileSync('/bin/sleep', program);
       const other = namespace.spawn(program, ['1000'], { stdio: 'ignore' });
-      await once(other, 'spawn');
+      await named(other);
       const flags = [`--manifests=${directory}`, '--healthz-bind-address=', '--metrics-bind-address='];
       const { child, log } = startProxy(namespace, ...flags);
       await waitFor('the proxy to name the other one', () =>
@@ -63,9 +70,7 @@ test('waits while a kube-proxy runs, says so, and takes its rules over when it e
       await waitFor('rules', async () => (await nat(namespace)).includes(':KUBE-SERVICES -'));
       const second = namespace.spawn(program, ['1000'], { stdio: 'ignore' });
       // It is looked for once per change of the rules, so it must have its name by then.
-      await waitFor('the second one to run', () =>
-        readFileSync(`/proc/${second.pid}/comm`, 'utf8').startsWith('kube-proxy'),
-      );
+      await named(second);
       await namespace.exec('iptables-nft', ['-t', 'nat', '-F']);
       await waitFor('the proxy to name the second one', () => /stop one of the two/.test(log()));
       await waitFor('rules', async () => (await nat(namespace)).includes('-A KUBE-SERVICES '));
@@ -112,10 +117,7 @@ test('who cannot write rules does not keep the proxy from starting, whatever nam
       impostors.push(
         namespace.spawn('setpriv', [...nobody, process.execPath, '-e', server], { stdio: 'ignore' }),
       );
-      for (const { pid } of impostors.slice(0, 3))
-        await waitFor('an impostor to have its name', () =>
-          readFileSync(`/proc/${pid}/comm`, 'utf8').startsWith('kube-proxy'),
-        );
+      for (const impostor of impostors.slice(0, 3)) await named(impostor);
       await waitFor('an impostor to answer', async () =>
         (await httpAnswer(namespace, 10_249, '/proxyMode')).endsWith('iptables'),
       );
@@ -123,7 +125,7 @@ test('who cannot write rules does not keep the proxy from starting, whatever nam
       await waitFor('rules', async () => (await nat(namespace)).includes(':KUBE-SERVICES -'));
       assert.doesNotMatch(log(), /another proxy/);
       // Its metrics wait for the port, the rules do not.
-      assert.match(log(), /cannot listen on 127\.0\.0\.1:10249/);
+      await waitFor('word of the port', () => /cannot listen on 127\.0\.0\.1:10249/.test(log()));
       await end(child);
       for (const impostor of impostors) await end(impostor);
     });
@@ -136,7 +138,7 @@ test('while it waits for a real one it says so on its health port', async () => 
       const program = join(directory, 'kube-proxy');
       copyFileSync('/bin/sleep', program);
       const other = namespace.spawn(program, ['1000'], { stdio: 'ignore' });
-      await once(other, 'spawn');
+      await named(other);
       const { child } = startProxy(namespace, `--manifests=${directory}`);
       const ask = (path: string): Promise<string> => httpAnswer(namespace, 10_256, path);
       await waitFor('the reason', async () =>

@@ -5,6 +5,10 @@ import { connect, createServer, isIPv6, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import type { Answer, ProbeReply, ProbeRequest, StreamResult, Target } from './probe-protocol.ts';
 
+const defaultTimeoutMs = 10_000;
+/** What the kernel gives at most: twice of what it gives by itself, for a process that has to wait for its turn. */
+const recvBufferSize = 1 << 22;
+
 /** A dual-stack socket shows IPv4 peers as IPv4-mapped IPv6. */
 function plain(address: string): string {
   return address.replace(/^::ffff:/, '');
@@ -23,7 +27,7 @@ async function listen(port: number, name: string): Promise<void> {
     });
   });
   await new Promise<void>((resolve, reject) => server.once('error', reject).listen(port, '::', resolve));
-  const datagrams = createSocket({ type: 'udp6' });
+  const datagrams = createSocket({ type: 'udp6', recvBufferSize });
   datagrams.on('error', () => {});
   datagrams.on('message', (_, peer) => datagrams.send(answer(name, peer.address), peer.port, peer.address));
   await new Promise<void>((resolve) => datagrams.bind(port, '::', resolve));
@@ -57,7 +61,10 @@ function openTcp(target: Target, events: ChannelEvents): Channel {
 }
 
 function openUdp(target: Target, events: ChannelEvents): Channel {
-  const socket: Datagrams = createSocket(isIPv6(target.address) ? 'udp6' : 'udp4');
+  const socket: Datagrams = createSocket({
+    type: isIPv6(target.address) ? 'udp6' : 'udp4',
+    recvBufferSize,
+  });
   socket.on('error', events.failed);
   socket.on('message', (message) => events.received(message.toString()));
   socket.connect(target.port, target.address, () => events.opened());
@@ -72,7 +79,7 @@ function openChannel(target: Target, events: ChannelEvents): Channel {
 }
 
 function ask(target: Target): Promise<Answer> {
-  const timeoutMs = target.timeoutMs ?? 2000;
+  const timeoutMs = target.timeoutMs ?? defaultTimeoutMs;
   return new Promise((resolve, reject) => {
     const finish = (settle: () => void): void => {
       clearTimeout(timer);
@@ -121,7 +128,7 @@ function startStream(id: number, target: Target, intervalMs: number): Promise<nu
     });
     streams.set(id, async () => {
       clearInterval(timer);
-      const deadline = Date.now() + (target.timeoutMs ?? 2000);
+      const deadline = Date.now() + (target.timeoutMs ?? defaultTimeoutMs);
       while (received < sent && error === undefined && Date.now() < deadline)
         await new Promise((wake) => setTimeout(wake, 5));
       const result = { sent, received, ...(error === undefined ? {} : { error }) };

@@ -16,7 +16,7 @@ export interface Target {
   readonly protocol: 'tcp' | 'udp';
   readonly address: string;
   readonly port: number;
-  /** Default 2,000 ms. */
+  /** Default 10,000 ms: where an answer is due, a busy machine may take its time. */
   readonly timeoutMs?: number;
 }
 

@@ -171,6 +171,6 @@ describe("etcd's store", () => {
     const mine = (await lab.etcd.keys(subnets)).find(({ key }) => key === own.key)!;
     assert.notEqual(mine.lease, await lease.grant(), 'it lives and dies with its node');
     await lease.revoke();
-    assert.equal((await lab.etcd.keys(subnets)).length, 2 + 6);
+    await lab.waitFor('both leases and the six', async () => (await lab.etcd.keys(subnets)).length === 2 + 6);
   });
 });

@@ -90,7 +90,9 @@ function checks(open: (lab: Lab) => Promise<KubeNodes>): void {
     assert.match(one.agent!.log(), /it has the node's InternalIP 192\.0\.2\.11/);
     const [a, b] = (await Promise.all(lab.nodes.map((node) => node.addPod('a')))) as [Pod, Pod];
     await b.serve();
-    const answer = await a.probe.ask({ protocol: 'tcp', address: b.ipv4, port: servicePort });
+    const answer = await lab.waitFor('traffic', () =>
+      a.probe.ask({ protocol: 'tcp', address: b.ipv4, port: servicePort, timeoutMs: 500 }),
+    );
     assert.equal(answer.client, a.ipv4);
   });
 
@@ -216,7 +218,10 @@ function checks(open: (lab: Lab) => Promise<KubeNodes>): void {
     await lab.waitFor('the MTU of before', async () =>
       (await one.exec('ip', ['link', 'show', 'flannel.1'])).includes('mtu 1450'),
     );
-    assert.ok(!(await readyz(one)).text.includes('[!] network configuration'));
+    await lab.waitFor(
+      'nothing to be said',
+      async () => !(await readyz(one)).text.includes('[!] network configuration'),
+    );
   });
 
   it('its own node is deleted and comes again with another podCIDR', async () => {
@@ -236,8 +241,10 @@ function checks(open: (lab: Lab) => Promise<KubeNodes>): void {
     await lab.waitFor('the subnet file', () =>
       readFileSync(one.subnetFile, 'utf8').includes('FLANNEL_SUBNET=10.244.5.1/24'),
     );
-    const [, condition] = (await api.read('node1')).status?.conditions ?? [];
-    assert.equal(condition?.status, 'False');
+    await lab.waitFor('the condition', async () => {
+      const [, condition] = (await api.read('node1')).status?.conditions ?? [];
+      return condition?.status === 'False';
+    });
     // Pods of another subnet keep their gateway for as long as they are there.
     for (const old of [...one.pods]) await old.remove();
     const pod = await one.addPod('new');

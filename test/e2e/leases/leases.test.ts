@@ -132,9 +132,9 @@ describe('leases in etcd', () => {
   });
 
   it('a lease that was revoked is taken again, whoever has got it meanwhile; one that has expired is not', async () => {
-    // Of a few seconds, which the agent keeps.
+    // Of a few seconds, which the agent keeps once it has started.
     const { key, value } = flannelLease(2, '02:00:00:00:00:99', one.ipv4);
-    const short = lab.etcd.client.lease(3, { autoKeepAlive: false });
+    const short = lab.etcd.client.lease(10, { autoKeepAlive: false });
     await short.put(key).value(value);
     await one.startAgent(healthFlags);
     const first = await lease(one);
@@ -148,7 +148,7 @@ describe('leases in etcd', () => {
     await lab.waitFor('readiness', async () => (await readyz(one)).status === 200);
     // Partitioned: the lease expires and another node takes the subnet.
     await one.agent!.stop();
-    const again = lab.etcd.client.lease(3, { autoKeepAlive: false });
+    const again = lab.etcd.client.lease(10, { autoKeepAlive: false });
     await again.put(key).value((await lease(one))!.value);
     await one.startAgent(healthFlags);
     await one.blockEtcd();

@@ -156,7 +156,8 @@ describe('services on loopback', () => {
         return everywhere.received.length > 0;
       });
       assert.deepEqual(sink.received, []);
-      assert.equal(everywhere.received.length, 1);
+      // The honest ones may be several.
+      assert.deepEqual([...new Set(everywhere.received)], ['from a pod']);
       await server.remove();
       assert.equal(await localnet(), '0');
       await node.namespace.sysctl({ 'net/ipv4/conf/cni0/route_localnet': '1' });

@@ -72,6 +72,12 @@ for (const nftables of [false, true])
         const victim = { lab, node, pod, sink: await udpSink(pod.namespace, '::', port) };
         const far = await second.addPod('far');
         await peersAre(lab, node, [second]);
+        // Link-local addresses of fresh interfaces are tentative for a second or two: until then no neighbour is found.
+        for (const address of [node.ipv4, node.ipv6])
+          await lab.waitFor(`the way to ${address}`, async () => {
+            await lab.client.exec('ping', ['-c', '1', '-W', '1', address]);
+            return true;
+          });
         await forge(victim, 'forged');
         await lab.waitFor('both packets to be counted', async () => (await dropped(node)) === '1,1');
         await heard(victim, far, 'far');

@@ -92,8 +92,12 @@ describe('what stands in the way of the routes to the other nodes', () => {
     );
     pods = (await Promise.all(lab.nodes.map((node) => node.addPod('a')))) as [Pod, Pod];
     await pods[1].serve();
-    const first = async (flag: string): Promise<string> =>
-      (await one.exec('ip', [flag, 'route', 'show', 'proto', '80'])).split(' ')[0] ?? '';
+    // An agent that is ready has not yet heard of one that became so a moment ago.
+    const first = (flag: string): Promise<string> =>
+      lab.waitFor('a route to the other node', async () => {
+        const [subnet] = (await one.exec('ip', [flag, 'route', 'show', 'proto', '80'])).split(' ');
+        return subnet !== '' && subnet;
+      });
     subnets = { ipv4: await first('-4'), ipv6: await first('-6') };
     await lab.waitFor('the agent to watch the kernel', () => saidSince(one, 0, /watches the kernel/));
   });

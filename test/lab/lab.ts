@@ -26,7 +26,12 @@ export interface LabOptions {
 }
 
 export const etcdPrefix = '/coreos.com/network';
-export const defaultNetworkConfig = { Network: '10.244.0.0/16', Backend: { Type: 'vxlan' } };
+/**
+ * The pods' network. Agents draw subnets below 10.244.40.0: those which tests write by hand for nodes that are none are above,
+ * and never by chance an agent's.
+ */
+export const podSubnets = { Network: '10.244.0.0/16', SubnetMin: '10.244.1.0', SubnetMax: '10.244.39.0' };
+export const defaultNetworkConfig = { ...podSubnets, Backend: { Type: 'vxlan' } };
 
 /** A cluster on this machine: everything of it is in namespaces, processes and one directory of its own. */
 export class Lab {

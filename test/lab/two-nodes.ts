@@ -1,21 +1,13 @@
 import { rmSync } from 'node:fs';
 import { after, afterEach, before } from 'node:test';
-import { etcdPrefix, Lab, type LabOptions } from './lab.ts';
+import { defaultNetworkConfig, etcdPrefix, Lab, type LabOptions } from './lab.ts';
 import type { LabNode } from './node.ts';
 
 /** Where the leases are in etcd. */
 export const subnetKeys = `${etcdPrefix}/subnets/`;
 
 /** A network of three subnets. */
-export const threeSubnets = {
-  Network: '10.244.0.0/16',
-  SubnetMin: '10.244.1.0',
-  SubnetMax: '10.244.3.0',
-  Backend: { Type: 'vxlan' },
-};
-
-/** A network of few subnets, so that those written by hand do not meet those that agents choose. */
-export const fewSubnets = { ...threeSubnets, SubnetMax: '10.244.9.0' };
+export const threeSubnets = { ...defaultNetworkConfig, SubnetMax: '10.244.3.0' };
 
 export interface TwoNodes {
   readonly lab: Lab;

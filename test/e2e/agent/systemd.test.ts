@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { describe, it } from 'node:test';
 import { root } from '../../lab/files.ts';
-import { type Lab, withLab } from '../../lab/lab.ts';
+import { type Lab, podSubnets, withLab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
 
 /** Listens where systemd would. @returns the lines that came, as they come */
@@ -47,7 +47,7 @@ describe('systemd hears', () => {
       await hears(lab, said, /^STATUS=.*network\/config is missing in etcd/);
       await hears(lab, said, 'WATCHDOG=1');
       assert.equal(count(said, 'READY=1'), 0);
-      const config = { Network: '10.244.0.0/16', Backend: { Type: 'vxlan' } };
+      const config = { ...podSubnets, Backend: { Type: 'vxlan' } };
       await lab.etcd.put('/coreos.com/network/config', JSON.stringify(config));
       await hears(lab, said, 'READY=1');
       assert.match(readFileSync(node.subnetFile, 'utf8'), /FLANNEL_SUBNET=/);

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import { withLab } from '../../lab/lab.ts';
+import { podSubnets, withLab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
 import { servicePort } from '../../lab/place.ts';
 import type { Pod } from '../../lab/pod.ts';
@@ -70,7 +70,7 @@ describe('a kernel without IPv6', () => {
 
   it('is named where the network configuration wants IPv6', async () => {
     const networkConfig = {
-      Network: '10.244.0.0/16',
+      ...podSubnets,
       EnableIPv6: true,
       IPv6Network: 'fd00:244::/48',
       Backend: { Type: 'vxlan' },

@@ -6,7 +6,6 @@ import { twillProgram } from '../../lab/files.ts';
 import { etcdPrefix, Lab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
 import type { Pod } from '../../lab/pod.ts';
-import { fewSubnets } from '../../lab/two-nodes.ts';
 import { flannelLease } from '../overlay/state.ts';
 import { type Command, mac, resume, type Scene } from './fault.ts';
 import { podFaults, ruleFaults, serviceFaults } from './node-faults.ts';
@@ -85,7 +84,7 @@ describe('every fault is named while agent and proxy are stopped', () => {
   };
 
   before(async () => {
-    const lab = await Lab.start({ nodes: 2, networkConfig: fewSubnets });
+    const lab = await Lab.start({ nodes: 2 });
     const [node, two] = lab.nodes as [LabNode, LabNode];
     for (const host of [40, 41, 42]) {
       const { key, value } = flannelLease(host, mac(host));

@@ -3,7 +3,7 @@ import { copyFileSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { makeCertificates } from '../../lab/certificates.ts';
-import { etcdPrefix, withLab } from '../../lab/lab.ts';
+import { etcdPrefix, podSubnets, withLab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
 import { flannelLease } from '../overlay/state.ts';
 
@@ -105,7 +105,7 @@ test('the agent needs no more rights than flanneld: to read the configuration, t
     await lab.waitFor('a lease to arrive', async () =>
       (await node.exec('ip', ['route'])).includes('10.244.200.0/24 '),
     );
-    await lab.etcd.put(config, '{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan","MTU":1400}}');
+    await lab.etcd.put(config, JSON.stringify({ ...podSubnets, Backend: { Type: 'vxlan', MTU: 1400 } }));
     await lab.waitFor('a changed configuration to arrive', async () =>
       (await node.exec('ip', ['link', 'show', 'flannel.1'])).includes('mtu 1350'),
     );

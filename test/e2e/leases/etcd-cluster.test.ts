@@ -1,14 +1,13 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { etcdPrefix, Lab } from '../../lab/lab.ts';
+import { defaultNetworkConfig, etcdPrefix, Lab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
 import { servicePort } from '../../lab/place.ts';
 import type { Pod } from '../../lab/pod.ts';
-import { fewSubnets } from '../../lab/two-nodes.ts';
 import { flannelLease, kernelState } from '../overlay/state.ts';
 import { type EtcdMember, etcdRequest, startEtcdMembers } from './etcd-members.ts';
 
-const config = JSON.stringify(fewSubnets);
+const config = JSON.stringify(defaultNetworkConfig);
 const subnets = `${etcdPrefix}/subnets/`;
 
 describe('a cluster of three etcd members', () => {

@@ -7,9 +7,8 @@ import { EtcdSource } from '../../../src/leases/etcd/source.ts';
 import { EtcdLeases } from '../../../src/leases/etcd/store.ts';
 import { parseNetworkConfig } from '../../../src/leases/plan/network-config.ts';
 import { parseAddress } from '../../../src/model/address.ts';
-import { etcdPrefix, Lab } from '../../lab/lab.ts';
+import { defaultNetworkConfig, etcdPrefix, Lab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
-import { fewSubnets } from '../../lab/two-nodes.ts';
 import { assertConverges, flannelLease } from '../overlay/state.ts';
 
 const subnets = `${etcdPrefix}/subnets/`;
@@ -18,7 +17,7 @@ describe("etcd's store", () => {
   let lab: Lab;
 
   before(async () => {
-    lab = await Lab.start({ nodes: 2, networkConfig: fewSubnets });
+    lab = await Lab.start({ nodes: 2 });
   });
   after(() => lab.stop());
 
@@ -63,7 +62,7 @@ describe("etcd's store", () => {
     const source = new EtcdSource(options, 60, pino({ level: 'silent' }));
     const claim = (mac: string): void =>
       source.claim({
-        config: parseNetworkConfig(JSON.stringify(fewSubnets)),
+        config: parseNetworkConfig(JSON.stringify(defaultNetworkConfig)),
         identity: {
           publicIps: [parseAddress('192.0.2.200')],
           vtepMacs: new Map([['ipv4', mac]]),
@@ -113,7 +112,7 @@ describe("etcd's store", () => {
     await lab.etcd.stop();
     lab.etcd.wipe();
     await lab.etcd.start();
-    await lab.etcd.put(`${etcdPrefix}/config`, JSON.stringify(fewSubnets));
+    await lab.etcd.put(`${etcdPrefix}/config`, JSON.stringify(defaultNetworkConfig));
     await lab.waitFor('the leases again', async () => (await names()).join() === before.join());
     const { key, value } = flannelLease(40, '02:00:00:00:00:40');
     await lab.etcd.put(key, value);

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { it } from 'node:test';
-import { withLab } from '../../lab/lab.ts';
+import { podSubnets, withLab } from '../../lab/lab.ts';
 
-const networkConfig = { Network: '10.244.0.0/16', EnableNFTables: true, Backend: { Type: 'vxlan' } };
+const networkConfig = { ...podSubnets, EnableNFTables: true, Backend: { Type: 'vxlan' } };
 
 it('a flushed ruleset is put right, and iptables rules of before are taken away', async () => {
   await withLab({ nodes: 1, underlay: 'ipv4', networkConfig }, async (lab) => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import type { MeshPartner } from '../../../src/mesh/plan/state.ts';
 import { twillProgram } from '../../lab/files.ts';
-import { defaultNetworkConfig, Lab, withLab } from '../../lab/lab.ts';
+import { defaultNetworkConfig, Lab, podSubnets, withLab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
 import { healthFlags, metrics, readyz } from '../agent/readiness.ts';
 
@@ -206,7 +206,7 @@ describe('nodes that measure how they reach each other', () => {
 });
 
 it('without VXLAN the bridges are asked, as soon as both nodes have one', async () => {
-  const direct = { Network: '10.244.0.0/16', Backend: { Type: 'host-gw' } };
+  const direct = { ...podSubnets, Backend: { Type: 'host-gw' } };
   await withLab({ nodes: 2, networkConfig: direct }, async (lab) => {
     const [one, two] = lab.nodes as [LabNode, LabNode];
     await Promise.all(lab.nodes.map((node) => node.startAgent(flags)));

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';
 import { type FlannelNode, tunnel, wireLikeFlannel } from '../../lab/flannel-node.ts';
-import { etcdPrefix, Lab, withLab } from '../../lab/lab.ts';
+import { etcdPrefix, Lab, podSubnets, withLab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
 import { servicePort } from '../../lab/place.ts';
 import { assertConverges, flannelLease } from './state.ts';
@@ -78,7 +78,7 @@ describe('a cluster of flanneld nodes', () => {
 });
 
 it('a flanneld with host-gw: its routes for nodes that left go, those of the administrator stay', async () => {
-  const networkConfig = { Network: '10.244.0.0/16', Backend: { Type: 'host-gw' } };
+  const networkConfig = { ...podSubnets, Backend: { Type: 'host-gw' } };
   await withLab({ nodes: 1, underlay: 'ipv4', networkConfig }, async (lab) => {
     const node = lab.nodes[0]!;
     const peer = '{"PublicIP":"192.0.2.22","PublicIPv6":null,"BackendType":"host-gw"}';

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import { type Lab, withLab } from '../../lab/lab.ts';
+import { type Lab, podSubnets, withLab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
 import { bridgeName } from '../../lab/underlay.ts';
 
 const networkConfig = {
-  Network: '10.244.0.0/16',
+  ...podSubnets,
   EnableIPv6: true,
   IPv6Network: 'fd00:244::/48',
   Backend: { Type: 'vxlan' },

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
 import { parseLease } from '../../../src/leases/plan/lease.ts';
-import { etcdPrefix, type Lab, withLab } from '../../lab/lab.ts';
+import { etcdPrefix, type Lab, podSubnets, withLab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
 import { servicePort } from '../../lab/place.ts';
 import type { Pod } from '../../lab/pod.ts';
@@ -38,7 +38,7 @@ const secondUplink = [
   'address add 203.0.113.2/24 dev eth1',
 ];
 
-const alone = { Network: '10.244.0.0/16', Backend: { Type: 'vxlan' } };
+const alone = { ...podSubnets, Backend: { Type: 'vxlan' } };
 
 describe('the way to the outside is the one that the kernel would take', () => {
   const ways: [string, string[]][] = [

@@ -4,13 +4,13 @@ import { describe, it } from 'node:test';
 import { setTxChecksum } from '../../../src/kernel/ethtool.ts';
 import { inNetns } from '../../../src/kernel/netns.ts';
 import { type Family, ipv4, ipv6 } from '../../../src/model/address.ts';
-import { etcdPrefix, type Lab, type LabOptions, withLab } from '../../lab/lab.ts';
+import { etcdPrefix, type Lab, type LabOptions, podSubnets, withLab } from '../../lab/lab.ts';
 import { servicePort } from '../../lab/place.ts';
 import type { Pod } from '../../lab/pod.ts';
 import { healthFlags, readyz } from '../agent/readiness.ts';
 import { assertConverges } from './state.ts';
 
-const v4 = { Network: '10.244.0.0/16' };
+const v4 = podSubnets;
 const v6 = { EnableIPv6: true, IPv6Network: 'fd00:244::/48' };
 
 interface Case {

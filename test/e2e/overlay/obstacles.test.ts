@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, it } from 'node:test';
 import { ipv4, ipv6 } from '../../../src/model/address.ts';
-import { etcdPrefix, Lab, withLab } from '../../lab/lab.ts';
+import { etcdPrefix, Lab, podSubnets, withLab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
 import { servicePort } from '../../lab/place.ts';
 import type { Pod } from '../../lab/pod.ts';
@@ -13,7 +13,7 @@ import { assertConverges, flannelLease, saidSince } from './state.ts';
 type Lease = ReturnType<typeof flannelLease>;
 
 const networkConfig = {
-  Network: '10.244.0.0/16',
+  ...podSubnets,
   EnableIPv6: true,
   IPv6Network: 'fd00:244::/48',
   Backend: { Type: 'vxlan' },

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { it } from 'node:test';
-import { etcdPrefix, type Lab, withLab } from '../../lab/lab.ts';
+import { etcdPrefix, type Lab, podSubnets, withLab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
 import { servicePort } from '../../lab/place.ts';
 import type { Pod } from '../../lab/pod.ts';
@@ -102,7 +102,7 @@ async function asks(lab: Lab, from: { readonly probe: Pod['probe'] }, address: s
 }
 
 it(`nodes reach each other over ${uplinks.map(({ what }) => what).join('; ')}`, async () => {
-  const networkConfig = { Network: '10.244.0.0/16', Backend: { Type: 'vxlan' } };
+  const networkConfig = { ...podSubnets, Backend: { Type: 'vxlan' } };
   await withLab({ nodes: uplinks.length, underlay: 'ipv4', networkConfig }, async (lab) => {
     const pods = await Promise.all(uplinks.map((uplink, at) => start(lab.nodes[at]!, uplink)));
     const first = pods[0]!;

@@ -99,7 +99,8 @@ async function prepare(): Promise<void> {
   process.env.ETCD_UNSUPPORTED_ARCH = process.arch;
   start('etcd', ['etcd', `--data-dir=${work}/etcd`, '--unsafe-no-fsync', '--log-level=error']);
   await until('etcd', () => isOk(`${etcdUrl}/health`));
-  await put('config', { Network: '10.244.0.0/16', Backend: { Type: 'vxlan' } });
+  // The lease below is another node's: ours is never the same by chance.
+  await put('config', { Network: '10.244.0.0/16', SubnetMin: '10.244.10.0', Backend: { Type: 'vxlan' } });
   const BackendData = { VNI: 1, VtepMAC: '02:00:00:00:00:09' };
   await put('subnets/10.244.9.0-24', { PublicIP: '192.0.2.9', BackendType: 'vxlan', BackendData });
   say('etcd serves');

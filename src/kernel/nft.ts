@@ -10,6 +10,34 @@ import { refusalCode, run } from './process.ts';
 export const noTable =
   /No such file or directory|cache initialization failed: Invalid argument|Protocol not supported/;
 
+type Netns = { readonly netns?: string | undefined };
+
+/** Runs nft. @param how `netns`: name of a network namespace, of a test */
+function nft(
+  args: readonly string[],
+  { netns, ...options }: Netns & { readonly input?: string; readonly timeoutMs?: number } = {},
+): ReturnType<typeof run> {
+  const [program, ...rest] =
+    netns === undefined ? ['nft', ...args] : ['ip', 'netns', 'exec', netns, 'nft', ...args];
+  return run(program!, rest, options);
+}
+
+/** Only the program that has made a table with these flags may write into it. @param table family and name */
+export function ownedTable(table: string): TwillError {
+  const what = `nftables table ${table} has flags owner: another program that runs alone may change it`;
+  return new TwillError('conflict', `${what}; end that program, and the table goes with it`);
+}
+
+/** Who may write everything, and not into one of these tables, is told why. */
+async function explained(error: TwillError, tables: Iterable<string>, how: Netns): Promise<TwillError> {
+  if (error.code !== 'permission') return error;
+  for (const table of new Set(tables)) {
+    const listed = await nft(['list', 'table', ...table.split(' ')], how).catch(() => undefined);
+    if (/^\tflags [\w,]*\bowner\b/m.test(listed?.stdout ?? '')) return ownedTable(table);
+  }
+  return error;
+}
+
 function refused(what: string, stderr: string): TwillError {
   const code = passing.test(stderr) ? 'unavailable' : refusalCode(stderr);
   return new TwillError(code, `${what} failed: ${stderr.trim()}`);
@@ -26,18 +54,19 @@ export async function listNftTable(
   { handles = false } = {},
 ): Promise<string | undefined> {
   const options = ['--stateless', ...(handles ? ['--handle'] : [])];
-  const result = await run('nft', [...options, 'list', 'table', family.nft, name]);
+  const result = await nft([...options, 'list', 'table', family.nft, name]);
   if (result.status === 0) return result.stdout;
   if (noTable.test(result.stderr)) return undefined;
   throw refused(`nft list table ${family.nft} ${name}`, result.stderr);
 }
 
-/** @returns false when there is no such table @throws TwillError `missing-program`, `permission`, `kernel` */
+/** @returns false when there is no such table @throws TwillError `missing-program`, `permission`, `conflict`, `kernel` */
 export async function removeNftTable(family: { readonly nft: string }, name: string): Promise<boolean> {
-  const result = await run('nft', ['delete', 'table', family.nft, name]);
+  const result = await nft(['delete', 'table', family.nft, name]);
   if (result.status === 0) return true;
   if (noTable.test(result.stderr)) return false;
-  throw refused(`nft delete table ${family.nft} ${name}`, result.stderr);
+  const table = `${family.nft} ${name}`;
+  throw await explained(refused(`nft delete table ${table}`, result.stderr), [table], {});
 }
 
 /**
@@ -59,32 +88,34 @@ export async function nftTableRemovals(family: { readonly nft: string }, name: s
 
 /**
  * What the kernel, or what nft itself is short of, will pass: the same document may be taken a moment later. The words are
- * strerror's for EAGAIN, EINTR, ENOBUFS, ENOMEM, EMFILE, ENFILE; and a signal's.
+ * strerror's for EAGAIN, EINTR, ENOBUFS, ENOMEM, EMFILE, ENFILE; and a signal's. Of a rule ENFILE says that a set is full.
  */
 const passing =
-  /Resource temporarily unavailable|Interrupted system call|No buffer space available|Cannot allocate memory|Memory allocation|Too many open files|No space left on device|killed by SIG|Broken pipe/;
+  /Resource temporarily unavailable|Interrupted system call|No buffer space available|Cannot allocate memory|Memory allocation|(?<!process rule: )Too many open files|No space left on device|killed by SIG|Broken pipe/;
+
+/** Tables that a document writes into. */
+function tablesOf(document: string): string[] {
+  const written = /\b(?:table|chain|rule|set|map|element) ((?:ip6?|inet|bridge) [\w-]+)/g;
+  return [...document.matchAll(written)].map(([, table]) => table!);
+}
 
 /**
  * Applies a document in one transaction.
  * @param how `netns`: name of a network namespace, of a test
- * @throws TwillError `invalid` with nft's message, `unavailable` for what will pass, `permission`, `missing-program`,
- *   `timeout`
+ * @throws TwillError `invalid` with nft's message, `unavailable` for what will pass, `permission`, `conflict` for another
+ *   program's table, `missing-program`, `timeout`
  */
 export async function applyNft(
   document: string,
-  { netns, timeoutMs }: { readonly netns?: string | undefined; readonly timeoutMs?: number } = {},
+  how: Netns & { readonly timeoutMs?: number } = {},
 ): Promise<void> {
-  const command = ['nft', '-f', '-'];
-  const [program, ...args] = netns === undefined ? command : ['ip', 'netns', 'exec', netns, ...command];
-  const result = await run(program!, args, {
-    input: document,
-    ...(timeoutMs === undefined ? {} : { timeoutMs }),
-  });
+  const result = await nft(['-f', '-'], { ...how, input: document });
   if (result.status === 0) return;
   const detail = result.stderr.trim();
   if (passing.test(detail)) throw new TwillError('unavailable', `nft could not write the rules: ${detail}`);
   const code = /Operation not permitted/.test(detail) ? 'permission' : 'invalid';
-  throw new TwillError(code, `nft refused the rules: ${detail}`);
+  const error = new TwillError(code, `nft refused the rules: ${detail}`);
+  throw await explained(error, tablesOf(document), how);
 }
 
 /** A chain that iptables-nft makes for itself in a table, when it has to. */
@@ -92,7 +123,7 @@ const builtIn = /^\tchain [A-Z]+ \{\n\t\ttype \w+ hook \w+ priority [^;]+; polic
 
 async function removeEmptyChain(family: string, table: string, text: string): Promise<string | undefined> {
   const name = `${family} ${table} ${/^\tchain (\S+)/.exec(text)?.[1]}`;
-  const { status } = await run('nft', ['delete', 'chain', ...name.split(' ')]);
+  const { status } = await nft(['delete', 'chain', ...name.split(' ')]);
   // Somebody has put a rule into it meanwhile.
   return status === 0 ? name : undefined;
 }

@@ -1,7 +1,8 @@
 import { KernelRefusal } from '../../kernel/errno.ts';
+import { ownedTable } from '../../kernel/nft.ts';
 import type { NftTable } from '../../kernel/nft-table.ts';
 import type { Family } from '../../model/address.ts';
-import { describeError, isTwillError, TwillError } from '../../model/error.ts';
+import { describeError, isTwillError } from '../../model/error.ts';
 import type { Log } from '../../process/log.ts';
 import { Turns } from '../../process/turns.ts';
 import type { FamilyRules, SyncResult } from '../family-rules.ts';
@@ -155,8 +156,7 @@ export class NftRules implements FamilyRules {
     const { table } = this.options;
     if (!isTwillError(error, 'permission') || (await table.state().catch(() => undefined)) !== 'owned')
       return error;
-    const what = `nftables table ${this.family.nft} ${table.name} has flags owner: another program that runs alone may change it`;
-    return new TwillError('conflict', `${what}; end that program, and the table goes with it`);
+    return ownedTable(`${this.family.nft} ${table.name}`);
   }
 
   private async setServices(): Promise<void> {

@@ -14,6 +14,7 @@ import { ipv4 } from '../../../src/model/address.ts';
 import { packNumber } from '../../../src/services/nftables/plan/pack.ts';
 import { withNamespace } from '../../lab/namespace.ts';
 import { whileNftLacks } from '../../lab/refusing-nft.ts';
+import { waitFor } from '../../lab/wait.ts';
 
 /** What nft 1.0.6 says on Debian's kernel 6.1 without the module nf_tables. */
 const withoutTables = 'netlink: Error: cache initialization failed: Invalid argument';
@@ -44,6 +45,25 @@ test('other failures of nft are none of that', async () => {
   await whileNftSays('netlink: Error: cache initialization failed: Operation not permitted', async () => {
     await assert.rejects(listNftTable({ nft: 'ip' }, 'x'), /failed: netlink: .*not permitted/);
     await assert.rejects(removeNftTable({ nft: 'ip' }, 'x'), /failed: netlink: .*not permitted/);
+  });
+});
+
+test('a table that is another program’s alone is named as that, whoever writes into it; a set that is full will not pass', async () => {
+  await withNamespace('owned', async (namespace) => {
+    const apply = (document: string) => applyNft(document, { netns: namespace.name });
+    await apply('add table ip full\nadd set ip full one { type mark; size 1; }');
+    await assert.rejects(apply('add element ip full one { 1, 2 }'), { code: 'invalid' });
+
+    const owner = namespace.spawn('nft', ['-i'], { stdio: ['pipe', 'ignore', 'ignore'] });
+    owner.stdin!.write('add table bridge held { flags owner; }\nadd chain bridge held c\n');
+    const chains = () => namespace.exec('nft', ['list', 'chains']);
+    await waitFor('the table', async () => (await chains()).includes('held'));
+    const message = /^nftables table bridge held has flags owner: another program [^\n]*$/;
+    for (const document of ['table bridge held { chain d { } }', 'add rule bridge held c accept'])
+      await assert.rejects(apply(`add table ip mine\n${document}`), { code: 'conflict', message });
+    owner.stdin!.end();
+    await waitFor('the table to go', async () => !(await chains()).includes('held'));
+    await apply('table bridge held { chain d { } }');
   });
 });
 

@@ -19,7 +19,7 @@ import type { Resident } from './plan/resident.ts';
 import { adoptedRecord, hostEnd, pluginIfb } from './record.ts';
 import type { PodStore } from './store.ts';
 
-/** Looks at rules that cannot be read: five minutes of them, since no pod gets host ports meanwhile. */
+/** Looks at rules that cannot be read, one or two of them in a quarter of a minute: no new pod gets host ports meanwhile. */
 const PATIENCE = 20;
 
 export interface AdoptionOptions {

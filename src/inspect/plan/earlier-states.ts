@@ -1,13 +1,19 @@
+import type { MeshPartner } from '../../mesh/plan/state.ts';
+import type { VxlanPlan } from '../../overlay/plan/device.ts';
 import type { AgentState, ProxyState } from './state.ts';
 
 type Lacking<T, K extends keyof T> = Omit<T, K> & Partial<Pick<T, K>>;
 type ProxyFamily = ProxyState['families'][number];
+type Later = 'mesh' | 'meshPartners' | 'devices' | 'rules';
 
 /**
  * States of this version as any program may have said them: what is optional came later. Who adds a field to a state adds it
  * here, with what follows from its absence; a field that cannot be done without is another version.
  */
-export interface AnyAgentState extends Lacking<Omit<AgentState, 'rules'>, 'mesh' | 'meshPartners'> {
+export interface AnyAgentState extends Omit<AgentState, Later> {
+  readonly mesh?: AgentState['mesh'];
+  readonly meshPartners?: readonly Lacking<MeshPartner, 'large'>[];
+  readonly devices: readonly Lacking<VxlanPlan, 'direct'>[];
   readonly rules: Lacking<AgentState['rules'], 'shown'>;
 }
 
@@ -20,7 +26,10 @@ export interface AnyProxyState
 
 export function completeAgentState(state: AnyAgentState): AgentState {
   const rules = { shown: new Map(), ...state.rules };
-  return { mesh: undefined, meshPartners: [], ...state, rules };
+  // Large packets were not sent, and devices not made for what comes from elsewhere.
+  const meshPartners = (state.meshPartners ?? []).map((one) => ({ large: undefined, ...one }));
+  const devices = state.devices.map((one) => ({ direct: false, ...one }));
+  return { mesh: undefined, ...state, meshPartners, devices, rules };
 }
 
 export function completeProxyState(state: AnyProxyState): ProxyState {

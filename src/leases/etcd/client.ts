@@ -25,8 +25,8 @@ export interface EtcdOptions {
 export const REQUEST_TIMEOUT_MS = 5000;
 
 /**
- * Bytes of one answer; what is bigger ends the request ({@link isTooBig}). A thousand leases are 250 kB; somebody may have written values as big as etcd takes them (1.5 MB by
- * default), and those are asked for in smaller pages.
+ * Bytes of one answer; what is bigger ends the request ({@link isTooBig}). A thousand leases are 250 kB; somebody may have
+ * written values as big as etcd takes them (1.5 MB by default), and those are asked for in smaller pages.
  */
 const RECEIVE_LIMIT = 16 * 1024 * 1024;
 

@@ -50,7 +50,7 @@ export function etcdError(what: string, endpoints: readonly string[], cause: unk
   if (says(cause, /user name is empty/))
     return new TwillError(
       'permission',
-      `${what}: etcd at ${where} asks who we are: give --etcd-username and --etcd-password, or the certificate of a user`,
+      `${what}: etcd at ${where} asks who we are: give --etcd-username and --etcd-password-file, or the certificate of a user`,
       cause,
     );
   if (

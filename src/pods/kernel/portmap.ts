@@ -83,8 +83,7 @@ export class ForeignRules {
       this.log.warn({ error: reason }, 'rules that other plugins made for pods may stand there, unread');
   }
 
-  /** What cannot be read for the moment; what nobody lets us read, or no program can, is told, and
-   * will not be read later either. */
+  /** What cannot be read for the moment is kept; what nobody lets us read, or no program can, is only told: it never will be. */
   private notices(): { readonly unread: Unread; readonly passing: TwillError[] } {
     const passing: TwillError[] = [];
     const unread = (error: TwillError): void => {

@@ -9,12 +9,18 @@ import {
 } from '../../kernel/netlink/links.ts';
 import type { Change, RtSocket } from '../../kernel/netlink/socket.ts';
 import { readSysctl, writeSysctl } from '../../kernel/sysctl.ts';
-import { type Family, ipv4, ipv6 } from '../../model/address.ts';
+import { type Family, ipv6 } from '../../model/address.ts';
 import { isTwillError, TwillError } from '../../model/error.ts';
 import type { PodNetwork } from '../../model/pod-network.ts';
-import { type BridgeOptions, planBridgeAddresses, portProblem, usualBridge } from '../plan/bridge.ts';
+import {
+  type BridgeOptions,
+  bridgeMac,
+  lastingMac,
+  planBridgeAddresses,
+  portProblem,
+  usualBridge,
+} from '../plan/bridge.ts';
 import type { PodRecord } from '../plan/pod.ts';
-import { macOf } from '../plan/wiring.ts';
 import type { PodRepairs } from '../repairs.ts';
 
 /** Sends changes and throws the first refusal. */
@@ -27,16 +33,6 @@ export async function apply(socket: RtSocket, changes: readonly Change[]): Promi
 function refuseAdvertisements(name: string): void {
   const setting = `net/ipv6/conf/${name}/accept_ra`;
   if (readSysctl(setting) !== undefined) writeSysctl(setting, '0');
-}
-
-/** What the kernel leaves a bridge that has no MAC of its own and has lost its last port, and what it takes for none. */
-const noMac = '00:00:00:00:00:00';
-
-/** The MAC of a bridge of ours. */
-function bridgeMac({ families }: PodNetwork): string | undefined {
-  const gateways = families.map(({ gateway }) => gateway);
-  const first = gateways.find(({ family }) => family === ipv4) ?? gateways[0];
-  return first === undefined ? undefined : macOf(first);
 }
 
 async function findOrMake(
@@ -62,9 +58,7 @@ async function findOrMake(
 }
 
 /**
- * The bridge of the pods: made if it is not there, and given the gateway addresses and the overlay's MTU. Its MAC is set
- * to a fixed one when it is made: a bridge without takes its ports' lowest, and would change with every pod. One that
- * somebody else has made may be of that kind: it keeps the MAC that it has.
+ * The bridge of the pods: made if it is not there, and given the gateway addresses and the overlay's MTU.
  * @param known the bridge as it was found before: its MAC is fixed
  * @returns the bridge, and whether it was not so before
  * @throws TwillError `conflict` when a device of that name is no bridge, `invalid` when another device has a gateway address
@@ -96,9 +90,8 @@ async function ensureBridge(
   changes.push(...add.map((address) => addAddress({ index, ...address })));
   const changed = made || changes.length > 0;
   if (options.promiscuous) changes.push(setLink(index, { promiscuous: true }, name));
-  const mac = bridge.mac === noMac ? (bridgeMac(network) ?? noMac) : bridge.mac;
-  const isFixed = made || (known?.index === index && known.mac === bridge.mac);
-  if (!isFixed && mac !== noMac) changes.push(setLink(index, { mac }, name));
+  const { mac, isToSet } = lastingMac(bridge, made, known, network);
+  if (isToSet) changes.push(setLink(index, { mac }, name));
   if (changes.length > 0) await apply(socket, changes);
   return { bridge: { ...bridge, mac }, changed };
 }

@@ -2,6 +2,7 @@ import { type Address, ipv4, isLinkLocal, type Prefix, prefixContains } from '..
 import { TwillError } from '../../model/error.ts';
 import type { PodNetwork } from '../../model/pod-network.ts';
 import type { PodRecord } from './pod.ts';
+import { macOf } from './wiring.ts';
 
 /** What network configurations want of the bridge itself. */
 export interface BridgeOptions {
@@ -72,6 +73,33 @@ export function planBridgeAddresses(
     if (holders.length === 0) add.push({ address: gateway, length: subnet.length });
   }
   return { add, remove };
+}
+
+/** What the kernel leaves a bridge that has no MAC of its own and has lost its last port, and what it takes for none. */
+const noMac = '00:00:00:00:00:00';
+
+/** The MAC of a bridge of ours. */
+export function bridgeMac({ families }: Pick<PodNetwork, 'families'>): string | undefined {
+  const gateways = families.map(({ gateway }) => gateway);
+  const first = gateways.find(({ family }) => family === ipv4) ?? gateways[0];
+  return first === undefined ? undefined : macOf(first);
+}
+
+/**
+ * The MAC that a bridge keeps. A bridge without a fixed one takes its ports' lowest, and would change with every pod. One
+ * that somebody else has made may be of that kind: it keeps the MAC that it has.
+ * @param before the bridge as it was left before
+ * @returns whether it has to be set, too
+ */
+export function lastingMac(
+  bridge: { readonly index: number; readonly mac: string },
+  made: boolean,
+  before: { readonly index: number; readonly mac: string } | undefined,
+  network: Pick<PodNetwork, 'families'>,
+): { readonly mac: string; readonly isToSet: boolean } {
+  const mac = bridge.mac === noMac ? (bridgeMac(network) ?? noMac) : bridge.mac;
+  const isFixed = made || (before?.index === bridge.index && before.mac === bridge.mac);
+  return { mac, isToSet: !isFixed && mac !== noMac };
 }
 
 /** What of a pod's device on the bridge is not as its ADD left it, in a few words; undefined where all is. */

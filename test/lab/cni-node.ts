@@ -120,6 +120,12 @@ export class CniNode {
     await ended;
   }
 
+  /** The server is killed, and what it knew of its pods is lost; pods themselves stand. */
+  async killAndForgetPods(): Promise<void> {
+    await this.stopServer('SIGKILL');
+    rmSync(join(this.stateDirectory, 'pods'), { recursive: true });
+  }
+
   /** A namespace for a pod; removed with the node. */
   async pod(): Promise<Namespace> {
     const pod = await makeNamespace('pod');

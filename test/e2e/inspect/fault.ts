@@ -13,6 +13,8 @@ export interface Scene {
   readonly veth: string;
   /** The first address of the node's subnet. */
   readonly own: string;
+  /** The one of the pods' bridge. */
+  readonly gateway: string;
 }
 
 export type Command = 'status' | 'routes' | 'diff' | 'services';

@@ -106,12 +106,14 @@ describe('every fault is named while agent and proxy are stopped', () => {
     const veth = (pod.result as unknown as { interfaces: { name: string }[] }).interfaces.find(({ name }) =>
       name.startsWith('veth'),
     )!.name;
+    const own = subnetOf('192.0.2.11').split('/')[0]!;
     scene = {
       lab,
       node,
       pod,
       veth,
-      own: subnetOf('192.0.2.11').split('/')[0]!,
+      own,
+      gateway: own.replace(/0$/, '1'),
     };
     const stateFile = (name: string): string => join(node.dir, `${name}-state.json`);
     await settle();

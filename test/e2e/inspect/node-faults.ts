@@ -31,27 +31,26 @@ export const podFaults: readonly Fault[] = [
   },
   {
     name: 'the bridge has lost the pods’ gateway',
-    apply: ({ own }) => `ip address delete ${own.replace(/0$/, '1')}/24 dev cni0`,
-    undo: ({ own }) => `ip address add ${own.replace(/0$/, '1')}/24 dev cni0`,
+    apply: ({ gateway }) => `ip address delete ${gateway}/24 dev cni0`,
+    undo: ({ gateway }) => `ip address add ${gateway}/24 dev cni0`,
     by: 'diff',
-    says: ({ own }) =>
-      new RegExp(`its gateway ${escaped(own.replace(/0$/, '1'))} is no address of the bridge cni0`),
+    says: ({ gateway }) => new RegExp(`its gateway ${escaped(gateway)} is no address of the bridge cni0`),
   },
   {
     name: 'a pod has lost its default route',
     apply: ({ pod }) => `ip -n ${pod.namespace.name} route delete default`,
-    undo: ({ pod, own }) => `ip -n ${pod.namespace.name} route add default via ${own.replace(/0$/, '1')}`,
+    undo: ({ pod, gateway }) => `ip -n ${pod.namespace.name} route add default via ${gateway}`,
     by: 'diff',
     says: text('the pod has lost its route to 0.0.0.0/0', '$ nsenter --net='),
   },
   {
     name: 'a pod has lost its address',
     apply: ({ pod }) => `ip -n ${pod.namespace.name} address delete ${pod.ipv4}/24 dev eth0`,
-    undo: ({ pod, own }) =>
+    undo: ({ pod, gateway }) =>
       [
         `ip -n ${pod.namespace.name} address add ${pod.ipv4}/24 dev eth0`,
-        `ip -n ${pod.namespace.name} route replace default via ${own.replace(/0$/, '1')}`,
-        `ip -n ${pod.namespace.name} route replace 10.244.0.0/16 via ${own.replace(/0$/, '1')}`,
+        `ip -n ${pod.namespace.name} route replace default via ${gateway}`,
+        `ip -n ${pod.namespace.name} route replace 10.244.0.0/16 via ${gateway}`,
       ].join('; '),
     by: 'diff',
     says: ({ pod }) => new RegExp(`eth0 of the pod has lost ${escaped(pod.ipv4)}/24`),

@@ -31,8 +31,7 @@ test('limits of a pod whose record was lost are known again: put right when they
     const bandwidth = { ingressRate: 8_000_000, ingressBurst: 800_000, egressRate: 16_000_000 };
     const { call, result } = await node.added({ config: { runtimeConfig: { bandwidth } } });
     const veth = result.interfaces[1].name;
-    await node.stopServer('SIGKILL');
-    rmSync(join(node.directory, 'pods'), { recursive: true });
+    await node.killAndForgetPods();
     await node.startServer();
     const [record] = await node.records();
     assert.deepEqual(record?.bandwidth, { ...bandwidth, egressBurst: 800_000 });
@@ -103,8 +102,7 @@ test('our own options of host ports are known again after the state directory wa
     const known = async () =>
       (await node.records()).map(({ containerId, hostPortOptions }) => [containerId, hostPortOptions]);
     const before = await known();
-    await node.stopServer('SIGKILL');
-    rmSync(join(node.directory, 'pods'), { recursive: true });
+    await node.killAndForgetPods();
     await node.startServer();
     assert.deepEqual((await known()).sort(), before.sort());
   });
@@ -124,8 +122,7 @@ test('what a configuration wanted of a pod is known again after the state direct
       );
     const before = await known();
     assert.match(before.join(), /"spoofCheck":true,"isolated":true,"ipMasq":false/);
-    await node.stopServer('SIGKILL');
-    rmSync(join(node.directory, 'pods'), { recursive: true });
+    await node.killAndForgetPods();
     await node.startServer();
     assert.deepEqual((await known()).sort(), before.sort());
     await node.added({ config: { macspoofchk: true } });

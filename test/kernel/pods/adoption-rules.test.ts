@@ -24,8 +24,7 @@ test('host ports that cannot be read when pods are adopted are read later, and s
   await withCniNode(async (node) => {
     const { pod } = await node.added({ config: { runtimeConfig: hostPort(8080) } });
     await serveName(pod, 'old', 80);
-    await node.stopServer('SIGKILL');
-    rmSync(join(node.directory, 'pods'), { recursive: true });
+    await node.killAndForgetPods();
     const { folder, failing } = failingSave(node);
     node.launcher = ['env', `PATH=${folder}:${process.env.PATH}`];
     // A look each second, of which twenty may fail.
@@ -88,8 +87,7 @@ test('host ports for all addresses of one family are not opened in the other whe
   );
   await withCniNode(async (node) => {
     await node.added({ config: { bridge: 'br1', isGateway: false, runtimeConfig: inBoth } });
-    await node.stopServer('SIGKILL');
-    rmSync(join(node.directory, 'pods'), { recursive: true });
+    await node.killAndForgetPods();
     await node.startServer();
     assert.deepEqual(sorted((await node.records())[0]?.portMappings), inBoth.portMappings);
   }, dualStack);

@@ -70,8 +70,7 @@ test('after a lost state directory our own pods are known again, with addresses,
       containerId,
       addresses,
     ]);
-    await node.stopServer('SIGKILL');
-    rmSync(join(node.directory, 'pods'), { recursive: true });
+    await node.killAndForgetPods();
     await node.startServer();
     const after = (await node.records()).map(({ containerId, network, addresses }) => [
       network,

@@ -1,6 +1,6 @@
 // The portmap plugin's conditions: what of a packet must be so that a host port is one.
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fails } from '../../lab/cni-conformance.ts';
@@ -52,8 +52,7 @@ for (const variant of ['nft', 'legacy']) {
         (await tables()).every((table) => / 8080 /.test(table)),
       );
       await assertServed();
-      rmSync(join(node.directory, 'pods'), { recursive: true });
-      await node.stopServer('SIGKILL');
+      await node.killAndForgetPods();
       await node.startServer();
       await assertServed();
       assert.equal((await call('DEL')).status, 0);

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readdirSync, rmSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -71,8 +71,7 @@ test('without its records the agent deletes no device of a running pod', async (
     const pods = [await node.added({}, { runtimeConfig }), await node.added({}, { runtimeConfig })];
     const before = await devices(node);
     assert.equal(before.length, 4);
-    await node.stopServer('SIGKILL');
-    rmSync(join(node.directory, 'pods'), { recursive: true });
+    await node.killAndForgetPods();
     await node.startServer();
     assert.deepEqual(await devices(node), before);
     for (const { pod } of pods) await assertReaches(pod, '10.244.7.1');

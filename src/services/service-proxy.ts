@@ -1,46 +1,21 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Family } from '../model/address.ts';
-import { Contest, contestedChecks } from '../model/contest.ts';
 import type { Check } from '../model/health.ts';
 import { monotonicMs } from '../process/clock.ts';
-import { type Log, LogLimiter } from '../process/log.ts';
+import type { Log } from '../process/log.ts';
 import { ReconcileLoop } from '../process/loop.ts';
 import type { ProxyConfig } from './config.ts';
-import type { FamilyRules, SyncResult } from './family-rules.ts';
-import type { ProxyFlows } from './flows.ts';
+import type { SyncResult } from './family-rules.ts';
 import { HealthPorts, listenHosts } from './health-ports.ts';
 import { ProxyInput } from './input.ts';
-import type { ProxyRules } from './iptables/rules.ts';
-import type { ProxyLocalnet } from './localnet.ts';
 import type { ProxyMetrics } from './metrics.ts';
-import type { NftRules } from './nftables/rules.ts';
 import { RulesHealth } from './plan/health.ts';
 import type { NodeFacts } from './plan/service.ts';
 import { localReadyCounts, type NodeView } from './plan/table.ts';
 import type { DirtyServices, ServiceState, ServiceTracker } from './plan/tracker.ts';
+import type { ServedFamily } from './served-family.ts';
 import type { ServiceSource } from './sources/source.ts';
-import type { RulesWatch, WatchHooks } from './watch.ts';
-
-/** One family that is served. */
-export interface ServedFamily {
-  readonly rules: FamilyRules;
-  readonly flows: ProxyFlows;
-  /** The same as `rules` in mode iptables, for those who want to read them. */
-  readonly iptables: ProxyRules | undefined;
-  /** Likewise in mode nftables. */
-  readonly nftables?: NftRules;
-  /** Opens the watch over its rules. */
-  readonly openWatch: (hooks: WatchHooks) => RulesWatch;
-  /** Where node ports may answer on loopback: IPv4. */
-  readonly localnet: ProxyLocalnet | undefined;
-  /**
-   * Takes up what rules depend on besides Services, as it is now.
-   * @returns Services whose rules depend on what changed
-   */
-  readonly configure: (facts: NodeFacts | undefined) => readonly string[];
-  /** This node's addresses that serve node ports and health check ports, as they are now; undefined for all. */
-  readonly nodePortAddresses: (facts: NodeFacts | undefined) => readonly string[] | undefined;
-}
+import { RulesWatches } from './watches.ts';
 
 export interface ServiceProxyOptions {
   readonly config: ProxyConfig;
@@ -52,8 +27,6 @@ export interface ServiceProxyOptions {
   readonly findOther: () => string | undefined;
 }
 
-const contestedName = (family: Family): string => `rules of Services (${family.name})`;
-
 /** Of a Service without a health check port, which nobody asks for. */
 const noCounts: ReadonlyMap<Family, number> = new Map();
 
@@ -63,22 +36,18 @@ type States = readonly (readonly [key: string, state: ServiceState])[];
 export class ServiceProxy {
   readonly metrics: ProxyMetrics;
   readonly loop: ReconcileLoop;
-  /** How often rules were put right though no Service had changed. */
-  repairs = 0;
   private readonly options: ServiceProxyOptions;
   private readonly log: Log;
   private readonly input: ProxyInput;
-  private readonly limiter = new LogLimiter();
   private readonly healthPorts: HealthPorts;
   private readonly health: RulesHealth;
-  private readonly watches: readonly RulesWatch[];
+  private readonly watches: RulesWatches;
   private lastFull = Number.NEGATIVE_INFINITY;
   private fullWanted = false;
   private reconfigure = false;
   /** What others have left that could not be removed, with the reasons. */
   leftovers: readonly string[] = [];
   private writing = false;
-  private readonly contest = new Contest();
 
   constructor(options: ServiceProxyOptions) {
     const { config, log, families } = options;
@@ -104,7 +73,17 @@ export class ServiceProxy {
       families.map(({ rules }) => rules.family.kubeName),
       config.healthTimeoutMs,
     );
-    this.watches = families.map((family) => this.watch(family));
+    this.watches = new RulesWatches({
+      families,
+      log,
+      findOther: options.findOther,
+      busy: () => this.writing || !this.ready,
+      repair: (broken) => {
+        this.fullWanted = true;
+        if (broken) this.rulesQueued();
+        this.loop.trigger('rules were changed by others', broken);
+      },
+    });
     this.loop = new ReconcileLoop({
       name: 'proxy-rules',
       log,
@@ -116,11 +95,11 @@ export class ServiceProxy {
 
   async start(): Promise<void> {
     await this.options.source.start(this.input);
-    for (const watch of this.watches) watch.start();
+    this.watches.start();
   }
 
   async stop(): Promise<void> {
-    for (const watch of this.watches) watch.stop();
+    this.watches.stop();
     this.healthPorts.stop();
     this.input.stop();
     await this.options.source.stop();
@@ -132,6 +111,11 @@ export class ServiceProxy {
   get ready(): boolean {
     const { lastSuccess, consecutiveFailures } = this.loop.status();
     return lastSuccess !== undefined && consecutiveFailures === 0;
+  }
+
+  /** How often rules were put right though no Service had changed. */
+  get repairs(): number {
+    return this.watches.repairs;
   }
 
   /** The families that are served. */
@@ -192,7 +176,7 @@ export class ServiceProxy {
       .map((detail): Check => ({ name: 'rules', state: 'warning', detail }));
     const problem = this.options.config.manifests === undefined ? this.input.nodeProblem : undefined;
     const node: Check[] = problem === undefined ? [] : [{ name: 'node', state: 'warning', detail: problem }];
-    return [...node, ...unreadable, ...contestedChecks(this.contest, monotonicMs())];
+    return [...node, ...unreadable, ...this.watches.warnings()];
   }
 
   /** The node's addresses changed: rules that name them are made anew. */
@@ -214,30 +198,6 @@ export class ServiceProxy {
         this.metrics.noLocalEndpoints.set({ ip_family, traffic_policy }, count);
       }
     }
-  }
-
-  private watch({ rules, openWatch }: ServedFamily): RulesWatch {
-    return openWatch({
-      log: this.log,
-      busy: () => this.writing || !this.ready,
-      wait: () => this.contest.wait(contestedName(rules.family), monotonicMs()),
-      repair: (broken) => {
-        this.fullWanted = true;
-        if (broken) this.rulesQueued();
-        this.loop.trigger('rules were changed by others', broken);
-        this.reportOther();
-      },
-    });
-  }
-
-  /** Somebody changes rules: when it is another proxy, the two will undo each other's work until one is stopped. */
-  private reportOther(): void {
-    const other = this.options.findOther();
-    if (other === undefined || this.limiter.allow(other) === undefined) return;
-    this.log.error(
-      { other },
-      'another proxy runs on this node and writes the same chains: stop one of the two',
-    );
   }
 
   private changed(reason: string): void {
@@ -302,28 +262,6 @@ export class ServiceProxy {
     );
   }
 
-  /** Tells the watches what was written: partial syncs alone write only into chains of our own. */
-  private async settled(results: readonly (SyncResult | undefined)[]): Promise<void> {
-    const transactions = results.reduce((sum, result) => sum + (result?.transactions ?? 0), 0);
-    const countable = results.every((result) => result?.full === false);
-    await Promise.all(
-      this.watches.map((watch, index) =>
-        watch.settled(countable ? { transactions, entries: results[index]!.entries } : undefined),
-      ),
-    );
-  }
-
-  /** Rules were written though no Service had changed. */
-  private repaired(family: Family): void {
-    this.repairs++;
-    this.metrics.repairs.inc({ ip_family: family.kubeName });
-    if (!this.contest.note(contestedName(family), monotonicMs()).begins) return;
-    this.log.error(
-      { family: family.name },
-      'what should stand does not stand again and again: repairs wait from now on',
-    );
-  }
-
   /** @returns why families could not be written */
   private async syncFamilies(states: States, dirty: DirtyServices, full: boolean): Promise<unknown[]> {
     const errors: unknown[] = [];
@@ -340,7 +278,7 @@ export class ServiceProxy {
         results.push(undefined);
       }
     }
-    await this.settled(results);
+    await this.watches.settled(results);
     return errors;
   }
 
@@ -356,7 +294,10 @@ export class ServiceProxy {
     if (result.full && result.bytes > 0) {
       flows.rulesRepaired();
       // What is tried again is no repair.
-      if (states.length + again.length === 0 && this.ready) this.repaired(rules.family);
+      if (states.length + again.length === 0 && this.ready) {
+        this.metrics.repairs.inc({ ip_family: rules.family.kubeName });
+        this.watches.repaired(rules.family);
+      }
     }
     family.localnet?.follow(rules.hasNodePorts);
     const ms = monotonicMs() - start;

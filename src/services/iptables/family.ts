@@ -11,7 +11,7 @@ import { ProxyLocalnet } from '../localnet.ts';
 import { isLoopback, ownAddresses } from '../plan/nodeport-addresses.ts';
 import type { NodeFacts } from '../plan/service.ts';
 import { standingDestinations } from '../plan/stale-flows.ts';
-import type { ServedFamily } from '../service-proxy.ts';
+import type { ServedFamily } from '../served-family.ts';
 import { ProxyWatch } from '../watch.ts';
 import { optionalMatches } from './optional-matches.ts';
 import type { OptionalMatch, RenderOptions } from './plan/options.ts';

@@ -6,7 +6,7 @@ import { type FamilySetting, openFlows, servingAddresses } from '../family.ts';
 import type { ProxyFlows } from '../flows.ts';
 import { isLoopback, ownAddresses } from '../plan/nodeport-addresses.ts';
 import type { NodeFacts } from '../plan/service.ts';
-import type { ServedFamily } from '../service-proxy.ts';
+import type { ServedFamily } from '../served-family.ts';
 import { tableName } from './plan/names.ts';
 import type { RenderOptions } from './plan/options.ts';
 import { standingDestinations } from './plan/standing-destinations.ts';

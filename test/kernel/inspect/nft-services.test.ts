@@ -47,15 +47,27 @@ describe('Services of mode nftables', () => {
   let proxy: Running;
   const socket = (): string => join(folder, 'proxy.sock');
 
-  async function twill(...args: readonly string[]): Promise<{ status: number | undefined; answer: unknown }> {
-    const flags = ['-o', 'json', '--socket=/nobody/agent', `--proxy-socket=${socket()}`];
-    const { status, stdout, stderr } = await node.run(twillProgram, [...args, ...flags]);
+  const flags = (): string[] => ['-o', 'json', '--socket=/nobody/agent', `--proxy-socket=${socket()}`];
+
+  /** @param wrapper a program with its arguments that runs it */
+  async function twill(
+    args: readonly string[],
+    wrapper: readonly string[] = [],
+  ): Promise<{ status: number | undefined; answer: unknown }> {
+    const [program, ...rest] = [...wrapper, twillProgram, ...args, ...flags()];
+    const { status, stdout, stderr } = await node.run(program!, rest);
     assert.notEqual(stdout, '', stderr);
     return { status: status ?? undefined, answer: JSON.parse(stdout) };
   }
 
+  async function problems(wrapper?: readonly string[]): Promise<string> {
+    const { answer } = await twill(['status'], wrapper);
+    const { problems: all } = answer as { problems: readonly { severity: string; what: string }[] };
+    return all.map(({ severity, what }) => `${severity} ${what}`).join('\n');
+  }
+
   async function differences(): Promise<Found[]> {
-    const { answer } = await twill('diff');
+    const { answer } = await twill(['diff']);
     const { differences: all } = answer as { differences: (Found & { kind: string })[] };
     return all.filter(({ kind }) => kind === 'service rules');
   }
@@ -95,12 +107,9 @@ describe('Services of mode nftables', () => {
     writeFileSync(join(programs, 'nft'), `#!/bin/sh\n[ "$1" = get ] && exit 1\nexec ${real} "$@"\n`, {
       mode: 0o755,
     });
-    const { stdout } = await node.run('env', [
-      `PATH=${programs}:${process.env.PATH}`,
-      ...[twillProgram, 'trace', 'node', '10.96.0.10:80', '-o', 'json'],
-      ...['--socket=/nobody/agent', `--proxy-socket=${socket()}`],
-    ]);
-    const { ways } = JSON.parse(stdout) as {
+    const path = ['env', `PATH=${programs}:${process.env.PATH}`];
+    const { answer } = await twill(['trace', 'node', '10.96.0.10:80'], path);
+    const { ways } = answer as {
       ways: readonly { share: string; packet: { destination: string; port: number } }[];
     };
     assert.deepEqual(
@@ -110,7 +119,7 @@ describe('Services of mode nftables', () => {
   });
 
   it('are shown with the elements that implement them', async () => {
-    const { status, answer } = await twill('services', 'shop/web');
+    const { status, answer } = await twill(['services', 'shop/web']);
     const { rules, rulesKnown } = answer as {
       rulesKnown: boolean;
       rules: readonly { table: string; chain: string; rule: string }[];
@@ -159,11 +168,6 @@ describe('Services of mode nftables', () => {
   });
 
   it('of which no packet comes to any are a problem of the node, while the proxy is stopped', async () => {
-    const problems = async (): Promise<string> => {
-      const { answer } = await twill('status');
-      const { problems: all } = answer as { problems: readonly { severity: string; what: string }[] };
-      return all.map(({ severity, what }) => `${severity} ${what}`).join('\n');
-    };
     const unreached = /^degraded no Service is reached \(IPv4\), its rules are not there: (.*)$/m;
     assert.doesNotMatch(await problems(), unreached);
     proxy.child.kill('SIGSTOP');
@@ -187,20 +191,13 @@ describe('Services of mode nftables', () => {
   });
 
   it('that cannot be looked at are not known to be reached, and the rest of status is there', async () => {
-    const flags = ['-o', 'json', '--socket=/nobody/agent', `--proxy-socket=${socket()}`];
-    const { stdout, stderr } = await node.run('setpriv', [
-      ...['--bounding-set=-net_admin', '--inh-caps=-net_admin', twillProgram, 'status', ...flags],
-    ]);
-    assert.notEqual(stdout, '', stderr);
-    const { problems } = JSON.parse(stdout) as { problems: readonly { severity: string; what: string }[] };
-    const found = problems.map(({ severity, what }) => `${severity} ${what}`).join('\n');
+    const found = await problems(['setpriv', '--bounding-set=-net_admin', '--inh-caps=-net_admin']);
     assert.match(found, /^note whether Services are reached \(IPv4\) is not known: .*EPERM/m);
     assert.doesNotMatch(found, /no Service is reached/);
   });
 
   it('can be looked at for long: each look lets go of what it has opened', async () => {
-    const flags = ['--watch=0.1', '-o', 'json', '--socket=/nobody/agent', `--proxy-socket=${socket()}`];
-    const child = node.spawn(process.execPath, [twillProgram, 'diff', ...flags], {
+    const child = node.spawn(process.execPath, [twillProgram, 'diff', '--watch=0.1', ...flags()], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     let looks = 0;

@@ -147,14 +147,7 @@ export interface ActualDevice {
   /** Interface index of the bridge or the like that it is a port of; 0 for none. */
   readonly master: number;
   readonly vxlan:
-    | {
-        readonly vni: number;
-        readonly port: number;
-        readonly local: Address | undefined;
-        readonly underlayIndex: number;
-        readonly learning: boolean;
-        readonly gbp: boolean;
-      }
+    | Pick<VxlanPlan, 'vni' | 'port' | 'local' | 'underlayIndex' | 'learning' | 'gbp'>
     | undefined;
 }
 

@@ -59,11 +59,11 @@ test('a table that is another program’s alone is named as that, whoever writes
     const chains = () => namespace.exec('nft', ['list', 'chains']);
     await waitFor('the table', async () => (await chains()).includes('held'));
     const message = /^nftables table bridge held has flags owner: another program [^\n]*$/;
-    for (const document of ['table bridge held { chain d { } }', 'add rule bridge held c accept'])
+    for (const document of ['table bridge held {\n chain d {\n }\n}', 'add rule bridge held c accept'])
       await assert.rejects(apply(`add table ip mine\n${document}`), { code: 'conflict', message });
     owner.stdin!.end();
     await waitFor('the table to go', async () => !(await chains()).includes('held'));
-    await apply('table bridge held { chain d { } }');
+    await apply('table bridge held {\n chain d {\n }\n}');
   });
 });
 

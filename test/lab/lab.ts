@@ -1,4 +1,4 @@
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { makeCertificates } from './certificates.ts';
 import { LabEtcd } from './etcd.ts';
@@ -95,9 +95,11 @@ export class Lab {
     );
   }
 
-  /** Writes a YAML file that the proxies watch. */
+  /** Writes a YAML file that the proxies watch, at once: one that is read while it is written has not all Services. */
   writeManifest(name: string, text: string): void {
-    writeFileSync(join(this.manifests, name), text);
+    const written = join(this.dir, 'manifest-to-be');
+    writeFileSync(written, text);
+    renameSync(written, join(this.manifests, name));
   }
 
   removeManifest(name: string): void {

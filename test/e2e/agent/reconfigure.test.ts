@@ -98,7 +98,7 @@ describe('the network configuration changes while the agents run', () => {
     try {
       await everywhere('the routes', async (node) => (await count(node, tunnelled)) === all);
       const target = { protocol: 'udp', address: b.ipv4, port: servicePort } as const;
-      const stream = await a.probe.stream({ ...target, intervalMs: 1 });
+      const stream = await a.probe.stream({ ...target, intervalMs: 2 });
       await configure({ ...v4, Backend: { Type: 'vxlan', DirectRouting: true } });
       await everywhere('plain routes', async (node) => (await count(node, plain)) === all);
       await configure(base);

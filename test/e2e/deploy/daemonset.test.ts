@@ -131,8 +131,10 @@ describe('daemonset.yaml, unedited, on nodes that kubelets have just joined', ()
     assert.equal(proxy.source, `Kubernetes API at ${named}`);
   });
 
-  it('what is asked of the API is what is granted, neither more nor less', () => {
-    const { access } = deployment;
+  it('what is asked of the API is what is granted, neither more nor less', async () => {
+    const { lab, access } = deployment;
+    // A proxy is ready with what it has listed, and begins to watch then.
+    await lab.waitFor('as much to be asked', () => access.used().length === access.granted().length);
     assert.deepEqual(access.refused, []);
     assert.deepEqual(access.used(), access.granted());
   });

@@ -39,7 +39,8 @@ test('across nodes: neighbour, forwarding entry, the tunnel and its way in the u
   assert.equal(way!.back[0]!.result, 'delivered');
   const outside = await ask(`${lab.client.ipv4}:8080`);
   assert.deepEqual(endings(outside.answer), [`${lab.client.ipv4}:8080 masqueraded`]);
-  assert.equal((await reach(client, lab.client.ipv4, 8080))?.client, outside.answer.ways[0]!.packet.source);
+  const real = await client.probe.ask({ protocol: 'tcp', address: lab.client.ipv4, port: 8080 });
+  assert.equal(real.client, outside.answer.ways[0]!.packet.source);
   const coming = await ask(`${client.ipv4}:8080`, far.ipv4);
   assert.deepEqual(endings(coming.answer), [`${client.ipv4}:8080`]);
 });

@@ -219,7 +219,10 @@ describe('host ports', () => {
               `${protocol} ${hostPort} on ${address}`,
               async () => (await ask(protocol, address, hostPort)) === 'kinds',
             );
-        assert.equal(await ask('tcp', '127.0.0.1', 9005, node), 'kinds');
+        await lab.waitFor(
+          'tcp 9005 on 127.0.0.1',
+          async () => (await ask('tcp', '127.0.0.1', 9005, node)) === 'kinds',
+        );
       };
       await right();
       for (const { hostPort, protocol, not } of kinds)

@@ -59,7 +59,7 @@ function checks(start: (services: ServiceLab) => Promise<Api>): void {
       await api.put(web);
       await api.put(slice(a));
       await services.startProxy(node, ['--manifests=', ...api.flags]);
-      assert.equal((await caller.probe.ask(target)).server, 'a');
+      assert.equal((await caller.probe.ask({ ...target, timeoutMs: 10_000 })).server, 'a');
       await api.put(slice(b));
       await services.lab.waitFor(
         'the other endpoint to answer',

@@ -27,10 +27,14 @@ async function publish(services: ServiceLab, node: LabNode): Promise<() => void>
   return () => services.write('web.yaml', service, slice);
 }
 
-/** Whether a TCP connection to 127.0.0.1 comes about; what is dropped gives none within a second. */
-async function connects(node: { namespace: LabNode['namespace'] }, port: number): Promise<boolean> {
+/** Whether a TCP connection to 127.0.0.1 comes about; what is dropped gives none however long one waits. */
+async function connects(
+  node: { namespace: LabNode['namespace'] },
+  port: number,
+  seconds = 15,
+): Promise<boolean> {
   const script = `exec 3<>/dev/tcp/127.0.0.1/${port}`;
-  return (await node.namespace.run('timeout', ['1', 'bash', '-c', script])).status === 0;
+  return (await node.namespace.run('timeout', [String(seconds), 'bash', '-c', script])).status === 0;
 }
 
 for (const variant of ['nft', 'legacy'] as const)
@@ -57,7 +61,7 @@ for (const variant of ['nft', 'legacy'] as const)
         const sink = await udpSink(node.namespace, '127.0.0.1', 9999);
         const everywhere = await udpSink(node.namespace, '0.0.0.0', 9998);
         await attackLoopback(neighbour, { loopback: 9999, ordinary: 9998 }, node.ipv4);
-        assert.equal(await connects(neighbour, 32_000), false, 'a health check port on loopback');
+        assert.equal(await connects(neighbour, 32_000, 2), false, 'a health check port on loopback');
         await services.lab.waitFor('an honest packet', async () => {
           await udpSend(neighbour.namespace, { address: node.ipv4, port: 9998, data: 'ok' });
           return everywhere.received.includes('ok');
@@ -81,7 +85,7 @@ for (const variant of ['nft', 'legacy'] as const)
         await services.startProxy(node, ['--iptables-localhost-nodeports=false']);
         assert.equal(await localnet(node), '0');
         assert.doesNotMatch(await node.exec(program, []), /KUBE-LOCALNET/);
-        assert.equal(await connects(node, 30_080), false);
+        assert.equal(await connects(node, 30_080, 2), false);
         await node.proxy!.stop();
         await services.startProxy(node);
         await node.proxy!.stop();

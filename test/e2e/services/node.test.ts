@@ -122,11 +122,11 @@ test('with --detect-local-mode=NodeCIDR pods in the podCIDRs of the Node keep th
     await services.lab.waitFor('the proxy to say what it waits for', async () =>
       /503[\s\S]*waiting for podCIDRs of the Node 'node1'/.test(await services.get(node, 10_256, '/readyz')),
     );
-    const source = async (): Promise<string> => {
-      const ask = { protocol: 'tcp', address: clusterIP, port: 80, timeoutMs: 500 } as const;
+    const source = async (timeoutMs = 10_000): Promise<string> => {
+      const ask = { protocol: 'tcp', address: clusterIP, port: 80, timeoutMs } as const;
       return (await caller.probe.ask(ask)).client.replace('::ffff:', '');
     };
-    await assert.rejects(source, 'no rules yet');
+    await assert.rejects(source(500), 'no rules yet');
     services.write(
       'nodes.yaml',
       nodeObject(node, 'east', { podCIDRs: ['10.244.1.0/24', 'fd00:244:1::/64'] }),

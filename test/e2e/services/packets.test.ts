@@ -72,11 +72,14 @@ for (const variant of ['nft', 'legacy'] as const) {
         const arrived = await count(target, ['-p', 'tcp', '--tcp-flags', 'RST', 'RST']);
         const reset = (): Promise<string> => send(caller, 'rst', target.ipv4, '8080', caller.ipv4);
         await reset();
-        assert.equal(await arrived(), 1, 'without a proxy it arrives');
+        await services.lab.waitFor('it to arrive without a proxy', async () => (await arrived()) === 1);
         await services.startProxies();
         await reset();
-        const rules = await node1.exec(`iptables-${variant}`, ['-nvxL', 'KUBE-FORWARD']);
-        assert.match(rules, /^ *1 .* DROP .*ctstate INVALID/m);
+        await services.lab.waitFor('it to be dropped', async () =>
+          /^ *1 .* DROP .*ctstate INVALID/m.test(
+            await node1.exec(`iptables-${variant}`, ['-nvxL', 'KUBE-FORWARD']),
+          ),
+        );
         const metrics = await services.get(node1, 10_249, '/metrics');
         assert.match(metrics, /^kubeproxy_iptables_ct_state_invalid_dropped_packets_total 1$/m);
         assert.equal(await arrived(), 1);
@@ -86,7 +89,7 @@ for (const variant of ['nft', 'legacy'] as const) {
         }
         await services.startProxies();
         await reset();
-        assert.equal(await arrived(), 2);
+        await services.lab.waitFor('it to arrive', async () => (await arrived()) === 2);
       });
     });
   });

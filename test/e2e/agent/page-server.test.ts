@@ -63,9 +63,10 @@ describe('the server of the page', () => {
       '--page-host=twill.example',
       `--proxy-socket=${node.proxySocket}`,
     ]);
-    assert.match(
-      node.agent!.log(),
-      /the page cannot be served, will retry .*error=cannot listen on 127\.0\.0\.1:9090/,
+    await lab.waitFor('word of it', () =>
+      /the page cannot be served, will retry .*error=cannot listen on 127\.0\.0\.1:9090/.test(
+        node.agent!.log(),
+      ),
     );
     holder.kill('SIGKILL');
     await lab.waitFor('the page', async () => (await ask('/')).startsWith('HTTP/1.1 200 '));

@@ -15,12 +15,16 @@ async function get(node: LabNode, url: string): Promise<{ status: number; text: 
   return { status: Number(text.slice(0, 3)), text };
 }
 
-/** What the node's agent answers to /readyz once its rules had their first turn; the text begins with the status. */
+/** What a loop says before its first turn, or the rules' where the overlay stands already. */
+const early =
+  /: has not succeeded yet$|^\[\+\] overlay: [\s\S]*: not started: the overlay does not stand yet$/m;
+
+/** What the node's agent answers to /readyz once all its loops had their first turn; the text begins with the status. */
 export async function readyz(node: LabNode): Promise<{ status: number; text: string }> {
   // Pods can be wired before: an agent that is "ready" to the lab may still be looking for iptables.
   for (let again = 0; ; again++) {
     const answer = await get(node, 'http://127.0.0.1:9099/readyz');
-    if (again === 50 || !answer.text.includes('masquerade: has not succeeded yet')) return answer;
+    if (again === 50 || !early.test(answer.text)) return answer;
     await sleep(100);
   }
 }

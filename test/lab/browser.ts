@@ -152,7 +152,7 @@ export class BrowserPage {
   }
 
   /** Waits until an element says so. @returns what it says */
-  async waitForText(selector: string, wanted: RegExp, timeoutMs = 30_000): Promise<string> {
+  async waitForText(selector: string, wanted: RegExp, timeoutMs = 60_000): Promise<string> {
     let text = '';
     const said = async (): Promise<string | undefined> => {
       text = await this.text(selector);

@@ -173,7 +173,7 @@ function listControlGroups(id: string): string[] {
  * still finish, so it looks again until nothing is found.
  */
 export async function cleanUp(id: string): Promise<void> {
-  const deadline = Date.now() + 30_000;
+  const deadline = Date.now() + 60_000;
   for (;;) {
     const processes = listProcesses(id);
     killAll(processes);

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 export interface WaitOptions {
-  /** Default 30,000 ms. */
+  /** Default 60,000 ms: whoever waits for what comes loses nothing by it, and machines are three times as slow at times. */
   readonly timeoutMs?: number;
   /** Called once when the time is over; what it returns is appended to the error. */
   readonly explain?: () => string | Promise<string>;
@@ -20,7 +20,7 @@ export async function waitFor<T>(
   check: () => T | undefined | false | Promise<T | undefined | false>,
   options: WaitOptions = {},
 ): Promise<T> {
-  const timeoutMs = options.timeoutMs ?? 30_000;
+  const timeoutMs = options.timeoutMs ?? 60_000;
   const deadline = Date.now() + timeoutMs;
   let lastError: unknown;
   for (let delay = 2; ; delay = Math.min(50, delay * 2)) {

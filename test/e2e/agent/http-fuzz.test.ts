@@ -84,7 +84,7 @@ it(`rubbish from strangers is answered or not, and nothing else comes of it (see
       await lab.waitFor(
         `the memory of ${process.name} to be as before`,
         () => residentMiB(process) <= before[index]! + TOLERANCE_MIB,
-        { timeoutMs: 60_000, explain: () => `${before[index]} MiB, then ${residentMiB(process)}` },
+        { explain: () => `${before[index]} MiB, then ${residentMiB(process)}` },
       );
       assert.doesNotMatch(process.log().slice(logged[index]), /could not be answered|x1nj3ct3d/);
       await lab.waitFor('the connections to be closed', () => {

@@ -167,7 +167,6 @@ test(`rubbish on the plugin’s standard input and in its environment (seed ${SE
     assert.equal(agent.pid, pid, 'the agent is the same');
     assert.equal(await rules(node), before, 'no rule came in');
     await lab.waitFor('the memory of before', () => residentMiB(pid) < resident + TOLERANCE_MIB, {
-      timeoutMs: 60_000,
       explain: () => `${resident} MiB, then ${residentMiB(pid)}`,
     });
     const links = JSON.parse(await node.exec('ip', ['-j', 'link', 'show', 'type', 'veth'])) as {

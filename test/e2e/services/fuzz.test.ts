@@ -75,7 +75,6 @@ test(`a proxy that is sent whatever answers afterwards, and is as before when th
     // A heap that has grown shrinks when there is nothing to do.
     const now = (): number => residentMiB(node.proxy!.pid);
     await services.lab.waitFor('the memory of before', () => now() <= memory + TOLERANCE_MIB, {
-      timeoutMs: 60_000,
       explain: () => `${memory} MiB, then ${now()}`,
     });
   }));

@@ -134,7 +134,7 @@ for (const variant of rulesKinds) {
         // Connections are tracked for somebody else: a tracked one is not translated later on.
         const tracked = ['-A', 'FORWARD', '-m', 'conntrack', '--ctstate', 'INVALID', '-j', 'DROP'];
         await node.exec(`iptables-${variant === 'legacy' ? 'legacy' : 'nft'}`, tracked);
-        const asking = caller.probe.ask({ ...target, timeoutMs: 20_000 });
+        const asking = caller.probe.ask({ ...target, timeoutMs: 40_000 });
         asking.catch(() => {}); // it is awaited below
         await services.lab.waitFor('the connection to be tracked', async () =>
           (await node.exec('conntrack', ['-L', '-p', 'tcp', '-d', clusterIP])).includes('[UNREPLIED]'),

@@ -61,7 +61,7 @@ export class LabProcess {
   }
 
   /** Asks it to end (SIGTERM) and waits. @throws Error when it still runs after `timeoutMs` */
-  async stop(timeoutMs = 15_000): Promise<void> {
+  async stop(timeoutMs = 30_000): Promise<void> {
     if (!this.running) return;
     this.child!.kill('SIGTERM');
     let timer: NodeJS.Timeout | undefined;

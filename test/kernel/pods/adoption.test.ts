@@ -115,13 +115,14 @@ test('addresses that host-local gave out to nobody that is seen are kept for a w
     mkdirSync(reserved, { recursive: true });
     for (const last of [2, 3]) writeFileSync(join(reserved, `10.244.7.${last}`), 'gone\r\neth0');
     writeFileSync(join(reserved, 'last_reserved_ip.0'), '10.244.7.3');
-    await node.startServer('1500');
-    assert.equal((await node.added()).result.ips[0].address, '10.244.7.4/24');
+    const [first, second] = [await node.container(), await node.container()];
+    const container = await node.container({ args: { cni: { ips: ['10.244.7.2'] } } });
+    // Long enough for an ADD on a busy machine.
+    await node.startServer('5000');
+    assert.equal((await first.call('ADD')).json.ips[0].address, '10.244.7.4/24');
     // The old chain's, a moment before it makes the device.
     writeFileSync(join(reserved, '10.244.7.5'), 'coming\r\neth0');
-    assert.equal((await node.added()).result.ips[0].address, '10.244.7.6/24');
-    const config = { args: { cni: { ips: ['10.244.7.2'] } } };
-    const container = await node.container(config);
+    assert.equal((await second.call('ADD')).json.ips[0].address, '10.244.7.6/24');
     await waitFor('the leaked address to be free', async () => (await container.call('ADD')).status === 0);
   });
 });

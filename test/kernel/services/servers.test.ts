@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
@@ -13,10 +13,12 @@ import { waitFor } from '../../lab/wait.ts';
 async function withProxy(
   flags: readonly string[],
   work: (node: Namespace, proxy: Running) => Promise<void>,
+  services?: string,
 ): Promise<void> {
   await withNamespace('servers', async (node) => {
     const directory = mkdtempSync(join(tmpdir(), 'twill-servers-'));
     try {
+      if (services !== undefined) writeFileSync(join(directory, 'services.yaml'), services);
       const proxy = startProxy(node, [`--manifests=${directory}`, ...flags]);
       await waitFor('rules', () => /rules in sync/.test(proxy.text()), { explain: proxy.text });
       await work(node, proxy);
@@ -136,3 +138,57 @@ test('a node whose name matches no Node is not for load balancers, and not for r
     await once(proxy.child, 'exit');
   });
 });
+
+/** A Service whose only endpoint is on the node; none without a node. */
+const localService = (name: string, number: number, node: string | undefined, policy = 'Local'): string => `
+apiVersion: v1
+kind: Service
+metadata: {namespace: shop, name: ${name}}
+spec:
+  type: NodePort
+  clusterIP: 10.96.0.${number}
+  clusterIPs: [10.96.0.${number}]
+  externalTrafficPolicy: ${policy}
+  internalTrafficPolicy: ${policy}
+  ports: [{name: http, port: 80, protocol: TCP, nodePort: ${30_000 + number}}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {namespace: shop, name: ${name}, labels: {kubernetes.io/service-name: ${name}}}
+addressType: IPv4
+ports: [{name: http, port: 8080, protocol: TCP}]
+endpoints: ${node === undefined ? '[]' : `[{addresses: [10.244.1.${number}], conditions: {ready: true}, nodeName: ${node}}]`}
+`;
+
+for (const mode of ['iptables', 'nftables'])
+  test(`mode ${mode} counts ports with policy Local whose endpoints are all elsewhere`, () => {
+    const services = [
+      localService('elsewhere', 10, 'node2'),
+      localService('further', 11, 'node2'),
+      localService('here', 12, 'node1'),
+      localService('empty', 13, undefined),
+      localService('anywhere', 14, 'node2', 'Cluster'),
+    ];
+    const flags = [`--proxy-mode=${mode}`, '--hostname-override=node1'];
+    const counted = (metrics: string): string[] =>
+      [...metrics.matchAll(/^kubeproxy_sync_proxy_rules_no_local_endpoints_total\{(.*)\} (\d+)\r?$/gm)]
+        .map(([, labels, count]) => `${labels?.match(/"\w+"/g)?.join(' ')} ${count}`)
+        .sort();
+    const wanted = [
+      '"IPv4" "external" 2',
+      '"IPv4" "internal" 2',
+      '"IPv6" "external" 0',
+      '"IPv6" "internal" 0',
+    ];
+    return withProxy(
+      flags,
+      async (node, proxy) => {
+        const isAsWanted = async (): Promise<boolean> => {
+          assert.deepEqual(counted(await httpAnswer(node, 10_249, '/metrics')), wanted);
+          return true;
+        };
+        await waitFor('the counts', isAsWanted, { explain: proxy.text });
+      },
+      services.join('---'),
+    );
+  });

@@ -20,8 +20,15 @@ interface Spot {
   readonly y: number;
 }
 
-const label = ({ name, underlay, trouble, doubt, measured }: Peer): string =>
-  `${name} at ${underlay}: ${trouble || doubt || 'reached as it should be'}${measured === '' ? '' : ` (${measured})`}`;
+/**
+ * What the drawing says of one. What is measured changes with each look: a drawing of cells leaves it to the list, so that
+ * it stands still under the mouse.
+ * @param count of all that are drawn
+ */
+export function labelled({ name, underlay, trouble, doubt, measured }: Peer, count: number): string {
+  const time = measured === '' || count > MOST_ON_RINGS ? '' : ` (${measured})`;
+  return `${name} at ${underlay}: ${trouble || doubt || 'reached as it should be'}${time}`;
+}
 
 /** Something that can be chosen by the mouse, a finger or the keyboard. */
 function choice(text: string, choose: () => void, className: string, ...children: SVGElement[]): SVGElement {
@@ -106,7 +113,7 @@ function nodeOf(peer: Peer, { x, y }: Spot, centre: Spot, named: boolean, pick: 
   const shape = svg('path', { class: 'body', d: outlines[tone](x, y) });
   const touch = svg('circle', { class: 'touch', cx: String(x), cy: String(y), r: '20' });
   return choice(
-    label(peer),
+    labelled(peer, 1),
     pick,
     tone,
     touch,
@@ -179,7 +186,7 @@ function cells(
     });
     const what =
       each === 1
-        ? label(own[0]!)
+        ? labelled(own[0]!, peers.length)
         : `${own[0]!.name} to ${own.at(-1)!.name}: ${troubled} of ${own.length} troubled, ${doubtful} in doubt`;
     const mark = tone === 'bad' ? [cross({ x: x + side / 2, y: y + side / 2 }, Math.max(2.5, side / 6))] : [];
     return choice(what, () => pick(own), `cell ${tone}`, body, ...mark);

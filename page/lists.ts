@@ -1,11 +1,4 @@
-import type {
-  DriftEvent,
-  PodsEvent,
-  PodView,
-  ServicesEvent,
-  ServiceView,
-  StatusEvent,
-} from '../src/inspect/page/plan/view.ts';
+import type { DriftEvent, PodsEvent, PodView, StatusEvent } from '../src/inspect/page/plan/view.ts';
 import { age, at, type Child, command, el, empty, fill, plural, say, sign, type Tone } from './dom.ts';
 
 const severityTones: Readonly<Record<string, Tone>> = { down: 'bad', degraded: 'poor', note: 'note' };
@@ -43,13 +36,13 @@ export function showProblems({ problems, more }: StatusEvent): void {
   });
 }
 
-interface Column<T> {
+export interface Column<T> {
   readonly name: string;
   readonly cell: (item: T) => Child[];
 }
 
 /** A table that is a list of cards where there is no room for columns: each cell knows the name of its column. */
-function table<T>(
+export function table<T>(
   columns: readonly Column<T>[],
   items: readonly T[],
   isTroubled: (item: T) => boolean,
@@ -67,7 +60,7 @@ function table<T>(
 
 export type Tracer = (end: 'from' | 'to', name: string) => void;
 
-function traceButton(tracer: Tracer, end: 'from' | 'to', name: string): HTMLElement {
+export function traceButton(tracer: Tracer, end: 'from' | 'to', name: string): HTMLElement {
   const title = end === 'from' ? `Trace from ${name}` : `Trace to ${name}`;
   return el(
     'button',
@@ -82,7 +75,8 @@ function traceButton(tracer: Tracer, end: 'from' | 'to', name: string): HTMLElem
   );
 }
 
-const lines = (texts: readonly string[]): Child[] => texts.map((text) => el('span', { class: 'line' }, text));
+export const lines = (texts: readonly string[]): Child[] =>
+  texts.map((text) => el('span', { class: 'line' }, text));
 
 const shortId = (container: string): string => container.slice(0, 13);
 
@@ -125,82 +119,6 @@ export function showPods({ pods, more, away }: PodsEvent, tracer: Tracer, now: n
       ? empty('No pod is attached to this node.')
       : table(podColumns(tracer, now), pods, ({ troubles }) => troubles.length > 0),
     more > 0 && empty(`and ${plural(more, 'more')}: twill pods`),
-  ]);
-}
-
-function serviceColumns(tracer: Tracer): Column<ServiceView>[] {
-  return [
-    {
-      name: 'Service',
-      cell: ({ name, trouble }) => [
-        trouble === undefined ? sign('good', 'well') : sign('poor', 'troubled'),
-        el('b', {}, name),
-        trouble !== undefined && el('span', { class: 'line trouble poor' }, trouble),
-      ],
-    },
-    { name: 'Type', cell: ({ type }) => [type] },
-    {
-      name: 'Addresses',
-      cell: ({ clusterIPs, externalIPs, loadBalancerIPs }) =>
-        lines([
-          ...clusterIPs,
-          ...externalIPs.map((one) => `${one} external`),
-          ...loadBalancerIPs.map((one) => `${one} load balancer`),
-        ]),
-    },
-    {
-      name: 'Ports',
-      cell: ({ ports }) =>
-        lines(
-          ports.map(
-            ({ name, port, nodePort, protocol }) =>
-              `${name === '' ? '' : `${name} `}${port}${nodePort === 0 ? '' : `:${nodePort}`}/${protocol.toLowerCase()}`,
-          ),
-        ),
-    },
-    {
-      name: 'Endpoints',
-      cell: ({ endpoints: { ready, local, terminating, notReady } }) => [
-        [
-          `${ready} ready`,
-          ...(local > 0 ? [`${local} here`] : []),
-          ...(terminating > 0 ? [`${terminating} terminating`] : []),
-          ...(notReady > 0 ? [`${notReady} not ready`] : []),
-        ].join(', '),
-      ],
-    },
-    {
-      name: '',
-      cell: ({ name, clusterIPs, ports }) => [
-        clusterIPs.length > 0 &&
-          traceButton(tracer, 'to', ports[0] === undefined ? name : `${name}:${ports[0].port}`),
-      ],
-    },
-  ];
-}
-
-/** Rows of a table; the field above finds the others. */
-const MOST_SHOWN = 100;
-
-/** @param wanted what a name or address has in it */
-export function showServices({ services, more, away }: ServicesEvent, wanted: string, tracer: Tracer): void {
-  say(at('services-count'), (services.length + more).toLocaleString('en'));
-  at('services-form').hidden = services.length < 8;
-  const text = wanted.trim().toLowerCase();
-  const fitting = services.filter(({ name, clusterIPs, externalIPs, loadBalancerIPs }) =>
-    [name, ...clusterIPs, ...externalIPs, ...loadBalancerIPs].some((one) => one.toLowerCase().includes(text)),
-  );
-  const shown = fitting.slice(0, MOST_SHOWN);
-  fill(at('services-list'), [shown, fitting.length, more, away], () => [
-    away !== undefined && el('p', { class: 'old' }, sign('poor'), `${away}: from its source.`),
-    services.length === 0
-      ? empty('The proxy has no Services.')
-      : fitting.length === 0
-        ? empty('No Service is like that.')
-        : table(serviceColumns(tracer), shown, ({ trouble }) => trouble !== undefined),
-    fitting.length > shown.length &&
-      empty(`and ${plural(fitting.length - shown.length, 'more')}: write some of the name above`),
-    more > 0 && empty(`${plural(more, 'Service')} more than a page has room for: twill services`),
   ]);
 }
 

@@ -1,8 +1,9 @@
-import type { Part, PodsEvent, ServicesEvent, StatusEvent } from '../src/inspect/page/plan/view.ts';
+import type { Part, PodsEvent, StatusEvent } from '../src/inspect/page/plan/view.ts';
 import { age, at, clock, el, fill, say, sign, type Tone } from './dom.ts';
 import { showFacts } from './facts.ts';
-import { showDrift, showPods, showProblems, showServices } from './lists.ts';
+import { showDrift, showPods, showProblems } from './lists.ts';
 import { Nodes } from './nodes.ts';
+import { Services } from './services.ts';
 import { Stream } from './stream.ts';
 import { Trace } from './trace.ts';
 
@@ -23,10 +24,8 @@ const sections = [
 
 const nodes = new Nodes();
 const trace = new Trace();
-const found = at<HTMLInputElement>('services-find');
 let status: StatusEvent | undefined;
 let pods: PodsEvent | undefined;
-let services: ServicesEvent | undefined;
 /** When the last look was over, by this browser's clock, and when the next one should be. */
 let looked: { readonly at: number; readonly due: number } | undefined;
 let stalled: string | undefined;
@@ -36,6 +35,7 @@ let isReplaced = false;
 const now = (): number => Date.now() + stream.skew;
 
 const tracer = (end: 'from' | 'to', name: string): void => trace.start(end, name);
+const services = new Services(tracer);
 
 function showVerdict(): void {
   if (status === undefined) return;
@@ -93,7 +93,7 @@ function showLife(): void {
 }
 
 function offer(): void {
-  trace.offer(pods, services, status?.node ?? 'node');
+  trace.offer(pods, services.targets, status?.node ?? 'node');
 }
 
 function showUnknown(part: Part, why: string): void {
@@ -112,7 +112,7 @@ function showUnknown(part: Part, why: string): void {
     document.title = '? Twill';
   }
   if (part === 'pods') pods = undefined;
-  if (part === 'services') services = undefined;
+  if (part === 'services') services.forget();
   fill(at(place), why, () => [el('p', { class: 'old' }, sign('note'), `Not known now: ${why}`)]);
 }
 
@@ -133,8 +133,7 @@ const stream = new Stream({
     offer();
   },
   services: (event) => {
-    services = event;
-    showServices(event, found.value, tracer);
+    services.take(event);
     offer();
   },
   drift: showDrift,
@@ -159,11 +158,6 @@ at('nav').append(
   el('ul', {}, ...sections.map(([id, name]) => el('li', {}, el('a', { href: `#${id}` }, name)))),
 );
 fill(at('verdict-sign'), 'none', () => [sign('none')]);
-found.addEventListener('input', () => {
-  if (services !== undefined) showServices(services, found.value, tracer);
-});
-at('services-form').addEventListener('submit', (event) => event.preventDefault());
-at('services-form').hidden = true;
 stream.open();
 setInterval(() => {
   stream.check();

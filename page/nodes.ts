@@ -1,6 +1,6 @@
 import type { NodesEvent } from '../src/inspect/page/plan/view.ts';
 import { at, el, empty, fill, plural, say, sign } from './dom.ts';
-import { drawNodes } from './graph.ts';
+import { drawNodes, labelled } from './graph.ts';
 import { type Peer, Peers } from './peers.ts';
 
 const PAGE = 30;
@@ -59,11 +59,7 @@ export class Nodes {
     const width = Math.round(Math.min(640, place.clientWidth));
     const { all, isKnown } = this.peers;
     if (!isKnown || width < 100) return;
-    const key = [
-      width,
-      this.own,
-      all.map(({ name, underlay, trouble, doubt, measured }) => [name, underlay, trouble, doubt, measured]),
-    ];
+    const key = [width, this.own, all.map((peer) => labelled(peer, all.length))];
     fill(place, key, () => {
       if (all.length === 0) {
         say(at('graph-caption'), '');

@@ -1,4 +1,5 @@
 import type { NodeRow, NodesEvent } from '../src/inspect/page/plan/view.ts';
+import { Rows } from './rows.ts';
 
 /** Another node, with its subnets of both families. */
 export interface Peer {
@@ -15,26 +16,26 @@ export interface Peer {
 
 /** What the page knows of the other nodes: all of them once, then the changes. */
 export class Peers {
-  private readonly rows = new Map<string, NodeRow>();
+  private readonly rows = new Rows<NodeRow>();
   private sorted: readonly Peer[] = [];
-  isKnown = false;
-  more = 0;
   foreign: readonly string[] = [];
   away: string | undefined;
 
   /** @returns false for changes of what is not known yet */
-  take({ whole, rows, gone, more, foreign, away }: NodesEvent): boolean {
-    if (!whole && !this.isKnown) return false;
-    const changed = whole || rows.length + gone.length > 0;
-    if (whole) this.rows.clear();
-    for (const row of rows) this.rows.set(row[0], row);
-    for (const subnet of gone) this.rows.delete(subnet);
-    this.isKnown = true;
-    this.more = more;
-    this.foreign = foreign;
-    this.away = away;
-    if (changed) this.sorted = group([...this.rows.values()]);
+  take(event: NodesEvent): boolean {
+    if (!this.rows.take(event)) return false;
+    this.foreign = event.foreign;
+    this.away = event.away;
+    if (event.whole || event.rows.length + event.gone.length > 0) this.sorted = group(this.rows.all);
     return true;
+  }
+
+  get isKnown(): boolean {
+    return this.rows.isKnown;
+  }
+
+  get more(): number {
+    return this.rows.more;
   }
 
   get all(): readonly Peer[] {

@@ -1,6 +1,5 @@
 import type {
   PodsEvent,
-  ServicesEvent,
   TraceEnding,
   TraceReply,
   TraceStep,
@@ -108,12 +107,8 @@ export class Trace {
   }
 
   /** What can be chosen for both ends. */
-  offer(pods: PodsEvent | undefined, services: ServicesEvent | undefined, node: string): void {
+  offer(pods: PodsEvent | undefined, served: readonly string[], node: string): void {
     const names = (pods?.pods ?? []).map(podTarget);
-    const served = (services?.services ?? [])
-      .filter(({ clusterIPs }) => clusterIPs.length > 0)
-      .slice(0, 300)
-      .flatMap(({ name, ports }) => ports.map(({ port }) => `${name}:${port}`));
     const options = (all: readonly string[]) => [...new Set(all)].map((value) => el('option', { value }));
     at('froms').replaceChildren(...options([...names, node, 'outside']));
     at('tos').replaceChildren(...options([...served, ...names, 'outside']));

@@ -2,21 +2,17 @@
 // mode of the proxy. How long it takes, its peak memory, and what of processor time it costs agent and proxy.
 import { readFileSync } from 'node:fs';
 import { ask } from '../../src/inspect/client.ts';
+import { startBigNode } from '../lab/big-node.ts';
 import { twillProgram } from '../lab/files.ts';
-import { NamespacedKubeApi } from '../lab/kube-api-client.ts';
 import { Lab } from '../lab/lab.ts';
+import { leasesNetwork } from '../lab/many-leases.ts';
+import { serviceName } from '../lab/many-services.ts';
 import type { LabNode } from '../lab/node.ts';
-import { LabProcess } from '../lab/process.ts';
-import { kindName, modeFlags, type RulesKind, rulesKinds } from '../lab/service-lab.ts';
-import { waitFor } from '../lab/wait.ts';
+import { kindName, type RulesKind, rulesKinds } from '../lab/service-lab.ts';
 import type { Benchmark, Measurement } from './benchmark.ts';
-import { leasesNetwork, putLeases } from './leases.ts';
-import { benchNode, benchService, benchSlice, serviceName } from './proxy-data.ts';
 
 const LEASES = 5000;
 const SERVICES = 10_000;
-/** Objects that go to the server at once. */
-const AT_ONCE = 500;
 
 /** What is asked of each: milliseconds and MiB. */
 const MOST_MS = 2000;
@@ -110,50 +106,11 @@ function commands(): Readonly<Record<string, readonly string[]>> {
   };
 }
 
-async function ready(node: LabNode): Promise<void> {
-  await node.agentReady();
-  await waitFor(
-    'rules of all Services to stand',
-    async () => {
-      const { ready: stands } = JSON.parse(await ask('proxy', node.proxySocket, { inspect: 'state' })) as {
-        ready: boolean;
-      };
-      return stands;
-    },
-    { timeoutMs: 300_000, explain: () => node.proxy!.tail() },
-  );
-}
-
-/** Fed by an API server: YAML files of that size take minutes to read. */
-function proxyOf(node: LabNode, args: readonly string[]): LabProcess {
-  const common = ['--cluster-cidr=10.0.0.0/8', '--hostname-override=node-0', '--log-format=pretty'];
-  return new LabProcess({
-    name: 'proxy',
-    namespace: node.namespace,
-    program: twillProgram,
-    args: ['proxy', ...common, `--inspect-socket=${node.proxySocket}`, ...args],
-    cwd: node.dir,
-    logFile: `${node.dir}/proxy.log`,
-  });
-}
-
 async function measure(kind: RulesKind): Promise<[command: string, cost: Cost][]> {
   const lab = await Lab.start({ nodes: 1, underlay: 'ipv4', networkConfig: leasesNetwork });
   try {
     const node = lab.nodes[0]!;
-    await putLeases(lab, LEASES);
-    const api = await NamespacedKubeApi.start(node.namespace);
-    for (let start = 0; start < SERVICES; start += AT_ONCE) {
-      const indexes = Array.from({ length: AT_ONCE }, (_, index) => start + index);
-      api.send({ put: indexes.flatMap((index) => [benchService(index), benchSlice(index)]) });
-    }
-    // The chain by which kubelet tells which variant a node uses.
-    if (kind === 'legacy') await node.exec('iptables-legacy', ['-t', 'mangle', '-N', 'KUBE-IPTABLES-HINT']);
-    api.send({ put: [benchNode] });
-    await node.startAgent([], false);
-    node.proxy = proxyOf(node, [...modeFlags(kind), `--master=${api.url}`]);
-    await node.proxy.start();
-    await ready(node);
+    await startBigNode(lab, { leases: LEASES, services: SERVICES, kind });
     await node.addPod('pod');
     const costs: [string, Cost][] = [];
     const loop = await costing(node, async () => {

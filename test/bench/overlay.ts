@@ -13,10 +13,10 @@ import { RtSocket } from '../../src/kernel/netlink/socket.ts';
 import { inNetns } from '../../src/kernel/netns.ts';
 import { ipv4 } from '../../src/model/address.ts';
 import { Lab } from '../lab/lab.ts';
+import { leaseKey, leasesNetwork, leasesPrefix, leaseValue, macOf, putLeases } from '../lab/many-leases.ts';
 import type { LabNode } from '../lab/node.ts';
 import { LabProcess } from '../lab/process.ts';
 import type { Benchmark, Measurement } from './benchmark.ts';
-import { leaseKey, leasesNetwork, leasesPrefix, leaseValue, macOf, putLeases } from './leases.ts';
 
 interface OverlayBenchOptions {
   readonly leases: number;

@@ -5,7 +5,7 @@ import { EventSocket } from '../../src/kernel/netlink/events.ts';
 import { NFNLGRP_NFTABLES, parseElements, parseNotice } from '../../src/kernel/netlink/nftables.ts';
 import { packAddress } from '../../src/services/nftables/plan/pack.ts';
 import type { KubeApi } from '../lab/kube-api.ts';
-import { benchSlice, endpointAddress } from './proxy-data.ts';
+import { benchSlice, endpointAddress } from '../lab/many-services.ts';
 import { pause } from './proxy-kernel.ts';
 
 const CHANGES_A_SECOND = 1000;

@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
 import { runChecked } from '../../src/kernel/process.ts';
 import { writeSysctl } from '../../src/kernel/sysctl.ts';
+import { clusterAddress, endpointAddress, endpointsPerService } from '../lab/many-services.ts';
 import { quantile } from './proxy-churn.ts';
-import { clusterAddress, endpointAddress, endpointsPerService } from './proxy-data.ts';
 import { pause } from './proxy-kernel.ts';
 
 const WARM_UP = 500;

@@ -1,8 +1,6 @@
 // One measurement, run inside a network namespace of its own by proxy.ts: an API server here, the proxy beside it.
 import { run } from '../../src/kernel/process.ts';
 import { type ApiObject, KubeApi } from '../lab/kube-api.ts';
-import type { RulesKind } from '../lab/service-lab.ts';
-import { type Churn, churn } from './proxy-churn.ts';
 import {
   benchNode,
   benchService,
@@ -10,7 +8,9 @@ import {
   endpointsPerService,
   extraEndpoint,
   JUDGED,
-} from './proxy-data.ts';
+} from '../lab/many-services.ts';
+import type { RulesKind } from '../lab/service-lab.ts';
+import { type Churn, churn } from './proxy-churn.ts';
 import { KernelRules, pause } from './proxy-kernel.ts';
 import { type Latencies, LatencyProbe } from './proxy-latency.ts';
 import { Subject, type SubjectName } from './proxy-subject.ts';

@@ -3,10 +3,10 @@
 // that is given does the same work, fed by the same server.
 import { join } from 'node:path';
 import { describeError } from '../../src/model/error.ts';
+import { JUDGED } from '../lab/many-services.ts';
 import { withNamespace } from '../lab/namespace.ts';
 import { kindName, type RulesKind, rulesKinds } from '../lab/service-lab.ts';
 import type { Benchmark, BenchmarkOptions, Measurement } from './benchmark.ts';
-import { JUDGED } from './proxy-data.ts';
 import type { ProxyMeasurement } from './proxy-run.ts';
 import { checkPeer } from './proxy-subject.ts';
 

@@ -72,7 +72,12 @@ class Page {
       ...(process.env.NODE_NAME === undefined ? [] : [process.env.NODE_NAME]),
     ];
     this.viewers = new Viewers({ log, came: () => this.watch.want(), allGone: () => this.watch.leave() });
-    this.watch = new Watch({ args: ['page-feed', ...sockets], log, tell: (text) => this.viewers.tell(text) });
+    this.watch = new Watch({
+      args: ['page-feed', ...sockets],
+      log,
+      tell: (text) => this.viewers.tell(text),
+      again: (text) => this.viewers.tellNew(text),
+    });
     this.tracing = new Tracing(sockets);
   }
 

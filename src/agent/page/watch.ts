@@ -1,4 +1,4 @@
-import { eventText } from '../../inspect/page/plan/view.ts';
+import { againBegins, againEnds, eventText } from '../../inspect/page/plan/view.ts';
 import { type Companion, startCompanion } from '../../process/companion.ts';
 import { guarded } from '../../process/guarded.ts';
 import type { Log } from '../../process/log.ts';
@@ -7,8 +7,8 @@ import type { Log } from '../../process/log.ts';
 const LINGER_MS = 10_000;
 const FIRST_RETRY_MS = 1000;
 const LONGEST_RETRY_MS = 30_000;
-/** Characters of an event: five times what 10,000 nodes are. What says more without an end is broken. */
-const LONGEST_EVENT = 8_000_000;
+/** Characters of an event, or of all there is: twice what the longest lists come to. What says more without an end is broken. */
+const LONGEST = 8_000_000;
 
 export interface WatchOptions {
   /** What is started to look. */
@@ -16,6 +16,8 @@ export interface WatchOptions {
   readonly log: Log;
   /** Events as they come, each whole. */
   readonly tell: (text: string) => void;
+  /** All there is, for pages that have come since it was said last. */
+  readonly again: (text: string) => void;
 }
 
 /**
@@ -29,19 +31,24 @@ export class Watch {
   private retryMs = FIRST_RETRY_MS;
   private wanted = false;
   private pending = '';
+  /** What has come so far of all there is, while that is being said once more. */
+  private repeated: string | undefined;
 
   constructor(options: WatchOptions) {
     this.options = options;
   }
 
-  /** A page came. */
-  want(): void {
+  /** A page came. @returns whether all there is will be said for it: one that is there from the start hears it anyway */
+  want(): boolean {
     const waited = this.wanted && this.companion === undefined;
     this.wanted = true;
     if (this.companion !== undefined) {
       clearTimeout(this.timer);
       this.companion.tell('repeat\n');
-    } else if (!waited) this.start();
+      return true;
+    }
+    if (!waited) this.start();
+    return false;
   }
 
   /** The last page is gone. */
@@ -60,13 +67,13 @@ export class Watch {
     clearTimeout(this.timer);
     this.companion?.kill();
     this.companion = undefined;
-    this.pending = '';
+    this.forget();
   }
 
   private start(): void {
     clearTimeout(this.timer);
     const { args } = this.options;
-    this.pending = '';
+    this.forget();
     this.companion = startCompanion({
       args,
       heard: (text) => this.heard(text),
@@ -79,17 +86,32 @@ export class Watch {
     this.pending += text;
     const end = this.pending.lastIndexOf('\n\n') + 2;
     if (end > 1) {
-      this.options.tell(this.pending.slice(0, end));
+      const whole = this.pending.slice(0, end);
       this.pending = this.pending.slice(end);
+      for (const event of whole.split(/(?<=\n\n)/)) this.pass(event);
     }
-    if (this.pending.length <= LONGEST_EVENT) return;
+    if (this.pending.length + (this.repeated?.length ?? 0) <= LONGEST) return;
     this.companion?.kill();
     this.ended('it says more than it may');
   }
 
+  private pass(event: string): void {
+    if (event === againBegins) this.repeated = '';
+    else if (event === againEnds) {
+      this.options.again(this.repeated ?? '');
+      this.repeated = undefined;
+    } else if (this.repeated !== undefined) this.repeated += event;
+    else this.options.tell(event);
+  }
+
+  private forget(): void {
+    this.pending = '';
+    this.repeated = undefined;
+  }
+
   private ended(why: string): void {
     this.companion = undefined;
-    this.pending = '';
+    this.forget();
     if (!this.wanted) return;
     this.options.log.warn({ error: why, retryInMs: this.retryMs }, 'who looks for the page has ended');
     this.options.tell(eventText('stalled', { why }));

@@ -10,21 +10,42 @@ import { lookAtRoutes } from '../routes.ts';
 import { serviceDifferences } from '../service-rules.ts';
 import { lookAtServices } from '../services.ts';
 import { lookAtNode } from '../status.ts';
-import { driftEvent, nodeRows, nodesEvent, podsEvent, servicesEvent, statusEvent } from './plan/rows.ts';
-import { type EventName, eventText, type NodeRow, type PageEvents, type Part, parts } from './plan/view.ts';
+import { type Listing, rowsEvent } from './plan/changes.ts';
+import { driftEvent, nodeRows, nodesRest, podsEvent, serviceRows, statusEvent } from './plan/rows.ts';
+import {
+  againBegins,
+  againEnds,
+  type EventName,
+  eventText,
+  type NodeRow,
+  type PageEvents,
+  type Part,
+  parts,
+  type RowsEvent,
+  type ServiceView,
+} from './plan/view.ts';
 
 /** Of all time a look takes one part in five: on a node of a large cluster it comes less often. */
 const REST = 4;
 const SHORTEST_REST_MS = 1500;
 const LONGEST_REST_MS = 30_000;
 
+type RowOf = { readonly nodes: NodeRow; readonly services: ServiceView };
+type ListingOf<N extends keyof RowOf> = Listing<RowOf[N]>;
+type RestOf<N extends keyof RowOf> = Omit<PageEvents[N], keyof RowsEvent<RowOf[N]>>;
+
+/** The lists as they were said last, each with what was said beside its rows. */
+type Lists = {
+  -readonly [N in keyof RowOf]: { readonly listing: ListingOf<N>; readonly others: string } | undefined;
+};
+
 /** Looks again and again, by the same functions as the commands, and writes what the page is told of it. */
 class Feed {
   private readonly sockets: Sockets;
   private readonly output: Writable;
-  /** What a page that comes now has to be told to know all. */
-  private readonly told = new Map<EventName, string>();
-  private nodes: ReadonlyMap<string, NodeRow> | undefined;
+  /** What a page that comes now has to be told to know all: made when one does. */
+  private readonly told = new Map<EventName, () => string>();
+  private readonly lists: Lists = { nodes: undefined, services: undefined };
   private compared: Compared | undefined;
   private drained: Promise<void> = Promise.resolve();
 
@@ -35,7 +56,9 @@ class Feed {
 
   /** Says all that is known once more: somebody has come who knows nothing. */
   repeat(): void {
-    for (const text of this.told.values()) this.write(text);
+    this.write(againBegins);
+    for (const text of this.told.values()) this.write(text());
+    this.write(againEnds);
   }
 
   /** @returns milliseconds until the next one */
@@ -46,9 +69,10 @@ class Feed {
         try {
           await this.lookers[part](look);
         } catch (error) {
-          this.told.set(part, eventText('unknown', { part, why: describeError(error) }));
-          this.write(this.told.get(part)!);
-          if (part === 'nodes') this.nodes = undefined;
+          const text = eventText('unknown', { part, why: describeError(error) });
+          this.told.set(part, () => text);
+          this.write(text);
+          if (part === 'nodes' || part === 'services') this.lists[part] = undefined;
         }
       }
     });
@@ -68,20 +92,16 @@ class Feed {
       this.say('status', statusEvent(answer));
     },
     nodes: async (look) => {
-      const { nodes, foreign, agentAway: away } = await lookAtRoutes(look);
-      const { rows, more } = nodeRows(nodes);
-      const rest = { more, foreign, away };
-      const change = nodesEvent(rows, this.nodes, rest);
-      this.nodes = rows;
-      this.told.set('nodes', eventText('nodes', nodesEvent(rows, undefined, rest)));
-      this.write(eventText('nodes', change));
+      const { nodes, foreign, agentAway } = await lookAtRoutes(look);
+      this.sayRows('nodes', nodeRows(nodes), nodesRest(foreign, agentAway));
     },
     pods: async (look) => {
       const { pods, agentAway } = await lookAtPods(look);
       this.sayIfNew('pods', podsEvent(pods, agentAway));
     },
     services: async (look) => {
-      this.sayIfNew('services', servicesEvent(await lookAtServices(look)));
+      const { services, proxyAway: away } = await lookAtServices(look);
+      this.sayRows('services', serviceRows(services), { away });
     },
     drift: async (look) => {
       const { differences = [], unknown = [] } = this.compared ?? {};
@@ -94,12 +114,28 @@ class Feed {
 
   private say<N extends EventName>(name: N, data: PageEvents[N]): void {
     const text = eventText(name, data);
-    this.told.set(name, text);
+    this.told.set(name, () => text);
     this.write(text);
   }
 
   private sayIfNew<N extends EventName>(name: N, data: PageEvents[N]): void {
-    if (this.told.get(name) !== eventText(name, data)) this.say(name, data);
+    const text = eventText(name, data);
+    if (this.told.get(name)?.() === text) return;
+    this.told.set(name, () => text);
+    this.write(text);
+  }
+
+  /** Says what of a list has changed, and nothing where that is nothing. */
+  private sayRows<N extends keyof Lists>(name: N, now: ListingOf<N>, rest: RestOf<N>): void {
+    const before = this.lists[name];
+    const event = (since: ListingOf<N> | undefined): PageEvents[N] =>
+      ({ ...rowsEvent<readonly [string, ...unknown[]]>(now, since), ...rest }) as PageEvents[N];
+    const change = event(before?.listing);
+    const others = JSON.stringify([now.more, rest]);
+    this.lists[name] = { listing: now, others } as Lists[N];
+    this.told.set(name, () => eventText(name, event(undefined)));
+    const isNew = change.whole || change.rows.length + change.gone.length > 0 || before?.others !== others;
+    if (isNew) this.write(eventText(name, change));
   }
 
   private write(text: string): void {

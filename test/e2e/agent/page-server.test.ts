@@ -3,10 +3,11 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
-import { type AddressInfo, connect } from 'node:net';
+import { type AddressInfo, connect, type Socket } from 'node:net';
 import { after, before, describe, it } from 'node:test';
 import pino from 'pino';
 import { Viewers } from '../../../src/agent/page/viewers.ts';
+import { MOST_TEXT } from '../../../src/inspect/page/plan/changes.ts';
 import { sendRaw } from '../../lab/http.ts';
 import { Lab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
@@ -123,6 +124,8 @@ describe('the server of the page', () => {
     const second = listen();
     await waitFor('all of it', () => /event: nodes\ndata: \{"whole":true/.test(second.text()));
     assert.equal(lookers().length, 1);
+    // Who knows it all is told nothing of it again.
+    assert.equal(first.text().match(/^event: nodes\ndata: \{"whole":true/gm)?.length, 1);
     // One that dies is started again, and the page is told.
     process.kill(Number(lookers()[0]), 'SIGKILL');
     await waitFor('word of it', () =>
@@ -177,23 +180,54 @@ function commandOf(pid: string): string {
   }
 }
 
-it('a page that takes nothing is dropped before it has the agent keep megabytes', async () => {
-  const viewers = new Viewers({ log: pino({ level: 'silent' }), came: () => {}, allGone: () => {} });
+/** A server of its own for pages, and one page that listens to it. */
+async function withViewers(work: (viewers: Viewers, socket: Socket) => Promise<void>): Promise<void> {
+  const viewers = new Viewers({ log: pino({ level: 'silent' }), came: () => true, allGone: () => {} });
   const server = createServer((_, response) => viewers.add(response, {}));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
-  socket.on('error', () => {}).pause();
-  socket.write('GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n');
-  await waitFor('it to come', () => viewers.count === 1);
-  const event = `event: beat\ndata: "${'x'.repeat(100_000)}"\n\n`;
-  let told = 0;
-  await waitFor('it to go', () => {
-    viewers.tell(event);
-    told += event.length;
-    return viewers.count === 0;
+  socket.on('error', () => {});
+  try {
+    socket.write('GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n');
+    await waitFor('it to come', () => viewers.count === 1);
+    await work(viewers, socket);
+  } finally {
+    socket.destroy();
+    server.close();
+  }
+}
+
+it('a page that takes nothing is dropped before it has the agent keep megabytes', async () => {
+  await withViewers(async (viewers, socket) => {
+    socket.pause();
+    const event = `event: beat\ndata: "${'x'.repeat(100_000)}"\n\n`;
+    let told = 0;
+    await waitFor('it to go', () => {
+      viewers.tell(event);
+      told += event.length;
+      return viewers.count === 0;
+    });
+    // What the kernel's buffers took comes on top.
+    assert.ok(told < 30_000_000, `${told}`);
   });
-  // What the kernel's buffers took comes on top.
-  assert.ok(told < 30_000_000, `${told}`);
-  socket.destroy();
-  server.close();
+});
+
+it('a page that reads is told the longest lists at once, and once', async () => {
+  await withViewers(async (viewers, socket) => {
+    let told = '';
+    socket.setEncoding('latin1').on('data', (text: string) => {
+      told += text;
+    });
+    const list = (name: string): string => `event: ${name}\ndata: "${'x'.repeat(MOST_TEXT)}"\n\n`;
+    viewers.tellNew(list('nodes') + list('services'));
+    viewers.tellNew(list('nodes'));
+    viewers.tell('event: looked\ndata: {}\n\n');
+    await waitFor('the end of it', () => told.includes('event: looked'));
+    assert.deepEqual(told.match(/event: (?:nodes|services|looked)/g), [
+      'event: nodes',
+      'event: services',
+      'event: looked',
+    ]);
+    assert.equal(viewers.count, 1);
+  });
 });

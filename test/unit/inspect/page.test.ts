@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { nodeRows, nodesEvent, servicesEvent, statusEvent } from '../../../src/inspect/page/plan/rows.ts';
+import { MOST_TEXT, rowsEvent } from '../../../src/inspect/page/plan/changes.ts';
+import { nodeRows, serviceRows, statusEvent } from '../../../src/inspect/page/plan/rows.ts';
 import { traceView } from '../../../src/inspect/page/plan/trace-view.ts';
 import { eventText } from '../../../src/inspect/page/plan/view.ts';
 import type { PeerRow } from '../../../src/inspect/plan/peer-rows.ts';
@@ -31,21 +32,21 @@ const peer = (index: number, troubles: readonly string[] = [], mesh?: MeshPartne
   };
 };
 
-const rest = { more: 0, foreign: [], away: undefined };
+const rest = { foreign: [], away: undefined };
 
 describe('what the page is told of nodes', () => {
   it('is all of them once, then what has changed, and nothing while nothing does', () => {
-    const first = nodeRows([peer(1), peer(2), peer(3)]).rows;
-    assert.equal(nodesEvent(first, undefined, rest).rows.length, 3);
-    const second = nodeRows([peer(1), peer(2, ['its route is missing'])]).rows;
-    const change = nodesEvent(second, first, rest);
+    const first = nodeRows([peer(1), peer(2), peer(3)]);
+    assert.equal(rowsEvent(first, undefined).rows.length, 3);
+    const second = nodeRows([peer(1), peer(2, ['its route is missing'])]);
+    const change = rowsEvent(second, first);
     assert.equal(change.whole, false);
     assert.deepEqual(
       change.rows.map(([subnet, , , , , trouble]) => [subnet, trouble]),
       [['10.0.2.0/24', 'its route is missing']],
     );
     assert.deepEqual(change.gone, ['10.0.3.0/24']);
-    const none = nodesEvent(second, second, rest);
+    const none = rowsEvent(second, second);
     assert.deepEqual([none.rows, none.gone], [[], []]);
   });
 
@@ -79,7 +80,7 @@ describe('what the page is told of nodes', () => {
 
   it('is bounded: 5,000 nodes are some hundred kilobytes, of 20,000 those that are troubled are told', () => {
     const many = Array.from({ length: 5000 }, (_, index) => peer(index));
-    const text = eventText('nodes', nodesEvent(nodeRows(many).rows, undefined, rest));
+    const text = eventText('nodes', { ...rowsEvent(nodeRows(many), undefined), ...rest });
     assert.ok(text.length < 400_000, `${text.length}`);
     const more = Array.from({ length: 20_000 }, (_, index) => peer(index, index === 19_999 ? ['gone'] : []));
     const { rows, more: left } = nodeRows(more);
@@ -88,23 +89,57 @@ describe('what the page is told of nodes', () => {
   });
 
   it('has no line end of its own, whatever a lease or a reason has', () => {
-    const text = eventText(
-      'nodes',
-      nodesEvent(nodeRows([peer(1, ['a\n\nevent: beat\ndata: {}'])]).rows, undefined, rest),
-    );
+    const peers = nodeRows([peer(1, ['a\n\nevent: beat\ndata: {}'])]);
+    const text = eventText('nodes', { ...rowsEvent(peers, undefined), ...rest });
     assert.equal(text.indexOf('\n\n'), text.length - 2);
     assert.equal(text.split('\n').length, 4);
   });
 });
 
-it('of Services and problems the worst come first, and of the others is said how many there are', () => {
-  const row = (index: number, trouble?: string) => ({ name: `a/${index}`, trouble }) as ServiceRow;
-  const services = [
-    ...Array.from({ length: 1500 }, (_, index) => row(index)),
-    row(1500, 'it has no endpoints'),
-  ];
-  const event = servicesEvent({ version: 1, proxyAway: undefined, services });
-  assert.deepEqual([event.services.length, event.more, event.services[0]!.name], [1000, 501, 'a/1500']);
+describe('what the page is told of Services', () => {
+  const row = (index: number, trouble?: string, name = `shop/a${index}`): ServiceRow => ({
+    name,
+    type: 'ClusterIP',
+    clusterIPs: [`10.96.${index >> 8}.${index & 255}`],
+    externalIPs: [],
+    loadBalancerIPs: [],
+    ports: [{ name: 'http', protocol: 'TCP', port: 80, nodePort: 0 }],
+    endpoints: { ready: 5, local: 0, terminating: 0, notReady: 0 },
+    internalPolicy: 'Cluster',
+    externalPolicy: 'Cluster',
+    affinitySeconds: 0,
+    sourceRanges: [],
+    healthCheckNodePort: 0,
+    trouble,
+  });
+  const many = (count: number, name?: string): ServiceRow[] =>
+    Array.from({ length: count }, (_, index) => row(index, undefined, name && `${name}${index}`));
+
+  it('is all ten thousand of them once, then the one that has changed', () => {
+    const first = serviceRows(many(10_000));
+    const text = eventText('services', { ...rowsEvent(first, undefined), away: undefined });
+    assert.equal(first.more, 0);
+    assert.ok(text.length < 1_000_000, `${text.length}`);
+    const second = serviceRows([...many(9999), row(9999, 'it has no endpoints')]);
+    const { whole, rows, gone } = rowsEvent(second, first);
+    assert.deepEqual([whole, rows.map(([name]) => name), gone], [false, ['shop/a9999'], []]);
+    assert.deepEqual(rowsEvent(serviceRows(many(10_000)), first).rows, []);
+  });
+
+  it('is no longer than a slow page may lag behind, and of the others is said how many there are', () => {
+    const long = [...many(10_000, `${'n'.repeat(63)}/${'s'.repeat(55)}`), row(10_000, 'it has no endpoints')];
+    const { rows, more } = serviceRows(long);
+    assert.ok(more > 0 && rows.size + more === 10_001, `${rows.size} and ${more}`);
+    assert.equal([...rows.keys()][0], 'shop/a10000');
+    const { rows: told } = rowsEvent({ rows, more }, undefined);
+    assert.ok(JSON.stringify(told).length <= MOST_TEXT + 2);
+    const troubled = nodeRows(Array.from({ length: 10_000 }, (_, index) => peer(index, ['x'.repeat(500)])));
+    assert.ok(troubled.more > 0);
+    assert.ok(JSON.stringify([...troubled.rows.values()]).length <= MOST_TEXT + 2);
+  });
+});
+
+it('of problems the worst come first, and of the others is said how many there are', () => {
   const problem = (severity: Problem['severity']): Problem => ({
     severity,
     area: 'x',

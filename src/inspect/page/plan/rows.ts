@@ -8,15 +8,14 @@ import type { Difference } from '../../plan/difference.ts';
 import { meshText } from '../../plan/mesh.ts';
 import type { ForeignEntry, PeerRow } from '../../plan/peer-rows.ts';
 import type { Problem } from '../../plan/problem.ts';
-import type { ServicesAnswer } from '../../plan/services.ts';
 import type { StatusAnswer } from '../../plan/status.ts';
+import { type Listing, listing } from './changes.ts';
 import type {
   DriftEvent,
   NodeRow,
   NodesEvent,
   PodsEvent,
   PodView,
-  ServicesEvent,
   ServiceView,
   StatusEvent,
 } from './view.ts';
@@ -26,7 +25,7 @@ const MOST_NODES = 10_000;
 /** With more nodes than these, the way to one that is well is left out. */
 const MOST_WAYS = 500;
 const MOST_PODS = 500;
-const MOST_SERVICES = 1000;
+const MOST_SERVICES = 20_000;
 const MOST_PROBLEMS = 60;
 const MOST_DIFFERENCES = 100;
 const MOST_FOREIGN = 20;
@@ -35,7 +34,6 @@ const LONGEST = 400;
 
 const cut = (text: string): string => oneLine(text, LONGEST);
 
-/** Those that somebody should look at come first, so that they are not what is left out. */
 function troubledFirst<T>(items: readonly T[], isTroubled: (item: T) => boolean): T[] {
   return [...items.filter(isTroubled), ...items.filter((item) => !isTroubled(item))];
 }
@@ -58,37 +56,24 @@ function doubtOf(mesh: MeshPartner | undefined): string {
   return mesh === undefined || isBroken(mesh.conclusion) ? '' : (sentenceOf(mesh) ?? '');
 }
 
-export function nodeRows(peers: readonly PeerRow[]): { rows: Map<string, NodeRow>; more: number } {
-  const sorted = troubledFirst(peers, ({ troubles }) => troubles.length > 0).slice(0, MOST_NODES);
-  const rows = sorted.map(({ subnet, lease, underlay, device, way, troubles, mesh }): NodeRow => {
-    const told = peers.length <= MOST_WAYS || troubles.length > 0;
+/** Those that are troubled come first, so that they are not what is left out. */
+export function nodeRows(peers: readonly PeerRow[]): Listing<NodeRow> {
+  const sorted = troubledFirst(peers, ({ troubles }) => troubles.length > 0);
+  return listing(sorted, MOST_NODES, ({ subnet, lease, underlay, device, way, troubles, mesh }): NodeRow => {
+    // Where there is trouble, the page shows that in its place.
+    const told = peers.length <= MOST_WAYS && troubles.length === 0;
     const trouble = cut(troubles.join('; '));
     const seen = mesh === undefined ? '' : measured(mesh);
     return [subnet, lease, underlay, device ?? '', told ? way : '', trouble, cut(doubtOf(mesh)), seen];
   });
-  return { rows: new Map(rows.map((row) => [row[0], row])), more: over(peers.length, MOST_NODES) };
 }
 
-const isSame = (a: NodeRow, b: NodeRow | undefined): boolean =>
-  b !== undefined && a.every((cell, index) => cell === b[index]);
-
-/** What the page has to be told of nodes; undefined where it knows all. @param before undefined to say it all */
-export function nodesEvent(
-  now: ReadonlyMap<string, NodeRow>,
-  before: ReadonlyMap<string, NodeRow> | undefined,
-  rest: {
-    readonly more: number;
-    readonly foreign: readonly ForeignEntry[];
-    readonly away: string | undefined;
-  },
-): NodesEvent {
-  const { more, away } = rest;
-  const foreign = rest.foreign.slice(0, MOST_FOREIGN).map(({ kind, entry }) => cut(`${kind} ${entry}`));
-  const common = { more, away, foreign };
-  if (before === undefined) return { whole: true, rows: [...now.values()], gone: [], ...common };
-  const rows = [...now.values()].filter((row) => !isSame(row, before.get(row[0])));
-  const gone = [...before.keys()].filter((subnet) => !now.has(subnet));
-  return { whole: false, rows, gone, ...common };
+/** What the page is told beside the rows. */
+export function nodesRest(
+  foreign: readonly ForeignEntry[],
+  away: string | undefined,
+): Pick<NodesEvent, 'foreign' | 'away'> {
+  return { foreign: foreign.slice(0, MOST_FOREIGN).map(({ kind, entry }) => cut(`${kind} ${entry}`)), away };
 }
 
 type TroubledPod = PodRecord & { readonly troubles: readonly string[] };
@@ -117,25 +102,27 @@ export function podsEvent(pods: readonly TroubledPod[], away: string | undefined
 
 function serviceView(row: ServiceRow): ServiceView {
   const { name, type, clusterIPs, externalIPs, loadBalancerIPs, ports, endpoints, trouble } = row;
-  return {
+  return [
     name,
     type,
     clusterIPs,
-    externalIPs,
-    loadBalancerIPs,
-    ports,
-    endpoints,
-    trouble: trouble === undefined ? undefined : cut(trouble),
-  };
+    [
+      ...externalIPs.map((address) => `${address} external`),
+      ...loadBalancerIPs.map((address) => `${address} load balancer`),
+    ],
+    ports.map(({ name: port, port: number, nodePort, protocol }) => [port, number, nodePort, protocol]),
+    [endpoints.ready, endpoints.local, endpoints.terminating, endpoints.notReady],
+    trouble === undefined ? '' : cut(trouble),
+  ];
 }
 
-export function servicesEvent({ services, proxyAway }: ServicesAnswer): ServicesEvent {
-  const shown = troubledFirst(services, ({ trouble }) => trouble !== undefined).slice(0, MOST_SERVICES);
-  return {
-    services: shown.map(serviceView),
-    more: over(services.length, MOST_SERVICES),
-    away: proxyAway,
-  };
+/** Those that are troubled come first, so that they are not what is left out. */
+export function serviceRows(services: readonly ServiceRow[]): Listing<ServiceView> {
+  return listing(
+    troubledFirst(services, ({ trouble }) => trouble !== undefined),
+    MOST_SERVICES,
+    serviceView,
+  );
 }
 
 const severities = ['down', 'degraded', 'note'] as const;

@@ -1,4 +1,3 @@
-import type { ServiceRow } from '../../../services/plan/row.ts';
 import type { Difference } from '../../plan/difference.ts';
 import type { Problem } from '../../plan/problem.ts';
 import type { StatusAnswer } from '../../plan/status.ts';
@@ -8,7 +7,18 @@ import type { StatusAnswer } from '../../plan/status.ts';
  * is bounded; `more` says how many it has left out.
  */
 
-/** Another node's subnet: the page has the list of all of them once, and then what has changed. */
+/** A list that may be long: the page has all of it once, and then what has changed. A row's first cell is its name. */
+export interface RowsEvent<R extends readonly [name: string, ...cells: unknown[]]> {
+  /** All of them, in place of what the page has; else only those that have changed. */
+  readonly whole: boolean;
+  readonly rows: readonly R[];
+  /** Names of those that are there no more. */
+  readonly gone: readonly string[];
+  /** Those that no list has room for. */
+  readonly more: number;
+}
+
+/** Another node's subnet. */
 export type NodeRow = readonly [
   subnet: string,
   lease: string,
@@ -25,14 +35,7 @@ export type NodeRow = readonly [
   measured: string,
 ];
 
-export interface NodesEvent {
-  /** All of them, in place of what the page has; else only those that have changed. */
-  readonly whole: boolean;
-  readonly rows: readonly NodeRow[];
-  /** Subnets that are there no more. */
-  readonly gone: readonly string[];
-  /** Nodes that no list has room for. */
-  readonly more: number;
+export interface NodesEvent extends RowsEvent<NodeRow> {
   /** Entries in the kernel that belong to no node. */
   readonly foreign: readonly string[];
   readonly away: string | undefined;
@@ -56,14 +59,20 @@ export interface PodsEvent {
   readonly away: string | undefined;
 }
 
-export type ServiceView = Pick<
-  ServiceRow,
-  'name' | 'type' | 'clusterIPs' | 'externalIPs' | 'loadBalancerIPs' | 'ports' | 'endpoints' | 'trouble'
->;
+/** A Service: of ten thousand the names of fields would be most of what is sent. */
+export type ServiceView = readonly [
+  name: string,
+  type: string,
+  clusterIPs: readonly string[],
+  /** Its other addresses, each with what it is. */
+  others: readonly string[],
+  ports: readonly (readonly [name: string, port: number, nodePort: number, protocol: string])[],
+  endpoints: readonly [ready: number, local: number, terminating: number, notReady: number],
+  /** What keeps traffic from it, in words; empty where nothing does that is known. */
+  trouble: string,
+];
 
-export interface ServicesEvent {
-  readonly services: readonly ServiceView[];
-  readonly more: number;
+export interface ServicesEvent extends RowsEvent<ServiceView> {
   readonly away: string | undefined;
 }
 
@@ -109,6 +118,13 @@ export type EventName = keyof PageEvents;
 export function eventText<N extends EventName>(name: N, data: PageEvents[N]): string {
   return `event: ${name}\ndata: ${JSON.stringify(data)}\n\n`;
 }
+
+/**
+ * Comments of the stream (HTML standard, server-sent events) between which whoever looks says once more all there is: it is
+ * for pages that have just come alone.
+ */
+export const againBegins = ': again\n\n';
+export const againEnds = ': so far\n\n';
 
 /** One thing that happens to the packet that is traced: in which namespace, of which kind, and what. */
 export type TraceStep = readonly [where: string, label: string, text: string];

@@ -1,4 +1,4 @@
-import { etcdPrefix, type Lab } from '../lab/lab.ts';
+import { etcdPrefix, type Lab } from './lab.ts';
 
 /** The part of the keys that all leases share. */
 export const leasesPrefix = `${etcdPrefix}/subnets/`;

@@ -1,4 +1,4 @@
-import type { ApiObject } from '../lab/kube-api.ts';
+import type { ApiObject } from './kube-api.ts';
 
 export const endpointsPerService = 5;
 /** At so many Services the bars hold. */
@@ -58,13 +58,17 @@ export function endpointAddress(number: number): string {
   return `10.${128 + ((number >> 16) & 63)}.${(number >> 8) & 255}.${number & 255}`;
 }
 
-/** @param extra numbers of endpoints besides its own */
-export function benchSlice(index: number, extra: readonly number[] = []): ApiObject {
+/**
+ * @param extra numbers of endpoints besides its own
+ * @param count of its own
+ */
+export function benchSlice(
+  index: number,
+  extra: readonly number[] = [],
+  count = endpointsPerService,
+): ApiObject {
   const service = serviceName(index);
-  const own = Array.from(
-    { length: endpointsPerService },
-    (_, endpoint) => index * endpointsPerService + endpoint,
-  );
+  const own = Array.from({ length: count }, (_, endpoint) => index * endpointsPerService + endpoint);
   return {
     apiVersion: 'discovery.k8s.io/v1',
     kind: 'EndpointSlice',

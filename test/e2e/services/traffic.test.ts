@@ -230,6 +230,7 @@ for (const variant of rulesKinds) {
           address: clusterIP,
           port: 80,
           intervalMs: 20,
+          timeoutMs: 500, // not all will be answered
         });
         const untouched = await bystander.probe.stream({
           protocol: 'udp',

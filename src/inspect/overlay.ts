@@ -33,6 +33,9 @@ export async function readNode(socket: RtSocket): Promise<NodeView> {
   return { links, addresses, names: new Map(links.map(({ index, name }) => [index, name])) };
 }
 
+/** What is planned for a device that does not stand. */
+const NO_DEVICE = -1;
+
 /** A device that was made anew has another index: entries are compared with those of the one that stands now. */
 function currentPath(path: PathState, state: AgentState, links: readonly Link[]): FamilyPath {
   const { backend } = state.network ?? {};
@@ -40,7 +43,7 @@ function currentPath(path: PathState, state: AgentState, links: readonly Link[])
   const standing = links.find((link) => link.name === name && link.vxlan !== undefined);
   return {
     ...path,
-    vxlan: path.vxlan === undefined ? undefined : (standing?.index ?? path.vxlan),
+    vxlan: name === undefined ? undefined : (standing?.index ?? path.vxlan ?? NO_DEVICE),
     onLink: ({ text }) => path.onLink.get(text),
   };
 }

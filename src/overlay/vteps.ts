@@ -1,5 +1,5 @@
 import { setTxChecksum } from '../kernel/ethtool.ts';
-import { deleteLink } from '../kernel/netlink/links.ts';
+import { deleteLink, findLink } from '../kernel/netlink/links.ts';
 import type { RtSocket } from '../kernel/netlink/socket.ts';
 import { type Lease, leaseFamily } from '../leases/plan/lease.ts';
 import type { NetworkConfig } from '../leases/plan/network-config.ts';
@@ -141,9 +141,16 @@ export class Vteps {
       } catch (error) {
         if (!this.stood.has(plan.name)) throw error;
         failure ??= error as Error;
+        await this.forgetUnlessUsable(plan);
       }
     }
     return failure;
+  }
+
+  /** Where the device is gone, down, or another without its address, no entry can stand that leads through it. */
+  private async forgetUnlessUsable({ name, family }: VxlanPlan): Promise<void> {
+    const link = await findLink(this.options.socket, name);
+    if (link?.up !== true || link.index !== this.found.get(family.name)) this.found.delete(family.name);
   }
 
   private async ensureDevice(plan: VxlanPlan, host: ListedHost): Promise<void> {

@@ -22,7 +22,7 @@ import { type Ground, takenFrom } from './ground.ts';
 /** One family's tunnel or underlay as the peers' entries need it. */
 export interface FamilyPath {
   readonly family: Family;
-  /** Index of the VXLAN device; undefined for host-gw. */
+  /** Index of the VXLAN device; undefined for host-gw, and while the device does not stand. */
   readonly vxlan: number | undefined;
   /** The kernel has nexthop objects for this family's routes. */
   readonly nexthops: boolean;
@@ -104,7 +104,9 @@ function peerEntries(lease: Lease, path: FamilyPath, backend: Backend): OverlayE
       },
     ];
   }
-  if (path.vxlan === undefined || peer.vtepMac === undefined) return 'it has no VTEP MAC';
+  if (peer.vtepMac === undefined) return 'it has no VTEP MAC';
+  // What is wrong with the device is said once, and of none of the nodes beyond it.
+  if (path.vxlan === undefined) return [];
   return vxlanEntries(path, path.vxlan, peer, peer.vtepMac);
 }
 

@@ -168,25 +168,33 @@ describe('what stands in the way of the routes to the other nodes', () => {
 
   it('the underlay carries too little for IPv6 for a while: said with how much it needs, until it does', async () => {
     await one.setMtu(1300);
-    await told(
-      lab,
-      one,
-      /\[!\] underlay: eth0 has an MTU of 1300: at least 1350 is needed for IPv4 and IPv6/,
-    );
-    const taken = (await lab.etcd.keys(`${etcdPrefix}/subnets/`)).map(({ key }) => key);
-    const [first, second] = [77, 78, 79, 80, 81, 82]
-      .map((number) => flannelLease(number, `02:00:00:00:01:${number}`))
-      .filter(({ key }) => !taken.some((other) => other.startsWith(key))) as [Lease, Lease];
-    // What stands goes on, IPv6 too; and where it does not, IPv4 does.
-    await lab.etcd.put(first.key, first.value);
-    for (const family of [ipv4, ipv6]) await assertConverges(lab, one, { family });
-    await exchange(lab, pods[0], pods[1], 'ipv6');
-    await one.namespace.ip('link delete flannel-v6.1');
-    await told(lab, one, /\[-\] overlay: .*fd00:244/);
-    await lab.etcd.put(second.key, second.value);
-    await assertConverges(lab, one);
-    for (const { key } of [first, second]) await lab.etcd.delete(key);
-    await one.setMtu(1500);
+    try {
+      await told(
+        lab,
+        one,
+        /\[!\] underlay: eth0 has an MTU of 1300: at least 1350 is needed for IPv4 and IPv6/,
+      );
+      const taken = (await lab.etcd.keys(`${etcdPrefix}/subnets/`)).map(({ key }) => key);
+      const [first, second] = [77, 78, 79, 80, 81, 82]
+        .map((number) => flannelLease(number, `02:00:00:00:01:${number}`))
+        .filter(({ key }) => !taken.some((other) => other.startsWith(key))) as [Lease, Lease];
+      // What stands goes on, IPv6 too; and where it does not, IPv4 does.
+      await lab.etcd.put(first.key, first.value);
+      for (const family of [ipv4, ipv6]) await assertConverges(lab, one, { family });
+      await exchange(lab, pods[0], pods[1], 'ipv6');
+      const from = one.agent!.log().length;
+      await one.namespace.ip('link delete flannel-v6.1');
+      await told(lab, one, /\[-\] overlay: .*fd00:244/);
+      await lab.etcd.put(second.key, second.value);
+      await assertConverges(lab, one);
+      assert.ok(
+        !saidSince(one, from, /repaired entries/),
+        'nobody has changed what leads through the device',
+      );
+      for (const { key } of [first, second]) await lab.etcd.delete(key);
+    } finally {
+      await one.setMtu(1500);
+    }
     await told(lab, one, /\[!\] underlay:|\[-\]/, false);
     for (const family of [ipv4, ipv6]) await assertConverges(lab, one, { family });
   });

@@ -134,17 +134,28 @@ async function collect(
  * @param isGiven false for a name that can be foreseen: what stands there is somebody else's
  */
 function writeArchive(file: string, archive: Buffer, isGiven: boolean): void {
-  const standing = lstatSync(file, { throwIfNoEntry: false });
-  if (standing !== undefined && !isGiven)
-    throw new TwillError('exists', `'${file}' is there already: take it away, or give --file`);
   try {
+    const standing = lstatSync(file, { throwIfNoEntry: false });
+    if (standing !== undefined && !isGiven)
+      throw new TwillError('exists', `'${file}' is there already: take it away, or give --file`);
     // Into a pipe, a device, or where a link leads.
     if (standing?.isFile() === false) writeFileSync(file, archive, { mode: 0o600 });
-    else replaceFile(file, [archive], { mode: 0o600 });
+    else replaceOrFill(file, archive);
   } catch (cause) {
+    if (cause instanceof TwillError) throw cause;
     const { code = '' } = cause as NodeJS.ErrnoException;
     if (!['ENOENT', 'ENOTDIR'].includes(code)) throw fileError(file, cause);
     throw new TwillError('permission', `cannot write '${file}' (is ${dirname(file)} a directory?)`, cause);
+  }
+}
+
+function replaceOrFill(file: string, archive: Buffer): void {
+  try {
+    replaceFile(file, [archive], { mode: 0o600 });
+  } catch (cause) {
+    // A file that is mounted by itself, as into a container, cannot be replaced.
+    if ((cause as NodeJS.ErrnoException).code !== 'EBUSY') throw cause;
+    writeFileSync(file, archive);
   }
 }
 

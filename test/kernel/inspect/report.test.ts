@@ -86,11 +86,13 @@ test('twill report packs what helps, bounded, and no secret', async () => {
     assert.equal(JSON.parse(readFileSync(join(out, 'pods.json'), 'utf8')).pods.length, 1);
     assert.match(readFileSync(join(out, 'kernel/links.txt'), 'utf8'), /cni0/);
 
-    const refused = await node.namespace.run(process.execPath, [
-      ...[twillProgram, 'report', `--socket=${node.socketPath}`, `--cni-conf-dir=${confDir}`],
-      '--file=/nowhere/report.tar.gz',
-    ]);
-    assert.match(refused.stderr, /\(is \/nowhere a directory\?\)/);
+    for (const place of ['/nowhere', '/etc/hostname']) {
+      const refused = await node.namespace.run(process.execPath, [
+        ...[twillProgram, 'report', `--socket=${node.socketPath}`, `--cni-conf-dir=${confDir}`],
+        `--file=${place}/report.tar.gz`,
+      ]);
+      assert.match(refused.stderr, new RegExp(`\\(is ${place} a directory\\?\\)`));
+    }
 
     // A disk that is full says so, and has the file of before.
     const small = join(directory, 'small');
@@ -104,6 +106,15 @@ test('twill report packs what helps, bounded, and no secret', async () => {
     assert.match(full.stderr, /ENOSPC/);
     assert.doesNotMatch(full.stderr, /a directory\?/);
     assert.equal(full.stdout, 'status 3\nbefore\nr.tar.gz\n');
+
+    // A file that is mounted into a container is written, though nothing can take its place.
+    const mounted = await node.namespace.run('unshare', [
+      ...['-m', 'sh', '-c'],
+      `mount --bind ${join(out, 'status.json')} ${join(out, 'status.json')} &&
+      ${twillProgram} report --file ${join(out, 'status.json')} --socket=${node.socketPath} --cni-conf-dir=${confDir} >&2 &&
+      tar -tzf ${join(out, 'status.json')}`,
+    ]);
+    assert.match(mounted.stdout, /^twill-report-\S+\/status\.json$/m, mounted.stderr);
 
     const piped = await node.namespace.run('sh', [
       '-c',

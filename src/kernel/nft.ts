@@ -29,9 +29,9 @@ export function ownedTable(table: string): TwillError {
 }
 
 /** Who may write everything, and not into one of these tables, is told why. */
-async function explained(error: TwillError, tables: Iterable<string>, how: Netns): Promise<TwillError> {
+async function explained(error: TwillError, document: string, how: Netns): Promise<TwillError> {
   if (error.code !== 'permission') return error;
-  for (const table of new Set(tables)) {
+  for (const table of tablesOf(document)) {
     const listed = await nft(['list', 'table', ...table.split(' ')], how).catch(() => undefined);
     if (/^\tflags [\w,]*\bowner\b/m.test(listed?.stdout ?? '')) return ownedTable(table);
   }
@@ -66,7 +66,7 @@ export async function removeNftTable(family: { readonly nft: string }, name: str
   if (result.status === 0) return true;
   if (noTable.test(result.stderr)) return false;
   const table = `${family.nft} ${name}`;
-  throw await explained(refused(`nft delete table ${table}`, result.stderr), [table], {});
+  throw await explained(refused(`nft delete table ${table}`, result.stderr), `table ${table}`, {});
 }
 
 /**
@@ -94,9 +94,9 @@ const passing =
   /Resource temporarily unavailable|Interrupted system call|No buffer space available|Cannot allocate memory|Memory allocation|(?<!process rule: )Too many open files|No space left on device|killed by SIG|Broken pipe/;
 
 /** Tables that a document writes into. */
-function tablesOf(document: string): string[] {
+function tablesOf(document: string): Set<string> {
   const written = /\b(?:table|chain|rule|set|map|element) ((?:ip6?|inet|bridge) [\w-]+)/g;
-  return [...document.matchAll(written)].map(([, table]) => table!);
+  return new Set([...document.matchAll(written)].map(([, table]) => table!));
 }
 
 /**
@@ -115,7 +115,7 @@ export async function applyNft(
   if (passing.test(detail)) throw new TwillError('unavailable', `nft could not write the rules: ${detail}`);
   const code = /Operation not permitted/.test(detail) ? 'permission' : 'invalid';
   const error = new TwillError(code, `nft refused the rules: ${detail}`);
-  throw await explained(error, tablesOf(document), how);
+  throw await explained(error, document, how);
 }
 
 /** A chain that iptables-nft makes for itself in a table, when it has to. */

@@ -88,6 +88,13 @@ describe('what the page is told of nodes', () => {
     assert.equal([...rows.values()][0]![5], 'gone');
   });
 
+  it('counts none twice: of two nodes of one name the troubled one is told', () => {
+    const { rows, more } = nodeRows([peer(1), peer(1, ['gone']), peer(2)]);
+    assert.equal(more, 0);
+    assert.equal(rows.size, 2);
+    assert.equal([...rows.values()][0]![5], 'gone');
+  });
+
   it('has no line end of its own, whatever a lease or a reason has', () => {
     const peers = nodeRows([peer(1, ['a\n\nevent: beat\ndata: {}'])]);
     const text = eventText('nodes', { ...rowsEvent(peers, undefined), ...rest });

@@ -19,13 +19,16 @@ export function listing<T, R extends Row>(
 ): Listing<R> {
   const rows = new Map<string, R>();
   let length = 0;
+  let taken = 0;
   for (const item of items) {
     const row = rowOf(item);
     length += JSON.stringify(row).length + 1;
     if (rows.size >= most || length > MOST_TEXT) break;
-    rows.set(row[0], row);
+    taken++;
+    // Of two with one name (leases with one subnet, say) the troubled one comes first.
+    if (!rows.has(row[0])) rows.set(row[0], row);
   }
-  return { rows, more: items.length - rows.size };
+  return { rows, more: items.length - taken };
 }
 
 function isSame(a: unknown, b: unknown): boolean {

@@ -47,6 +47,15 @@ function syncDirectory(path: string): void {
   }
 }
 
+/** One that went by itself, or cannot go, does no harm. */
+function removeQuietly(unfinished: string): void {
+  try {
+    unlinkSync(unfinished);
+  } catch {
+    // as said
+  }
+}
+
 /**
  * Replaces `path` so that whoever reads it, also after this process was killed at any moment or the disk was full, finds
  * the old content or the new one, whole. Written under a name that nobody can know before, and only to a file that is
@@ -73,7 +82,7 @@ export function replaceFile(
     }
     renameSync(unfinished, path);
   } catch (error) {
-    unlinkSync(unfinished);
+    removeQuietly(unfinished);
     throw error;
   }
   if (durable) syncDirectory(dirname(path));
@@ -108,11 +117,5 @@ export function unfinishedFiles(directory: string, path?: string): string[] {
 
 /** Removes {@link unfinishedFiles}: only where nobody is writing now. */
 export function removeUnfinished(directory: string, path?: string): void {
-  for (const one of unfinishedFiles(directory, path)) {
-    try {
-      unlinkSync(one);
-    } catch {
-      // it went by itself, or cannot go: it does no harm
-    }
-  }
+  for (const one of unfinishedFiles(directory, path)) removeQuietly(one);
 }

@@ -8,13 +8,23 @@ export function queueDirectory(socketPath: string): string {
   return join(dirname(socketPath), 'del-queue');
 }
 
+const TRIES = 5;
+
 /**
  * Puts a deletion where the agent will find it, also after a crash of everything but the kernel. The name says nothing of
  * when: the agent carries out what is queued before it adds anything, and a clock can be set back.
  */
 export function queueDeletion(socketPath: string, call: CniCall): void {
   const directory = queueDirectory(socketPath);
-  makeDirectoryDurably(directory, 0o700);
-  const name = `${randomBytes(16).toString('hex')}.json`;
-  replaceFile(join(directory, name), JSON.stringify(call), { mode: 0o600, durable: true });
+  const path = join(directory, `${randomBytes(16).toString('hex')}.json`);
+  for (let left = TRIES; ; left--) {
+    makeDirectoryDurably(directory, 0o700);
+    try {
+      replaceFile(path, JSON.stringify(call), { mode: 0o600, durable: true });
+      return;
+    } catch (error) {
+      // An agent that starts removes what killed executables were writing, and cannot tell this file from theirs.
+      if (left === 1 || (error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    }
+  }
 }

@@ -64,10 +64,7 @@ export class DeletionQueue {
     );
   }
 
-  /**
-   * Removes what executables left that were killed while they wrote. One that writes still fails then, and so does its DEL,
-   * which the runtime repeats: nothing is lost.
-   */
+  /** Removes what executables left that were killed while they wrote. One that writes still begins anew. */
   sweep(): void {
     try {
       removeUnfinished(this.directory);

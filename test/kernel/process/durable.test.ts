@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   lstatSync,
   mkdtempSync,
@@ -12,7 +14,9 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
 import { run } from '../../../src/kernel/process.ts';
+import { queueDeletion, queueDirectory } from '../../../src/pods/cni/deletions.ts';
 import { removeUnfinished, replaceFile } from '../../../src/process/durable.ts';
 import { writeFileAtomically } from '../../../src/process/files.ts';
 
@@ -114,4 +118,33 @@ test('what a killed writer left is removed, and nothing else', () => {
   assert.deepEqual(left().sort(), names.slice(1).sort());
   removeUnfinished(directory);
   assert.deepEqual(left().sort(), names.slice(2).sort());
+});
+
+test('a deletion that is being queued while an agent starts, which sweeps, is queued', async () => {
+  const socket = join(directory, 'cni.sock');
+  const call = { environment: { CNI_COMMAND: 'DEL' }, input: '{}' };
+  queueDeletion(socket, call);
+  // Takes three files away from who is writing them.
+  const sweeper = spawn(
+    process.execPath,
+    [
+      ...['--input-type=module', '-e'],
+      `import { unlinkSync } from 'node:fs';
+      import { unfinishedFiles } from ${compiled('process/durable.js')};
+      for (let taken = 0; taken < 3; )
+        for (const one of unfinishedFiles(${JSON.stringify(queueDirectory(socket))}))
+          try { unlinkSync(one); taken++; } catch {}`,
+    ],
+    { stdio: 'inherit' },
+  );
+  const ended = once(sweeper, 'exit');
+  let queued = 1;
+  for (; sweeper.exitCode === null; queued++) {
+    queueDeletion(socket, call);
+    await turn();
+  }
+  assert.deepEqual(await ended, [0, null]);
+  const names = readdirSync(queueDirectory(socket));
+  assert.equal(names.length, queued);
+  assert.ok(names.every((name) => name.endsWith('.json')));
 });

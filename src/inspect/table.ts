@@ -72,7 +72,7 @@ export function formatTable(
     const cells = line.map((cell, column) =>
       column < last ? toned(cell, cell.text.padEnd(widths[column] ?? 0)) : lastCell(cell),
     );
-    return `${cells.join('  ').replace(/[^\S\n]+$/gm, '')}\n`;
+    return `${cells.join('  ').replace(/[^\S\n](?<![^\S\n]{2})[^\S\n]*$/gm, '')}\n`;
   };
   return lines.map(render).join('');
 }

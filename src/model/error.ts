@@ -43,12 +43,19 @@ export function isTwillError(error: unknown, ...codes: ErrorCode[]): error is Tw
   return error instanceof TwillError && (codes.length === 0 || codes.includes(error.code));
 }
 
+/** A URL from behind its scheme to its end, where its end is the word's: what has no user's name in it is not read again. */
+const authority =
+  /:\/\/(?<=[a-z][0-9+.-]*:\/\/)([^\s'"\\]*(?:\\.[^\s'"\\]*)*@)?[^\s'"\\]*(?:\\.[^\s'"\\]*)*/gi;
+
 /**
  * The text without the user names and passwords that URLs in it have: what is logged, or shown to whoever asks, must not
  * tell them. Rather too much is left out than too little: a password may have any character.
  */
 export function withoutCredentials(text: string): string {
-  return text.includes('@') ? text.replace(/([a-z][a-z0-9+.-]*:\/\/)(?:[^\s'"\\]|\\.)*@/gi, '$1***@') : text;
+  if (!text.includes('@')) return text;
+  return text.replace(authority, (rest: string, user: string | undefined) =>
+    user === undefined ? rest : `://***@${rest.slice(`://${user}`.length)}`,
+  );
 }
 
 /** Characters of an error's text; `oneLine` shows fewer. */
@@ -64,5 +71,5 @@ export function describeError(error: unknown): string {
   }
   const text = parts.length > 0 ? parts.join(': ') : String(error);
   // Cut before anything looks through it: what an error quotes may be of any length.
-  return oneLine(withoutCredentials(text.slice(0, MOST_READ)).replace(/\s*[\r\n]+\s*/g, ' '));
+  return oneLine(withoutCredentials(text.slice(0, MOST_READ)).replace(/(?<!\s)\s*[\r\n]\s*/g, ' '));
 }

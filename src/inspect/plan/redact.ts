@@ -2,9 +2,12 @@ import { withoutCredentials } from '../../model/error.ts';
 
 const GONE = '***';
 
-/** What is in names whose values nobody else needs to know, in JSON, YAML, environment and command lines; and their ends. */
+/**
+ * What is in names whose values nobody else needs to know, in JSON, YAML, environment and command lines; and their ends. Of
+ * a longer name no end of all those that would fit is tried.
+ */
 const secretWord =
-  '(?:passw(?:or)?d|passphrase|secret|token|private[ _-]?key|pre-?shared[ _-]?key|client[_-]?key[_-]?data|api[_-]?key|access[_-]?key|credential|authorization|signature|(?<!tcp_syn|sctp_timeout_|net.sctp.(?:valid_)?)cookie|psk)[\\w.-]{0,60}';
+  '(?:passw(?:or)?d|passphrase|secret|token|private[ _-]?key|pre-?shared[ _-]?key|client[_-]?key[_-]?data|api[_-]?key|access[_-]?key|credential|authorization|signature|(?<!tcp_syn|sctp_timeout_|net.sctp.(?:valid_)?)cookie|psk)(?![\\w.-]{61})[\\w.-]{0,60}';
 /** Names, or their last words, that mean something else within a longer word. */
 const shortName = '(?<![a-z0-9])(?:pass|pwd|auth|sig)';
 /** Not where it is a Service's, in the comment of a rule: `--comment "demo/auth:http cluster IP"`. */
@@ -13,11 +16,14 @@ const notOfService = `(?=[\\s\\\\"':=])(?!(?:(?<=comment(?:\\\\*":)? ?\\\\*"${se
 /** Of a line that begins with such a name. */
 const lineName = `[\\w.-]{0,60}(?:${secretWord}|(?<![a-z0-9])(?:pass|pwd))`;
 
-/** Text in quotes, also as it is within a text that is quoted itself. */
+/** Text in quotes, also as it is within a text that is quoted itself: there one with fewer slashes does not end it. */
 const quotedText =
-  '(?<slashes>\\\\+)"(?:(?!\\k<slashes>").)*\\k<slashes>"|"(?:[^"\\\\]|\\\\.)*"|\'(?:[^\'\\\\]|\\\\.)*\'';
+  '(?<slashes>\\\\+)"[^"\\n]*(?:"(?<!\\k<slashes>")[^"\\n]*)*"(?<=\\k<slashes>")|"[^"\\\\]*(?:\\\\.[^"\\\\]*)*"|\'[^\'\\\\]*(?:\\\\.[^\'\\\\]*)*\'';
+/** Characters of a word, and slashes in it: all that stand side by side, or none where a quote follows. */
+const inWord = '[^\\s,;"\'&})\\]\\\\]';
+const slashesInWord = '\\\\+(?!["\'\\\\])';
 /** Up to the end of the word, or of the quoted text; of one that was cut all of the line. */
-const value = `(?<value>${quotedText}|\\\\*["'][^\\n]*|(?:[^\\s,;"'&})\\]\\\\]|\\\\(?!\\\\*["']))+)`;
+const value = `(?<value>${quotedText}|\\\\*["'][^\\n]*|(?:${inWord}|${slashesInWord})${inWord}*(?:${slashesInWord}${inWord}*)*)`;
 /** What leads from a name to its value. */
 const assigned = `(?:\\\\*["']\\s*[:=]\\s*|\\s*[:=][ \\t]*)`;
 /** Not a list, which {@link withoutLists} is for: of a lone bracket the other one would stay. */
@@ -35,12 +41,12 @@ const following = new RegExp(
 );
 /** `name: PASSWORD` and `value: x`, as containers have their environment. */
 const pair = new RegExp(
-  `(?<name>\\bname\\\\*["']?\\s*[:=]\\s*\\\\*["']?${lineName}\\\\*["']?\\s*,?\\s*\\\\*["']?value\\\\*["']?\\s*[:=][ \\t]*)${notList}${value}`,
+  `(?<name>\\bname\\\\*["']?\\s*[:=]\\s*\\\\*["']?${lineName}\\\\*(?!\\\\)["']?\\s*(?:,\\s*)?\\\\*["']?value\\\\*["']?\\s*[:=][ \\t]*)${notList}${value}`,
   'gi',
 );
 /** In YAML, and among the headers of HTTP: `password: all of the line`, and what goes on further in. */
 const line = new RegExp(
-  `^(?<name>(?<in>[ \\t]*)(?:- )?${lineName}:[ \\t]+)(?<value>[^\\s"'{[|>].*(?:\\n\\k<in>[ \\t]+(?!.*:(?:[ \\t]|$))\\S.*)*)$`,
+  `^(?<name>(?<in>[ \\t]*)(?:- )?${lineName}:[ \\t]+)(?<value>[^\\s"'{[|>].*(?:\\n\\k<in>[ \\t]+(?![ \\t]|.*:(?:[ \\t]|$))\\S.*)*)$`,
   'gim',
 );
 /** Lines of YAML that stand further in. */
@@ -55,17 +61,23 @@ const login = /(?<name>\s(?:-u|--user|--proxy-user)[ =]["']?[^\s:"']+:|\bsshpass
 /** `user:x@host` without the scheme of a URL. */
 const mailed = /(?<name>(?:^|[\s"'=,(])[\w.%+-]{1,100}:)(?<value>[^\s"'@/:]{1,200})(?=@[\w[])/gm;
 const bearer = /\b(bearer|basic)\s+[\w.~+/=-]{6,}/gi;
-/** JSON Web Tokens, of service accounts and others. */
-const webToken = /\beyJ[\w-]{5,}\.[\w-]{5,}\.[\w-]*/g;
+/**
+ * JSON Web Tokens, of service accounts and others. Whether points follow is looked for where a word begins: there may be
+ * as many beginnings of a token in it as there is room for.
+ */
+const webToken = /(?<![\w-])(?=[\w-]+\.[\w-]{5,}\.)(?<before>[\w-]*?)\beyJ[\w-]{5,}\.[\w-]{5,}\.[\w-]*/g;
 /** Tokens that services give a beginning of their own. */
 const knownToken = /\b(?:gh[opusr]_|github_pat_|glpat-|xox[abeprs]-|AIza)[\w-]{10,}|\bAGE-SECRET-KEY-1\w+/gi;
 const privateKey = /-----BEGIN ([A-Z ]*PRIVATE KEY(?: BLOCK)?)-----[\s\S]*?(?:-----END \1-----|$)/g;
 /** The same in one line of base 64, as kubeconfigs have it: it begins with `-----BEGIN`. */
 const encodedKey = /\bLS0tLS1CRUdJTi[\w+/=]{20,}/g;
 
+/** The quote behind a name, with the slashes before it. */
+const nameQuote = /(?<!\\)(\\*["'])\s*[:=,]\s*$/;
+
 /** What stands for a value: JSON stays JSON. */
 function hidden(text: string, name: string): string {
-  const quote = /^\\*["']/.exec(text)?.[0] ?? /(\\*["'])\s*[:=,]\s*$/.exec(name)?.[1] ?? '';
+  const quote = /^\\*["']/.exec(text)?.[0] ?? nameQuote.exec(name)?.[1] ?? '';
   return quote + GONE + quote;
 }
 
@@ -87,7 +99,7 @@ function listEnd(text: string, start: number, quote: string | undefined): number
   const slashes = (quote?.length ?? 1) - 1;
   let depth = 0;
   let open: string | undefined;
-  const marks = /(\\*)(["'])|[[\]{}\n]/g;
+  const marks = /(?<!\\)(\\*)(["'])|[[\]{}\n]/g;
   marks.lastIndex = start;
   for (let found = marks.exec(text); found !== null; found = marks.exec(text)) {
     const [mark, { length } = '', mouth] = found;
@@ -117,7 +129,7 @@ function withoutLists(text: string): string {
   for (let found = list.exec(text); found !== null; found = list.exec(text)) {
     const [name] = found;
     const start = list.lastIndex;
-    const quote = /(\\*["'])\s*[:=]\s*$/.exec(name)?.[1];
+    const quote = nameQuote.exec(name)?.[1];
     let end = patience > 0 ? listEnd(text, start, quote) : undefined;
     if (end === undefined) {
       patience--;
@@ -154,7 +166,7 @@ function redactPart(text: string): string {
   // While its end can be told: `PRIVATE KEY BLOCK` is a name with a value, too.
   const withoutKeys = withoutKeyEnds(whole)
     .replace(encodedKey, GONE)
-    .replace(webToken, GONE)
+    .replace(webToken, `$<before>${GONE}`)
     .replace(knownToken, GONE)
     .replace(bearer, `$1 ${GONE}`);
   const withoutBlocks = withoutKeys.replace(block, withoutValue);

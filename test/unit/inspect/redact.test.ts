@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { bounded, redact } from '../../../src/inspect/plan/redact.ts';
+import { seeded } from '../../lab/random.ts';
 
 const secret = 'S3cr3t-Plant3d';
 
@@ -104,6 +105,37 @@ describe('what a report leaves out', () => {
       '\\"token\\":\\"'.repeat(50_000),
     ])
       assert.ok(redact(text).length > 0);
+  });
+
+  it('and so of a text that is one thing over and over', () => {
+    const long = (piece: string): string => piece.repeat(300_000 / piece.length);
+    const things = ['"', "'", '\\', ' ', '\t', '\n', 'aGk0', '-----BEGIN ', '://', 'a://', '@', 'eyJ-'];
+    const beginnings = ['@ ', 'token', 'token=', '"token":[', 'name: token', 'token: x\n'];
+    for (const text of [
+      ...beginnings.flatMap((beginning) => things.map((thing) => `@ ${beginning}${long(thing)}x: y`)),
+      ...['-----BEGIN PRIVATE KEY-----', '-----END PRIVATE KEY-----', 'PRIVATE KEY', 'psk'].map(long),
+      `token: x\n${long(' ')}${long('a')}: b`,
+      `name${long('\\')}:token value: x`,
+      `token=${long('\\')}"${long('\\').slice(1)}" ${long('x')}`,
+      `${long('eyJ-')}.${long('a')}`,
+    ])
+      assert.ok(redact(text).length > 0);
+  });
+
+  it('and so of what is put together from words and marks that it knows', () => {
+    const known =
+      'token password pass auth sig name value cookie bearer sshpass comment demo/token KUBE-A eyJhbGci ghp_ a b1 ' +
+      '-u --user= PRIVATE_KEY -----BEGIN -----END LS0tLS1CRUdJTi :// a:// \\" " \' \\ : = , . - / + | > & @ # [ ] { }';
+    const pieces = [...known.split(' '), ' ', '\t', '\n', '\r', '- ', ': '];
+    const below = seeded(20);
+    const drawn = (): string =>
+      Array.from({ length: 1 + below(3) }, () => pieces[below(pieces.length)]!).join('');
+    for (let number = 0; number < 60; number++) {
+      const blocks = Array.from({ length: 1 + below(4) }, () => drawn().repeat([1, 200, 20_000][below(3)]!));
+      const block = blocks.join('').slice(0, 100_000);
+      const text = block.repeat(100_000 / block.length);
+      assert.ok(redact(text).length > 0);
+    }
   });
 
   it('and JSON stays JSON', () => {

@@ -27,13 +27,14 @@ export function addProxyCommand(program: Command): void {
       return;
     }
     const { proxyConfig } = await import('../services/config.ts');
+    // Before a setting can be found wrong: the build keeps the code of what is loaded by then.
+    const { prepareKernel, runProxy } = await import('../services/proxy.ts');
     const config = proxyConfig(read);
     if (file !== undefined) {
       const { writeConfiguration } = await import('../services/configuration-file.ts');
       await writeConfiguration(file, settings);
       return;
     }
-    const { prepareKernel, runProxy } = await import('../services/proxy.ts');
     if (read.boolean('init-only')) {
       prepareKernel(config);
       return;

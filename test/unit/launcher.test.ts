@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { cpSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { describe, it } from 'node:test';
@@ -18,21 +18,37 @@ function kept(folder: string, args: readonly string[]): { taken: boolean | undef
   return { taken: rejected === undefined ? undefined : !rejected, stderr };
 }
 
+/** Each with words of what it is there for, which it loads after its flags. */
 const commands = [
-  { command: ['agent', '--healthz-port=none'], complaint: /--healthz-port is 'none'/ },
-  { command: ['proxy', '--proxy-mode=none'], complaint: /--proxy-mode is 'none'/ },
+  {
+    command: ['agent', '--healthz-port=none'],
+    complaint: /--healthz-port is 'none'/,
+    words: 'leases changed',
+  },
+  {
+    command: ['proxy', '--proxy-mode=none'],
+    complaint: /--proxy-mode is 'none'/,
+    words: 'kubernetes service portals',
+  },
   {
     command: ['trace', 'nobody', 'nowhere:none', '--socket=/nobody/agent', '--proxy-socket=/nobody/proxy'],
     complaint: /'nobody' is no pod/,
+    words: 'is no pod, Service or address',
   },
 ];
 
 describe('the program', () => {
-  for (const { command, complaint } of commands) {
+  for (const { command, complaint, words } of commands) {
     it(`${command[0]} starts from the code that the build kept`, () => {
       const { taken, stderr } = kept(dirname(twillProgram), command);
       assert.equal(taken, true);
       assert.match(stderr, complaint);
+    });
+
+    it(`${command[0]} has kept code of what it loads after its flags`, () => {
+      const name = command[0] === 'trace' ? 'twill' : command[0];
+      const code = readFileSync(join(dirname(twillProgram), `${name}.code`), 'latin1');
+      assert.ok(code.includes(words), `'${words}' is not in ${name}.code`);
     });
 
     it(`${command[0]} starts with code of another Node, and with none`, () => {

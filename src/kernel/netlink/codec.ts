@@ -221,18 +221,46 @@ export function* parseMessages(data: Buffer): Generator<Message> {
   }
 }
 
-/** Attribute type to its bytes; the nested and byte-order flags are stripped. A repeated type keeps the last. */
+/**
+ * Goes through attributes; the nested and byte-order flags are stripped. Lists of many thousands are read with it: a
+ * view of each attribute, and a map of them, take more than twice as long.
+ */
+export class AttributeWalk {
+  type = 0;
+  /** Where the value of this one begins in the data, and where it ends. */
+  from = 0;
+  to = 0;
+  private readonly data: Buffer;
+  private at: number;
+  private readonly end: number;
+
+  constructor(data: Buffer, at: number, end: number) {
+    this.data = data;
+    this.at = at;
+    this.end = end;
+  }
+
+  /** @returns false behind the last one; one that claims more than is there ends the walk */
+  next(): boolean {
+    const { data, at, end } = this;
+    if (at + 4 > end) return false;
+    const length = data[at]! | (data[at + 1]! << 8);
+    if (length < 4 || at + length > end) return false;
+    this.type = (data[at + 2]! | (data[at + 3]! << 8)) & 0x3fff;
+    this.from = at + 4;
+    this.to = at + length;
+    this.at = at + align(length);
+    return true;
+  }
+}
+
+/** Attribute type to its bytes. A repeated type keeps the last. */
 export type Attributes = Map<number, Buffer>;
 
 export function parseAttributes(data: Buffer, offset = 0): Attributes {
   const attributes: Attributes = new Map();
-  let at = offset;
-  while (at + 4 <= data.length) {
-    const length = data.readUInt16LE(at);
-    if (length < 4 || at + length > data.length) break;
-    attributes.set(data.readUInt16LE(at + 2) & 0x3fff, data.subarray(at + 4, at + length));
-    at += align(length);
-  }
+  const walk = new AttributeWalk(data, offset, data.length);
+  while (walk.next()) attributes.set(walk.type, data.subarray(walk.from, walk.to));
   return attributes;
 }
 

@@ -4,7 +4,13 @@
  */
 import type { ChainChange } from '../../model/nft-expression.ts';
 import type { ElementChange, SetElement } from '../../model/set-element.ts';
-import { attributeString, type Message, type MessageWriter, parseAttributes } from './codec.ts';
+import {
+  AttributeWalk,
+  attributeString,
+  type Message,
+  type MessageWriter,
+  parseAttributes,
+} from './codec.ts';
 import { NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE } from './constants.ts';
 import {
   DATA_VALUE,
@@ -183,29 +189,6 @@ export function writeSetsRequest(to: MessageWriter, table: TableName): void {
   to.message(GETSET).struct(nfgenmsg(table.af)).string(ATTR_TABLE, table.name);
 }
 
-/** Each attribute of a nest, repeated ones too. */
-function* each(data: Buffer): Generator<Buffer> {
-  for (let at = 0; at + 4 <= data.length; ) {
-    const length = data.readUInt16LE(at);
-    if (length < 4 || at + length > data.length) return;
-    yield data.subarray(at + 4, at + length);
-    at += (length + 3) & ~3;
-  }
-}
-
-function latin1(nest: Buffer | undefined): string | undefined {
-  if (nest === undefined) return undefined;
-  const bytes = parseAttributes(nest).get(DATA_VALUE);
-  return bytes?.toString('latin1');
-}
-
-/** undefined for any other verdict than one that leads on for good. */
-function gotoChain(verdict: Buffer): string | undefined {
-  const attributes = parseAttributes(verdict);
-  if (attributes.get(VERDICT_CODE)?.readInt32BE(0) !== NFT_GOTO) return undefined;
-  return attributeString(attributes.get(VERDICT_CHAIN));
-}
-
 /** An element as the kernel lists it. */
 export interface ListedElement {
   readonly key: string;
@@ -216,23 +199,47 @@ export interface ListedElement {
   readonly comment: string | undefined;
 }
 
+/** The value in a nest of data; undefined for a verdict. */
+function latin1(nest: Buffer, from: number, to: number): string | undefined {
+  const walk = new AttributeWalk(nest, from, to);
+  while (walk.next()) if (walk.type === DATA_VALUE) return nest.toString('latin1', walk.from, walk.to);
+  return undefined;
+}
+
+/** The chain that a nest of data leads to; undefined for any other verdict than one that leads on for good. */
+function gotoChain(nest: Buffer): string | undefined {
+  const verdict = parseAttributes(nest).get(DATA_VERDICT);
+  const attributes = verdict && parseAttributes(verdict);
+  if (attributes?.get(VERDICT_CODE)?.readInt32BE(0) !== NFT_GOTO) return undefined;
+  return attributeString(attributes.get(VERDICT_CHAIN));
+}
+
+function parseElement(payload: Buffer, start: number, stop: number): ListedElement {
+  let key: string | undefined;
+  let end: string | undefined;
+  let data: string | undefined;
+  let chain: string | undefined;
+  let comment: string | undefined;
+  const walk = new AttributeWalk(payload, start, stop);
+  while (walk.next()) {
+    const { type, from, to } = walk;
+    if (type === ELEM_KEY) key = latin1(payload, from, to);
+    else if (type === ELEM_KEY_END) end = latin1(payload, from, to);
+    else if (type === ELEM_DATA) {
+      data = latin1(payload, from, to);
+      if (data === undefined) chain = gotoChain(payload.subarray(from, to));
+    } else if (type === ELEM_USERDATA && payload[from] === COMMENT)
+      comment = attributeString(payload.subarray(from + 2, to));
+  }
+  return { key: key ?? '', end, data, chain, comment };
+}
+
 /** The elements in one answer to {@link writeElementsRequest}. */
 export function* parseElements(payload: Buffer): Generator<ListedElement> {
   const list = parseAttributes(payload, 4).get(LIST_ELEMENTS);
   if (list === undefined) return;
-  for (const nest of each(list)) {
-    const element = parseAttributes(nest);
-    const data = element.get(ELEM_DATA);
-    const verdict = data && parseAttributes(data).get(DATA_VERDICT);
-    const userdata = element.get(ELEM_USERDATA);
-    yield {
-      key: latin1(element.get(ELEM_KEY)) ?? '',
-      end: latin1(element.get(ELEM_KEY_END)),
-      data: latin1(data),
-      chain: verdict && gotoChain(verdict),
-      comment: userdata?.[0] === COMMENT ? attributeString(userdata.subarray(2)) : undefined,
-    };
-  }
+  const walk = new AttributeWalk(list, 0, list.length);
+  while (walk.next()) yield parseElement(list, walk.from, walk.to);
 }
 
 /** The flags of the table that an answer to {@link writeTableRequest} is about. */

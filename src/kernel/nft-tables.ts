@@ -41,6 +41,15 @@ export async function listNftTables(netns?: Netns): Promise<ListedTable[]> {
   }
 }
 
+/** False where there is no such table: nft need not be started to say so. Where the kernel does not answer nft says why. */
+export async function mayStand({ nft }: { readonly nft: string }, table: string): Promise<boolean> {
+  try {
+    return (await listNftTables()).some(({ family, name }) => family === nft && name === table);
+  } catch {
+    return true;
+  }
+}
+
 /** A chain of a table. */
 export interface NftChain {
   readonly table: string;

@@ -3,6 +3,7 @@ import { listOrAsk } from '../kernel/iptables-reading.ts';
 import { removalsInIptables } from '../kernel/iptables-removals.ts';
 import { kernelFamilies } from '../kernel/ipv6.ts';
 import { nftTableRemovals } from '../kernel/nft.ts';
+import { mayStand } from '../kernel/nft-tables.ts';
 import { PacketCounters } from '../kernel/packet-counters.ts';
 import { ipv4 } from '../model/address.ts';
 import { isTwillError, TwillError } from '../model/error.ts';
@@ -86,7 +87,8 @@ async function counterRemovals(): Promise<Removal[]> {
 /** The tables of mode nftables. */
 export async function findProxyTables(): Promise<Removal[]> {
   const found: Removal[] = [];
-  for (const family of kernelFamilies()) found.push(...(await nftTableRemovals(family, tableName)));
+  for (const family of kernelFamilies())
+    if (await mayStand(family, tableName)) found.push(...(await nftTableRemovals(family, tableName)));
   return found;
 }
 

@@ -4,6 +4,7 @@ import { listAddresses } from '../kernel/netlink/addresses.ts';
 import { deleteLink, findLink } from '../kernel/netlink/links.ts';
 import { RtSocket } from '../kernel/netlink/socket.ts';
 import { removeNftTable } from '../kernel/nft.ts';
+import { mayStand } from '../kernel/nft-tables.ts';
 import { runChecked } from '../kernel/process.ts';
 import { tryParseAddress } from '../model/address.ts';
 import { describeError, isTwillError } from '../model/error.ts';
@@ -27,6 +28,7 @@ function leave(found: Leftovers, what: string, error: unknown): void {
 
 async function removeTables(found: Leftovers): Promise<void> {
   for (const family of kernelFamilies()) {
+    if (!(await mayStand(family, NFT_TABLE))) continue;
     const name = `nftables table ${family.nft} ${NFT_TABLE}`;
     try {
       if (await removeNftTable(family, NFT_TABLE)) found.removed.push(name);

@@ -19,13 +19,14 @@ export interface ChangeCounts {
   readonly endpointChanges: Readonly<Record<string, number>>;
 }
 
-const none: ChangeCounts = { serviceChanges: 0, endpointChanges: {} };
+/** Counts as changes come. */
+class Counter implements ChangeCounts {
+  serviceChanges = 0;
+  readonly endpointChanges: Record<string, number> = {};
 
-function oneMore({ serviceChanges, endpointChanges }: ChangeCounts, slicesOf?: Family): ChangeCounts {
-  if (slicesOf === undefined) return { serviceChanges: serviceChanges + 1, endpointChanges };
-  const { kubeName } = slicesOf;
-  const count = (endpointChanges[kubeName] ?? 0) + 1;
-  return { serviceChanges, endpointChanges: { ...endpointChanges, [kubeName]: count } };
+  slice({ kubeName }: Family): void {
+    this.endpointChanges[kubeName] = (this.endpointChanges[kubeName] ?? 0) + 1;
+  }
 }
 
 /** Services that changed since the last {@link ServiceTracker.takeDirty}, and how many changes were told since. */
@@ -52,9 +53,9 @@ export class ServiceTracker {
   private readonly slicesOf = new Map<string, Set<string>>();
   private dirty = new Set<string>();
   /** Every change that was told, as kube-proxy counts, whether it matters for rules or not. */
-  private told = none;
+  private told = new Counter();
   /** Those that matter. */
-  private waiting = none;
+  private waiting = new Counter();
   /** By slice. */
   private triggers = new Map<string, Trigger[]>();
   private readonly since: number;
@@ -117,8 +118,8 @@ export class ServiceTracker {
       triggers: [...this.triggers.values()].flat(),
     };
     this.dirty = new Set();
-    this.told = none;
-    this.waiting = none;
+    this.told = new Counter();
+    this.waiting = new Counter();
     this.triggers = new Map();
     return taken;
   }
@@ -126,9 +127,9 @@ export class ServiceTracker {
   private setService(key: string, value: Service | undefined): void {
     const old = this.services.get(key);
     if (old === undefined && value === undefined) return;
-    this.told = oneMore(this.told);
+    this.told.serviceChanges++;
     if (value !== undefined && same(old, value)) return;
-    this.waiting = oneMore(this.waiting);
+    this.waiting.serviceChanges++;
     if (value === undefined) this.services.delete(key);
     else this.services.set(key, value);
     this.dirty.add(key);
@@ -138,9 +139,9 @@ export class ServiceTracker {
     const old = this.slices.get(key);
     const { family } = value ?? old ?? {};
     if (family === undefined) return;
-    this.told = oneMore(this.told, family);
+    this.told.slice(family);
     if (value !== undefined && same(old, value)) return;
-    this.waiting = oneMore(this.waiting, family);
+    this.waiting.slice(family);
     const oldOwner = old && `${old.namespace}/${old.service}`;
     const owner = value && `${value.namespace}/${value.service}`;
     if (oldOwner !== undefined && oldOwner !== owner) {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -61,3 +61,35 @@ for (const [what, table, command, warning] of [
       rmSync(directory, { recursive: true });
     }
   });
+
+test('nft is not started for tables that are not there', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'twill-clear-'));
+  try {
+    mkdirSync(join(directory, 'manifests'));
+    mkdirSync(join(directory, 'programs'));
+    const asked = join(directory, 'asked');
+    const nft = `#!/bin/sh\necho "$*" >>${asked}\nexec /usr/sbin/nft "$@"\n`;
+    writeFileSync(join(directory, 'programs/nft'), nft, { mode: 0o755 });
+    await withNamespace('clear', async (node) => {
+      await node.exec('nft', ['add table inet twill-services']);
+      await node.exec('nft', ['add table ip6 kube-proxy']);
+      const { child, text } = startProxy(
+        node,
+        ['--proxy-mode=iptables', `--manifests=${join(directory, 'manifests')}`],
+        { PATH: `${join(directory, 'programs')}:${process.env.PATH}` },
+      );
+      await waitFor('what was left to be removed', () => /had left is removed/.test(text()), {
+        explain: text,
+      });
+      child.kill();
+      await once(child, 'exit');
+    });
+    const calls = existsSync(asked) ? readFileSync(asked, 'utf8').trim().split('\n') : [];
+    assert.deepEqual(
+      calls.filter((call) => / table /.test(call)),
+      ['delete table ip6 kube-proxy'],
+    );
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+});

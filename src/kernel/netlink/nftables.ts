@@ -91,8 +91,10 @@ function writeElement(
   if (!deletes && data !== undefined && data !== '') writeValue(to, ELEM_DATA, data);
   if (!deletes && goto !== undefined) writeGoto(to, ELEM_DATA, goto);
   if (!deletes && comment !== undefined) {
-    const text = Buffer.from(`${comment.slice(0, MOST_COMMENT)}\0`);
-    to.bytes(ELEM_USERDATA, Buffer.concat([Buffer.from([COMMENT, text.length]), text]));
+    const userdata = Buffer.from(`\0\0${comment.slice(0, MOST_COMMENT)}\0`);
+    userdata[0] = COMMENT;
+    userdata[1] = userdata.length - 2;
+    to.bytes(ELEM_USERDATA, userdata);
   }
   to.end();
 }

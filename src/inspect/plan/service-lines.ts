@@ -41,7 +41,7 @@ export function wantedChains(fragments: readonly Fragment[]): WantedChain[] {
         .filter((one) => one.table === table && one.chain === chain);
       const isOurs = (rule: string): boolean =>
         rules.some(({ match, action }) => rule.includes(` ${match} `) && rule.endsWith(` ${action}`));
-      for (const name of [chain, `${chain}-${bucket}`])
+      for (const name of [chain, `${chain}-${bucket.id}`])
         found.set(`${table} ${name}`, { table, chain: name, isOurs });
     }
   }

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { PassThrough } from 'node:stream';
 import type { Iptables } from '../../kernel/iptables.ts';
-import { isEmpty, renderDocument, renderTable, ruleCount, type TableChange } from './plan/document.ts';
+import { isEmpty, renderDocument, renderTable, type TableChange } from './plan/document.ts';
 import type { Table } from './plan/names.ts';
 
 /** What was written so far. */
@@ -18,16 +18,12 @@ export function newTally(): Tally {
   return { rules: { nat: 0, filter: 0 }, bytes: 0, transactions: 0, chainsWritten: 0, chainsRemoved: 0 };
 }
 
-function countRules({ rules }: Tally, { table, write }: TableChange): void {
-  for (const [, text] of write) rules[table] += ruleCount(text);
-}
-
 /** Adds changes that were written, each in a transaction. */
 export function count(tally: Tally, changes: readonly TableChange[], bytes: number): void {
   tally.bytes += bytes;
   for (const change of changes) {
     if (!isEmpty(change)) tally.transactions++;
-    countRules(tally, change);
+    tally.rules[change.table] += change.rules;
     tally.chainsWritten += change.write.length;
     tally.chainsRemoved += change.remove.length;
   }
@@ -60,7 +56,7 @@ export class WriteAhead {
       this.write(`*${change.table}\n`);
     }
     this.chains += change.write.length;
-    countRules(this.tally, change);
+    this.tally.rules[change.table] += change.rules;
     if (!this.write(renderTable(change)))
       await Promise.race([once(this.document, 'drain'), this.writing]).catch(() => {});
   }

@@ -101,6 +101,8 @@ export interface TableChange {
   readonly table: Table;
   /** Chains to write anew, with their rules. */
   readonly write: readonly (readonly [chain: string, text: string])[];
+  /** Number of rules in these: counting them takes a walk through all the text. */
+  readonly rules: number;
   readonly remove: readonly string[];
   readonly jumps: JumpChanges;
 }
@@ -114,14 +116,17 @@ export function tableChange(
 ): TableChange {
   const write: [string, string][] = [];
   const remove: string[] = [];
+  let rules = 0;
   for (const name of names) {
     const text = state.desired.get(name);
     const standing = state.installed.get(name);
     if (text === standing) continue;
-    if (text !== undefined) write.push([name, text]);
-    else if (isOwnChain(name)) remove.push(name);
+    if (text !== undefined) {
+      write.push([name, text]);
+      rules += ruleCount(text);
+    } else if (isOwnChain(name)) remove.push(name);
   }
-  return { table, write, remove, jumps };
+  return { table, write, rules, remove, jumps };
 }
 
 /** True when there is nothing to write. */
@@ -143,8 +148,9 @@ export function ruleCount(text: string): number {
 /** By how many entries x_tables counts a table larger after the change: rules, and two for every chain. */
 export function addedEntries(change: TableChange, installed: Chains): number {
   const entries = (text: string | undefined): number => (text === undefined ? 0 : ruleCount(text) + 2);
-  let added = change.jumps.missing.length - change.jumps.surplus.length;
-  for (const [name, text] of change.write) added += entries(text) - entries(installed.get(name));
+  const { write, rules, jumps } = change;
+  let added = rules + 2 * write.length + jumps.missing.length - jumps.surplus.length;
+  for (const one of write) added -= entries(installed.get(one[0]));
   for (const name of change.remove) added -= entries(installed.get(name));
   return added;
 }

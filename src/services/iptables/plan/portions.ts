@@ -3,7 +3,7 @@
  * it can reach, and iptables-nft looks chains up in lists that grow with the transaction: sixty thousand rules in one go
  * take longer than in ten, and hold up others meanwhile.
  */
-import { inWalkingOrder, ruleCount, type TableChange } from './document.ts';
+import { inWalkingOrder, type JumpChanges, ruleCount, type TableChange } from './document.ts';
 import { jumps } from './names.ts';
 
 /** Chains of table nat that packets come to first: written last, when all they lead to stands. */
@@ -14,32 +14,33 @@ const entrances = new Set([
 
 type Chain = TableChange['write'][number];
 
-function total(chains: readonly Chain[]): number {
-  return chains.reduce((sum, [, text]) => sum + ruleCount(text), 0);
-}
+const noJumps: JumpChanges = { missing: [], surplus: [] };
 
-/** The chains in groups of some `limit` rules: each leads to chains of its own or an earlier group, or that stand. */
-function groups(chains: readonly Chain[], limit: number): Chain[][] {
+/** Chains of table nat in groups of some `limit` rules: each leads to chains of its own or an earlier group, or that stand. */
+function groups(chains: readonly Chain[], limit: number): TableChange[] {
   const waiting = new Map(chains);
-  const result: Chain[][] = [];
-  let group: Chain[] = [];
+  const result: TableChange[] = [];
+  let write: Chain[] = [];
   let rules = 0;
+  const close = (): void => {
+    result.push({ table: 'nat', write, rules, remove: [], jumps: noJumps });
+    write = [];
+    rules = 0;
+  };
   const take = (name: string): void => {
     const text = waiting.get(name);
     if (text === undefined) return;
     waiting.delete(name);
-    group.push([name, text]);
+    write.push([name, text]);
     rules += ruleCount(text);
     for (const [, target] of text.matchAll(/ -j (KUBE-\S+)/g)) take(target!);
   };
   for (const [name] of chains) {
     take(name);
-    if (rules < limit) continue;
-    result.push(group);
-    group = [];
-    rules = 0;
+    if (rules >= limit) close();
   }
-  return group.length === 0 ? result : [...result, group];
+  if (write.length > 0) close();
+  return result;
 }
 
 /**
@@ -48,11 +49,10 @@ function groups(chains: readonly Chain[], limit: number): Chain[][] {
  */
 export function inPortions(changes: readonly TableChange[], limit: number): (readonly TableChange[])[] {
   const nat = changes.find(({ table }) => table === 'nat');
-  if (nat === undefined || total(nat.write) <= 2 * limit) return [changes];
+  if (nat === undefined || nat.rules <= 2 * limit) return [changes];
   const inner = inWalkingOrder(nat.write).filter(([name]) => !entrances.has(name));
-  const first = groups(inner, limit).map((write): TableChange[] => [
-    { table: 'nat', write, remove: [], jumps: { missing: [], surplus: [] } },
-  ]);
-  const last = { ...nat, write: nat.write.filter(([name]) => entrances.has(name)) };
-  return [...first, changes.map((change) => (change === nat ? last : change))];
+  const first = groups(inner, limit);
+  const rules = first.reduce((left, group) => left - group.rules, nat.rules);
+  const last = { ...nat, write: nat.write.filter(([name]) => entrances.has(name)), rules };
+  return [...first.map((group) => [group]), changes.map((change) => (change === nat ? last : change))];
 }

@@ -132,12 +132,9 @@ interface Choice {
 }
 
 function backends(from: readonly Candidate[]): Backend[] {
-  return from.map(({ address, port, local, endpoint }) => ({
-    address,
-    port,
-    local,
-    ...(endpoint.nodeName === undefined ? { placeless: true as const } : {}),
-  }));
+  return from.map(({ address, port, local, endpoint }) =>
+    endpoint.nodeName === undefined ? { address, port, local, placeless: true } : { address, port, local },
+  );
 }
 
 function choose(

@@ -164,19 +164,20 @@ export class SharedChain {
 
   private dispatch(): string[] {
     if (this.onlySmall) return [];
-    return [...this.buckets]
-      .sort(([a], [b]) => (a < b ? -1 : 1))
-      .flatMap(([id, bucket]) =>
-        [...bucket.matches.keys()].sort().map((match) => `${match} -j ${this.bucketName(id)}`),
+    return [...this.buckets.keys()]
+      .sort()
+      .flatMap((id) =>
+        [...this.buckets.get(id)!.matches.keys()].sort().map((match) => `${match} -j ${this.bucketName(id)}`),
       );
   }
 
   private lines(chain: string, buckets: readonly BucketState[], comments: boolean): string[] {
-    const keyed = buckets.flatMap((bucket) => [...bucket.entries]);
-    keyed.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
-    return keyed.map(([, { rule }]) => {
-      const comment = comments && rule.comment !== '' ? `-m comment --comment "${rule.comment}" ` : '';
-      return `-A ${chain} ${rule.match} ${comment}${rule.action}`;
-    });
+    const lines = new Map<string, string>();
+    for (const { entries } of buckets)
+      for (const [key, { rule }] of entries) {
+        const comment = comments && rule.comment !== '' ? `-m comment --comment "${rule.comment}" ` : '';
+        lines.set(key, `-A ${chain} ${rule.match} ${comment}${rule.action}`);
+      }
+    return [...lines.keys()].sort().map((key) => lines.get(key)!);
   }
 }

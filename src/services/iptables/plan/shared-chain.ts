@@ -29,15 +29,25 @@ export interface SharedRule {
   readonly action: string;
 }
 
+function lowByteBucket(low: number, v6: boolean): Bucket {
+  const hex = low.toString(16);
+  const match = v6 ? `-d ::${low === 0 ? '' : hex}/::ff` : `-d 0.0.0.${low}/0.0.0.255`;
+  return { id: `a${hex.padStart(2, '0')}`, match };
+}
+
+const lowBytes = Array.from({ length: 256 }, (_, low) => low);
+const lowByteBuckets = {
+  ipv4: lowBytes.map((low) => lowByteBucket(low, false)),
+  ipv6: lowBytes.map((low) => lowByteBucket(low, true)),
+};
+
 /** Bucket of an address: its low byte, which is spread evenly however addresses are allocated. */
 export function addressBucket(address: string, v6: boolean): Bucket {
   // The end of an IPv6 address may be written as an IPv4 one.
   const hexadecimal = v6 && !address.includes('.');
   const tail = address.slice(address.lastIndexOf(hexadecimal ? ':' : '.') + 1);
   const low = hexadecimal ? Number.parseInt(tail || '0', 16) & 255 : Number(tail);
-  const hex = low.toString(16);
-  const match = v6 ? `-d ::${low === 0 ? '' : hex}/::ff` : `-d 0.0.0.${low}/0.0.0.255`;
-  return { id: `a${hex.padStart(2, '0')}`, match };
+  return lowByteBuckets[v6 ? 'ipv6' : 'ipv4'][low]!;
 }
 
 /** Bucket of a port: blocks of 64. @param protocol lower case */

@@ -313,7 +313,7 @@ export class ProxyRules implements FamilyRules {
     for (const change of changes) {
       const chains = this.installed![change.table];
       entries += addedEntries(change, chains);
-      for (const [name, text] of change.write) chains.set(name, text);
+      for (const one of change.write) chains.set(one[0], one[1]);
       for (const name of change.remove) chains.delete(name);
     }
     return entries;

@@ -155,6 +155,19 @@ export function addedEntries(change: TableChange, installed: Chains): number {
   return added;
 }
 
+const jumpToOwn = ' -j KUBE-';
+
+/** Calls `visit` with each of our chains that rules lead to: where they do, that is the end of the line. */
+export function eachTarget(text: string, visit: (chain: string) => void): void {
+  for (let at = text.indexOf(jumpToOwn); at !== -1; at = text.indexOf(jumpToOwn, at)) {
+    const end = text.indexOf('\n', at);
+    const target = text.slice(at + ' -j '.length, end === -1 ? text.length : end);
+    visit(target);
+    if (end === -1) return;
+    at = end;
+  }
+}
+
 /** Chains in the order in which a packet comes to them, so that the kernel's memory is laid out as it is walked. */
 export function inWalkingOrder(write: TableChange['write']): TableChange['write'] {
   const byName = new Map(write);
@@ -164,12 +177,10 @@ export function inWalkingOrder(write: TableChange['write']): TableChange['write'
     if (text === undefined) return;
     byName.delete(name);
     ordered.push([name, text]);
-    // Most chains lead to endpoints only, and this is told sooner than by the expression.
-    if (!text.includes(' -j KUBE-')) return;
-    for (const [, target] of text.matchAll(/ -j (KUBE-\S+)/g)) visit(target!);
+    eachTarget(text, visit);
   };
   visit('KUBE-SERVICES');
-  for (const [name] of write) visit(name);
+  for (const one of write) visit(one[0]);
   return ordered;
 }
 
@@ -191,9 +202,9 @@ export function renderDocument(changes: readonly TableChange[]): string {
 export function renderTable(change: TableChange): string {
   const lines: string[] = [];
   // iptables-nft keeps chains sorted by name: given in that order, adding ten thousand is not quadratic.
-  const declared = [...change.write.map(([chain]) => chain), ...change.remove].sort();
+  const declared = [...change.write.map((one) => one[0]), ...change.remove].sort();
   for (const chain of declared) lines.push(`:${chain} - [0:0]`);
-  for (const [, text] of inWalkingOrder(change.write)) if (text !== '') lines.push(text);
+  for (const one of inWalkingOrder(change.write)) if (one[1] !== '') lines.push(one[1]);
   for (const { chain, rule } of change.jumps.surplus) lines.push(`-D ${chain} ${rule}`);
   // Each goes to the front, so the last one written stands first.
   for (const { chain, rule } of [...change.jumps.missing].reverse()) lines.push(`-I ${chain} ${rule}`);

@@ -3,7 +3,7 @@
  * it can reach, and iptables-nft looks chains up in lists that grow with the transaction: sixty thousand rules in one go
  * take longer than in ten, and hold up others meanwhile.
  */
-import { inWalkingOrder, type JumpChanges, ruleCount, type TableChange } from './document.ts';
+import { eachTarget, inWalkingOrder, type JumpChanges, ruleCount, type TableChange } from './document.ts';
 import { jumps } from './names.ts';
 
 /** Chains of table nat that packets come to first: written last, when all they lead to stands. */
@@ -33,10 +33,10 @@ function groups(chains: readonly Chain[], limit: number): TableChange[] {
     waiting.delete(name);
     write.push([name, text]);
     rules += ruleCount(text);
-    for (const [, target] of text.matchAll(/ -j (KUBE-\S+)/g)) take(target!);
+    eachTarget(text, take);
   };
-  for (const [name] of chains) {
-    take(name);
+  for (const one of chains) {
+    take(one[0]);
     if (rules >= limit) close();
   }
   if (write.length > 0) close();
@@ -50,7 +50,7 @@ function groups(chains: readonly Chain[], limit: number): TableChange[] {
 export function inPortions(changes: readonly TableChange[], limit: number): (readonly TableChange[])[] {
   const nat = changes.find(({ table }) => table === 'nat');
   if (nat === undefined || nat.rules <= 2 * limit) return [changes];
-  const inner = inWalkingOrder(nat.write).filter(([name]) => !entrances.has(name));
+  const inner = inWalkingOrder(nat.write).filter((one) => !entrances.has(one[0]));
   const first = groups(inner, limit);
   const rules = first.reduce((left, group) => left - group.rules, nat.rules);
   const last = { ...nat, write: nat.write.filter(([name]) => entrances.has(name)), rules };

@@ -9,14 +9,18 @@ export type Sha256 = (text: string) => Uint8Array;
 export const masqueradeMark = '0x4000';
 
 const base32Alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567';
+/** Two characters by their ten bits. */
+const base32Pairs = Array.from(
+  { length: 1024 },
+  (_, bits) => base32Alphabet.charAt(bits >> 5) + base32Alphabet.charAt(bits & 31),
+);
 
 /** The first 16 characters of the hash in RFC 4648 base 32, as kube-proxy shortens them. */
 function shortHash(digest: Uint8Array): string {
   let text = '';
-  for (let index = 0; index < 16; index++) {
-    const bit = index * 5;
-    const pair = (digest[bit >> 3]! << 8) | (digest[(bit >> 3) + 1] ?? 0);
-    text += base32Alphabet[(pair >> (11 - (bit & 7))) & 31]!;
+  for (let bit = 0; bit < 80; bit += 10) {
+    const bytes = (digest[bit >> 3]! << 8) | digest[(bit >> 3) + 1]!;
+    text += base32Pairs[(bytes >> (6 - (bit & 7))) & 1023]!;
   }
   return text;
 }

@@ -40,6 +40,8 @@ export class PeerRoutes {
   private readonly socket: RtSocket;
   private asked: readonly Address[] = [];
   private answers = new Map<string, RouteAnswer | undefined>();
+  /** Nodes that somebody asked about before the kernel was asked: their leases came in the midst of a look. */
+  private readonly missed = new Set<string>();
 
   constructor(socket: RtSocket) {
     this.socket = socket;
@@ -66,14 +68,24 @@ export class PeerRoutes {
         const answer = answers[index];
         const isNew = !before.has(text);
         const differs = !isNew && print(before.get(text)) !== print(answer);
-        if (differs) this.version++;
+        // What was made of a node while nothing was known of it holds no longer either.
+        if (differs || this.missed.delete(text)) this.version++;
         changed ||= isNew || differs;
         known.set(text, answer);
       }
     }
     changed ||= known.size !== before.size;
     this.answers = known;
+    if (full) this.forgetMissed(input.leases);
     return changed;
+  }
+
+  private forgetMissed(leases: PeerRoutesInput['leases']): void {
+    if (this.missed.size === 0) return;
+    const living = new Set<string>();
+    for (const { families } of leases.values())
+      for (const { publicIp } of families) living.add(publicIp.text);
+    for (const text of this.missed) if (!living.has(text)) this.missed.delete(text);
   }
 
   private wanted({ leases, backend, plausible }: PeerRoutesInput): Address[] {
@@ -99,6 +111,7 @@ export class PeerRoutes {
   /** The device on whose link the node is; undefined where a router is between. */
   onLink(publicIp: Address): number | undefined {
     const answer = this.answers.get(publicIp.text);
+    if (answer === undefined && !this.answers.has(publicIp.text)) this.missed.add(publicIp.text);
     return answer === undefined || answer.gatewayed || answer.local ? undefined : answer.device;
   }
 

@@ -2,10 +2,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Place } from './place.ts';
 import type { Target } from './probe-protocol.ts';
 
+export interface LoadFailure {
+  /** When the connection was begun, as `Date.now()` has it. */
+  readonly began: number;
+  readonly reason: string;
+}
+
 export interface LoadResult {
   readonly answered: number;
-  /** Why requests failed, one line each. */
-  readonly failures: readonly string[];
+  readonly failures: readonly LoadFailure[];
   /** Who answered, with how many. */
   readonly servers: ReadonlyMap<string, number>;
 }
@@ -14,7 +19,7 @@ export interface LoadResult {
 export class Load {
   private readonly from: Place;
   private readonly target: Target;
-  private readonly failures: string[] = [];
+  private readonly failures: LoadFailure[] = [];
   private readonly servers = new Map<string, number>();
   private readonly pending = new Set<Promise<void>>();
   private stopped = false;
@@ -49,11 +54,12 @@ export class Load {
   }
 
   private async ask(): Promise<void> {
+    const began = Date.now();
     try {
       const { server } = await this.from.probe.ask(this.target);
       this.servers.set(server, (this.servers.get(server) ?? 0) + 1);
     } catch (error) {
-      this.failures.push(`${new Date().toISOString()} ${(error as Error).message}`);
+      this.failures.push({ began, reason: (error as Error).message });
     }
   }
 }

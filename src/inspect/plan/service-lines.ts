@@ -1,3 +1,4 @@
+import { guardChain, guardRule } from '../../services/iptables/plan/guard-chain.ts';
 import type { Fragment } from '../../services/iptables/plan/service-rules.ts';
 
 /** A rule that implements a Service, in the order in which a packet meets them. */
@@ -45,5 +46,12 @@ export function wantedChains(fragments: readonly Fragment[]): WantedChain[] {
         found.set(`${table} ${name}`, { table, chain: name, isOurs });
     }
   }
+  const guards = fragments.flatMap(({ guarded }) => (guarded === undefined ? [] : guardRule(guarded)));
+  if (guards.length > 0)
+    found.set(guardChain, {
+      table: 'filter',
+      chain: guardChain,
+      isOurs: (rule) => guards.includes(rule),
+    });
   return [...found.values()].sort((a, b) => place(a) - place(b));
 }

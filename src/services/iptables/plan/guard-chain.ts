@@ -1,3 +1,5 @@
+import { FLAT_LIMIT } from './shared-chain.ts';
+
 /**
  * KUBE-GUARD (table filter): drops new connections to a Service's cluster address and port that were not sent on to an
  * endpoint. That happens only while rules of table nat are missing (somebody flushed them). Without it such a packet would
@@ -8,25 +10,61 @@
  */
 export const guardChain = 'KUBE-GUARD';
 
-/** The addresses that are guarded. */
-export class GuardedAddresses {
-  private readonly ports = new Map<string, number>();
+/** A Service's cluster address and port that no packet should leave the node with. */
+export interface GuardedPort {
+  readonly address: string;
+  /** Lower case. */
+  readonly protocol: string;
+  readonly port: number;
+}
 
-  add(address: string): void {
-    this.count(address, 1);
+export function guardRule({ address, protocol, port }: GuardedPort): string {
+  const host = `${address}/${address.includes(':') ? 128 : 32}`;
+  return `-A ${guardChain} -d ${host} -p ${protocol} -m ${protocol} --dport ${port} -j DROP`;
+}
+
+/** All that are guarded. Their rules are made when they are asked for: of many there are none. */
+export class GuardedPorts {
+  private readonly byAddress = new Map<string, GuardedPort[]>();
+  /** How many there are, the same one counted once. */
+  private size = 0;
+  private touched = true;
+
+  /** The same port added twice stands once until both are removed. */
+  add(port: GuardedPort): void {
+    const ports = this.byAddress.get(port.address);
+    if (ports === undefined) this.byAddress.set(port.address, [port]);
+    if (!includes(ports, port)) this.count(1);
+    ports?.push(port);
   }
 
-  remove(address: string): void {
-    this.count(address, -1);
+  /** @param port the very one that was added */
+  remove(port: GuardedPort): void {
+    const ports = this.byAddress.get(port.address)!;
+    ports.splice(ports.indexOf(port), 1);
+    if (ports.length === 0) this.byAddress.delete(port.address);
+    if (!includes(ports, port)) this.count(-1);
   }
 
-  has(address: string): boolean {
-    return this.ports.has(address);
+  hasAddress(address: string): boolean {
+    return this.byAddress.has(address);
   }
 
-  private count(address: string, by: 1 | -1): void {
-    const count = (this.ports.get(address) ?? 0) + by;
-    if (count === 0) this.ports.delete(address);
-    else this.ports.set(address, count);
+  /** The chain's text when it may have changed since the last call; undefined when it has not. */
+  flush(): string | undefined {
+    if (!this.touched) return undefined;
+    this.touched = false;
+    if (this.size > FLAT_LIMIT) return '';
+    const rules = [...this.byAddress.values()].flatMap((ports) => ports.map(guardRule));
+    return [...new Set(rules)].sort().join('\n');
   }
+
+  private count(by: 1 | -1): void {
+    this.size += by;
+    this.touched = true;
+  }
+}
+
+function includes(ports: readonly GuardedPort[] | undefined, { protocol, port }: GuardedPort): boolean {
+  return ports?.some((one) => one.port === port && one.protocol === protocol) === true;
 }

@@ -1,5 +1,5 @@
 import { countedBy, packetCounters } from './counters.ts';
-import { GuardedAddresses, guardChain } from './guard-chain.ts';
+import { GuardedPorts, guardChain, guardRule } from './guard-chain.ts';
 import { hairpinActions, toItself } from './hairpin.ts';
 import { localnetChain, masqueradeMark, type Table, tables } from './names.ts';
 import { marksAtHead, type RenderOptions } from './options.ts';
@@ -17,7 +17,6 @@ const sharedChains: readonly { readonly table: Table; readonly chain: string }[]
   { table: 'filter', chain: 'KUBE-EXTERNAL-SERVICES' },
   { table: 'filter', chain: 'KUBE-NODEPORTS' },
   { table: 'filter', chain: 'KUBE-PROXY-FIREWALL' },
-  { table: 'filter', chain: guardChain },
   { table: 'filter', chain: 'KUBE-HAIRPIN' },
 ];
 
@@ -108,15 +107,14 @@ export class Ruleset {
     nat: new Map(),
     filter: new Map(),
   };
-  private readonly guard = new GuardedAddresses();
+  private readonly guard = new GuardedPorts();
   private readonly fragments = new Map<string, readonly Fragment[]>();
   /** Which Service a chain of table nat belongs to: to find the culprit when the kernel refuses it. */
   private readonly owners = new Map<string, string>();
   private readonly touched: Readonly<Record<Table, Set<string>>> = { nat: new Set(), filter: new Set() };
 
   constructor(options: RenderOptions) {
-    for (const { table, chain } of sharedChains)
-      this.shared[table].set(chain, new SharedChain(chain, chain === guardChain));
+    for (const { table, chain } of sharedChains) this.shared[table].set(chain, new SharedChain(chain));
     this.sharedChain('filter', 'KUBE-SERVICES').setEnds(
       [],
       [`-m conntrack ! --ctstate DNAT -j ${guardChain}`],
@@ -148,15 +146,17 @@ export class Ruleset {
     const owner = this.owners.get(chain);
     if (owner !== undefined) return owner;
     for (const [key, fragments] of this.fragments) {
-      const rules = fragments.flatMap((fragment) => fragment.shared);
-      if (rules.some((rule) => line.includes(` ${rule.match} `) && line.endsWith(rule.action))) return key;
+      const leadsHere = ({ shared, guarded }: Fragment): boolean =>
+        shared.some((rule) => line.includes(` ${rule.match} `) && line.endsWith(rule.action)) ||
+        (guarded !== undefined && line === guardRule(guarded));
+      if (fragments.some(leadsHere)) return key;
     }
     return undefined;
   }
 
   /** True for the cluster address of a Service that has endpoints. */
   guards(address: string): boolean {
-    return this.guard.has(address);
+    return this.guard.hasAddress(address);
   }
 
   services(): Iterable<string> {
@@ -211,6 +211,8 @@ export class Ruleset {
     for (const table of tables)
       for (const chain of this.shared[table].values())
         chain.flush((name, text) => this.set(table, name, text));
+    const guard = this.guard.flush();
+    if (guard !== undefined) this.set('filter', guardChain, guard);
     const changed = { nat: new Set(this.touched.nat), filter: new Set(this.touched.filter) };
     this.touched.nat.clear();
     this.touched.filter.clear();

@@ -12,7 +12,7 @@ import { parseAddress, parsePrefix, prefixContains } from '../../../model/addres
 import { hairpinAddresses, servesCluster, servesExternal } from '../../plan/reach.ts';
 import { type Backend, isExternal, type ServicePortEntry } from '../../plan/table.ts';
 import { backendRules } from './backend-rules.ts';
-import { guardChain } from './guard-chain.ts';
+import type { GuardedPort } from './guard-chain.ts';
 import { hairpinActions } from './hairpin.ts';
 import { masqueradeMark, type ServiceChains, serviceChains, tables } from './names.ts';
 import { marksAtHead, type RenderOptions } from './options.ts';
@@ -22,8 +22,7 @@ import { addressBucket, portBucket, type SharedRule } from './shared-chain.ts';
 export interface Fragment {
   readonly chains: readonly (readonly [name: string, text: string])[];
   readonly shared: readonly SharedRule[];
-  /** Cluster address that no packet should leave the node with. */
-  readonly guarded: string | undefined;
+  readonly guarded: GuardedPort | undefined;
 }
 
 /** Rule that takes the masquerade mark back. */
@@ -58,8 +57,7 @@ class FragmentBuilder {
       this.nodePort();
     }
     this.healthCheckPort();
-    const guarded = servesCluster(this.entry) ? entry.clusterIP : undefined;
-    return { chains: this.chains, shared: this.shared, guarded };
+    return { chains: this.chains, shared: this.shared, guarded: this.guarded() };
   }
 
   private backendChain(chain: string, backends: readonly Backend[]): void {
@@ -106,24 +104,14 @@ class FragmentBuilder {
     return { comment: 'has no endpoints', target: `-j REJECT --reject-with ${kind}` };
   }
 
-  /** See {@link guardChain}. */
-  private guard(): void {
+  private guarded(): GuardedPort | undefined {
     const { entry, protocol } = this;
-    this.shared.push({
-      table: 'filter',
-      chain: guardChain,
-      bucket: addressBucket(entry.clusterIP, this.options.v6),
-      class: 0,
-      match: `-d ${entry.clusterIP}${this.hostBits} -p ${protocol}`,
-      comment: '',
-      action: `-m ${protocol} --dport ${entry.port} -j DROP`,
-    });
+    return servesCluster(entry) ? { address: entry.clusterIP, protocol, port: entry.port } : undefined;
   }
 
   private clusterIP(): void {
     const { entry, names } = this;
     if (servesCluster(this.entry)) {
-      this.guard();
       const chain = entry.internalLocal ? names.local : names.cluster;
       const place = { table: 'nat', chain: 'KUBE-SERVICES', class: 0 } as const;
       this.portRule(place, entry.clusterIP, 'cluster IP', `-j ${chain}`);

@@ -82,12 +82,9 @@ export class SharedChain {
   private size = 0;
   private topTouched = true;
   private large = false;
-  private readonly onlySmall: boolean;
 
-  /** @param onlySmall it stays empty above {@link FLAT_LIMIT} rules: what it is good for is not worth more */
-  constructor(name: string, onlySmall = false) {
+  constructor(name: string) {
     this.name = name;
-    this.onlySmall = onlySmall;
   }
 
   get isEmpty(): boolean {
@@ -140,7 +137,7 @@ export class SharedChain {
       this.topTouched = true;
       for (const id of this.buckets.keys()) this.touched.add(id);
     }
-    if ((large || this.large) && !this.onlySmall) this.flushBuckets(large, emit);
+    if (large || this.large) this.flushBuckets(large, emit);
     if (this.topTouched || (!large && this.touched.size > 0)) emit(this.name, this.topText(large));
     this.large = large;
     this.topTouched = false;
@@ -173,7 +170,6 @@ export class SharedChain {
   }
 
   private dispatch(): string[] {
-    if (this.onlySmall) return [];
     return [...this.buckets.keys()]
       .sort()
       .flatMap((id) =>

@@ -171,20 +171,22 @@ export class Ruleset {
 
   /** Replaces everything one Service contributes. */
   setService(key: string, fragments: readonly Fragment[]): void {
-    const stale = new Set<string>();
-    for (const fragment of this.fragments.get(key) ?? []) {
-      for (const rule of fragment.shared) this.sharedChain(rule.table, rule.chain).remove(rule);
-      if (fragment.guarded !== undefined) this.guard.remove(fragment.guarded);
-      for (const [name] of fragment.chains) stale.add(name);
-    }
+    const before = this.fragments.get(key) ?? [];
+    const stale = new Set(before.flatMap(({ chains }) => chains.map(([name]) => name)));
     for (const fragment of fragments) {
       for (const rule of fragment.shared) this.sharedChain(rule.table, rule.chain).add(rule);
       if (fragment.guarded !== undefined) this.guard.add(fragment.guarded);
-      for (const [name, text] of fragment.chains) {
+      for (const one of fragment.chains) {
+        const name = one[0];
         stale.delete(name);
         this.owners.set(name, key);
-        this.set('nat', name, text);
+        this.set('nat', name, one[1]);
       }
+    }
+    // After the new ones, so that a rule that stays is not touched: its chain may have a thousand.
+    for (const fragment of before) {
+      for (const rule of fragment.shared) this.sharedChain(rule.table, rule.chain).remove(rule);
+      if (fragment.guarded !== undefined) this.guard.remove(fragment.guarded);
     }
     for (const name of stale) {
       this.owners.delete(name);

@@ -60,7 +60,7 @@ export function portBucket(port: number, protocol: string): Bucket {
 }
 
 interface Entry {
-  readonly rule: SharedRule;
+  rule: SharedRule;
   count: number;
 }
 
@@ -111,6 +111,8 @@ export class SharedChain {
     this.countMatch(bucket, rule.bucket.match, 1);
     if (entry !== undefined) {
       entry.count++;
+      // Of two that are alike the older one goes first.
+      entry.rule = rule;
       return;
     }
     bucket.entries.set(key, { rule, count: 1 });
@@ -120,11 +122,12 @@ export class SharedChain {
 
   remove(rule: SharedRule): void {
     const bucket = this.buckets.get(rule.bucket.id);
-    const entry = bucket?.entries.get(ruleKey(rule));
+    const key = ruleKey(rule);
+    const entry = bucket?.entries.get(key);
     if (bucket === undefined || entry === undefined) return;
     this.countMatch(bucket, rule.bucket.match, -1);
     if (--entry.count > 0) return;
-    bucket.entries.delete(ruleKey(rule));
+    bucket.entries.delete(key);
     this.size--;
     this.touched.add(rule.bucket.id);
     if (bucket.entries.size === 0) this.buckets.delete(rule.bucket.id);

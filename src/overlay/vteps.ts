@@ -45,6 +45,8 @@ export class Vteps {
   /** The plan that each device has stood by. */
   private readonly stood = new Map<string, string>();
   private readonly planned = new Map<string, VxlanPlan>();
+  /** Devices whose foreign MAC was counted and stands still: a run that failed half-way has not set it back. */
+  private readonly foreign = new Set<string>();
 
   constructor(options: VtepsOptions) {
     this.options = options;
@@ -105,7 +107,8 @@ export class Vteps {
    * it, and the other nodes are told the new one.
    */
   private settled(name: string, known: string, standing: string): string {
-    if (known === standing || !this.stood.has(name)) return known;
+    if (known === standing || !this.stood.has(name) || this.foreign.has(name)) return known;
+    this.foreign.add(name);
     const { contest, log } = this.options;
     const { count } = contest.note(`MAC address of ${name}`, monotonicMs());
     if (count === 1) return known;
@@ -161,6 +164,7 @@ export class Vteps {
     // What follows from a plan that changed (the underlay's MTU, say) is nobody's fault.
     if (this.stood.get(name) === print) this.count(name, repairs);
     this.stood.set(name, print);
+    this.foreign.delete(name);
     this.found.set(family.name, index);
     this.names.set(index, name);
     this.offload(name);

@@ -225,7 +225,7 @@ export class Overlay {
     let failure: Error | undefined;
     if (host !== undefined) {
       this.settings.ensure(this.families);
-      failure = await this.vteps.ensure(host, network, underlay, own);
+      failure = await this.vteps.ensure(host, network, underlay, own, this.wired?.network);
       this.settings.ensureDevices(this.families, {
         own: [
           ...this.vteps.plans().map(({ name, family }) => ({ name, families: [family] })),

@@ -10,7 +10,7 @@ import { monotonicMs } from '../process/clock.ts';
 import { type Log, LogLimiter } from '../process/log.ts';
 import { ensureVxlan } from './devices.ts';
 import type { ListedHost } from './host.ts';
-import { planVxlan, type Underlay, type VxlanPlan, vxlanName } from './plan/device.ts';
+import { hasAddress, planVxlan, type Underlay, type VxlanPlan, vxlanName } from './plan/device.ts';
 import { randomMac, type VtepMacs } from './vtep-macs.ts';
 
 export interface VtepsOptions {
@@ -31,6 +31,13 @@ export const deviceObject = (name: string): string => `device ${name}`;
 
 function plannedNames({ backend, families }: NetworkConfig): string[] {
   return backend.type === 'vxlan' ? families.map(({ family }) => vxlanName(family, backend.vni)) : [];
+}
+
+/** The device of an earlier run, as it was before this one. */
+function leftBehind(plan: VxlanPlan, { links, addresses }: ListedHost): number | undefined {
+  const index = links.find(({ name, kind }) => name === plan.name && kind === 'vxlan')?.index;
+  const present = addresses.filter((address) => address.index === index);
+  return hasAddress(plan, present) ? index : undefined;
 }
 
 /** Our VXLAN devices and their MAC addresses. */
@@ -120,14 +127,18 @@ export class Vteps {
   }
 
   /**
-   * Makes the devices as planned. What is wrong with one that has stood does not stop the other family's.
+   * Makes the devices as planned. What is wrong with one does not stop the other family's.
+   * @param before the configuration by which pods' traffic flows so far: a family that has another device, or none, by it
+   *   keeps that until it has the new one
    * @returns the first such error
+   * @throws TwillError when it is about such a family
    */
   async ensure(
     host: ListedHost,
     config: NetworkConfig,
     underlay: Underlay,
     own: Lease,
+    before: NetworkConfig | undefined,
   ): Promise<Error | undefined> {
     const { macs } = this.options;
     const { backend } = config;
@@ -142,18 +153,26 @@ export class Vteps {
       try {
         await this.ensureDevice(plan, host);
       } catch (error) {
-        if (!this.stood.has(plan.name)) throw error;
+        const flows = before !== config && before?.families.some((one) => one.family === family) === true;
+        if (flows && !this.stood.has(plan.name)) throw error;
         failure ??= error as Error;
-        await this.forgetUnlessUsable(plan);
+        await this.useWhatStands(plan, host);
       }
     }
     return failure;
   }
 
   /** Where the device is gone, down, or another without its address, no entry can stand that leads through it. */
-  private async forgetUnlessUsable({ name, family }: VxlanPlan): Promise<void> {
+  private async useWhatStands(plan: VxlanPlan, host: ListedHost): Promise<void> {
+    const { name, family } = plan;
+    const known = this.stood.has(name) ? this.found.get(family.name) : leftBehind(plan, host);
     const link = await findLink(this.options.socket, name);
-    if (link?.up !== true || link.index !== this.found.get(family.name)) this.found.delete(family.name);
+    if (link?.up !== true || link.index !== known) {
+      this.found.delete(family.name);
+      return;
+    }
+    this.found.set(family.name, link.index);
+    this.names.set(link.index, name);
   }
 
   private async ensureDevice(plan: VxlanPlan, host: ListedHost): Promise<void> {

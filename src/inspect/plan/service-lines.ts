@@ -1,5 +1,6 @@
 import { guardChain, guardRule } from '../../services/iptables/plan/guard-chain.ts';
 import type { Fragment } from '../../services/iptables/plan/service-rules.ts';
+import type { SharedRule } from '../../services/iptables/plan/shared-chain.ts';
 
 /** A rule that implements a Service, in the order in which a packet meets them. */
 export interface ServiceRule {
@@ -34,24 +35,24 @@ function place({ table, chain }: WantedChain): number {
 /** The chains in which rules of the Service stand. A shared chain that is large is divided into buckets. */
 export function wantedChains(fragments: readonly Fragment[]): WantedChain[] {
   const found = new Map<string, WantedChain>();
+  const rules = new Map<string, SharedRule[]>();
   for (const { chains, shared } of fragments) {
     for (const [chain] of chains) found.set(`nat ${chain}`, { table: 'nat', chain, isOurs: () => true });
-    for (const { table, chain, bucket } of shared) {
-      const rules = fragments
-        .flatMap((fragment) => fragment.shared)
-        .filter((one) => one.table === table && one.chain === chain);
-      const isOurs = (rule: string): boolean =>
-        rules.some(({ match, action }) => rule.includes(` ${match} `) && rule.endsWith(` ${action}`));
+    for (const rule of shared) {
+      const { table, chain, bucket } = rule;
+      const alike = rules.get(`${table} ${chain}`) ?? [];
+      rules.set(`${table} ${chain}`, alike);
+      alike.push(rule);
+      const isOurs = (line: string): boolean =>
+        alike.some(({ match, action }) => line.includes(` ${match} `) && line.endsWith(` ${action}`));
       for (const name of [chain, `${chain}-${bucket.id}`])
         found.set(`${table} ${name}`, { table, chain: name, isOurs });
     }
   }
-  const guards = fragments.flatMap(({ guarded }) => (guarded === undefined ? [] : guardRule(guarded)));
-  if (guards.length > 0)
-    found.set(guardChain, {
-      table: 'filter',
-      chain: guardChain,
-      isOurs: (rule) => guards.includes(rule),
-    });
+  const guards = new Set(
+    fragments.flatMap(({ guarded }) => (guarded === undefined ? [] : guardRule(guarded))),
+  );
+  if (guards.size > 0)
+    found.set(guardChain, { table: 'filter', chain: guardChain, isOurs: (rule) => guards.has(rule) });
   return [...found.values()].sort((a, b) => place(a) - place(b));
 }

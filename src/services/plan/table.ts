@@ -84,25 +84,46 @@ function comesBefore(one: Endpoint, other: Endpoint, node: NodeView): boolean {
   return first >= 0 && a[first]!;
 }
 
+/** Endpoints that listen at one port. */
+interface Target {
+  readonly port: number;
+  readonly endpoints: readonly Endpoint[];
+}
+
+/** By name and protocol of a Service's port. */
+type Targets = ReadonlyMap<string, readonly Target[]>;
+
+const portKey = ({ name, protocol }: Pick<ServicePort, 'name' | 'protocol'>): string => `${name}/${protocol}`;
+
+/** What the slices of a family offer. A Service may have thousands of ports: none looks at those of all others. */
+function targetsOf(slices: readonly EndpointSlice[], family: Family): Targets {
+  const targets = new Map<string, Target[]>();
+  for (const { family: own, ports, endpoints } of slices) {
+    if (own !== family) continue;
+    for (const offered of ports) {
+      const target = { port: offered.port, endpoints };
+      const known = targets.get(portKey(offered));
+      if (known === undefined) targets.set(portKey(offered), [target]);
+      else known.push(target);
+    }
+  }
+  return targets;
+}
+
 /** The endpoints behind one port of a Service, each address once, sorted. */
 function candidates(
-  slices: readonly EndpointSlice[],
-  port: Pick<ServicePort, 'name' | 'protocol'>,
-  family: Family,
+  targets: Targets,
+  servicePort: Pick<ServicePort, 'name' | 'protocol'>,
   node: NodeView,
 ): Candidate[] {
   const found = new Map<string, Candidate>();
-  for (const slice of slices) {
-    if (slice.family !== family) continue;
-    for (const target of slice.ports) {
-      if (target.name !== port.name || target.protocol !== port.protocol) continue;
-      for (const endpoint of slice.endpoints) {
-        const key = `${endpoint.address}|${target.port}`;
-        const old = found.get(key);
-        if (old !== undefined && !comesBefore(endpoint, old.endpoint, node)) continue;
-        const local = endpoint.nodeName === node.name;
-        found.set(key, { address: endpoint.address, port: target.port, local, endpoint, key });
-      }
+  for (const { port, endpoints } of targets.get(portKey(servicePort)) ?? []) {
+    for (const endpoint of endpoints) {
+      const { address } = endpoint;
+      const key = `${address}|${port}`;
+      const old = found.get(key);
+      if (old !== undefined && !comesBefore(endpoint, old.endpoint, node)) continue;
+      found.set(key, { address, port, local: endpoint.nodeName === node.name, endpoint, key });
     }
   }
   return [...found.values()].sort((a, b) => (a.key < b.key ? -1 : 1));
@@ -174,7 +195,7 @@ function restricting(ranges: readonly string[]): readonly string[] {
 }
 
 function portEntry(
-  state: { service: Service; slices: readonly EndpointSlice[] },
+  state: { service: Service; targets: Targets },
   port: ServicePort,
   clusterIP: string,
   place: { family: Family; node: NodeView },
@@ -190,7 +211,7 @@ function portEntry(
     local: service.internalLocal || (service.externalLocal && external),
   };
   const key = objectKey(service);
-  const all = candidates(state.slices, port, family, node);
+  const all = candidates(state.targets, port, node);
   return {
     service: key,
     name: servicePortName(key, port.name),
@@ -229,8 +250,9 @@ export function localReadyCounts(
   const counts = new Map<Family, number>();
   for (const family of families) {
     if (service === undefined || ofFamily(family, service.clusterIPs).length === 0) continue;
+    const targets = targetsOf(slices, family);
     const here = service.ports
-      .flatMap((port) => candidates(slices, port, family, node))
+      .flatMap((port) => candidates(targets, port, node))
       .filter(({ endpoint, local }) => endpoint.ready && local);
     counts.set(family, new Set(here.map(({ address }) => address)).size);
   }
@@ -243,11 +265,12 @@ export function serviceEntries(state: ServiceState, family: Family, node: NodeVi
   if (service === undefined) return [];
   const clusterIP = ofFamily(family, service.clusterIPs)[0];
   if (clusterIP === undefined) return [];
+  const targets = targetsOf(slices, family);
   const seen = new Set<string>();
   return service.ports
     .filter((port) => {
-      const key = `${port.name}/${port.protocol}`;
+      const key = portKey(port);
       return !seen.has(key) && seen.add(key) !== undefined;
     })
-    .map((port) => portEntry({ service, slices }, port, clusterIP, { family, node }));
+    .map((port) => portEntry({ service, targets }, port, clusterIP, { family, node }));
 }

@@ -23,27 +23,43 @@ export function guardRule({ address, protocol, port }: GuardedPort): string {
   return `-A ${guardChain} -d ${host} -p ${protocol} -m ${protocol} --dport ${port} -j DROP`;
 }
 
+interface Guarded {
+  readonly port: GuardedPort;
+  /** Service ports that want it. */
+  count: number;
+}
+
+const portKey = ({ protocol, port }: GuardedPort): string => `${port}/${protocol}`;
+
 /** All that are guarded. Their rules are made when they are asked for: of many there are none. */
 export class GuardedPorts {
-  private readonly byAddress = new Map<string, GuardedPort[]>();
+  /** By address, then by port: one address may have thousands. */
+  private readonly byAddress = new Map<string, Map<string, Guarded>>();
   /** How many there are, the same one counted once. */
   private size = 0;
   private touched = true;
 
   /** The same port added twice stands once until both are removed. */
   add(port: GuardedPort): void {
-    const ports = this.byAddress.get(port.address);
-    if (ports === undefined) this.byAddress.set(port.address, [port]);
-    if (!includes(ports, port)) this.count(1);
-    ports?.push(port);
+    const ports = this.byAddress.get(port.address) ?? new Map<string, Guarded>();
+    const known = ports.get(portKey(port));
+    if (known !== undefined) {
+      known.count++;
+      return;
+    }
+    ports.set(portKey(port), { port, count: 1 });
+    this.byAddress.set(port.address, ports);
+    this.resize(1);
   }
 
-  /** @param port the very one that was added */
+  /** @param port like one that was added */
   remove(port: GuardedPort): void {
-    const ports = this.byAddress.get(port.address)!;
-    ports.splice(ports.indexOf(port), 1);
-    if (ports.length === 0) this.byAddress.delete(port.address);
-    if (!includes(ports, port)) this.count(-1);
+    const ports = this.byAddress.get(port.address);
+    const known = ports?.get(portKey(port));
+    if (ports === undefined || known === undefined || --known.count > 0) return;
+    ports.delete(portKey(port));
+    if (ports.size === 0) this.byAddress.delete(port.address);
+    this.resize(-1);
   }
 
   hasAddress(address: string): boolean {
@@ -55,16 +71,15 @@ export class GuardedPorts {
     if (!this.touched) return undefined;
     this.touched = false;
     if (this.size > FLAT_LIMIT) return '';
-    const rules = [...this.byAddress.values()].flatMap((ports) => ports.map(guardRule));
-    return [...new Set(rules)].sort().join('\n');
+    const all = [...this.byAddress.values()].flatMap((ports) => [...ports.values()]);
+    return all
+      .map(({ port }) => guardRule(port))
+      .sort()
+      .join('\n');
   }
 
-  private count(by: 1 | -1): void {
+  private resize(by: 1 | -1): void {
     this.size += by;
     this.touched = true;
   }
-}
-
-function includes(ports: readonly GuardedPort[] | undefined, { protocol, port }: GuardedPort): boolean {
-  return ports?.some((one) => one.port === port && one.protocol === protocol) === true;
 }

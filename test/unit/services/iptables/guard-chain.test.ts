@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ipv4 } from '../../../../src/model/address.ts';
+import { GuardedPorts } from '../../../../src/services/iptables/plan/guard-chain.ts';
 import { Ruleset } from '../../../../src/services/iptables/plan/ruleset.ts';
 import { renderServicePort } from '../../../../src/services/iptables/plan/service-rules.ts';
 import { serviceEntries } from '../../../../src/services/plan/table.ts';
@@ -77,6 +78,26 @@ test('a port that two Services claim is guarded once, and until both are gone', 
   ruleset.setService('ns/other', []);
   assert.deepEqual(guardRules(ruleset), []);
   assert.equal(ruleset.guards('10.96.0.0'), false);
+});
+
+test('ports of one address come and go one by one, those that differ in the protocol alone too', () => {
+  const guard = new GuardedPorts();
+  const address = '10.96.0.1';
+  const port = (number: number, protocol = 'tcp') => ({ address, protocol, port: number });
+  for (const one of [port(80), port(53, 'udp'), port(53), port(80)]) guard.add(one);
+  const rules = (...ends: string[]): string =>
+    ends.map((end) => `-A KUBE-GUARD -d ${address}/32 ${end}`).join('\n');
+  const [dns, web] = ['-p tcp -m tcp --dport 53 -j DROP', '-p tcp -m tcp --dport 80 -j DROP'];
+  assert.equal(guard.flush(), rules(dns, web, '-p udp -m udp --dport 53 -j DROP'));
+  // What is wanted twice and once less is no change.
+  guard.remove(port(80));
+  assert.equal(guard.flush(), undefined);
+  guard.remove(port(53, 'udp'));
+  assert.equal(guard.flush(), rules(dns, web));
+  guard.remove(port(80));
+  guard.remove(port(53));
+  assert.equal(guard.flush(), '');
+  assert.equal(guard.hasAddress(address), false);
 });
 
 test('a rule of the guard that is refused is the doing of the Service whose port it names', () => {

@@ -1,5 +1,5 @@
 import { countedRules, type IptablesVariant } from '../kernel/iptables.ts';
-import { families } from '../model/address.ts';
+import { type Family, families } from '../model/address.ts';
 import { TwillError } from '../model/error.ts';
 import { renderServicePort } from '../services/iptables/plan/service-rules.ts';
 import { sha256 } from '../services/iptables/rules.ts';
@@ -11,7 +11,7 @@ import { type Look, looking } from './look.ts';
 import { nftServiceRules } from './nft-service-rules.ts';
 import { type Answer, type InspectFlags, show } from './output.ts';
 import { decodeState } from './plan/codec.ts';
-import { type ServiceRule, wantedChains } from './plan/service-lines.ts';
+import { type ServiceRule, type WantedChain, wantedChains } from './plan/service-lines.ts';
 import type { ServiceAnswer, ServicesAnswer, ShownEndpoint } from './plan/services.ts';
 import type { ProxyState } from './plan/state.ts';
 import { loadServices } from './services-source.ts';
@@ -71,6 +71,33 @@ function endpoints({ service: { slices }, view }: Found): ShownEndpoint[] {
   );
 }
 
+/** For more chains of a table than these, all of it is read at once: a Service of many ports has thousands. */
+const MOST_CHAINS = 20;
+
+/** Of what stands in these chains, the Service's rules; those of each table in the order of its chains. */
+async function standingRules(
+  family: Family,
+  variant: IptablesVariant,
+  wanted: readonly WantedChain[],
+): Promise<ServiceRule[]> {
+  const read = async (table: 'nat' | 'filter'): Promise<[chain: string, rules: ServiceRule[]][]> => {
+    const ofTable = wanted.filter((one) => one.table === table);
+    const found = new Map(ofTable.map(({ chain }): [string, ServiceRule[]] => [`${table} ${chain}`, []]));
+    const isOurs = new Map(ofTable.map((one) => [one.chain, one.isOurs]));
+    const chains = ofTable.length > MOST_CHAINS ? [undefined] : [...isOurs.keys()];
+    const rules = await Promise.all(chains.map((chain) => countedRules(family, variant, table, chain)));
+    for (const { rule, packets } of rules.flatMap((some) => some ?? [])) {
+      const [, chain = ''] = rule.split(' ', 2);
+      if (isOurs.get(chain)?.(rule) !== true) continue;
+      const text = rule.slice(`-A ${chain} `.length);
+      found.get(`${table} ${chain}`)!.push({ family: family.name, table, chain, rule: text, packets });
+    }
+    return [...found];
+  };
+  const found = new Map((await Promise.all([read('nat'), read('filter')])).flat());
+  return wanted.flatMap(({ table, chain }) => found.get(`${table} ${chain}`)!);
+}
+
 /** The rules that implement the Service in table nat and filter, as they stand. */
 async function iptablesRules(proxy: ProxyState, { service, view }: Found): Promise<ServiceRule[]> {
   const found: ServiceRule[] = [];
@@ -78,21 +105,7 @@ async function iptablesRules(proxy: ProxyState, { service, view }: Found): Promi
     const family = families.find((one) => one.name === name)!;
     const entries = serviceEntries(service, family, view);
     const fragments = entries.map((entry) => renderServicePort(entry, { ...render, sha256 }));
-    const chains = await Promise.all(
-      wantedChains(fragments).map(async ({ table, chain, isOurs }) => {
-        const rules = await countedRules(family, variant as IptablesVariant, table, chain);
-        return (rules ?? [])
-          .filter(({ rule }) => isOurs(rule))
-          .map(({ rule, packets }) => ({
-            family: family.name,
-            table,
-            chain,
-            rule: rule.slice(`-A ${chain} `.length),
-            packets,
-          }));
-      }),
-    );
-    found.push(...chains.flat());
+    found.push(...(await standingRules(family, variant as IptablesVariant, wantedChains(fragments))));
   }
   return found;
 }

@@ -184,14 +184,18 @@ export interface CountedRule {
   readonly bytes: number;
 }
 
-/** The rules of one chain with their counters; undefined when there is no such chain, or it cannot be printed. */
+/**
+ * Rules with their counters; undefined when there is no such chain, or they cannot be printed.
+ * @param chain undefined for all of the table
+ */
 export async function countedRules(
   family: Family,
   variant: IptablesVariant,
   table: string,
-  chain: string,
+  chain: string | undefined,
 ): Promise<CountedRule[] | undefined> {
-  const { status, stdout } = await run(`${family.iptables}-${variant}`, ['-t', table, '-v', '-S', chain]);
+  const args = ['-t', table, '-v', '-S', ...(chain === undefined ? [] : [chain])];
+  const { status, stdout } = await run(`${family.iptables}-${variant}`, args);
   if (status !== 0) return undefined;
   return stdout.split('\n').flatMap((line) => {
     const [, rule, packets, bytes] = /^(-A .*?) -c (\d+) (\d+)(?= |$)/.exec(line) ?? [];

@@ -5,7 +5,7 @@ import { Rows } from './rows.ts';
 
 /** Rows of the table; the field above finds the others. */
 const MOST_SHOWN = 100;
-/** Names of Services that the form of a trace offers. */
+/** Ports of Services that the form of a trace offers. */
 const MOST_OFFERED = 300;
 
 function columns(tracer: Tracer): Column<ServiceView>[] {
@@ -22,13 +22,14 @@ function columns(tracer: Tracer): Column<ServiceView>[] {
     { name: 'Addresses', cell: ([, , clusterIPs, others]) => lines([...clusterIPs, ...others]) },
     {
       name: 'Ports',
-      cell: ([, , , , ports]) =>
-        lines(
-          ports.map(
+      cell: ([, , , , ports, , , morePorts]) =>
+        lines([
+          ...ports.map(
             ([name, port, nodePort, protocol]) =>
               `${name === '' ? '' : `${name} `}${port}${nodePort === 0 ? '' : `:${nodePort}`}/${protocol.toLowerCase()}`,
           ),
-        ),
+          ...(morePorts > 0 ? [`and ${morePorts} more`] : []),
+        ]),
     },
     {
       name: 'Endpoints',
@@ -91,8 +92,8 @@ export class Services {
   get targets(): string[] {
     return this.sorted
       .filter(([, , clusterIPs]) => clusterIPs.length > 0)
-      .slice(0, MOST_OFFERED)
-      .flatMap(([name, , , , ports]) => ports.map(([, port]) => `${name}:${port}`));
+      .flatMap(([name, , , , ports]) => ports.map(([, port]) => `${name}:${port}`))
+      .slice(0, MOST_OFFERED);
   }
 
   private show(): void {

@@ -133,6 +133,23 @@ describe('what the page is told of Services', () => {
     assert.deepEqual(rowsEvent(serviceRows(many(10_000)), first).rows, []);
   });
 
+  it('is not crowded out by Services of thousands of ports or addresses', () => {
+    const some = Array.from({ length: 40_000 }, (_, index) => index + 1);
+    const ports = some.map((port) => ({ name: `p${port}`, protocol: 'TCP' as const, port, nodePort: 0 }));
+    const large = [1, 2, 3].map((index) => ({
+      ...row(index, 'it has no endpoints', `shop/large${index}`),
+      ports,
+      externalIPs: some.map((at) => `192.0.${at >> 8}.${at & 255}`),
+    }));
+    const { rows, more } = serviceRows([...large, ...many(500)]);
+    assert.deepEqual([rows.size, more], [503, 0]);
+    const [, , , others, shown, , , morePorts] = rows.get('shop/large1')!;
+    assert.deepEqual(shown[0], ['p1', 1, 0, 'TCP']);
+    assert.equal(shown.length + morePorts, 40_000);
+    assert.equal(others.at(-1), `and ${40_000 - others.length + 1} more`);
+    assert.equal(rows.get('shop/a7')?.at(-1), 0);
+  });
+
   it('is no longer than a slow page may lag behind, and of the others is said how many there are', () => {
     const long = [...many(10_000, `${'n'.repeat(63)}/${'s'.repeat(55)}`), row(10_000, 'it has no endpoints')];
     const { rows, more } = serviceRows(long);

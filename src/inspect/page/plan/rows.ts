@@ -30,12 +30,20 @@ const MOST_PROBLEMS = 60;
 const MOST_DIFFERENCES = 100;
 const MOST_FOREIGN = 20;
 const MOST_SKIPPED = 50;
+/** Ports or addresses in one row: whoever makes objects with thousands keeps nobody else's from the page. */
+const MOST_IN_ROW = 20;
 const LONGEST = 400;
 
 const cut = (text: string): string => oneLine(text, LONGEST);
 
 function troubledFirst<T>(items: readonly T[], isTroubled: (item: T) => boolean): T[] {
   return [...items.filter(isTroubled), ...items.filter((item) => !isTroubled(item))];
+}
+
+/** The first ones, and how many more there are. */
+function some(texts: readonly string[]): string[] {
+  const more = over(texts.length, MOST_IN_ROW);
+  return more === 0 ? [...texts] : [...texts.slice(0, MOST_IN_ROW), `and ${more} more`];
 }
 
 const over = (count: number, most: number): number => Math.max(0, count - most);
@@ -84,8 +92,10 @@ function podView(pod: TroubledPod): PodView {
     container: pod.containerId,
     addresses: addressesOf(pod),
     veth: pod.hostVeth,
-    hostPorts: pod.portMappings.map(
-      ({ hostPort, containerPort, protocol }) => `${hostPort}→${containerPort}/${protocol}`,
+    hostPorts: some(
+      pod.portMappings.map(
+        ({ hostPort, containerPort, protocol }) => `${hostPort}→${containerPort}/${protocol}`,
+      ),
     ),
     createdAt: pod.createdAt,
     adopted: pod.adopted === true,
@@ -106,13 +116,16 @@ function serviceView(row: ServiceRow): ServiceView {
     name,
     type,
     clusterIPs,
-    [
+    some([
       ...externalIPs.map((address) => `${address} external`),
       ...loadBalancerIPs.map((address) => `${address} load balancer`),
-    ],
-    ports.map(({ name: port, port: number, nodePort, protocol }) => [port, number, nodePort, protocol]),
+    ]),
+    ports
+      .slice(0, MOST_IN_ROW)
+      .map(({ name: port, port: number, nodePort, protocol }) => [port, number, nodePort, protocol]),
     [endpoints.ready, endpoints.local, endpoints.terminating, endpoints.notReady],
     trouble === undefined ? '' : cut(trouble),
+    over(ports.length, MOST_IN_ROW),
   ];
 }
 

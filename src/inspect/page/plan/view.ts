@@ -70,6 +70,8 @@ export type ServiceView = readonly [
   endpoints: readonly [ready: number, local: number, terminating: number, notReady: number],
   /** What keeps traffic from it, in words; empty where nothing does that is known. */
   trouble: string,
+  /** Ports beside those above: a Service may have thousands. */
+  morePorts: number,
 ];
 
 export interface ServicesEvent extends RowsEvent<ServiceView> {

@@ -1,18 +1,9 @@
-import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseAddress } from '../model/address.ts';
-import { unlinkIfPresent } from '../process/files.ts';
+import { namesIn, unlinkIfPresent } from '../process/files.ts';
 import { readRegularFile } from '../process/regular-file.ts';
 import type { PodRecord } from './plan/pod.ts';
 import type { Reservation } from './plan/resident.ts';
-
-function names(folder: string): string[] {
-  try {
-    return readdirSync(folder);
-  } catch {
-    return [];
-  }
-}
 
 function isAddress(text: string): boolean {
   try {
@@ -45,14 +36,15 @@ export class HostLocal {
     this.flannel = join(dataDir, 'flannel');
   }
 
-  /** True when host-local has given the address out. */
+  /** True when host-local has given the address out. @throws TwillError `permission` */
   holds(address: string): boolean {
-    return names(this.networks).some((network) => existsSync(join(this.networks, network, address)));
+    return namesIn(this.networks).some((network) => namesIn(join(this.networks, network)).includes(address));
   }
 
+  /** @throws TwillError `permission`: what cannot be read is not empty */
   reservations(): Reservation[] {
-    return names(this.networks).flatMap((network) =>
-      names(join(this.networks, network))
+    return namesIn(this.networks).flatMap((network) =>
+      namesIn(join(this.networks, network))
         .filter(isAddress)
         .map((address) => this.read(network, address)),
     );
@@ -73,6 +65,7 @@ export class HostLocal {
   /**
    * Takes away what the chain kept of a pod: its addresses' files as far as they are its, and flannel's.
    * @returns the reservations that were there; undefined where there was nothing at all
+   * @throws TwillError `permission` when they cannot be read; Error of the system when one cannot be removed
    */
   release({ containerId, ifname }: Pick<PodRecord, 'containerId' | 'ifname'>): Reservation[] | undefined {
     const own = this.reservationsOf({ containerId, ifname });

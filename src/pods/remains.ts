@@ -1,4 +1,4 @@
-import { describeError } from '../model/error.ts';
+import { describeError, isTwillError } from '../model/error.ts';
 import type { PodNetworkState } from '../model/pod-network.ts';
 import type { Log } from '../process/log.ts';
 import type { Adoption } from './adoption.ts';
@@ -58,7 +58,7 @@ export class Remains {
       return hostLocal.release(key);
     } catch (error) {
       this.failed(key, error);
-      return hostLocal.reservationsOf(key);
+      return isTwillError(error, 'permission') ? undefined : hostLocal.reservationsOf(key);
     }
   }
 

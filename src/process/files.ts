@@ -31,6 +31,16 @@ export function writeFileAtomically(path: string, text: string): boolean {
   return true;
 }
 
+/** The names in a directory; none where there is no such directory. @throws TwillError `permission` naming it */
+export function namesIn(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch (cause) {
+    if (['ENOENT', 'ENOTDIR'].includes((cause as NodeJS.ErrnoException).code ?? '')) return [];
+    throw new TwillError('permission', `cannot read '${directory}'`, cause);
+  }
+}
+
 /**
  * @returns false when there was none
  * @throws Error of the system. Node's own `rmSync` throws some without a code since Node 26: 'Unknown error'

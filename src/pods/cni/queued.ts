@@ -1,6 +1,6 @@
-import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { TwillError } from '../../model/error.ts';
+import { namesIn } from '../../process/files.ts';
 import { readRegularFile } from '../../process/regular-file.ts';
 import type { CniCall } from '../plan/protocol.ts';
 import type { CniRequest } from './call.ts';
@@ -18,13 +18,7 @@ function isAbout(path: string, { containerId, ifname }: CniRequest): boolean {
 /** Whether a deletion of the attachment waits on the queue. */
 function isQueued(socketPath: string, request: CniRequest): boolean {
   const directory = queueDirectory(socketPath);
-  let names: string[];
-  try {
-    names = readdirSync(directory);
-  } catch {
-    return false; // nothing was ever queued
-  }
-  return names.some((name) => name.endsWith('.json') && isAbout(join(directory, name), request));
+  return namesIn(directory).some((name) => name.endsWith('.json') && isAbout(join(directory, name), request));
 }
 
 /**

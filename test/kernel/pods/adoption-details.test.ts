@@ -1,7 +1,7 @@
 // What is found out about a pod that was adopted, and about one that nobody can look into.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -313,5 +313,26 @@ test('a pod that has given its address to somebody inside of it keeps it, and DE
     assert.deepEqual(reservations(), []);
     assert.doesNotMatch(await natTable(), /id: \\"machine\\"/);
     await waitFor('the address to be free', async () => (await asked.call('ADD')).status === 0);
+  });
+});
+
+test('reservations that cannot be read are not taken for none: no pod comes until they can, and one that goes goes', async () => {
+  await withOldNode(async ({ node, add }) => {
+    const old = await add('old');
+    await node.startServer();
+    const ours = await node.added();
+    // A link that leads to itself: nobody's rights, and no root's either, open it.
+    const networks = join(node.directory, 'cni-data/networks');
+    renameSync(networks, `${networks}.away`);
+    symlinkSync('networks', networks);
+    const { call } = await node.container();
+    const refused = await call('ADD');
+    assert.equal(refused.status, 1);
+    assert.match(refused.json.msg + refused.json.details, /cannot read '.*cni-data\/networks'/);
+    assert.equal((await ours.call('DEL')).status, 0);
+    rmSync(networks);
+    renameSync(`${networks}.away`, networks);
+    assert.equal((await call('ADD')).status, 0);
+    assert.equal((await node.call('DEL', { containerId: 'old', netns: old.netns })).status, 0);
   });
 });

@@ -2,8 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import pino from 'pino';
 import { fdbOf } from '../../../src/kernel/netlink/neighbours.ts';
-import { RtSocket } from '../../../src/kernel/netlink/socket.ts';
-import { inNetns } from '../../../src/kernel/netns.ts';
+import type { RtSocket } from '../../../src/kernel/netlink/socket.ts';
 import { parseLease } from '../../../src/leases/plan/lease.ts';
 import { ipv4, parseAddress, parsePrefix } from '../../../src/model/address.ts';
 import { Contest } from '../../../src/model/contest.ts';
@@ -11,31 +10,23 @@ import { OverlayPeers } from '../../../src/overlay/peers.ts';
 import { makeGround } from '../../../src/overlay/plan/ground.ts';
 import { withdrawWrongRoutes } from '../../../src/overlay/withdraw.ts';
 import { LogLimiter } from '../../../src/process/log.ts';
-import { type Namespace, withNamespace } from '../../lab/namespace.ts';
+import type { Namespace } from '../../lab/namespace.ts';
+import { withUplink } from '../../lab/uplink.ts';
 
 const log = pino({ level: 'silent' });
 
 /** A node with eth0 and flannel.1. */
-async function withNode(work: (node: Namespace, socket: RtSocket) => Promise<void>): Promise<void> {
-  await withNamespace('leases', async (node) => {
-    await node.ip(
-      'link add eth0 type veth peer name other',
-      'link set other up',
-      'link set eth0 up',
-      'address add 192.0.2.9/24 dev eth0',
+const withNode = (work: (node: Namespace, socket: RtSocket) => Promise<void>): Promise<void> =>
+  withUplink(
+    'leases',
+    [
       'route add default via 192.0.2.1',
       'link add flannel.1 type vxlan id 1 dev eth0 local 192.0.2.9 dstport 8472 nolearning',
       'address add 10.244.9.0/32 dev flannel.1',
       'link set flannel.1 up',
-    );
-    const socket = inNetns(node.path, () => new RtSocket());
-    try {
-      await work(node, socket);
-    } finally {
-      socket.close();
-    }
-  });
-}
+    ],
+    work,
+  );
 
 const index = async (node: Namespace, name: string): Promise<number> =>
   Number(await node.exec('cat', [`/sys/class/net/${name}/ifindex`]));
